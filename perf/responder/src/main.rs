@@ -1,0 +1,2 @@
+//! responder
+fn main() {}

@@ -1,0 +1,328 @@
+//! Text from flags and environment into checked structs.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::kind::{self, KafkaAddress, Kind, LogLevel, RedisAddress};
+use crate::table::{self, Setting};
+
+/// Read by every role.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// `REDIS_ADDR`
+    pub redis: RedisAddress,
+    /// `KAFKA_ADDR`
+    pub kafka: KafkaAddress,
+    /// `LOG_LEVEL`
+    pub log_level: LogLevel,
+    /// `WORKERS`; `None`: decided by the role.
+    pub workers: Option<usize>,
+    /// `ORDERS_TOPIC`
+    pub orders_topic: String,
+    /// `DLQ_TOPIC`
+    pub dlq_topic: String,
+    /// `ORDERS_PARTITIONS`
+    pub orders_partitions: i32,
+    /// `CONSUMER_GROUP`
+    pub consumer_group: String,
+    /// `KAFKA_LINGER`
+    pub kafka_linger_ms: u64,
+    /// `ORDER_STATUS_TTL`
+    pub order_status_ttl_ms: u64,
+    /// `SHUTDOWN_TIMEOUT`
+    pub shutdown_timeout: Duration,
+}
+
+/// Read by the gateway.
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    /// What every role reads.
+    pub shared: Shared,
+    /// `LISTEN_ADDR`
+    pub listen_addr: SocketAddr,
+    /// `PUBLISH_TIMEOUT`
+    pub publish_timeout: Duration,
+    /// `IDEMPOTENCY_TTL`, never above `order_status_ttl_ms`.
+    pub idempotency_ttl_ms: u64,
+    /// `RATE_LIMIT_MAX_REQUESTS`
+    pub rate_limit_max_requests: u32,
+    /// `RATE_LIMIT_WINDOW`
+    pub rate_limit_window_ms: u64,
+    /// `CIRCUIT_BREAKER_FAILURE_THRESHOLD`
+    pub breaker_failure_threshold: u32,
+    /// `CIRCUIT_BREAKER_SUCCESS_THRESHOLD`
+    pub breaker_success_threshold: u32,
+    /// `CIRCUIT_BREAKER_BASE_TIMEOUT`
+    pub breaker_base_timeout: Duration,
+    /// `CIRCUIT_BREAKER_MAX_TIMEOUT`, not below the base.
+    pub breaker_max_timeout: Duration,
+    /// `SOLD_OUT_GATE`
+    pub sold_out_gate: bool,
+    /// `MAX_IN_FLIGHT`
+    pub in_flight_max: usize,
+    /// `MAX_CONNECTIONS`
+    pub connections_max: usize,
+}
+
+/// Read by the processor.
+#[derive(Debug, Clone)]
+pub struct Processor {
+    /// What every role reads.
+    pub shared: Shared,
+    /// `METRICS_ADDR`
+    pub metrics_addr: SocketAddr,
+    /// `PAYMENT_FAILURE_RATE`
+    pub payment_failure_rate: f64,
+    /// `PAYMENT_LATENCY`
+    pub payment_latency: Duration,
+    /// `PAYMENT_SEED`
+    pub payment_seed: u64,
+    /// `PAYMENT_CONCURRENCY`
+    pub payment_concurrency: usize,
+}
+
+/// Every value that was refused, one line each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadSettings(pub Vec<String>);
+
+impl fmt::Display for BadSettings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, line) in self.0.iter().enumerate() {
+            if index > 0 {
+                formatter.write_str("\n")?;
+            }
+            formatter.write_str(line)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for BadSettings {}
+
+/// Reads settings and remembers what was wrong and what was raised.
+pub struct Reader<'a> {
+    flags: HashMap<&'static str, String>,
+    variables: &'a dyn Fn(&str) -> Option<String>,
+    defaults: HashMap<&'static str, String>,
+    errors: Vec<String>,
+    notices: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    /// `flags` by the name of the setting; `variables` is the environment, or a test's own.
+    pub fn new(flags: HashMap<&'static str, String>, variables: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        Self { flags, variables, defaults: HashMap::new(), errors: Vec::new(), notices: Vec::new() }
+    }
+
+    /// Another default for one setting: `serve` and `demo` are embedded unless addresses are given.
+    #[must_use]
+    pub fn with_default(mut self, setting: &Setting, default: &str) -> Self {
+        self.defaults.insert(setting.name, default.to_owned());
+        self
+    }
+
+    /// What was corrected rather than refused, to be logged.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// Ends the reading.
+    ///
+    /// # Errors
+    /// Every refused value of the whole run.
+    pub fn finish(&self) -> Result<(), BadSettings> {
+        if self.errors.is_empty() { Ok(()) } else { Err(BadSettings(self.errors.clone())) }
+    }
+
+    fn text(&self, setting: &Setting) -> String {
+        let given = self.flags.get(setting.name).cloned();
+        // A variable set to nothing is as good as not set: compose files write `NAME=`.
+        let given = given.or_else(|| (self.variables)(setting.name).filter(|value| !value.is_empty()));
+        let default = || self.defaults.get(setting.name).cloned().unwrap_or_else(|| setting.default.to_owned());
+        given.unwrap_or_else(default)
+    }
+
+    fn refuse(&mut self, setting: &Setting, value: &str, reason: Option<&str>) {
+        let Setting { name, kind, .. } = setting;
+        // An address may carry a password, and this line goes to logs and terminals.
+        let shown = if *kind == Kind::Redis && value.contains('@') { "(not shown: it has credentials)" } else { value };
+        let reason = reason.map_or(String::new(), |reason| format!(" ({reason})"));
+        self.errors.push(format!("{name}: {shown:?} is not accepted{reason}; give {kind}"));
+    }
+
+    fn parsed<T>(&mut self, setting: &Setting, fallback: T, parse: impl FnOnce(&str) -> Option<T>) -> T {
+        let text = self.text(setting);
+        if let Some(value) = parse(text.trim()) {
+            value
+        } else {
+            self.refuse(setting, &text, None);
+            fallback
+        }
+    }
+
+    fn duration_ms(&mut self, setting: &Setting) -> u64 {
+        let Kind::Duration { min_ms, max_ms } = setting.kind else { unreachable!("the table says duration") };
+        self.parsed(setting, min_ms, |text| {
+            kind::parse_duration_ms(text).filter(|ms| (min_ms..=max_ms).contains(ms))
+        })
+    }
+
+    fn duration(&mut self, setting: &Setting) -> Duration {
+        Duration::from_millis(self.duration_ms(setting))
+    }
+
+    fn count(&mut self, setting: &Setting) -> u64 {
+        let Kind::Count { min, max } = setting.kind else { unreachable!("the table says count") };
+        self.parsed(setting, min, |text| text.parse().ok().filter(|number| (min..=max).contains(number)))
+    }
+
+    fn name(&mut self, setting: &Setting) -> String {
+        self.parsed(setting, String::new(), |text| kind::is_topic(text).then(|| text.to_owned()))
+    }
+
+    /// What every role reads.
+    pub fn shared(&mut self) -> Shared {
+        let redis_text = self.text(&table::REDIS_ADDR);
+        let redis = kind::parse_redis(redis_text.trim()).unwrap_or_else(|reason| {
+            self.refuse(&table::REDIS_ADDR, &redis_text, reason);
+            RedisAddress::Embedded
+        });
+        let has_workers = !self.text(&table::WORKERS).is_empty();
+        let shared = Shared {
+            redis,
+            kafka: self.parsed(&table::KAFKA_ADDR, KafkaAddress::Embedded, kind::parse_kafka),
+            log_level: self.parsed(&table::LOG_LEVEL, LogLevel::Info, kind::parse_level),
+            workers: has_workers.then(|| self.count(&table::WORKERS) as usize),
+            orders_topic: self.name(&table::ORDERS_TOPIC),
+            dlq_topic: self.name(&table::DLQ_TOPIC),
+            orders_partitions: self.count(&table::ORDERS_PARTITIONS) as i32,
+            consumer_group: self.name(&table::CONSUMER_GROUP),
+            kafka_linger_ms: self.duration_ms(&table::KAFKA_LINGER),
+            order_status_ttl_ms: self.duration_ms(&table::ORDER_STATUS_TTL),
+            shutdown_timeout: self.duration(&table::SHUTDOWN_TIMEOUT),
+        };
+        if shared.orders_topic == shared.dlq_topic && !shared.orders_topic.is_empty() {
+            self.errors.push(format!(
+                "DLQ_TOPIC: {:?} is not accepted; give another name than ORDERS_TOPIC, or dead letters would be \
+                 consumed as orders",
+                shared.dlq_topic
+            ));
+        }
+        shared
+    }
+
+    /// What the gateway reads.
+    pub fn gateway(&mut self) -> Gateway {
+        let shared = self.shared();
+        let any = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut gateway = Gateway {
+            listen_addr: self.parsed(&table::LISTEN_ADDR, any, kind::parse_socket),
+            publish_timeout: self.duration(&table::PUBLISH_TIMEOUT),
+            idempotency_ttl_ms: self.duration_ms(&table::IDEMPOTENCY_TTL),
+            rate_limit_max_requests: self.count(&table::RATE_LIMIT_MAX_REQUESTS) as u32,
+            rate_limit_window_ms: self.duration_ms(&table::RATE_LIMIT_WINDOW),
+            breaker_failure_threshold: self.count(&table::CIRCUIT_BREAKER_FAILURE_THRESHOLD) as u32,
+            breaker_success_threshold: self.count(&table::CIRCUIT_BREAKER_SUCCESS_THRESHOLD) as u32,
+            breaker_base_timeout: self.duration(&table::CIRCUIT_BREAKER_BASE_TIMEOUT),
+            breaker_max_timeout: self.duration(&table::CIRCUIT_BREAKER_MAX_TIMEOUT),
+            sold_out_gate: self.parsed(&table::SOLD_OUT_GATE, true, kind::parse_switch),
+            in_flight_max: self.count(&table::MAX_IN_FLIGHT) as usize,
+            connections_max: self.count(&table::MAX_CONNECTIONS) as usize,
+            shared,
+        };
+        if gateway.breaker_max_timeout < gateway.breaker_base_timeout {
+            self.errors.push(format!(
+                "CIRCUIT_BREAKER_MAX_TIMEOUT: {} is below CIRCUIT_BREAKER_BASE_TIMEOUT ({}); give at least that",
+                kind::Millis(gateway.breaker_max_timeout.as_millis() as u64),
+                kind::Millis(gateway.breaker_base_timeout.as_millis() as u64),
+            ));
+        }
+        if gateway.idempotency_ttl_ms > gateway.shared.order_status_ttl_ms {
+            gateway.idempotency_ttl_ms = gateway.shared.order_status_ttl_ms;
+            self.notices.push(format!(
+                "IDEMPOTENCY_TTL lowered to ORDER_STATUS_TTL ({}): an id cannot be remembered longer than its order",
+                kind::Millis(gateway.idempotency_ttl_ms)
+            ));
+        }
+        gateway
+    }
+
+    /// What the processor reads.
+    pub fn processor(&mut self) -> Processor {
+        let shared = self.shared();
+        let any = SocketAddr::from(([0, 0, 0, 0], 0));
+        let ratio = |text: &str| text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+        Processor {
+            metrics_addr: self.parsed(&table::METRICS_ADDR, any, kind::parse_socket),
+            payment_failure_rate: self.parsed(&table::PAYMENT_FAILURE_RATE, 0.0, ratio),
+            payment_latency: self.duration(&table::PAYMENT_LATENCY),
+            payment_seed: self.count(&table::PAYMENT_SEED),
+            payment_concurrency: self.count(&table::PAYMENT_CONCURRENCY) as usize,
+            shared,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> (Gateway, Result<(), BadSettings>, Vec<String>) {
+        let lookup = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let mut reader = Reader::new(HashMap::new(), &lookup);
+        let gateway = reader.gateway();
+        (gateway, reader.finish(), reader.notices().to_vec())
+    }
+
+    #[test]
+    fn defaults_are_the_runbooks() {
+        let (gateway, finished, notices) = read(&[]);
+        assert_eq!(finished, Ok(()));
+        assert!(notices.is_empty());
+        assert_eq!(gateway.shared.redis.to_string(), "redis://redis-service:6379/0");
+        assert_eq!(gateway.shared.kafka.to_string(), "kafka-service:9092");
+        assert_eq!(gateway.breaker_failure_threshold, 5);
+        assert_eq!(gateway.breaker_success_threshold, 2);
+        assert_eq!(gateway.breaker_base_timeout, Duration::from_secs(30));
+        assert_eq!(gateway.breaker_max_timeout, Duration::from_secs(300));
+        assert_eq!(gateway.rate_limit_max_requests, 60);
+        assert_eq!(gateway.rate_limit_window_ms, 60_000);
+    }
+
+    #[test]
+    fn every_bad_value_is_named_in_one_run_with_its_range() {
+        let bad =
+            [("WORKERS", "0"), ("RATE_LIMIT_WINDOW", "10"), ("KAFKA_ADDR", "nowhere"), ("SOLD_OUT_GATE", "maybe")];
+        let Err(BadSettings(lines)) = read(&bad).1 else { panic!("must be refused") };
+        assert_eq!(lines.len(), bad.len());
+        for (name, value) in bad {
+            assert!(lines.iter().any(|line| line.starts_with(name) && line.contains(value)), "{name} in {lines:?}");
+        }
+    }
+
+    #[test]
+    fn contradictions_stop_the_start_and_poor_values_are_corrected() {
+        let (_, finished, _) = read(&[("CIRCUIT_BREAKER_MAX_TIMEOUT", "1s"), ("DLQ_TOPIC", "orders")]);
+        let Err(BadSettings(lines)) = finished else { panic!("must be refused") };
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        let (gateway, finished, notices) = read(&[("IDEMPOTENCY_TTL", "48h")]);
+        assert_eq!(finished, Ok(()));
+        assert_eq!(gateway.idempotency_ttl_ms, gateway.shared.order_status_ttl_ms);
+        assert_eq!(notices.len(), 1);
+    }
+
+    #[test]
+    fn a_refused_address_does_not_show_its_password() {
+        let Err(BadSettings(lines)) = read(&[("REDIS_ADDR", "redis://u:secret@h:x")]).1 else { panic!("refused") };
+        assert!(!lines[0].contains("secret"), "{lines:?}");
+    }
+
+    #[test]
+    fn flags_win() {
+        let flags = HashMap::from([("WORKERS", "3".to_owned())]);
+        let variables = |name: &str| (name == "WORKERS").then(|| "2".to_owned());
+        assert_eq!(Reader::new(flags, &variables).shared().workers, Some(3));
+    }
+}

@@ -1,0 +1,109 @@
+//! The settings by name. The order here is the order of `--help` and of `docs/configuration.md`.
+
+use crate::kind::Kind;
+
+/// Which subcommands read a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Read by `gateway` and `processor` alike (and by `serve`, `demo`, `dlq`, `stock` where it fits).
+    Both,
+    /// Read by `gateway`.
+    Gateway,
+    /// Read by `processor`.
+    Processor,
+}
+
+/// One variable, and the flag of the same name.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// As in the runbook; the flag is the same in lower case with dashes.
+    pub name: &'static str,
+    /// The value when neither flag nor variable is given; empty: decided at start.
+    pub default: &'static str,
+    /// How it is written and what is accepted.
+    pub kind: Kind,
+    /// Who reads it.
+    pub role: Role,
+    /// What it is, for `--help` and the docs.
+    pub help: &'static str,
+}
+
+impl Setting {
+    /// `REDIS_ADDR` is `redis-addr`.
+    pub fn flag(&self) -> String {
+        self.name.to_ascii_lowercase().replace('_', "-")
+    }
+}
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+macro_rules! settings {
+    ($($constant:ident = $role:ident, $kind:expr, $default:literal, $help:literal;)*) => {
+        $(#[doc = $help] pub const $constant: Setting = Setting {
+            name: stringify!($constant), default: $default, kind: $kind, role: Role::$role, help: $help,
+        };)*
+        /// All of them.
+        pub const ALL: &[Setting] = &[$($constant),*];
+    };
+}
+
+settings! {
+    REDIS_ADDR = Both, Kind::Redis, "redis-service:6379",
+        "Redis: host:port, redis://[user:password@]host:port[/db], or `embedded` (in this process, nothing outlives it)";
+    KAFKA_ADDR = Both, Kind::Kafka, "kafka-service:9092",
+        "Kafka: a comma-separated bootstrap list of host:port, or `embedded` (in this process, nothing outlives it)";
+    LOG_LEVEL = Both, Kind::Level, "info",
+        "Least level that is logged: debug, info, warn or error";
+    WORKERS = Both, Kind::Count { min: 1, max: 255 }, "",
+        "Cores it may use; by default all that the process is allowed to run on (the processor: 1)";
+    ORDERS_TOPIC = Both, Kind::Topic, "orders",
+        "Topic of orders";
+    DLQ_TOPIC = Both, Kind::Topic, "orders-dlq",
+        "Topic of dead letters";
+    ORDERS_PARTITIONS = Both, Kind::Count { min: 1, max: 1024 }, "16",
+        "Partitions of a topic when it has to be created";
+    CONSUMER_GROUP = Both, Kind::Topic, "flash-sale-processor",
+        "Consumer group of the processors";
+    KAFKA_LINGER = Both, Kind::Duration { min_ms: 0, max_ms: 1000 }, "1ms",
+        "How long the producer waits to fill a batch; 0 doubles the gateway's CPU at few connections";
+    ORDER_STATUS_TTL = Both, Kind::Duration { min_ms: 60_000, max_ms: 30 * DAY_MS }, "24h",
+        "How long an order's status is kept, and its request_id taken";
+    SHUTDOWN_TIMEOUT = Both, Kind::Duration { min_ms: 100, max_ms: 600_000 }, "30s",
+        "How long orders on the road may take after SIGTERM";
+
+    LISTEN_ADDR = Gateway, Kind::Socket, "0.0.0.0:8080",
+        "Where the gateway listens";
+    PUBLISH_TIMEOUT = Gateway, Kind::Duration { min_ms: 100, max_ms: 60_000 }, "2s",
+        "How long a buyer waits for the broker before 503; a pending request_id can be taken over after it";
+    IDEMPOTENCY_TTL = Gateway, Kind::Duration { min_ms: 1000, max_ms: 30 * DAY_MS }, "10m",
+        "How long contents and correlation id of a request_id are remembered";
+    RATE_LIMIT_MAX_REQUESTS = Gateway, Kind::Count { min: 1, max: 10_000 }, "60",
+        "Accepted orders a user may have in any trailing window";
+    RATE_LIMIT_WINDOW = Gateway, Kind::Duration { min_ms: 1, max_ms: DAY_MS }, "1m",
+        "Length of that window";
+    CIRCUIT_BREAKER_FAILURE_THRESHOLD = Gateway, Kind::Count { min: 1, max: 1_000_000 }, "5",
+        "Failures in a row before the breaker opens";
+    CIRCUIT_BREAKER_SUCCESS_THRESHOLD = Gateway, Kind::Count { min: 1, max: 10_000 }, "2",
+        "Probes let through half-open, all of which must succeed before it closes";
+    CIRCUIT_BREAKER_BASE_TIMEOUT = Gateway, Kind::Duration { min_ms: 1, max_ms: DAY_MS }, "30s",
+        "How long it stays open at first; doubles with each failed probe";
+    CIRCUIT_BREAKER_MAX_TIMEOUT = Gateway, Kind::Duration { min_ms: 1, max_ms: DAY_MS }, "300s",
+        "Longest it stays open";
+    SOLD_OUT_GATE = Gateway, Kind::Switch, "on",
+        "Answer 410 for items known to be sold out, without asking Redis: on or off";
+    MAX_IN_FLIGHT = Gateway, Kind::Count { min: 1, max: 1_000_000 }, "16384",
+        "Orders on the road at once; over it the answer is 503";
+    MAX_CONNECTIONS = Gateway, Kind::Count { min: 1, max: 1_000_000 }, "16384",
+        "Connections at once; over it new ones are answered 503 and closed";
+
+    METRICS_ADDR = Processor, Kind::Socket, "0.0.0.0:9090",
+        "Where the processor serves /metrics and /health";
+    PAYMENT_FAILURE_RATE = Processor, Kind::Ratio, "0.10",
+        "Share of simulated payments that fail, 0 to 1";
+    PAYMENT_LATENCY = Processor, Kind::Duration { min_ms: 0, max_ms: 600_000 }, "0ms",
+        "How long a simulated payment takes";
+    PAYMENT_SEED = Processor, Kind::Count { min: 0, max: u64::MAX }, "0",
+        "Seed of the payment simulator; its answer is a function of seed, request_id and attempt";
+    PAYMENT_CONCURRENCY = Processor, Kind::Count { min: 1, max: 100_000 }, "1024",
+        "Payments under way at once";
+}

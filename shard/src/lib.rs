@@ -1,0 +1,33 @@
+//! What one core owns, and the little that may cross cores.
+//!
+//! Owned here: the runtime of a core ([`launch`]), the mailbox into a core ([`mailbox`]), the table of orders that
+//! wait for an answer ([`waiters`]), the phases of a shutdown ([`drain`]), the metric cells ([`cells`]), the log
+//! buffer ([`log`]) and the wall clock in text ([`clock`]).
+//!
+//! Called by: gateway, processor, loadgen and the drivers in store and queue.
+//!
+//! Invariants: nothing in this crate blocks a core; everything that grows has a bound given by its owner; only
+//! [`mailbox::Mailbox`], [`drain::Drain`], [`log::Sink`] and [`cells`] are shared between threads.
+//!
+//! It never parses an order and never talks to Redis or Kafka.
+
+/// Which cores we may use, and one runtime on each of them: `io_uring` where the kernel allows it, else epoll.
+pub mod launch;
+
+/// Letters from other threads into a core, with one wake a burst.
+pub mod mailbox;
+
+/// Futures of one core that wait for an answer which arrives elsewhere on the same core.
+pub mod waiters;
+
+/// Counters and histograms of one core, written without contention and summed at scrape.
+pub mod cells;
+
+/// JSON log lines through a bounded buffer, written off the road.
+pub mod log;
+
+/// Wall-clock time as text: RFC 3339 for logs, IMF-fixdate for HTTP.
+pub mod clock;
+
+/// The phases of a shutdown, shared by every core of a process.
+pub mod drain;

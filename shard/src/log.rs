@@ -1,0 +1,321 @@
+//! One JSON object a line on stdout, without ever holding up an order.
+//!
+//! A core writes lines into its own buffer ([`CoreLog`]); full or due buffers go through a bounded queue to one writer
+//! thread ([`Sink`]). When the queue is full because the sink is slow, the buffer's lines are dropped and counted.
+//! No logging crate is used because the accepted path writes a line per order: here that costs one copy into a warm
+//! buffer; everything else uses the same writer so that lines never interleave.
+//!
+//! Bound: `CHUNKS_MAX` × `CHUNK_BYTES` queued, plus one chunk a core.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use parking_lot::Mutex;
+
+use crate::clock;
+
+/// A chunk goes to the writer when it holds this much. Doubling it halves the hand-overs (one per 250 lines now).
+const CHUNK_BYTES: usize = 64 * 1024;
+/// Chunks that may wait for a slow sink: 64 × 64 KiB = 4 MiB, a third of a second of full speed.
+const CHUNKS_MAX: usize = 64;
+
+/// How grave a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Each refusal.
+    Debug,
+    /// The normal course.
+    Info,
+    /// Somebody should look at it.
+    Warn,
+    /// We broke something.
+    Error,
+}
+
+impl Level {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Debug => "DEBUG",
+            Self::Info => "INFO",
+            Self::Warn => "WARN",
+            Self::Error => "ERROR",
+        }
+    }
+}
+
+enum Parcel {
+    Lines { bytes: Vec<u8>, lines: u64 },
+    Flush(SyncSender<()>),
+}
+
+/// The writer thread's door. Shared by all cores.
+pub struct Sink {
+    parcels: SyncSender<Parcel>,
+    spent: Mutex<Receiver<Vec<u8>>>,
+    dropped: AtomicU64,
+    level: Level,
+    service: &'static str,
+}
+
+impl Sink {
+    /// Starts the writer thread over `out`. It ends when the sink and every core log are gone.
+    ///
+    /// # Errors
+    /// When the thread cannot be made.
+    pub fn start(
+        service: &'static str,
+        level: Level,
+        mut out: impl Write + Send + 'static,
+    ) -> io::Result<(Arc<Self>, JoinHandle<()>)> {
+        let (parcels, inbox) = sync_channel::<Parcel>(CHUNKS_MAX);
+        let (give_back, spent) = sync_channel::<Vec<u8>>(CHUNKS_MAX);
+        let writer = thread::Builder::new().name("log".to_owned()).spawn(move || {
+            for parcel in inbox {
+                match parcel {
+                    Parcel::Lines { mut bytes, .. } => {
+                        // A closed stdout must not end a sale; there is nowhere left to say so.
+                        let _ = out.write_all(&bytes).and_then(|()| out.flush());
+                        bytes.clear();
+                        let _ = give_back.try_send(bytes);
+                    }
+                    Parcel::Flush(done) => drop(done),
+                }
+            }
+        })?;
+        let sink = Self { parcels, spent: Mutex::new(spent), dropped: AtomicU64::new(0), level, service };
+        Ok((Arc::new(sink), writer))
+    }
+
+    /// Lines dropped because the sink was slow.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// The least level that is written.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Writes one line at once, from any thread that is not a core's road.
+    pub fn line(&self, level: Level, event: &str, message: &str, fields: impl FnOnce(&mut Line<'_>)) {
+        if level < self.level {
+            return;
+        }
+        let mut bytes = Vec::with_capacity(512);
+        write_line(&mut bytes, &clock::rfc3339_ms(clock::unix_ms()), level, self.service, event, message, fields);
+        self.hand_over(bytes, 1);
+    }
+
+    /// Waits until everything handed over so far is written. Blocks: for the end of a process.
+    pub fn flush(&self) {
+        let (done, wait) = sync_channel(0);
+        if self.parcels.send(Parcel::Flush(done)).is_ok() {
+            let _ = wait.recv();
+        }
+    }
+
+    fn hand_over(&self, bytes: Vec<u8>, lines: u64) {
+        if let Err(refused) = self.parcels.try_send(Parcel::Lines { bytes, lines }) {
+            let (std::sync::mpsc::TrySendError::Full(parcel) | std::sync::mpsc::TrySendError::Disconnected(parcel)) =
+                refused;
+            if let Parcel::Lines { lines, .. } = parcel {
+                self.dropped.fetch_add(lines, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn recycled(&self) -> Vec<u8> {
+        let spent = self.spent.lock().try_recv();
+        spent.unwrap_or_else(|_| Vec::with_capacity(CHUNK_BYTES + 4096))
+    }
+}
+
+/// The log of one core. Call [`CoreLog::flush`] at every tick of the core's sweep, or lines lie until the chunk is full.
+pub struct CoreLog {
+    sink: Arc<Sink>,
+    chunk: RefCell<Vec<u8>>,
+    lines: Cell<u64>,
+    /// The time stamp of this millisecond, rendered once.
+    stamp: RefCell<(u64, String)>,
+}
+
+impl CoreLog {
+    /// A log that writes through `sink`.
+    pub fn new(sink: Arc<Sink>) -> Self {
+        let chunk = RefCell::new(Vec::with_capacity(CHUNK_BYTES + 4096));
+        Self { sink, chunk, lines: Cell::new(0), stamp: RefCell::new((0, String::new())) }
+    }
+
+    /// True when a line of that level would be written: check before collecting costly fields.
+    pub fn is_on(&self, level: Level) -> bool {
+        level >= self.sink.level
+    }
+
+    /// Adds a line to the core's chunk.
+    pub fn line(&self, level: Level, event: &str, message: &str, fields: impl FnOnce(&mut Line<'_>)) {
+        if !self.is_on(level) {
+            return;
+        }
+        let mut chunk = self.chunk.borrow_mut();
+        let mut stamp = self.stamp.borrow_mut();
+        let now_ms = clock::unix_ms();
+        if stamp.0 != now_ms {
+            *stamp = (now_ms, clock::rfc3339_ms(now_ms));
+        }
+        write_line(&mut chunk, &stamp.1, level, self.sink.service, event, message, fields);
+        self.lines.set(self.lines.get() + 1);
+        if chunk.len() >= CHUNK_BYTES {
+            self.hand_over(&mut chunk);
+        }
+    }
+
+    /// Hands over what is there.
+    pub fn flush(&self) {
+        let mut chunk = self.chunk.borrow_mut();
+        if !chunk.is_empty() {
+            self.hand_over(&mut chunk);
+        }
+    }
+
+    fn hand_over(&self, chunk: &mut Vec<u8>) {
+        let full = std::mem::replace(chunk, self.sink.recycled());
+        self.sink.hand_over(full, self.lines.replace(0));
+    }
+}
+
+/// The fields of a line under construction.
+pub struct Line<'a> {
+    out: &'a mut Vec<u8>,
+}
+
+impl Line<'_> {
+    /// A text field, escaped.
+    pub fn text(&mut self, key: &str, value: &str) -> &mut Self {
+        self.key(key);
+        self.out.push(b'"');
+        escape_into(self.out, value);
+        self.out.push(b'"');
+        self
+    }
+
+    /// A number field.
+    pub fn number(&mut self, key: &str, value: u64) -> &mut Self {
+        self.key(key);
+        // Writing to a vector cannot fail.
+        let _ = write!(self.out, "{value}");
+        self
+    }
+
+    fn key(&mut self, key: &str) {
+        self.out.extend_from_slice(b",\"");
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
+    }
+}
+
+fn write_line(
+    out: &mut Vec<u8>,
+    stamp: &str,
+    level: Level,
+    service: &str,
+    event: &str,
+    message: &str,
+    fields: impl FnOnce(&mut Line<'_>),
+) {
+    out.extend_from_slice(b"{\"timestamp\":\"");
+    out.extend_from_slice(stamp.as_bytes());
+    out.extend_from_slice(b"\",\"level\":\"");
+    out.extend_from_slice(level.name().as_bytes());
+    out.push(b'"');
+    let mut line = Line { out };
+    line.text("message", message).text("service", service).text("event", event);
+    fields(&mut line);
+    out.extend_from_slice(b"}\n");
+}
+
+/// JSON string escapes (RFC 8259 section 7): the quote, the backslash and control characters.
+pub fn escape_into(out: &mut Vec<u8>, text: &str) {
+    let mut plain_from = 0;
+    for (index, byte) in text.bytes().enumerate() {
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        out.extend_from_slice(&text.as_bytes()[plain_from..index]);
+        plain_from = index + 1;
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            _ => {
+                let _ = write!(out, "\\u{byte:04x}");
+            }
+        }
+    }
+    out.extend_from_slice(&text.as_bytes()[plain_from..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_is_one_json_object_with_escapes() {
+        let out = Shared::default();
+        let (sink, writer) = Sink::start("gateway", Level::Info, out.clone()).expect("thread");
+        let log = CoreLog::new(Arc::clone(&sink));
+        log.line(Level::Info, "order_queued", "Order \"queued\"", |line| {
+            line.text("request_id", "a\\b\nc\u{1}").number("processing_time_ms", 3);
+        });
+        log.line(Level::Debug, "hidden", "not at this level", |_| {});
+        log.flush();
+        drop(log);
+        sink.flush();
+        drop(sink);
+        writer.join().expect("the writer ends when the last sink is gone");
+        let text = String::from_utf8(out.0.lock().clone()).expect("utf-8");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains(r#""message":"Order \"queued\"","service":"gateway","event":"order_queued""#), "{text}");
+        assert!(text.ends_with("\"request_id\":\"a\\\\b\\nc\\u0001\",\"processing_time_ms\":3}\n"), "{text}");
+    }
+
+    #[test]
+    fn a_slow_sink_drops_and_counts_instead_of_waiting() {
+        struct Stuck(std::sync::mpsc::Receiver<()>);
+        impl Write for Stuck {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                let _ = self.0.recv();
+                Ok(bytes.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (release, stuck) = sync_channel(0);
+        let (sink, writer) = Sink::start("gateway", Level::Info, Stuck(stuck)).expect("thread");
+        for _ in 0..CHUNKS_MAX + 10 {
+            sink.line(Level::Warn, "e", "m", |_| {});
+        }
+        assert!(sink.dropped() >= 9, "{}", sink.dropped());
+        drop(release);
+        drop(sink);
+        writer.join().expect("the writer ends");
+    }
+}

@@ -1,0 +1,2 @@
+//! flash-sale
+fn main() {}

@@ -1,0 +1,139 @@
+//! What the store answers.
+
+use std::fmt;
+
+use wire::names::Status;
+
+/// The answer to a [`crate::Command`], variant by variant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// To `Admit`.
+    Admitted(Admission),
+    /// To `Release` and `Suspend`: false when the id was no longer held by that owner and sequence.
+    Retracted(bool),
+    /// To `Confirm` and `Ping`.
+    Done,
+    /// To `Reserve`.
+    Reserved(Reservation),
+    /// To `Settle` and `Refund`.
+    Ended(Ending),
+    /// To `Status`.
+    Status(Option<StatusView>),
+    /// To `Statuses`: in order; `None` was never seen.
+    Statuses(Vec<Option<Status>>),
+    /// To `Stock`: in order; `None` is unknown (missing, or not an integer).
+    Stock(Vec<Option<i64>>),
+    /// To `SetStock` and `AddStock`: units left now; `None` when the item is unknown.
+    StockLeft(Option<i64>),
+    /// To `Ledgers`: in order; `None` when nothing was ever taken or set by us.
+    Ledgers(Vec<Option<Ledger>>),
+}
+
+/// May the order be published?
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// Yes, for the first time.
+    Fresh,
+    /// Yes: an earlier try under this id was left pending; same contents, publish it again.
+    TakenOver,
+    /// No: the id is taken by the same order. Its correlation id, empty when no longer known.
+    Duplicate {
+        /// Of the first.
+        correlation_id: String,
+    },
+    /// No: the id is taken by an order with other contents.
+    Mismatch,
+    /// No: the user is over the limit.
+    Limited {
+        /// When the next admission is possible, at least 1.
+        retry_after_ms: u64,
+    },
+}
+
+/// What became of a wish for units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reservation {
+    /// The units are out of stock and held by this attempt; `left` remain.
+    Held {
+        /// Units left.
+        left: i64,
+    },
+    /// This attempt holds them already: a redelivery, or a second copy of the order. Pay and settle; only one settles.
+    HeldAlready,
+    /// Too few left: ended as FAILED_SOLD_OUT now.
+    SoldOut {
+        /// Units left, less than wanted.
+        left: i64,
+    },
+    /// Stock is unknown: ended as FAILED_UNKNOWN_ITEM now.
+    UnknownItem,
+    /// The order had ended before; nothing was changed.
+    EndedBefore {
+        /// How.
+        status: Status,
+        /// By which attempt.
+        attempt: u32,
+        /// True when the same record ended it: a redelivery whose dead letter may be missing.
+        same_origin: bool,
+    },
+}
+
+/// What became of a settlement or refund.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    /// True when this call made the end; false when the order had ended otherwise or the reservation is not ours.
+    pub applied: bool,
+    /// The status after the call; `None` when it is no longer known.
+    pub status: Option<Status>,
+}
+
+/// What `GET /orders/{request_id}` shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusView {
+    /// The plain word.
+    pub status: Status,
+    /// Of the order; `None` after `IDEMPOTENCY_TTL`, or for a record that no gateway took.
+    pub correlation_id: Option<String>,
+}
+
+/// Conservation of one item: `base = left + taken` unless somebody moved units past us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ledger {
+    /// Units brought in by `SetStock`, `AddStock`, or found at the first reservation.
+    pub base: i64,
+    /// Units held or sold.
+    pub taken: i64,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreError {
+    /// Not connected: nothing was sent, nothing has changed.
+    Away,
+    /// Sent, and the connection or the deadline was lost: it may or may not have happened.
+    Lost,
+    /// The bound of commands in flight is reached: nothing was sent.
+    Full,
+    /// Redis refused this one step (wrong type, script error): it fails by itself, the connection is fine.
+    Refused(String),
+}
+
+impl StoreError {
+    /// For a reply of the wrong shape: our own fault or a broken server; never on a healthy pair.
+    pub fn unexpected(answer: &Answer) -> Self {
+        Self::Refused(format!("unexpected answer {answer:?}"))
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Away => formatter.write_str("the store cannot be reached"),
+            Self::Lost => formatter.write_str("the store did not answer in time"),
+            Self::Full => formatter.write_str("too many commands in flight to the store"),
+            Self::Refused(reason) => write!(formatter, "the store refused the command: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}

@@ -1,0 +1,132 @@
+//! What is asked of the store: one variant an atomic step.
+
+/// One atomic step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command<'a> {
+    /// Take an id for an order that is about to be published.
+    Admit(Admit<'a>),
+    /// The broker surely does not have it: free the id and give the user's admission back.
+    Release(Retract<'a>),
+    /// The broker may have it: keep the id as pending and let the next try take it over at once.
+    Suspend(Retract<'a>),
+    /// Everything this owner was admitted up to a sequence number is resolved.
+    Confirm(Confirm<'a>),
+    /// Take the units of an order out of stock, or end it as sold out or unknown.
+    Reserve(Reserve<'a>),
+    /// Paid: end it as COMPLETED.
+    Settle(Settle<'a>),
+    /// Not paid: put the units back and end it as FAILED_PAYMENT.
+    Refund(Settle<'a>),
+    /// Status and correlation id of an order.
+    Status {
+        /// The order.
+        request_id: &'a str,
+    },
+    /// The plain words of many orders, for an audit.
+    Statuses {
+        /// The orders; at most 10,000 a command, so that Redis is not held up.
+        request_ids: &'a [&'a str],
+    },
+    /// Units left of some items.
+    Stock {
+        /// The items; at most 1,024 a command.
+        items: &'a [&'a str],
+    },
+    /// Sets the units left and starts the ledger of the item anew from there.
+    SetStock {
+        /// The item.
+        item_id: &'a str,
+        /// Units, 0..=10^12.
+        units: u64,
+    },
+    /// Adds units to a known item; an unknown one stays unknown.
+    AddStock {
+        /// The item.
+        item_id: &'a str,
+        /// Units, 0..=10^12.
+        units: u64,
+    },
+    /// Base and taken units of items as their ledgers have them, for the drift.
+    Ledgers {
+        /// The items; at most 1,024 a command.
+        items: &'a [&'a str],
+    },
+    /// Are you there?
+    Ping,
+}
+
+/// An order asking to be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admit<'a> {
+    /// Whose limit it counts against.
+    pub user_id: &'a str,
+    /// The id to take.
+    pub request_id: &'a str,
+    /// Hash over user, item and amount; another one under the same id is a mismatch (422).
+    pub fingerprint: u64,
+    /// Kept with the id and told to duplicates.
+    pub correlation_id: &'a str,
+    /// The gateway core and its epoch: `[A-Za-z0-9]{1,32}`.
+    pub owner: &'a str,
+    /// Number of this admission under that owner, rising from 1.
+    pub sequence: u64,
+    /// The time of the decision. `None` outside tests: the store's own clock, so that gateways need not agree.
+    pub now_ms: Option<u64>,
+}
+
+/// Takes back or suspends an admission, if this owner and sequence still hold the id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retract<'a> {
+    /// Whose limit it was counted against.
+    pub user_id: &'a str,
+    /// The id.
+    pub request_id: &'a str,
+    /// The holder.
+    pub owner: &'a str,
+    /// The holder's number.
+    pub sequence: u64,
+}
+
+/// The watermark of an owner: every admission up to and including `sequence` is acknowledged, released or suspended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Confirm<'a> {
+    /// The gateway core and its epoch.
+    pub owner: &'a str,
+    /// Inclusive.
+    pub sequence: u64,
+}
+
+/// Where a record came from; tells a redelivery of the same record from a second copy of the same order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// Partition of `orders`.
+    pub partition: i32,
+    /// Offset in it.
+    pub offset: i64,
+}
+
+/// Units wanted for an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reserve<'a> {
+    /// The order.
+    pub request_id: &'a str,
+    /// The item.
+    pub item_id: &'a str,
+    /// Units, 1..=1000.
+    pub amount: u32,
+    /// 0 for the first run, rising with each replay from the dead letters.
+    pub attempt: u32,
+    /// The record that asks.
+    pub origin: Origin,
+}
+
+/// Ends a reservation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settle<'a> {
+    /// The order.
+    pub request_id: &'a str,
+    /// The item (names the key; the amount is the reservation's own).
+    pub item_id: &'a str,
+    /// Must be the attempt that holds the reservation.
+    pub attempt: u32,
+}

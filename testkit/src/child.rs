@@ -1,0 +1,166 @@
+//! Child processes that cannot outlive us.
+//!
+//! `Drop` covers the ordinary end and the panic. For the rest (abort, SIGKILL, `process::exit` with a server in a
+//! `static`) the kernel is asked to kill the child when its parent dies (`PR_SET_PDEATHSIG`, prctl(2)). That request is
+//! bound to the parent *thread*: a server started by one test's thread and shared by others would die with the first
+//! test. So all children are forked by one thread that lives as long as the process.
+
+use std::io;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::{OnceLock, mpsc};
+
+/// A running child, killed (SIGKILL, by pid) and reaped on `Drop`.
+#[derive(Debug)]
+pub struct Guarded {
+    child: Child,
+}
+
+/// Starts `command` in its own process group, so that Ctrl-C in a terminal reaches us first and not the child.
+///
+/// # Errors
+/// Those of [`Command::spawn`]: the program is missing or not executable, or no process can be made.
+///
+/// # Panics
+/// When the forking thread cannot be started.
+pub fn spawn(command: Command) -> io::Result<Guarded> {
+    static NURSERY: OnceLock<mpsc::Sender<Birth>> = OnceLock::new();
+    let nursery = NURSERY.get_or_init(|| {
+        let (orders, births) = mpsc::channel::<Birth>();
+        std::thread::Builder::new()
+            .name("testkit-nursery".into())
+            .spawn(move || {
+                for birth in births {
+                    // The asker waits for this very message; it cannot have gone away.
+                    drop(birth.reply.send(fork_guarded(birth.command)));
+                }
+            })
+            .expect("a thread can be started");
+        orders
+    });
+    let (reply, answer) = mpsc::channel();
+    nursery.send(Birth { command, reply }).expect("the nursery thread never ends");
+    answer.recv().expect("the nursery answers every order")
+}
+
+struct Birth {
+    command: Command,
+    reply: mpsc::Sender<io::Result<Guarded>>,
+}
+
+#[expect(unsafe_code, reason = "pre_exec is the only way to run prctl(2) in the child")]
+fn fork_guarded(mut command: Command) -> io::Result<Guarded> {
+    let parent = std::process::id();
+    command.process_group(0);
+    // SAFETY: the closure runs between fork and exec in a copy of a multi-threaded process, where only
+    // async-signal-safe calls are allowed. It makes two bare system calls, prctl(2) and getppid(2), allocates nothing
+    // (`from_raw_os_error` stores the number in place) and touches no memory but its own captured integer.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // The parent may have died between fork and prctl; then the signal would never come.
+            if libc::getppid() as u32 != parent {
+                return Err(io::Error::from_raw_os_error(libc::ESRCH));
+            }
+            Ok(())
+        });
+    }
+    command.spawn().map(|child| Guarded { child })
+}
+
+/// The signals tests send to their servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM: please end.
+    Terminate,
+    /// SIGINT: what Ctrl-C sends.
+    Interrupt,
+    /// SIGKILL: ends at once, cleans nothing up.
+    Kill,
+    /// SIGSTOP: keeps its sockets and answers nothing.
+    Stop,
+    /// SIGCONT: goes on after [`Signal::Stop`].
+    Continue,
+}
+
+impl Guarded {
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The child itself, for its pipes.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// The exit status if the child has ended, else `None`. Does not wait.
+    ///
+    /// # Panics
+    /// When the kernel no longer knows the child, which nothing here lets happen.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("our own child can be asked after")
+    }
+
+    /// Waits for the end of the child and returns how it ended.
+    ///
+    /// # Errors
+    /// Those of [`Child::wait`].
+    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait()
+    }
+
+    /// Sends a signal to this child alone.
+    ///
+    /// # Errors
+    /// `ESRCH` when it has already been reaped, as its pid may then belong to a stranger.
+    pub fn signal(&mut self, signal: Signal) -> io::Result<()> {
+        self.send(signal, false)
+    }
+
+    /// Sends a signal to the child and all it has started (its process group).
+    ///
+    /// # Errors
+    /// As [`Guarded::signal`].
+    pub fn signal_group(&mut self, signal: Signal) -> io::Result<()> {
+        self.send(signal, true)
+    }
+
+    #[expect(unsafe_code, reason = "kill(2) has no safe form in std for signals other than SIGKILL")]
+    fn send(&mut self, signal: Signal, group: bool) -> io::Result<()> {
+        if self.child.try_wait()?.is_some() {
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
+        let number = match signal {
+            Signal::Terminate => libc::SIGTERM,
+            Signal::Interrupt => libc::SIGINT,
+            Signal::Kill => libc::SIGKILL,
+            Signal::Stop => libc::SIGSTOP,
+            Signal::Continue => libc::SIGCONT,
+        };
+        let pid = self.child.id() as libc::pid_t;
+        // SAFETY: kill(2) takes two integers and touches no memory. The pid is ours: the child was not reaped a line
+        // above, and only `&mut self` can reap it. It leads its own process group (`process_group(0)` at the fork).
+        let result = unsafe { libc::kill(if group { -pid } else { pid }, number) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // The whole group: a child that started others must not leave them behind. Already gone is fine.
+        drop(self.signal_group(Signal::Kill));
+        drop(self.child.wait());
+    }
+}
+
+/// How a process ended, in words for a message.
+pub fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "an unknown end".to_owned(),
+    }
+}

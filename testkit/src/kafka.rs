@@ -1,0 +1,302 @@
+//! Apache Kafka for tests: the one `cargo xtask test` shares, or a private broker that may be killed.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::child::{self, Guarded, Signal};
+use crate::{TempDir, free_port};
+
+/// A broker is up in about 3 s on two idle cores, 7 s after a kill (the controller waits for the dead broker's session
+/// to end); this much covers a machine busy with a build.
+const START_S: u64 = 120;
+/// Starts on fresh ports before giving up: another test may take a port between our look and the broker's bind.
+const START_TRIES: u32 = 3;
+/// Named by what it means, so that logs of a failed test show that this was no real cluster.
+const CLUSTER_ID: &str = "dGVzdGtpdC1jbHVzdGVyMQ";
+/// What the broker logs once it is registered, unfenced and answers on its listener.
+const STARTED: &str = "Kafka Server started";
+
+/// A Kafka to test against.
+///
+/// Either the shared one (`KAFKA_ADDR`), where topics and groups are everybody's and need names of their own
+/// ([`unique_topic`]), or a private one-node broker (`KRaft`) that can be stopped and is killed on `Drop`.
+#[derive(Debug)]
+pub struct Kafka {
+    addr: String,
+    /// `None` for the shared one.
+    own: Option<Broker>,
+}
+
+#[derive(Debug)]
+struct Broker {
+    home: PathBuf,
+    dir: TempDir,
+    port: u16,
+    controller_port: u16,
+    /// `None` while stopped.
+    server: Option<Guarded>,
+}
+
+impl Kafka {
+    /// The Kafka that `cargo xtask test` shares among all tests, by `KAFKA_ADDR`.
+    ///
+    /// # Panics
+    /// When `KAFKA_ADDR` is not set; the message names the remedy.
+    pub fn shared() -> Self {
+        let addr = std::env::var("KAFKA_ADDR").unwrap_or_else(|_| {
+            panic!(
+                "KAFKA_ADDR is not set. Remedy: run `cargo xtask test`, or `cargo xtask up` and export what it prints."
+            )
+        });
+        Self { addr, own: None }
+    }
+
+    /// Starts a broker of this test's own: one node, no topics, auto-created topics get one partition.
+    /// Takes some 5 s and 400 MB; only for tests that take the broker away.
+    ///
+    /// # Panics
+    /// When `TEST_KAFKA_HOME` is not set or the broker does not start; the message names the remedy.
+    pub fn start_private() -> Self {
+        let home = std::env::var_os("TEST_KAFKA_HOME").unwrap_or_else(|| {
+            panic!(
+                "TEST_KAFKA_HOME is not set. Remedy: run `cargo xtask test`, which gets Kafka and sets it."
+            )
+        });
+        Self::start_in(Path::new(&home)).unwrap_or_else(|reason| panic!("Kafka does not start: {reason}"))
+    }
+
+    /// As [`Kafka::start_private`], from the directory `home` whose `libs/` holds the jars of a Kafka 4.1.
+    ///
+    /// # Errors
+    /// Why it does not start, with the end of the broker's log.
+    pub fn start_in(home: &Path) -> Result<Self, String> {
+        let mut reason = String::new();
+        for _ in 0..START_TRIES {
+            let mut broker = Broker {
+                home: home.to_owned(),
+                dir: TempDir::new("testkit-kafka"),
+                port: free_port(),
+                controller_port: free_port(),
+                server: None,
+            };
+            match broker.format().and_then(|()| broker.launch()) {
+                Ok(()) => return Ok(Self { addr: broker.addr(), own: Some(broker) }),
+                Err(why) => reason = why,
+            }
+            if !reason.contains("Address already in use") {
+                break;
+            }
+        }
+        Err(reason)
+    }
+
+    /// The bootstrap list: `host:port`, several separated by commas if `KAFKA_ADDR` has several.
+    pub fn addr(&self) -> String {
+        self.addr.clone()
+    }
+
+    /// Kills the private broker: connections break, the port refuses. What it has acknowledged is on its disk.
+    ///
+    /// # Panics
+    /// For the shared Kafka, which other tests use at this moment.
+    pub fn stop(&mut self) {
+        self.private().server = None;
+    }
+
+    /// Starts the private broker again on the same port and data (killing it first if it runs); takes some 7 s.
+    ///
+    /// # Panics
+    /// For the shared Kafka, and when the broker does not come back.
+    pub fn restart(&mut self) {
+        self.stop();
+        let broker = self.private();
+        if let Err(reason) = broker.launch() {
+            panic!("Kafka does not start again on port {}: {reason}", broker.port);
+        }
+    }
+
+    /// Freezes the private broker: connections stay open, nothing is acknowledged.
+    ///
+    /// # Panics
+    /// For the shared Kafka, and when the broker is stopped.
+    pub fn pause(&mut self) {
+        self.signal(Signal::Stop);
+    }
+
+    /// Lets a paused broker go on.
+    ///
+    /// # Panics
+    /// As [`Kafka::pause`].
+    pub fn resume(&mut self) {
+        self.signal(Signal::Continue);
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        let server = self.private().server.as_mut().expect("the broker is running");
+        server.signal(signal).expect("a running broker takes signals");
+    }
+
+    fn private(&mut self) -> &mut Broker {
+        self.own.as_mut().expect("only a private broker (`Kafka::start_private`) can be stopped")
+    }
+}
+
+/// A topic or group name that no other test, process or run uses: `<prefix>-<pid>-<random>`.
+pub fn unique_topic(prefix: &str) -> String {
+    format!("{prefix}-{}-{:012x}", std::process::id(), crate::port::draw() & 0xFFFF_FFFF_FFFF)
+}
+
+/// Whether a broker of this bootstrap list answers an `ApiVersions` request now (the one request that every version of
+/// Kafka answers in version 0).
+pub fn answers(bootstrap: &str) -> bool {
+    bootstrap.split(',').any(|addr| api_versions(addr.trim()).is_ok())
+}
+
+fn api_versions(addr: &str) -> io::Result<()> {
+    /// Correlation id of the request, found again in the answer.
+    const CORRELATION: [u8; 4] = *b"ping";
+    let addr = addr.to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
+    let mut stream = TcpStream::connect_timeout(&addr, Duration::from_secs(2))?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    // length, api_key 18, api_version 0, correlation id, client id (nullable string: none)
+    stream.write_all(&[&[0, 0, 0, 10, 0, 18, 0, 0][..], &CORRELATION, &[0xFF, 0xFF]].concat())?;
+    let mut head = [0; 10];
+    stream.read_exact(&mut head)?;
+    // length, correlation id, error code
+    if head[4..8] == CORRELATION && head[8..10] == [0, 0] {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::InvalidData.into())
+    }
+}
+
+impl Broker {
+    fn addr(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    fn properties(&self) -> PathBuf {
+        self.dir.path().join("server.properties")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.path().join("server.log")
+    }
+
+    /// Writes the configuration and formats the storage, as `kafka-storage.sh format` does.
+    fn format(&self) -> Result<(), String> {
+        let (port, controller) = (self.port, self.controller_port);
+        let mut text = format!(
+            "node.id=1\nprocess.roles=broker,controller\n\
+             controller.quorum.voters=1@127.0.0.1:{controller}\ncontroller.listener.names=CONTROLLER\n\
+             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\ninter.broker.listener.name=PLAINTEXT\n\
+             log.dirs={}\n",
+            self.dir.path().join("data").display()
+        );
+        for (name, value) in SETTINGS {
+            writeln!(text, "{name}={value}").expect("writing to a String cannot fail");
+        }
+        fs::write(self.properties(), text).map_err(|e| format!("{}: {e}", self.properties().display()))?;
+
+        let mut command = self.java(&["-XX:TieredStopAtLevel=1"]);
+        command.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"]).arg(self.properties());
+        let mut tool = self.spawn(command, "format.log")?;
+        let status = tool.wait().map_err(|e| e.to_string())?;
+        if status.success() {
+            return Ok(());
+        }
+        let log = fs::read_to_string(self.dir.path().join("format.log")).unwrap_or_default();
+        Err(format!("StorageTool ended with {}:\n{}", child::describe(status), tail(&log)))
+    }
+
+    fn launch(&mut self) -> Result<(), String> {
+        // Serial collector and a small heap: several brokers and a build share two cores.
+        let mut command = self.java(&["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC"]);
+        command.arg("kafka.Kafka").arg(self.properties());
+        let mut server = self.spawn(command, "server.log")?;
+        let start = Instant::now();
+        while !self.started() || !answers(&self.addr()) {
+            if let Some(status) = server.ended() {
+                return Err(format!("{}:\n{}", child::describe(status), self.log_tail()));
+            }
+            if start.elapsed() > Duration::from_secs(START_S) {
+                return Err(format!("not up within {START_S} s:\n{}", self.log_tail()));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.server = Some(server);
+        Ok(())
+    }
+
+    fn java(&self, options: &[&str]) -> Command {
+        let java =
+            std::env::var_os("JAVA_HOME").map_or_else(|| "java".into(), |h| Path::new(&h).join("bin/java"));
+        let mut command = Command::new(java);
+        command
+            .args(options)
+            .args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"])
+            .args(["-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info"])
+            .arg("-cp")
+            .arg(self.home.join("libs").join("*"));
+        command
+    }
+
+    /// Starts a JVM whose output goes to a new file `log` in the broker's directory.
+    fn spawn(&self, mut command: Command, log: &str) -> Result<Guarded, String> {
+        let output = File::create(self.dir.path().join(log)).map_err(|e| format!("{log}: {e}"))?;
+        let errors = output.try_clone().map_err(|e| format!("{log}: {e}"))?;
+        command.current_dir(self.dir.path()).stdin(Stdio::null()).stdout(output).stderr(errors);
+        let program = command.get_program().to_string_lossy().into_owned();
+        child::spawn(command).map_err(|e| {
+            format!(
+                "cannot start {program}: {e}. Remedy: `cargo xtask test` gets a JRE, or install one \
+                 (Debian: apt-get install default-jre-headless)."
+            )
+        })
+    }
+
+    fn started(&self) -> bool {
+        fs::read_to_string(self.log()).is_ok_and(|log| log.contains(STARTED))
+    }
+
+    fn log_tail(&self) -> String {
+        tail(&fs::read_to_string(self.log()).unwrap_or_default())
+    }
+}
+
+/// The last lines of a log: enough for the exception and its cause.
+fn tail(log: &str) -> String {
+    let lines: Vec<_> = log.lines().collect();
+    lines[lines.len().saturating_sub(30)..].join("\n")
+}
+
+/// One node on a small machine.
+const SETTINGS: &[(&str, &str)] = &[
+    ("auto.create.topics.enable", "true"),
+    ("num.partitions", "1"),
+    // One node cannot replicate.
+    ("offsets.topic.replication.factor", "1"),
+    ("transaction.state.log.replication.factor", "1"),
+    ("transaction.state.log.min.isr", "1"),
+    ("share.coordinator.state.topic.replication.factor", "1"),
+    ("share.coordinator.state.topic.min.isr", "1"),
+    // 50 by default; each costs files and start-up time.
+    ("offsets.topic.num.partitions", "4"),
+    ("transaction.state.log.num.partitions", "4"),
+    // Members of a test's group come when they come.
+    ("group.initial.rebalance.delay.ms", "0"),
+    ("group.min.session.timeout.ms", "1000"),
+    // A killed broker may register again once its old session has ended: 9 s by default.
+    ("broker.session.timeout.ms", "4000"),
+    ("broker.heartbeat.interval.ms", "1000"),
+    // 128 MiB of the heap by default.
+    ("log.cleaner.dedupe.buffer.size", "4194304"),
+    ("num.network.threads", "2"),
+    ("num.io.threads", "4"),
+];

@@ -1,0 +1,240 @@
+//! A wire that can be cut: a TCP proxy between a client and its server whose faults are switched while it runs.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Bytes moved at a time.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// Chunks under way in one direction of one connection, so at most 4 MiB are held; then the sender feels it.
+const CHUNKS_MAX: usize = 64;
+
+/// A TCP proxy on a free port of 127.0.0.1. It starts in the passing state. Dropping it closes everything.
+#[derive(Debug)]
+pub struct Proxy {
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    target: String,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    stalled: bool,
+    refusing: bool,
+    delay: Duration,
+    ending: bool,
+    /// Connections cut so far: a pump born under an older number ends instead of forwarding.
+    cuts: u64,
+    /// Both sockets of each connection; closed ones are pruned when the next one comes.
+    open: Vec<Arc<[TcpStream; 2]>>,
+}
+
+impl Proxy {
+    /// Opens a proxy to `target` (`host:port`), which is dialled anew for each connection and need not be up yet.
+    ///
+    /// # Panics
+    /// When no port or no thread can be had.
+    pub fn start(target: &str) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let addr = listener.local_addr().expect("a bound listener has an address");
+        let state = State {
+            stalled: false,
+            refusing: false,
+            delay: Duration::ZERO,
+            ending: false,
+            cuts: 0,
+            open: Vec::new(),
+        };
+        let shared =
+            Arc::new(Shared { target: target.to_owned(), state: Mutex::new(state), changed: Condvar::new() });
+        let for_thread = Arc::clone(&shared);
+        let acceptor = thread("proxy-accept", move || accept_loop(&listener, &for_thread));
+        Self { addr, shared, acceptor: Some(acceptor) }
+    }
+
+    /// `127.0.0.1:port` to give to the client.
+    pub fn addr(&self) -> String {
+        self.addr.to_string()
+    }
+
+    /// Ends stalling, refusing and delay: held bytes flow on, new connections are let through.
+    pub fn pass(&self) {
+        self.change(|state| {
+            state.stalled = false;
+            state.refusing = false;
+            state.delay = Duration::ZERO;
+        });
+    }
+
+    /// Holds all bytes in both directions; connections stay open and new ones are accepted. Nothing is lost: after
+    /// [`Proxy::pass`] the held bytes arrive in order.
+    pub fn stall(&self) {
+        self.change(|state| state.stalled = true);
+    }
+
+    /// Closes all present connections; what was held in them is lost. New ones are treated as before.
+    pub fn cut(&self) {
+        let open = self.change(|state| {
+            state.cuts += 1;
+            std::mem::take(&mut state.open)
+        });
+        for pair in open {
+            close(&pair);
+        }
+    }
+
+    /// Accepts new connections and closes them at once; present ones go on (use [`Proxy::cut`] for them).
+    pub fn refuse(&self) {
+        self.change(|state| state.refusing = true);
+    }
+
+    /// Delivers each byte `ms` milliseconds after it came, in both directions, so a round trip takes twice that much
+    /// longer. Throughput is not limited. 0 ends it.
+    pub fn delay_ms(&self, ms: u64) {
+        self.change(|state| state.delay = Duration::from_millis(ms));
+    }
+
+    /// Connections open now.
+    pub fn connections(&self) -> usize {
+        let mut state = self.shared.lock();
+        prune(&mut state.open);
+        state.open.len()
+    }
+
+    fn change<T>(&self, edit: impl FnOnce(&mut State) -> T) -> T {
+        let result = edit(&mut self.shared.lock());
+        self.shared.changed.notify_all();
+        result
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.change(|state| state.ending = true);
+        self.cut();
+        // Wakes the acceptor out of accept(2); it then sees `ending`.
+        drop(TcpStream::connect(self.addr));
+        if let Some(acceptor) = self.acceptor.take() {
+            drop(acceptor.join());
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
+    }
+}
+
+fn accept_loop(listener: &TcpListener, shared: &Arc<Shared>) {
+    for client in listener.incoming() {
+        if shared.lock().ending {
+            return;
+        }
+        // A client that was gone before it was accepted.
+        let Ok(client) = client else { continue };
+        if shared.lock().refusing {
+            continue;
+        }
+        // The server is away: closing the client's side is what a refused connection looks like through a proxy.
+        let Ok(server) = TcpStream::connect(&shared.target) else { continue };
+        open(client, server, shared);
+    }
+}
+
+fn open(client: TcpStream, server: TcpStream, shared: &Arc<Shared>) {
+    client.set_nodelay(true).expect("nodelay on an open socket");
+    server.set_nodelay(true).expect("nodelay on an open socket");
+    let pair = Arc::new([client, server]);
+    let cuts = {
+        let mut state = shared.lock();
+        if state.ending {
+            return;
+        }
+        prune(&mut state.open);
+        state.open.push(Arc::clone(&pair));
+        state.cuts
+    };
+    for (from, to) in [(0, 1), (1, 0)] {
+        let (chunks_in, chunks_out) = sync_channel(CHUNKS_MAX);
+        let (reader_pair, reader_shared) = (Arc::clone(&pair), Arc::clone(shared));
+        thread("proxy-read", move || read_side(&reader_pair[from], &reader_shared, &chunks_in));
+        let (writer_pair, writer_shared) = (Arc::clone(&pair), Arc::clone(shared));
+        thread("proxy-write", move || write_side(&writer_pair, to, &writer_shared, cuts, &chunks_out));
+    }
+}
+
+/// Bytes and when they are due at the other end; no bytes is the end of the stream.
+type Chunk = (Instant, Vec<u8>);
+
+fn read_side(mut from: &TcpStream, shared: &Shared, chunks: &SyncSender<Chunk>) {
+    let mut buffer = vec![0; CHUNK_BYTES];
+    loop {
+        // A reset counts as the end: the other side then sees a close.
+        let filled = from.read(&mut buffer).unwrap_or(0);
+        let due = Instant::now() + shared.lock().delay;
+        if chunks.send((due, buffer[..filled].to_vec())).is_err() || filled == 0 {
+            return;
+        }
+    }
+}
+
+fn write_side(pair: &[TcpStream; 2], to: usize, shared: &Shared, cuts: u64, chunks: &Receiver<Chunk>) {
+    for (due, bytes) in chunks {
+        if !wait_turn(shared, cuts, due) {
+            break;
+        }
+        if bytes.is_empty() {
+            // Half-close travels on; the other direction goes on until it ends as well.
+            drop(pair[to].shutdown(Shutdown::Write));
+            return;
+        }
+        if (&pair[to]).write_all(&bytes).is_err() {
+            break;
+        }
+    }
+    close(pair);
+}
+
+/// Waits until `due` and until nothing stalls; false when the connection was cut meanwhile.
+fn wait_turn(shared: &Shared, cuts: u64, due: Instant) -> bool {
+    let mut state = shared.lock();
+    loop {
+        if state.cuts != cuts || state.ending {
+            return false;
+        }
+        let left = due.saturating_duration_since(Instant::now());
+        state = if state.stalled {
+            shared.changed.wait(state).expect("no holder of this lock panics")
+        } else if left.is_zero() {
+            return true;
+        } else {
+            shared.changed.wait_timeout(state, left).expect("no holder of this lock panics").0
+        };
+    }
+}
+
+fn close(pair: &[TcpStream; 2]) {
+    for socket in pair {
+        drop(socket.shutdown(Shutdown::Both));
+    }
+}
+
+/// Forgets connections whose four threads have ended: then the list holds the last reference.
+fn prune(open: &mut Vec<Arc<[TcpStream; 2]>>) {
+    open.retain(|pair| Arc::strong_count(pair) > 1);
+}
+
+fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(body).expect("a thread can be started")
+}

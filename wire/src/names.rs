@@ -1,0 +1,132 @@
+//! Every name that the outside sees, once.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Units left of an item: a plain integer that an operator may SET.
+pub const INVENTORY_PREFIX: &str = "inventory:";
+/// The plain word of an order.
+pub const ORDER_STATUS_PREFIX: &str = "order_status:";
+/// Who took a request id, with what contents.
+pub const IDEMPOTENCY_PREFIX: &str = "idempotency:";
+/// The admissions of a user in the trailing window.
+pub const RATELIMIT_PREFIX: &str = "ratelimit:";
+/// The fence of an order: which attempt holds or held its units. Ours, beside the contract's names.
+pub const RESERVATION_PREFIX: &str = "reservation:";
+/// Base and taken units of an item. Ours, beside the contract's names.
+pub const LEDGER_PREFIX: &str = "stock_ledger:";
+/// The watermark of resolved admissions of one gateway core. Ours, beside the contract's names.
+pub const WATERMARK_PREFIX: &str = "gateway_watermark:";
+
+/// Default of `ORDERS_TOPIC`.
+pub const ORDERS_TOPIC: &str = "orders";
+/// Default of `DLQ_TOPIC`.
+pub const DLQ_TOPIC: &str = "orders-dlq";
+/// Default of `CONSUMER_GROUP`.
+pub const CONSUMER_GROUP: &str = "flash-sale-processor";
+
+/// Kafka and DLQ headers.
+pub mod header {
+    /// Of the order, on `orders` and `orders-dlq`.
+    pub const CORRELATION_ID: &str = "correlation_id";
+    /// Of the order, on `orders`.
+    pub const REQUEST_ID: &str = "request_id";
+    /// W3C trace context, passed through when it was given.
+    pub const TRACEPARENT: &str = "traceparent";
+    /// Replay number of an order that comes from the dead letters; absent is 0.
+    pub const ATTEMPT: &str = "attempt";
+    /// Why a record became a dead letter: one of [`super::DeadLetterReason`].
+    pub const ERROR: &str = "error";
+    /// When it became one, RFC 3339.
+    pub const TIMESTAMP: &str = "timestamp";
+    /// Spring Kafka's names, so that existing tools can redrive.
+    pub const DLT_ORIGINAL_TOPIC: &str = "kafka_dlt-original-topic";
+    /// Big-endian 4-byte integer, as Spring writes it.
+    pub const DLT_ORIGINAL_PARTITION: &str = "kafka_dlt-original-partition";
+    /// Big-endian 8-byte integer, as Spring writes it.
+    pub const DLT_ORIGINAL_OFFSET: &str = "kafka_dlt-original-offset";
+    /// Big-endian 8-byte integer, Unix milliseconds, as Spring writes it.
+    pub const DLT_ORIGINAL_TIMESTAMP: &str = "kafka_dlt-original-timestamp";
+    /// Text.
+    pub const DLT_EXCEPTION_MESSAGE: &str = "kafka_dlt-exception-message";
+}
+
+/// Where an order stands. The plain words of `order_status:<request_id>`; no other word appears there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Status {
+    /// Taken, not ended.
+    Pending,
+    /// Paid and settled.
+    Completed,
+    /// Fewer units left than wanted.
+    FailedSoldOut,
+    /// Payment failed; the units are back.
+    FailedPayment,
+    /// Stock of the item is unknown.
+    FailedUnknownItem,
+}
+
+impl Status {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Pending, Self::Completed, Self::FailedSoldOut, Self::FailedPayment, Self::FailedUnknownItem];
+
+    /// The plain word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Completed => "COMPLETED",
+            Self::FailedSoldOut => "FAILED_SOLD_OUT",
+            Self::FailedPayment => "FAILED_PAYMENT",
+            Self::FailedUnknownItem => "FAILED_UNKNOWN_ITEM",
+        }
+    }
+
+    /// True for an end.
+    pub const fn is_end(self) -> bool {
+        !matches!(self, Self::Pending)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.word())
+    }
+}
+
+/// The word is none of [`Status`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownStatus;
+
+impl FromStr for Status {
+    type Err = UnknownStatus;
+
+    fn from_str(word: &str) -> Result<Self, UnknownStatus> {
+        Self::ALL.into_iter().find(|status| status.word() == word).ok_or(UnknownStatus)
+    }
+}
+
+/// Why a record became a dead letter; the values of the header `error`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DeadLetterReason {
+    /// The payment failed.
+    PaymentTimeout,
+    /// Redis refused this one order.
+    RedisFailure,
+    /// Not an order.
+    InvalidOrderFormat,
+    /// No stock is known for the item.
+    UnknownItem,
+}
+
+impl DeadLetterReason {
+    /// The words of the contract.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::PaymentTimeout => "Payment Timeout",
+            Self::RedisFailure => "Redis Failure",
+            Self::InvalidOrderFormat => "Invalid Order Format",
+            Self::UnknownItem => "Unknown Item",
+        }
+    }
+}
