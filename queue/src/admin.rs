@@ -1,1 +1,212 @@
-//! (being written)
+//! Topics: there with the wanted partitions, and how much lies in them.
+//!
+//! Everything here waits for the network and belongs on a thread of its own, never on a core.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Message as _, Offset, TopicPartitionList};
+
+/// Why Kafka did not do it.
+#[derive(Debug, Clone)]
+pub struct AdminError {
+    /// What was wanted.
+    pub wanted: String,
+    /// What Kafka or librdkafka said.
+    pub reason: String,
+}
+
+impl fmt::Display for AdminError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.wanted, self.reason)
+    }
+}
+
+impl std::error::Error for AdminError {}
+
+fn failed(wanted: &str, error: impl fmt::Display) -> AdminError {
+    AdminError { wanted: wanted.to_owned(), reason: error.to_string() }
+}
+
+/// Partitions of a topic, `None` when it does not exist.
+fn partitions(client: &BaseConsumer, topic: &str, timeout: Duration) -> Result<Option<usize>, KafkaError> {
+    let metadata = client.fetch_metadata(Some(topic), timeout)?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    Ok(found.filter(|found| found.error().is_none()).map(|found| found.partitions().len()).filter(|&count| count > 0))
+}
+
+/// Makes each missing topic with its wanted partitions and the broker's default replication, and waits until all can be
+/// used. A topic that exists is left as it is, whatever its partitions. Returns the partitions of each.
+///
+/// # Errors
+/// When Kafka cannot be reached or refuses within `timeout`.
+pub fn ensure_topics(
+    bootstrap: &str,
+    topics: &[(&str, i32)],
+    timeout: Duration,
+) -> Result<Vec<usize>, AdminError> {
+    let deadline = Instant::now() + timeout;
+    let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+    let wanted = format!("Kafka at {bootstrap}");
+    let mut config = ClientConfig::new();
+    // Asking for a topic must not create it with the broker's default of partitions.
+    config.set("bootstrap.servers", bootstrap).set("allow.auto.create.topics", "false").set_log_level(
+        rdkafka::config::RDKafkaLogLevel::Critical,
+    );
+    let client: BaseConsumer = config.create().map_err(|error| failed(&wanted, error))?;
+    let mut missing = Vec::new();
+    for &(topic, count) in topics {
+        if partitions(&client, topic, left()).map_err(|error| failed(&wanted, error))?.is_none() {
+            missing.push(NewTopic::new(topic, count, TopicReplication::Fixed(-1)));
+        }
+    }
+    if !missing.is_empty() {
+        config.remove("allow.auto.create.topics");
+        let admin: AdminClient<DefaultClientContext> = config.create().map_err(|error| failed(&wanted, error))?;
+        let options = AdminOptions::new().operation_timeout(Some(left())).request_timeout(Some(left()));
+        let results = block_on(admin.create_topics(&missing, &options)).map_err(|error| failed(&wanted, error))?;
+        for result in results {
+            match result {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) => return Err(failed(&format!("topic {topic} on {bootstrap}"), code)),
+            }
+        }
+    }
+    let mut counts = Vec::new();
+    for &(topic, _) in topics {
+        loop {
+            match partitions(&client, topic, left()) {
+                Ok(Some(count)) => {
+                    counts.push(count);
+                    break;
+                }
+                Ok(None) | Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+                Ok(None) => return Err(failed(&format!("topic {topic} on {bootstrap}"), "not there in time")),
+                Err(error) => return Err(failed(&format!("topic {topic} on {bootstrap}"), error)),
+            }
+        }
+    }
+    Ok(counts)
+}
+
+/// The admin client completes its futures from a thread of its own; parking this one until then is all it takes.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::task::Waker::from(std::sync::Arc::new(Unpark(std::thread::current())));
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        if let std::task::Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+        std::thread::park();
+    }
+}
+
+/// Low and high watermark of one partition: offsets `low..high` are there (transaction markers are counted too).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watermarks {
+    /// The partition.
+    pub partition: i32,
+    /// First offset still there.
+    pub low: i64,
+    /// One past the last.
+    pub high: i64,
+}
+
+/// Looks at how much lies in topics. Keeps one connection; use it from one thread.
+pub struct Depth {
+    client: BaseConsumer,
+    timeout: Duration,
+}
+
+impl Depth {
+    /// Connects in the background; each question waits at most `timeout`.
+    ///
+    /// # Errors
+    /// When librdkafka refuses the bootstrap list.
+    pub fn open(bootstrap: &str, timeout: Duration) -> Result<Self, AdminError> {
+        let client = ClientConfig::new()
+            .set("bootstrap.servers", bootstrap)
+            .set("group.id", "flash-sale-depth")
+            .set("enable.auto.commit", "false")
+            .set("allow.auto.create.topics", "false")
+            .set("fetch.wait.max.ms", "50")
+            .set("enable.partition.eof", "true")
+            .set_log_level(rdkafka::config::RDKafkaLogLevel::Critical)
+            .create()
+            .map_err(|error| failed(bootstrap, error))?;
+        Ok(Self { client, timeout })
+    }
+
+    /// The watermarks of every partition; empty when there is no such topic.
+    ///
+    /// # Errors
+    /// When Kafka does not answer in time.
+    pub fn watermarks(&self, topic: &str) -> Result<Vec<Watermarks>, AdminError> {
+        let wanted = format!("watermarks of {topic}");
+        let count = partitions(&self.client, topic, self.timeout).map_err(|error| failed(&wanted, error))?;
+        let ask = |partition: i32| {
+            let (low, high) = self
+                .client
+                .fetch_watermarks(topic, partition, self.timeout)
+                .map_err(|error| failed(&wanted, error))?;
+            Ok(Watermarks { partition, low, high })
+        };
+        (0..count.unwrap_or(0) as i32).map(ask).collect()
+    }
+
+    /// The timestamp of the oldest record, Unix milliseconds; `None` when the topic is empty.
+    ///
+    /// # Errors
+    /// When Kafka does not answer in time.
+    pub fn oldest_timestamp_ms(&self, topic: &str, watermarks: &[Watermarks]) -> Result<Option<i64>, AdminError> {
+        let wanted = format!("oldest record of {topic}");
+        let filled: Vec<&Watermarks> = watermarks.iter().filter(|marks| marks.high > marks.low).collect();
+        if filled.is_empty() {
+            return Ok(None);
+        }
+        let mut list = TopicPartitionList::new();
+        for marks in &filled {
+            list.add_partition_offset(topic, marks.partition, Offset::Offset(marks.low))
+                .map_err(|error| failed(&wanted, error))?;
+        }
+        self.client.assign(&list).map_err(|error| failed(&wanted, error))?;
+        let deadline = Instant::now() + self.timeout;
+        let mut first: Vec<Option<i64>> = vec![None; filled.len()];
+        while first.iter().any(Option::is_none) && Instant::now() < deadline {
+            match self.client.poll(Duration::from_millis(50)) {
+                Some(Ok(message)) => {
+                    let index = filled.iter().position(|marks| marks.partition == message.partition());
+                    if let Some(slot) = index.and_then(|index| first.get_mut(index)) {
+                        slot.get_or_insert(message.timestamp().to_millis().unwrap_or(0));
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    // Deleted between the two questions: as good as empty.
+                    let index = filled.iter().position(|marks| marks.partition == partition);
+                    if let Some(slot) = index.and_then(|index| first.get_mut(index)) {
+                        slot.get_or_insert(i64::MAX);
+                    }
+                }
+                Some(Err(_)) | None => {}
+            }
+        }
+        let unassigned = self.client.assign(&TopicPartitionList::new());
+        unassigned.map_err(|error| failed(&wanted, error))?;
+        if first.iter().any(Option::is_none) {
+            return Err(failed(&wanted, "not read in time"));
+        }
+        Ok(first.into_iter().flatten().min().filter(|&timestamp| timestamp != i64::MAX))
+    }
+}

@@ -32,5 +32,6 @@ pub mod admin;
 /// A whole broker inside this process, for demo and tests, with its limits guarded.
 pub mod embedded;
 
-pub use producer::{Delivery, Outgoing, Producer, ProducerSettings, SendRefused};
+pub use native::Notice;
+pub use producer::{Delivery, Outgoing, Producer, ProducerSettings, SendRefused, Topic};
 pub use publisher::Publisher;

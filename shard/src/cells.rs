@@ -93,9 +93,9 @@ pub struct Page {
 impl Page {
     /// A counter without labels.
     pub fn counter(&mut self, name: &str, help: &str, value: u64) {
-        let mut counter = proto::Counter::new();
+        let mut counter = proto::Counter::default();
         counter.set_value(value as f64);
-        let mut metric = proto::Metric::new();
+        let mut metric = proto::Metric::default();
         metric.set_counter(counter);
         self.family(name, help, proto::MetricType::COUNTER, vec![metric]);
     }
@@ -108,7 +108,7 @@ impl Page {
     /// A gauge with one line per set of labels; the caller bounds the number of lines.
     pub fn labelled_gauge(&mut self, name: &str, help: &str, lines: &[(&[(&str, &str)], f64)]) {
         let metric = |(labels, value): &(&[(&str, &str)], f64)| {
-            let mut gauge = proto::Gauge::new();
+            let mut gauge = proto::Gauge::default();
             gauge.set_value(*value);
             let mut metric = proto::Metric::from_label(labels.iter().map(|&pair| label(pair)).collect());
             metric.set_gauge(gauge);
@@ -131,16 +131,16 @@ impl Page {
         let mut buckets = Vec::with_capacity(counts.len());
         for (&bound_us, count) in BUCKET_BOUNDS_US.iter().zip(counts) {
             cumulative += count;
-            let mut bucket = proto::Bucket::new();
+            let mut bucket = proto::Bucket::default();
             bucket.set_upper_bound(bound_us as f64 / 1e6);
             bucket.set_cumulative_count(cumulative);
             buckets.push(bucket);
         }
-        let mut histogram = proto::Histogram::new();
+        let mut histogram = proto::Histogram::default();
         histogram.set_sample_count(cumulative + counts[BUCKET_BOUNDS_US.len()]);
         histogram.set_sample_sum(sum_us as f64 / 1e6);
         histogram.set_bucket(buckets);
-        let mut metric = proto::Metric::new();
+        let mut metric = proto::Metric::default();
         metric.set_histogram(histogram);
         self.family(name, help, proto::MetricType::HISTOGRAM, vec![metric]);
     }
@@ -150,7 +150,7 @@ impl Page {
             // The text format has no way to say «known, but without a line»; the encoder refuses such a family.
             return;
         }
-        let mut family = proto::MetricFamily::new();
+        let mut family = proto::MetricFamily::default();
         family.set_name(name.to_owned());
         family.set_help(help.to_owned());
         family.set_field_type(kind);
@@ -168,7 +168,7 @@ impl Page {
 }
 
 fn label((name, value): (&str, &str)) -> proto::LabelPair {
-    let mut pair = proto::LabelPair::new();
+    let mut pair = proto::LabelPair::default();
     pair.set_name(name.to_owned());
     pair.set_value(value.to_owned());
     pair

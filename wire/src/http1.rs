@@ -1,1 +1,360 @@
-//! (being written)
+//! HTTP/1.1 requests in, as RFC 9112 has them, with the refusals of the contract ("Refused with 400 and a closed
+//! connection"). httparse reads the grammar; this file adds what it lets through and what only we refuse.
+//!
+//! Everything found is a [`Span`] into the connection's buffer, so that the buffer may be changed in place afterwards
+//! (chunked bodies, JSON escapes) and shared while an order waits.
+
+use std::mem::MaybeUninit;
+
+use crate::chunked::{Dechunker, Progress};
+
+/// Longest request line, with its line end (contract: 414 over it).
+pub const LINE_BYTES_MAX: usize = 8 * 1024;
+/// Longest header section, with its empty line (contract: 431 over it).
+pub const HEADERS_BYTES_MAX: usize = 8 * 1024;
+/// Longest body (contract: 413 over it).
+pub const BODY_BYTES_MAX: usize = 16 * 1024;
+/// Most header fields: 8 KiB hold no more than this many that mean anything.
+const HEADER_FIELDS_MAX: usize = 100;
+
+/// A piece of a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Span {
+    /// First byte.
+    pub start: u32,
+    /// Bytes.
+    pub len: u32,
+}
+
+impl Span {
+    /// The piece of `buffer` that starts where `part` starts; `part` must lie in `buffer`.
+    pub fn of(buffer: &[u8], part: &[u8]) -> Self {
+        let start = part.as_ptr() as usize - buffer.as_ptr() as usize;
+        debug_assert!(start + part.len() <= buffer.len(), "the part must lie in the buffer");
+        Self { start: start as u32, len: part.len() as u32 }
+    }
+
+    /// Its bytes; empty when the span lies outside.
+    pub fn bytes(self, buffer: &[u8]) -> &[u8] {
+        let start = self.start as usize;
+        buffer.get(start..start + self.len as usize).unwrap_or_default()
+    }
+
+    /// Its text; empty when it is not UTF-8, which those who make text spans have checked.
+    pub fn text(self, buffer: &[u8]) -> &str {
+        std::str::from_utf8(self.bytes(buffer)).unwrap_or_default()
+    }
+
+    /// The same piece of a buffer in which it lies `by` bytes further.
+    #[must_use]
+    pub fn shifted(self, by: usize) -> Self {
+        Self { start: self.start + by as u32, len: self.len }
+    }
+}
+
+/// The methods we tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// GET
+    Get,
+    /// HEAD
+    Head,
+    /// POST
+    Post,
+    /// Any other token.
+    Other,
+}
+
+/// How the body is framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// By its length; 0 when nothing was said.
+    Length(usize),
+    /// In chunks.
+    Chunked,
+}
+
+/// A request's head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// What is wanted.
+    pub method: Method,
+    /// Of what: the path alone, without query and authority.
+    pub path: Span,
+    /// How its body comes.
+    pub framing: Framing,
+    /// The connection stays after the answer.
+    pub keep_alive: bool,
+    /// The client waits for 100 before it sends the body.
+    pub expects_continue: bool,
+    /// HTTP/1.0: the answer needs an explicit `Connection: keep-alive`.
+    pub is_http10: bool,
+    /// `X-Correlation-ID` when it is well-formed.
+    pub correlation_id: Option<Span>,
+    /// `traceparent` when it looks like one (W3C Trace Context: 55 characters).
+    pub traceparent: Option<Span>,
+    /// Bytes of the head, the empty line included.
+    pub len: usize,
+}
+
+/// Why a request ends its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// 400, and what is wrong.
+    Malformed(&'static str),
+    /// 413
+    BodyTooLarge,
+    /// 414
+    LineTooLong,
+    /// 431
+    HeadersTooLarge,
+    /// 408: the caller's clock says so; this file has none.
+    TooSlow,
+}
+
+/// What a buffer begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parsed<T> {
+    /// More bytes are needed.
+    Partial,
+    /// All of it.
+    Complete(T),
+    /// The connection must end.
+    Refused(Refusal),
+}
+
+/// Reads the head at the beginning of `buffer`.
+pub fn parse_head(buffer: &[u8]) -> Parsed<Head> {
+    let mut fields = [const { MaybeUninit::uninit() }; HEADER_FIELDS_MAX];
+    let mut request = httparse::Request::new(&mut []);
+    let status = httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut request, buffer, &mut fields);
+    let len = match status {
+        Ok(httparse::Status::Complete(len)) => len,
+        Ok(httparse::Status::Partial) => return partial(buffer),
+        Err(httparse::Error::TooManyHeaders) => return Parsed::Refused(Refusal::HeadersTooLarge),
+        Err(error) => return Parsed::Refused(Refusal::Malformed(reason(error))),
+    };
+    if let Some(refusal) = too_long(&buffer[..len]) {
+        return Parsed::Refused(refusal);
+    }
+    if !line_ends_are_strict(&buffer[..len]) {
+        return Parsed::Refused(Refusal::Malformed("bare line feed or carriage return"));
+    }
+    match read_fields(buffer, &request, len) {
+        Ok(head) => Parsed::Complete(head),
+        Err(refusal) => Parsed::Refused(refusal),
+    }
+}
+
+/// An unfinished head: refused as soon as it cannot become a legal one, so that nobody fills a buffer for nothing.
+fn partial(buffer: &[u8]) -> Parsed<Head> {
+    match too_long(buffer) {
+        Some(refusal) => Parsed::Refused(refusal),
+        None => Parsed::Partial,
+    }
+}
+
+fn too_long(head: &[u8]) -> Option<Refusal> {
+    // Empty lines before the request line are skipped (RFC 9112 section 2.2) and count as part of it.
+    let begin = head.iter().position(|&byte| byte != b'\r' && byte != b'\n').unwrap_or(head.len());
+    let line = head[begin..].iter().position(|&byte| byte == b'\n').map(|end| begin + end + 1);
+    match line {
+        None if head.len() > LINE_BYTES_MAX => Some(Refusal::LineTooLong),
+        Some(end) if end > LINE_BYTES_MAX => Some(Refusal::LineTooLong),
+        Some(end) if head.len() - end > HEADERS_BYTES_MAX => Some(Refusal::HeadersTooLarge),
+        _ => None,
+    }
+}
+
+fn reason(error: httparse::Error) -> &'static str {
+    match error {
+        httparse::Error::HeaderName => "malformed header name",
+        httparse::Error::HeaderValue => "malformed header value",
+        httparse::Error::NewLine => "malformed line end",
+        httparse::Error::Token => "malformed request line",
+        httparse::Error::Version => "HTTP version is neither 1.0 nor 1.1",
+        _ => "malformed request",
+    }
+}
+
+/// httparse takes a bare LF for a line end; we do not (contract).
+fn line_ends_are_strict(head: &[u8]) -> bool {
+    let mut after_cr = false;
+    for &byte in head {
+        if (byte == b'\n') != after_cr {
+            return false;
+        }
+        after_cr = byte == b'\r';
+    }
+    !after_cr
+}
+
+fn read_fields(buffer: &[u8], request: &httparse::Request<'_, '_>, len: usize) -> Result<Head, Refusal> {
+    let is_http10 = request.version == Some(0);
+    let mut content_length = None;
+    let mut has_transfer_encoding = false;
+    let mut hosts = 0;
+    let mut head = Head {
+        method: match request.method {
+            Some("POST") => Method::Post,
+            Some("GET") => Method::Get,
+            Some("HEAD") => Method::Head,
+            _ => Method::Other,
+        },
+        path: path(buffer, request.path.unwrap_or_default()),
+        framing: Framing::Length(0),
+        keep_alive: !is_http10,
+        expects_continue: false,
+        is_http10,
+        correlation_id: None,
+        traceparent: None,
+        len,
+    };
+    for field in request.headers.iter() {
+        let (name, value) = (field.name, field.value);
+        if value.iter().any(|&byte| (byte < 0x20 && byte != b'\t') || byte == 0x7f) {
+            return Err(Refusal::Malformed("control byte in a header"));
+        }
+        // By length first: most fields of a request are none of ours.
+        match name.len() {
+            4 if name.eq_ignore_ascii_case("host") => hosts += 1,
+            6 if name.eq_ignore_ascii_case("expect") => {
+                head.expects_continue = !is_http10 && value.eq_ignore_ascii_case(b"100-continue");
+            }
+            10 if name.eq_ignore_ascii_case("connection") => read_connection(value, &mut head.keep_alive),
+            11 if name.eq_ignore_ascii_case("traceparent") => {
+                head.traceparent = is_traceparent(value).then(|| Span::of(buffer, value));
+            }
+            14 if name.eq_ignore_ascii_case("content-length") => {
+                if content_length.is_some() {
+                    return Err(Refusal::Malformed("more than one Content-Length"));
+                }
+                content_length = Some(read_length(value)?);
+            }
+            16 if name.eq_ignore_ascii_case("x-correlation-id") => {
+                head.correlation_id = is_correlation_id(value).then(|| Span::of(buffer, value));
+            }
+            17 if name.eq_ignore_ascii_case("transfer-encoding") => {
+                if has_transfer_encoding || !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(Refusal::Malformed("transfer coding other than one chunked"));
+                }
+                has_transfer_encoding = true;
+            }
+            _ => {}
+        }
+    }
+    if hosts > 1 || (hosts == 0 && !is_http10) {
+        return Err(Refusal::Malformed("no Host or more than one"));
+    }
+    head.framing = match (content_length, has_transfer_encoding) {
+        (Some(_), true) => return Err(Refusal::Malformed("Content-Length with Transfer-Encoding")),
+        (None, true) if is_http10 => return Err(Refusal::Malformed("Transfer-Encoding in HTTP/1.0")),
+        (None, true) => Framing::Chunked,
+        (length, false) => Framing::Length(length.unwrap_or(0)),
+    };
+    if matches!(head.framing, Framing::Length(length) if length > BODY_BYTES_MAX) {
+        return Err(Refusal::BodyTooLarge);
+    }
+    Ok(head)
+}
+
+/// The path of an origin-form or absolute-form target (RFC 9112 section 3.2), without its query.
+fn path(buffer: &[u8], target: &str) -> Span {
+    let mut path = target;
+    if let Some(rest) = target.split_once("://").map(|(_, rest)| rest)
+        && !target.starts_with('/')
+    {
+        path = rest.find('/').map_or("", |slash| &rest[slash..]);
+    }
+    let path = path.split_once('?').map_or(path, |(path, _)| path);
+    Span::of(buffer, path.as_bytes())
+}
+
+/// 1*DIGIT. A number beyond any body is too large, not malformed.
+fn read_length(value: &[u8]) -> Result<usize, Refusal> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(Refusal::Malformed("Content-Length is not all digits"));
+    }
+    let digits = std::str::from_utf8(value).unwrap_or_default();
+    digits.parse().map_err(|_| Refusal::BodyTooLarge)
+}
+
+fn read_connection(value: &[u8], keep_alive: &mut bool) {
+    for token in value.split(|&byte| byte == b',') {
+        let token = token.trim_ascii();
+        if token.eq_ignore_ascii_case(b"close") {
+            *keep_alive = false;
+            return;
+        }
+        if token.eq_ignore_ascii_case(b"keep-alive") {
+            *keep_alive = true;
+        }
+    }
+}
+
+/// 1 to 128 characters that need no escape in JSON, in a header or in a key of ours.
+pub fn is_correlation_id(value: &[u8]) -> bool {
+    let legal = |&byte: &u8| byte.is_ascii_alphanumeric() || b"._:@/+=-".contains(&byte);
+    (1..=128).contains(&value.len()) && value.iter().all(legal)
+}
+
+fn is_traceparent(value: &[u8]) -> bool {
+    value.len() == 55 && value.iter().all(|&byte| byte.is_ascii_hexdigit() || byte == b'-')
+}
+
+/// A whole request: head, and where its body lies once it was made contiguous.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request {
+    /// The head; its spans count from the request's first byte.
+    pub head: Head,
+    /// The body, from the request's first byte.
+    pub body: Span,
+    /// Bytes of the whole request on the wire.
+    pub len: usize,
+}
+
+/// Reads one request over many reads without looking at any byte of its head twice once that was complete.
+#[derive(Debug, Default)]
+pub struct RequestReader {
+    head: Option<Head>,
+    dechunker: Dechunker,
+}
+
+impl RequestReader {
+    /// Goes on with the request that begins at `buffer[0]`; chunked bodies are made contiguous in place. After
+    /// `Complete` the reader is ready for the next request.
+    pub fn advance(&mut self, buffer: &mut [u8]) -> Parsed<Request> {
+        let head = match self.head {
+            Some(head) => head,
+            None => match parse_head(buffer) {
+                Parsed::Complete(head) => *self.head.insert(head),
+                Parsed::Partial => return Parsed::Partial,
+                Parsed::Refused(refusal) => return Parsed::Refused(refusal),
+            },
+        };
+        let (body_len, wire_len) = match head.framing {
+            Framing::Length(length) if buffer.len() - head.len < length => return Parsed::Partial,
+            Framing::Length(length) => (length, length),
+            Framing::Chunked => match self.dechunker.advance(&mut buffer[head.len..]) {
+                Progress::Partial => return Parsed::Partial,
+                Progress::Refused(refusal) => return Parsed::Refused(refusal),
+                Progress::Complete { body_len, wire_len } => (body_len, wire_len),
+            },
+        };
+        *self = Self::default();
+        let body = Span { start: head.len as u32, len: body_len as u32 };
+        Parsed::Complete(Request { head, body, len: head.len + wire_len })
+    }
+
+    /// The head, when it is complete and the body is not: the client may be waiting for 100.
+    pub fn waits_for_body(&self) -> Option<&Head> {
+        self.head.as_ref()
+    }
+
+    /// The client was told to go on: do not tell it twice.
+    pub fn told_to_continue(&mut self) {
+        if let Some(head) = &mut self.head {
+            head.expects_continue = false;
+        }
+    }
+}

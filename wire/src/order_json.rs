@@ -1,1 +1,240 @@
-//! (being written)
+//! The JSON body of an order, read in place on the connection's padded buffer.
+//!
+//! simd-json fills a reused tape; one walk over it takes the four fields, refuses a field given twice and skips unknown
+//! ones. What simd-json refuses is looked at once more, slowly and on a copy: a number beyond 64 bits is legal JSON and a
+//! wrong *field*, not a wrong body (contract: 400 has two shapes).
+
+use serde::de::{Deserializer as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use simd_json::{Buffers, Node, StaticNode, Tape};
+
+use crate::http1::Span;
+use crate::order;
+
+/// Initialised bytes that must follow a body in its buffer.
+pub const PADDING_BYTES: usize = simd_json::INPUT_PADDING;
+/// Deepest nesting of a field that we ignore. An order itself has depth 1.
+const DEPTH_MAX: usize = 32;
+
+/// An order that keeps the rules; its texts are pieces of the buffer it was read from, without escapes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Order {
+    /// The buyer.
+    pub user_id: Span,
+    /// The item.
+    pub item_id: Span,
+    /// Units, 1..=1000.
+    pub amount: u32,
+    /// The buyer's name for this order.
+    pub request_id: Span,
+}
+
+/// Why a body is not an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BadOrder {
+    /// Not JSON, or not an object.
+    Body,
+    /// All wrong fields at once, in the contract's order.
+    Fields(Vec<BadField>),
+}
+
+/// One wrong field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadField {
+    /// Its name.
+    pub field: &'static str,
+    /// What is wrong, for the buyer.
+    pub message: &'static str,
+}
+
+/// What of a field was found.
+#[derive(Debug, Clone, Copy)]
+enum Found<T> {
+    Missing,
+    Good(T),
+    Bad(&'static str),
+}
+
+/// The four fields as found, in the contract's order.
+#[derive(Debug, Clone, Copy)]
+struct Fields {
+    user_id: Found<Span>,
+    item_id: Found<Span>,
+    amount: Found<u32>,
+    request_id: Found<Span>,
+}
+
+const MISSING: &str = "is required";
+const TWICE: &str = "is given more than once";
+const NOT_TEXT: &str = "must be a string";
+
+impl<T: Copy> Found<T> {
+    fn put(&mut self, value: Result<T, &'static str>) {
+        *self = match (*self, value) {
+            (Self::Missing, Ok(value)) => Self::Good(value),
+            (Self::Missing, Err(message)) => Self::Bad(message),
+            (Self::Good(_) | Self::Bad(_), _) => Self::Bad(TWICE),
+        };
+    }
+
+    fn good(self) -> Option<T> {
+        if let Self::Good(value) = self { Some(value) } else { None }
+    }
+
+    fn fault(self, field: &'static str) -> Option<BadField> {
+        match self {
+            Self::Good(_) => None,
+            Self::Missing => Some(BadField { field, message: MISSING }),
+            Self::Bad(message) => Some(BadField { field, message }),
+        }
+    }
+}
+
+impl Fields {
+    const fn missing() -> Self {
+        Self {
+            user_id: Found::Missing,
+            item_id: Found::Missing,
+            amount: Found::Missing,
+            request_id: Found::Missing,
+        }
+    }
+
+    fn judge(self) -> Result<Order, BadOrder> {
+        if let (Some(user_id), Some(item_id), Some(amount), Some(request_id)) =
+            (self.user_id.good(), self.item_id.good(), self.amount.good(), self.request_id.good())
+        {
+            return Ok(Order { user_id, item_id, amount, request_id });
+        }
+        let faults = [
+            self.user_id.fault("user_id"),
+            self.item_id.fault("item_id"),
+            self.amount.fault("amount"),
+            self.request_id.fault("request_id"),
+        ];
+        Err(BadOrder::Fields(faults.into_iter().flatten().collect()))
+    }
+}
+
+/// Reads orders with buffers that are kept between them. One a core.
+pub struct OrderReader {
+    buffers: Buffers,
+    tape: Option<Tape<'static>>,
+    /// The body as it came: simd-json leaves its input undefined when it refuses it.
+    raw: Vec<u8>,
+}
+
+impl Default for OrderReader {
+    fn default() -> Self {
+        Self { buffers: Buffers::with_max_depth(1024, DEPTH_MAX), tape: Some(Tape(Vec::new())), raw: Vec::new() }
+    }
+}
+
+impl OrderReader {
+    /// Reads the order in `body`, a piece of `buffer`; at least [`PADDING_BYTES`] initialised bytes must follow it there
+    /// (else nothing is an order). Escapes are resolved in place.
+    ///
+    /// # Errors
+    /// When the body is not an order.
+    pub fn read(&mut self, buffer: &mut [u8], body: Span) -> Result<Order, BadOrder> {
+        let (start, len) = (body.start as usize, body.len as usize);
+        let Some(input) = buffer.get_mut(start..) else { return Err(BadOrder::Body) };
+        self.raw.clear();
+        self.raw.extend_from_slice(input.get(..len).unwrap_or_default());
+        let base = input.as_ptr() as usize;
+        let span = |text: &str| Span { start: (start + text.as_ptr() as usize - base) as u32, len: text.len() as u32 };
+        let mut tape = self.tape.take().unwrap_or_else(|| Tape(Vec::new())).reset();
+        let is_json = simd_json::fill_tape_padded(input, len, &mut self.buffers, &mut tape).is_ok();
+        let fields = if is_json { walk(&tape.0, span) } else { None };
+        self.tape = Some(tape.reset());
+        match fields {
+            Some(fields) => fields.judge(),
+            None if is_json => Err(BadOrder::Body),
+            None => Err(second_look(&self.raw)),
+        }
+    }
+}
+
+/// `None` when the document is not an object.
+fn walk(tape: &[Node<'_>], span: impl Fn(&str) -> Span) -> Option<Fields> {
+    let Some(Node::Object { len, .. }) = tape.first() else { return None };
+    let mut fields = Fields::missing();
+    let mut at = 1;
+    for _ in 0..*len {
+        let (Some(Node::String(key)), Some(value)) = (tape.get(at), tape.get(at + 1)) else { return None };
+        match *key {
+            "user_id" => fields.user_id.put(text(value, order::check_id).map(&span)),
+            "item_id" => fields.item_id.put(text(value, order::check_id).map(&span)),
+            "amount" => fields.amount.put(amount(value)),
+            "request_id" => fields.request_id.put(text(value, order::check_request_id).map(&span)),
+            _ => {}
+        }
+        at += 2 + match value {
+            Node::Object { count, .. } | Node::Array { count, .. } => *count,
+            Node::String(_) | Node::Static(_) => 0,
+        };
+    }
+    Some(fields)
+}
+
+fn text<'a>(
+    value: &Node<'a>,
+    check: fn(&str) -> Result<(), &'static str>,
+) -> Result<&'a str, &'static str> {
+    let Node::String(text) = value else { return Err(NOT_TEXT) };
+    check(text).map(|()| *text)
+}
+
+fn amount(value: &Node<'_>) -> Result<u32, &'static str> {
+    let number = match value {
+        Node::Static(StaticNode::I64(number)) => i128::from(*number),
+        Node::Static(StaticNode::U64(number)) => i128::from(*number),
+        // 1.0 and 1e0 too: written as an integer or not at all.
+        _ => return Err(order::AMOUNT_MESSAGE),
+    };
+    order::check_amount(number).map(|()| number as u32)
+}
+
+/// Which of the two shapes of 400 a body deserves that simd-json refused. Never finds an order: a body that serde_json
+/// finds good in every field would be one that the two disagree on, and is refused as a body.
+#[cold]
+fn second_look(raw: &[u8]) -> BadOrder {
+    struct Look;
+    impl<'de> Visitor<'de> for Look {
+        type Value = Fields;
+
+        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            formatter.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+            let mut fields = Fields::missing();
+            while let Some(key) = map.next_key::<String>()? {
+                let value: &RawValue = map.next_value()?;
+                let text = |check: fn(&str) -> Result<(), &'static str>| {
+                    let text: String = serde_json::from_str(value.get()).map_err(|_| NOT_TEXT)?;
+                    // Only faults are reported from here, so the place does not matter.
+                    check(&text).map(|()| Span::default())
+                };
+                match key.as_str() {
+                    "user_id" => fields.user_id.put(text(order::check_id)),
+                    "item_id" => fields.item_id.put(text(order::check_id)),
+                    "amount" => fields.amount.put({
+                        let number: Result<u32, _> = serde_json::from_str(value.get());
+                        let number = number.map_err(|_| order::AMOUNT_MESSAGE);
+                        number.and_then(|number| order::check_amount(i128::from(number)).map(|()| number))
+                    }),
+                    "request_id" => fields.request_id.put(text(order::check_request_id)),
+                    _ => {}
+                }
+            }
+            Ok(fields)
+        }
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(raw);
+    let fields = deserializer.deserialize_map(Look).and_then(|fields| deserializer.end().map(|()| fields));
+    match fields.map(Fields::judge) {
+        Ok(Err(bad)) => bad,
+        Ok(Ok(_)) | Err(_) => BadOrder::Body,
+    }
+}
