@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use shard::waiters::Waiters;
+use shard::waiters::{Wait, Waiters};
 
 use crate::producer::{Delivery, Outgoing, Producer, SendRefused};
 
@@ -39,14 +39,23 @@ impl Publisher {
         Rc::new(Self { producer, core, waiters, expired: Cell::new(0) })
     }
 
-    /// Publishes one record and waits for its fate. Never waits before the hand-over; the wait after it ends with the
-    /// report or with [`Publisher::expire`].
+    /// Hands one record over, which copies it, and returns the wait for its fate: it ends with the report or with
+    /// [`Publisher::expire`].
+    ///
+    /// # Errors
+    /// The record was not taken and will never be delivered.
+    pub fn hand_over(&self, outgoing: &Outgoing<'_>, now: Instant) -> Result<Wait<Delivery>, SendRefused> {
+        let wait = self.waiters.open(now).ok_or(SendRefused::QueueFull)?;
+        self.producer.send(self.core, wait.ticket(), outgoing)?;
+        Ok(wait)
+    }
+
+    /// Hands one record over and waits for its fate.
     pub async fn publish(&self, outgoing: &Outgoing<'_>, now: Instant) -> Delivery {
-        let Some(wait) = self.waiters.open(now) else { return Delivery::Refused(SendRefused::QueueFull) };
-        if let Err(refused) = self.producer.send(self.core, wait.ticket(), outgoing) {
-            return Delivery::Refused(refused);
+        match self.hand_over(outgoing, now) {
+            Ok(wait) => wait.await,
+            Err(refused) => Delivery::Refused(refused),
         }
-        wait.await
     }
 
     /// Ends every wait that began before `began_before`: nobody knows whether the broker has those.

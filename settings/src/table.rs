@@ -39,7 +39,7 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 macro_rules! settings {
     ($($constant:ident = $role:ident, $kind:expr, $default:literal, $help:literal;)*) => {
-        $(#[doc = $help] pub const $constant: Setting = Setting {
+        $(#[doc = concat!("`", stringify!($constant), "`")] pub const $constant: Setting = Setting {
             name: stringify!($constant), default: $default, kind: $kind, role: Role::$role, help: $help,
         };)*
         /// All of them.

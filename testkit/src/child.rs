@@ -1,9 +1,9 @@
 //! Child processes that cannot outlive us.
 //!
-//! `Drop` covers the ordinary end and the panic. For the rest (abort, SIGKILL, `process::exit` with a server in a
-//! `static`) the kernel is asked to kill the child when its parent dies (`PR_SET_PDEATHSIG`, prctl(2)). That request is
-//! bound to the parent *thread*: a server started by one test's thread and shared by others would die with the first
-//! test. So all children are forked by one thread that lives as long as the process.
+//! `Drop` covers the ordinary end and the panic. For the rest (abort, SIGKILL, `process::exit` with a server
+//! in a `static`) the kernel is asked to kill the child when its parent dies (`PR_SET_PDEATHSIG`, prctl(2)).
+//! That request is bound to the parent *thread*: a server started by one test's thread and shared by others
+//! would die with the first test. So all children are forked by one thread that lives as long as the process.
 
 use std::io;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -16,7 +16,8 @@ pub struct Guarded {
     child: Child,
 }
 
-/// Starts `command` in its own process group, so that Ctrl-C in a terminal reaches us first and not the child.
+/// Starts `command` in its own process group, so that Ctrl-C in a terminal reaches us first and not the
+/// child.
 ///
 /// # Errors
 /// Those of [`Command::spawn`]: the program is missing or not executable, or no process can be made.
@@ -53,8 +54,9 @@ fn fork_guarded(mut command: Command) -> io::Result<Guarded> {
     let parent = std::process::id();
     command.process_group(0);
     // SAFETY: the closure runs between fork and exec in a copy of a multi-threaded process, where only
-    // async-signal-safe calls are allowed. It makes two bare system calls, prctl(2) and getppid(2), allocates nothing
-    // (`from_raw_os_error` stores the number in place) and touches no memory but its own captured integer.
+    // async-signal-safe calls are allowed. It makes two bare system calls, prctl(2) and getppid(2), allocates
+    // nothing (`from_raw_os_error` stores the number in place) and touches no memory but its own captured
+    // integer.
     unsafe {
         command.pre_exec(move || {
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
@@ -141,8 +143,9 @@ impl Guarded {
             Signal::Continue => libc::SIGCONT,
         };
         let pid = self.child.id() as libc::pid_t;
-        // SAFETY: kill(2) takes two integers and touches no memory. The pid is ours: the child was not reaped a line
-        // above, and only `&mut self` can reap it. It leads its own process group (`process_group(0)` at the fork).
+        // SAFETY: kill(2) takes two integers and touches no memory. The pid is ours: the child was not reaped
+        // a line above, and only `&mut self` can reap it. It leads its own process group (`process_group(0)`
+        // at the fork).
         let result = unsafe { libc::kill(if group { -pid } else { pid }, number) };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }

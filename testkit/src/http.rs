@@ -4,8 +4,8 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-/// How long a read waits before it fails; far beyond any answer the contract allows (a slow request: 10 s is the
-/// server's own limit, tests of that one set [`Client::read_timeout`]).
+/// How long a read waits before it fails; far beyond any answer the contract allows (a slow request: 10 s is
+/// the server's own limit, tests of that one set [`Client::read_timeout`]).
 const READ_S: u64 = 10;
 /// An answer's head is a few hundred bytes; more is a fault of the server, not a reason to read on.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -83,7 +83,8 @@ impl Client {
         self.stream.write_all(bytes)
     }
 
-    /// Sends a `POST /buy` with this body, JSON or not, and reads the answer. `headers` are added as they are.
+    /// Sends a `POST /buy` with this body, JSON or not, and reads the answer. `headers` are added as they
+    /// are.
     ///
     /// # Panics
     /// When no whole answer comes within the read timeout.
@@ -143,12 +144,12 @@ impl Client {
         }
     }
 
-    /// The next answer, or `None` when the server has closed the connection between two answers (FIN, or a reset with
-    /// nothing received).
+    /// The next answer, or `None` when the server has closed the connection between two answers (FIN, or a
+    /// reset with nothing received).
     ///
     /// # Errors
-    /// `UnexpectedEof` inside an answer, `InvalidData` for a malformed one, `WouldBlock` or `TimedOut` after the read
-    /// timeout.
+    /// `UnexpectedEof` inside an answer, `InvalidData` for a malformed one, `WouldBlock` or `TimedOut` after
+    /// the read timeout.
     pub fn try_read_response(&mut self) -> io::Result<Option<Response>> {
         let head_end = loop {
             if let Some(at) = find(&self.received, b"\r\n\r\n") {
@@ -195,7 +196,8 @@ impl Client {
                 self.received.extend_from_slice(&buffer[..filled]);
                 Ok(true)
             }
-            // A server that closes with our bytes unread resets; to the reader of answers that is a close as well.
+            // A server that closes with our bytes unread resets; to the reader of answers that is a close as
+            // well.
             Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(false),
             Err(e) => Err(e),
         }

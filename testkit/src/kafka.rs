@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use crate::child::{self, Guarded, Signal};
 use crate::{TempDir, free_port};
 
-/// A broker is up in about 3 s on two idle cores, 7 s after a kill (the controller waits for the dead broker's session
-/// to end); this much covers a machine busy with a build.
+/// A broker is up in about 3 s on two idle cores, 7 s after a kill (the controller waits for the dead
+/// broker's session to end); this much covers a machine busy with a build.
 const START_S: u64 = 120;
-/// Starts on fresh ports before giving up: another test may take a port between our look and the broker's bind.
+/// Starts on fresh ports before giving up: another test may take a port between our look and the broker's
+/// bind.
 const START_TRIES: u32 = 3;
 /// Named by what it means, so that logs of a failed test show that this was no real cluster.
 const CLUSTER_ID: &str = "dGVzdGtpdC1jbHVzdGVyMQ";
@@ -50,7 +51,7 @@ impl Kafka {
     pub fn shared() -> Self {
         let addr = std::env::var("KAFKA_ADDR").unwrap_or_else(|_| {
             panic!(
-                "KAFKA_ADDR is not set. Remedy: run `cargo xtask test`, or `cargo xtask up` and export what it prints."
+                "KAFKA_ADDR is not set. Remedy: `cargo xtask test`, or `cargo xtask up` and export its lines."
             )
         });
         Self { addr, own: None }
@@ -100,7 +101,8 @@ impl Kafka {
         self.addr.clone()
     }
 
-    /// Kills the private broker: connections break, the port refuses. What it has acknowledged is on its disk.
+    /// Kills the private broker: connections break, the port refuses. What it has acknowledged is on its
+    /// disk.
     ///
     /// # Panics
     /// For the shared Kafka, which other tests use at this moment.
@@ -108,7 +110,8 @@ impl Kafka {
         self.private().server = None;
     }
 
-    /// Starts the private broker again on the same port and data (killing it first if it runs); takes some 7 s.
+    /// Starts the private broker again on the same port and data (killing it first if it runs); takes some 7
+    /// s.
     ///
     /// # Panics
     /// For the shared Kafka, and when the broker does not come back.
@@ -151,8 +154,8 @@ pub fn unique_topic(prefix: &str) -> String {
     format!("{prefix}-{}-{:012x}", std::process::id(), crate::port::draw() & 0xFFFF_FFFF_FFFF)
 }
 
-/// Whether a broker of this bootstrap list answers an `ApiVersions` request now (the one request that every version of
-/// Kafka answers in version 0).
+/// Whether a broker of this bootstrap list answers an `ApiVersions` request now (the one request that every
+/// version of Kafka answers in version 0).
 pub fn answers(bootstrap: &str) -> bool {
     bootstrap.split(',').any(|addr| api_versions(addr.trim()).is_ok())
 }

@@ -12,9 +12,10 @@ const PROBES_MAX: u32 = 2_000;
 
 /// A TCP port of 127.0.0.1 that nothing listens on now, outside the kernel's range for outgoing connections.
 ///
-/// Outside that range because a test that stops its server and starts it again on the same port would otherwise race
-/// with the source port of any connection made meanwhile; worse, a client that keeps dialling a closed port *inside*
-/// the range is, once in a while, given that very port as its source and connects to itself.
+/// Outside that range because a test that stops its server and starts it again on the same port would
+/// otherwise race with the source port of any connection made meanwhile; worse, a client that keeps dialling
+/// a closed port *inside* the range is, once in a while, given that very port as its source and connects to
+/// itself.
 ///
 /// Nothing reserves the port: a caller whose server fails to bind asks again.
 ///
@@ -45,8 +46,8 @@ fn ephemeral() -> (u16, u16) {
     (numbers.next().unwrap_or(32_768), numbers.next().unwrap_or(60_999))
 }
 
-/// A number that differs between calls and between test processes started at the same moment (splitmix64 over clock,
-/// pid and a counter); it needs to be spread, not secret.
+/// A number that differs between calls and between test processes started at the same moment (splitmix64 over
+/// clock, pid and a counter); it needs to be spread, not secret.
 pub(crate) fn draw() -> u64 {
     static CALLS: AtomicU64 = AtomicU64::new(0);
     let clock_ns = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);

@@ -1,4 +1,5 @@
-//! A wire that can be cut: a TCP proxy between a client and its server whose faults are switched while it runs.
+//! A wire that can be cut: a TCP proxy between a client and its server whose faults are switched while it
+//! runs.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -40,7 +41,8 @@ struct State {
 }
 
 impl Proxy {
-    /// Opens a proxy to `target` (`host:port`), which is dialled anew for each connection and need not be up yet.
+    /// Opens a proxy to `target` (`host:port`), which is dialled anew for each connection and need not be up
+    /// yet.
     ///
     /// # Panics
     /// When no port or no thread can be had.
@@ -76,8 +78,8 @@ impl Proxy {
         });
     }
 
-    /// Holds all bytes in both directions; connections stay open and new ones are accepted. Nothing is lost: after
-    /// [`Proxy::pass`] the held bytes arrive in order.
+    /// Holds all bytes in both directions; connections stay open and new ones are accepted. Nothing is lost:
+    /// after [`Proxy::pass`] the held bytes arrive in order.
     pub fn stall(&self) {
         self.change(|state| state.stalled = true);
     }
@@ -98,8 +100,8 @@ impl Proxy {
         self.change(|state| state.refusing = true);
     }
 
-    /// Delivers each byte `ms` milliseconds after it came, in both directions, so a round trip takes twice that much
-    /// longer. Throughput is not limited. 0 ends it.
+    /// Delivers each byte `ms` milliseconds after it came, in both directions, so a round trip takes twice
+    /// that much longer. Throughput is not limited. 0 ends it.
     pub fn delay_ms(&self, ms: u64) {
         self.change(|state| state.delay = Duration::from_millis(ms));
     }
@@ -146,7 +148,8 @@ fn accept_loop(listener: &TcpListener, shared: &Arc<Shared>) {
         if shared.lock().refusing {
             continue;
         }
-        // The server is away: closing the client's side is what a refused connection looks like through a proxy.
+        // The server is away: closing the client's side is what a refused connection looks like through a
+        // proxy.
         let Ok(server) = TcpStream::connect(&shared.target) else { continue };
         open(client, server, shared);
     }

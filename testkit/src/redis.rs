@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,8 +19,8 @@ const CALL_S: u64 = 10;
 
 /// A `redis-server` child without persistence, on its own port, in its own directory.
 ///
-/// The binary is `TEST_REDIS_SERVER` if set, else `redis-server` from `PATH`. Killed on `Drop`, also when the test
-/// panics.
+/// The binary is `TEST_REDIS_SERVER` if set, else `redis-server` from `PATH`. Killed on `Drop`, also when the
+/// test panics.
 #[derive(Debug)]
 pub struct Redis {
     program: PathBuf,
@@ -47,18 +47,31 @@ impl Redis {
     pub fn start_with(extra_args: &[&str]) -> Self {
         let program =
             std::env::var_os("TEST_REDIS_SERVER").map_or_else(|| "redis-server".into(), PathBuf::from);
-        let extra_args = extra_args.iter().map(|&s| s.to_owned()).collect();
-        let mut redis =
-            Self { program, extra_args, port: 0, dir: TempDir::new("testkit-redis"), server: None };
+        Self::start_program(&program, extra_args)
+            .unwrap_or_else(|reason| panic!("redis-server does not start: {reason}"))
+    }
+
+    /// As [`Redis::start_with`], with this binary.
+    ///
+    /// # Errors
+    /// Why it does not start, with the server's log.
+    pub fn start_program(program: &Path, extra_args: &[&str]) -> Result<Self, String> {
+        let mut redis = Self {
+            program: program.to_owned(),
+            extra_args: extra_args.iter().map(|&s| s.to_owned()).collect(),
+            port: 0,
+            dir: TempDir::new("testkit-redis"),
+            server: None,
+        };
         let mut reason = String::new();
         for _ in 0..START_TRIES {
             redis.port = free_port();
             match redis.launch() {
-                Ok(()) => return redis,
+                Ok(()) => return Ok(redis),
                 Err(why) => reason = why,
             }
         }
-        panic!("redis-server does not start: {reason}");
+        Err(reason)
     }
 
     /// `127.0.0.1:port`, the same before and after a restart.
@@ -76,7 +89,8 @@ impl Redis {
         self.server = None;
     }
 
-    /// Starts an empty server on the same port (after [`Redis::stop`], or instead of the running one) and waits for PING.
+    /// Starts an empty server on the same port (after [`Redis::stop`], or instead of the running one) and
+    /// waits for PING.
     ///
     /// # Panics
     /// When it does not answer within 20 s.
@@ -87,7 +101,8 @@ impl Redis {
         }
     }
 
-    /// Freezes the server: connections stay open, connects still succeed (the kernel accepts), nothing answers.
+    /// Freezes the server: connections stay open, connects still succeed (the kernel accepts), nothing
+    /// answers.
     ///
     /// # Panics
     /// When the server is stopped or has crashed.
@@ -128,13 +143,13 @@ impl Redis {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let mut server = child::spawn(command).unwrap_or_else(|e| {
-            panic!(
+        let mut server = child::spawn(command).map_err(|e| {
+            format!(
                 "cannot start {}: {e}. Remedy: `cargo xtask test` gets it, or install redis-server \
                  (Debian: apt-get install redis-server), or set TEST_REDIS_SERVER to the binary.",
                 self.program.display()
             )
-        });
+        })?;
         let start = Instant::now();
         while !answers(&self.addr()) {
             if let Some(status) = server.ended() {
@@ -145,7 +160,8 @@ impl Redis {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        // A stranger on the same port would have answered as well; ours would then have ended on its failed bind.
+        // A stranger on the same port would have answered as well; ours would then have ended on its failed
+        // bind.
         if let Some(status) = server.ended() {
             return Err(format!("{}\n{}", child::describe(status), self.log()));
         }
@@ -158,18 +174,19 @@ impl Redis {
     }
 }
 
-/// The address of the Redis that `cargo xtask test` shares among all tests (`REDIS_ADDR`). Keys in it are everybody's:
-/// a test that uses it takes names of its own.
+/// The address of the Redis that `cargo xtask test` shares among all tests (`REDIS_ADDR`). Keys in it are
+/// everybody's: a test that uses it takes names of its own.
 ///
 /// # Panics
 /// When `REDIS_ADDR` is not set.
 pub fn shared_addr() -> String {
     std::env::var("REDIS_ADDR").unwrap_or_else(|_| {
-        panic!("REDIS_ADDR is not set. Remedy: run `cargo xtask test`, or `cargo xtask up` and export what it prints.")
+        panic!("REDIS_ADDR is not set. Remedy: `cargo xtask test`, or `cargo xtask up` and export its lines.")
     })
 }
 
-/// Whether a Redis at `addr` (`host:port`) answers PING now; one that asks for a password counts as answering.
+/// Whether a Redis at `addr` (`host:port`) answers PING now; one that asks for a password counts as
+/// answering.
 pub fn answers(addr: &str) -> bool {
     let ping = || -> io::Result<bool> {
         let mut stream = connect(addr, Duration::from_secs(1))?;
@@ -221,8 +238,8 @@ impl Reply {
     }
 }
 
-/// Sends one command to the Redis at `addr` on a connection of its own and returns its answer. For looking at the
-/// outcome of a test, not for load.
+/// Sends one command to the Redis at `addr` on a connection of its own and returns its answer. For looking at
+/// the outcome of a test, not for load.
 ///
 /// # Panics
 /// When the server cannot be reached, does not answer within 10 s, or answers something that is not RESP2.

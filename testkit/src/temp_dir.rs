@@ -29,7 +29,8 @@ impl TempDir {
 
 impl Drop for TempDir {
     fn drop(&mut self) {
-        // A file may still be written by a child that is being killed; what is left is the system's temporary rubbish.
+        // A file may still be written by a child that is being killed; what is left is the system's temporary
+        // rubbish.
         drop(std::fs::remove_dir_all(&self.path));
     }
 }

@@ -1,5 +1,6 @@
-//! Claim: a child dies with the process that started it even when nothing is dropped. Method: this test runs itself as
-//! a second process, which starts a `sleep`, tells its pid and is killed with SIGKILL; the `sleep` must then be gone.
+//! Claim: a child dies with the process that started it even when nothing is dropped. Method: this test runs
+//! itself as a second process, which starts a `sleep`, tells its pid and is killed with SIGKILL; the `sleep`
+//! must then be gone.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};

@@ -1,5 +1,6 @@
-//! Claim: the client sends exactly what it is given and reads answers strictly, also cut into single bytes, pipelined, or
-//! ended early. Method: a scripted server on port 0 that answers fixed bytes and gives back what it received.
+//! Claim: the client sends exactly what it is given and reads answers strictly, also cut into single bytes,
+//! pipelined, or ended early. Method: a scripted server on port 0 that answers fixed bytes and gives back
+//! what it received.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpListener;
@@ -7,8 +8,8 @@ use std::thread::JoinHandle;
 
 use testkit::http::Client;
 
-/// Accepts one connection, answers `reply` at once, reads until the client's FIN if `until_fin`, and gives back what it
-/// received.
+/// Accepts one connection, answers `reply` at once, reads until the client's FIN if `until_fin`, and gives
+/// back what it received.
 fn server(reply: Vec<Vec<u8>>, until_fin: bool) -> (String, JoinHandle<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let addr = listener.local_addr().expect("a bound listener has an address").to_string();

@@ -1,5 +1,5 @@
-//! Claim: a private broker answers once `start_private` has returned, comes back on its port after a kill, and is gone
-//! after `Drop`. Method: a real Kafka from `TEST_KAFKA_HOME` (feature `real`).
+//! Claim: a private broker answers once `start_private` has returned, comes back on its port after a kill,
+//! and is gone after `Drop`. Method: a real Kafka from `TEST_KAFKA_HOME` (feature `real`).
 
 use testkit::kafka::{Kafka, answers};
 

@@ -1,5 +1,5 @@
-//! Claim: the proxy passes bytes unchanged, and each fault does what it says while the connection lives. Method: an echo
-//! server behind it on port 0, a plain TCP client in front.
+//! Claim: the proxy passes bytes unchanged, and each fault does what it says while the connection lives.
+//! Method: an echo server behind it on port 0, a plain TCP client in front.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -1,5 +1,6 @@
-//! Claim: a private Redis answers once `start` has returned, keeps its port over an outage, is frozen by `pause`, and is
-//! gone after `Drop`. Method: a real `redis-server`, so this runs only where one is installed (feature `real`).
+//! Claim: a private Redis answers once `start` has returned, keeps its port over an outage, is frozen by
+//! `pause`, and is gone after `Drop`. Method: a real `redis-server`, so this runs only where one is installed
+//! (feature `real`).
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -164,7 +164,7 @@ fn trailers(bytes: &[u8]) -> Result<Option<usize>, Refusal> {
         let field = &rest[..len - 2];
         let name = field.iter().take_while(|&&byte| is_token(byte)).count();
         let is_control = |&byte: &u8| (byte < 0x20 && byte != b'\t') || byte == 0x7f;
-        if name == 0 || field.get(name) != Some(&b':') || field[name..].iter().any(|byte| is_control(byte)) {
+        if name == 0 || field.get(name) != Some(&b':') || field[name..].iter().any(is_control) {
             return Err(Refusal::Malformed("malformed trailer"));
         }
     }

@@ -195,7 +195,7 @@ fn amount(value: &Node<'_>) -> Result<u32, &'static str> {
     order::check_amount(number).map(|()| number as u32)
 }
 
-/// Which of the two shapes of 400 a body deserves that simd-json refused. Never finds an order: a body that serde_json
+/// Which of the two shapes of 400 a body deserves that simd-json refused. Never finds an order: a body that `serde_json`
 /// finds good in every field would be one that the two disagree on, and is refused as a body.
 #[cold]
 fn second_look(raw: &[u8]) -> BadOrder {

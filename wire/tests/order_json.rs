@@ -50,7 +50,8 @@ fn every_wrong_field_is_named_at_once() {
         (r#"{"amount":+1}"#, "body"),
         (r#"{"amount":NaN}"#, "body"),
         ("{\"user_id\":\"a\nb\"}", "body"),
-        (r#"{"user_id":"\ud800"}"#, "body"),
+        // A lone surrogate is grammatical JSON and no text: the field is wrong, not the body.
+        (r#"{"user_id":"\ud800"}"#, "user_id,item_id,amount,request_id"),
         ("{}", "user_id,item_id,amount,request_id"),
         (r#"{"user_id":1,"item_id":null,"amount":"1","request_id":[]}"#, "user_id,item_id,amount,request_id"),
         (r#"{"user_id":"u","user_id":"u","item_id":"i","amount":1,"request_id":"r"}"#, "user_id"),

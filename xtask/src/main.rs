@@ -1,2 +1,123 @@
-//! xtask
-fn main() {}
+//! `cargo xtask`: the commands of this repository, the same on a developer's machine and in CI.
+//!
+//! Owns: the `.services/` directory (what it has fetched), the services it starts, the processes it runs.
+//! Invariants: every process it starts is ended by its own pid, also on an error and on Ctrl-C; a service or
+//! tool that cannot be had is a failure with a remedy, never a skip; each step says that it starts, and how
+//! long it took. It never changes a tracked file.
+
+mod step;
+
+mod workspace;
+
+mod services;
+
+mod test;
+
+mod ci;
+
+mod tidy;
+
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Arg, ArgAction, Command, value_parser};
+use step::Failure;
+
+fn main() -> ExitCode {
+    let matches = command_line().get_matches();
+    step::listen_for_signals();
+    let result = match matches.subcommand() {
+        Some(("test", args)) => test::run(&test::Plan {
+            only: args.get_one::<String>("only").map(String::as_str).into(),
+            filter: args.get_many::<String>("filter").unwrap_or_default().cloned().collect(),
+        }),
+        Some(("ci", _)) => ci::run(),
+        Some(("up", args)) => up::run(args.get_one("env").map(std::path::PathBuf::as_path)),
+        Some(("tidy", _)) => tidy::run(),
+        _ => unreachable!("clap requires one of the subcommands above"),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Interrupted) => {
+            eprintln!("xtask: interrupted; everything started was ended");
+            ExitCode::from(130)
+        }
+        Err(Failure::Failed(reason)) => {
+            eprintln!("xtask: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command_line() -> Command {
+    let test = Command::new("test")
+        .about("Run every test: those without servers, then those against a real Redis and a real Kafka")
+        .after_help(
+            "Examples:\n  \
+             cargo xtask test                       everything\n  \
+             cargo xtask test --only fast           what `cargo test --workspace` runs\n  \
+             cargo xtask test --only real -- stock  tests named so, against real services\n\n\
+             Services, in this order: REDIS_ADDR and KAFKA_ADDR if set; a docker engine that answers;\n\
+             Debian's redis-server by apt and Apache Kafka by Maven, kept in .services/. Tests that\n\
+             take a server away start their own and always need redis-server and a JRE on this\n\
+             machine; both are installed when missing.\n\n\
+             The last line is `N passed, N failed`. Exit code: 0 all passed, 1 not, 130 interrupted.",
+        )
+        .arg(
+            Arg::new("only")
+                .long("only")
+                .value_name("PART")
+                .value_parser(["fast", "real"])
+                .help("fast: tests that need no server; real: those that do"),
+        )
+        .arg(
+            Arg::new("filter")
+                .last(true)
+                .action(ArgAction::Append)
+                .value_name("FILTER")
+                .help("For the test programs: part of a test's name, or flags such as --nocapture"),
+        );
+    let ci = Command::new("ci")
+        .about("Everything a change must pass: fmt, tidy, clippy, cargo-deny, tests, a demo sale")
+        .after_help(
+            "All steps run even after a failed one; the table at the end says which failed.\n\
+             Exit code: 0 all passed, 1 not, 130 interrupted.",
+        );
+    let up = Command::new("up")
+        .about("Start a Redis and a Kafka in the foreground and print their addresses, until Ctrl-C")
+        .after_help(
+            "Examples:\n  \
+             cargo xtask up                    prints `export REDIS_ADDR=...` and `export KAFKA_ADDR=...`\n  \
+             cargo xtask up --env .services/env    and in another terminal: . .services/env",
+        )
+        .arg(
+            Arg::new("env")
+                .long("env")
+                .value_name("FILE")
+                .value_parser(value_parser!(std::path::PathBuf))
+                .help("Also write the export lines to FILE once the services answer; removed at the end"),
+        );
+    let tidy = Command::new("tidy")
+        .about("Check what compilers do not: file length, columns, markers, documented names");
+    Command::new("cargo xtask")
+        .bin_name("cargo xtask")
+        .about("The commands of this repository")
+        .after_help(
+            "Examples:\n  \
+             cargo xtask test    run every test; gets the services it needs\n  \
+             cargo xtask ci      what CI runs\n  \
+             cargo xtask up      a Redis and a Kafka to play with",
+        )
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands([test, ci, up, tidy])
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::command_line().debug_assert();
+    }
+}

@@ -1,2 +1,270 @@
-//! responder
-fn main() {}
+//! The raw baseline: what this machine's kernel, loopback and HTTP parsing cost before an order is anything.
+//! One monoio runtime per core with its own `SO_REUSEPORT` listener; each complete request gets the same 202
+//! in the contract's shape. The gateway's numbers are read as multiples of this one.
+//!
+//! It validates nothing, keeps nothing and has no timeouts: never put it before a client one does not
+//! control. A request it cannot read ends its connection. It never falls back from one driver to another: a
+//! baseline must say what it is.
+
+use std::io;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::mpsc::{Sender, channel};
+
+use clap::{Arg, ArgAction, Command, value_parser};
+use monoio::io::{AsyncReadRent as _, AsyncWriteRentExt as _};
+use monoio::net::{ListenerOpts, TcpListener, TcpStream};
+use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
+
+/// Head and body of one request must fit: the contract's 8 KiB of head and 16 KiB of body would make 24; a
+/// load generator sends 300 bytes, and 16 of its requests pipelined are 5 KiB.
+const BUFFER_BYTES: usize = 24 * 1024;
+/// More than any load generator sends.
+const HEADERS_MAX: usize = 32;
+/// Pending connections of one listener; a generator opens all of its own at once.
+const BACKLOG: i32 = 4096;
+
+/// The answer to everything. The correlation id has the length of a UUID, as the gateway's have.
+const REPLY: &[u8] = b"HTTP/1.1 202 Accepted\r\n\
+    Content-Type: application/json\r\n\
+    X-Correlation-ID: 00000000-0000-4000-8000-000000000000\r\n\
+    Content-Length: 104\r\n\r\n\
+    {\"status\":\"Order Queued\",\"correlation_id\":\"00000000-0000-4000-8000-000000000000\",\
+    \"processing_time_ms\":1}";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Driver {
+    Uring,
+    Epoll,
+}
+
+fn main() -> ExitCode {
+    let matches = command_line().get_matches();
+    let listen: SocketAddr = *matches.get_one("listen").expect("has a default");
+    let cores = match allowed_cores() {
+        Ok(cores) => cores,
+        Err(e) => return fail(&format!("the allowed cores cannot be read: {e}")),
+    };
+    let workers = matches.get_one::<u16>("workers").map_or(cores.len(), |&n| usize::from(n));
+    let driver = if matches.get_flag("epoll") { Driver::Epoll } else { Driver::Uring };
+    let pinned = !matches.get_flag("unpinned");
+
+    // The first worker decides the port when 0 was asked for; the others share it.
+    let mut addr = listen;
+    let mut threads = Vec::new();
+    for worker in 0..workers {
+        let core = pinned.then(|| cores[worker % cores.len()]);
+        let (bound, answer) = channel();
+        threads.push(std::thread::spawn(move || run_worker(addr, driver, core, &bound)));
+        match answer.recv() {
+            Ok(Ok(actual)) => addr = actual,
+            Ok(Err(e)) => return fail(&format!("worker {worker} cannot start: {e}")),
+            Err(_) => return fail(&format!("worker {worker} died at its start")),
+        }
+    }
+    let name = if driver == Driver::Uring { "io_uring" } else { "epoll" };
+    println!("responder: http://{addr} workers={workers} driver={name} pinned={pinned}");
+    for thread in threads {
+        // A worker never returns; a panic in it has printed its message.
+        if thread.join().is_err() {
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn command_line() -> Command {
+    Command::new("responder")
+        .about("Answers every HTTP/1.1 request with a fixed 202: the baseline of the load tests")
+        .arg(
+            Arg::new("listen")
+                .long("listen")
+                .value_name("IP:PORT")
+                .default_value("127.0.0.1:8081")
+                .value_parser(value_parser!(SocketAddr))
+                .help("Port 0 takes a free one and prints it"),
+        )
+        .arg(
+            Arg::new("workers")
+                .long("workers")
+                .value_name("N")
+                .value_parser(value_parser!(u16).range(1..=1024))
+                .help("Runtimes [default: one per allowed core]"),
+        )
+        .arg(Arg::new("epoll").long("epoll").action(ArgAction::SetTrue).help("Use epoll instead of io_uring"))
+        .arg(
+            Arg::new("unpinned")
+                .long("unpinned")
+                .action(ArgAction::SetTrue)
+                .help("Leave the workers to the scheduler instead of pinning each to a core"),
+        )
+}
+
+fn fail(reason: &str) -> ExitCode {
+    eprintln!("responder: {reason}");
+    ExitCode::FAILURE
+}
+
+/// The cores this process may use, from `Cpus_allowed_list` of proc(5), such as `0-1,4`.
+fn allowed_cores() -> io::Result<Vec<usize>> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap_or_default();
+    parse_cores(list.trim()).ok_or_else(|| io::Error::other(format!("Cpus_allowed_list is {list:?}")))
+}
+
+fn parse_cores(list: &str) -> Option<Vec<usize>> {
+    let mut cores = Vec::new();
+    for range in list.split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        cores.extend(first.parse::<usize>().ok()?..=last.parse().ok()?);
+    }
+    (!cores.is_empty()).then_some(cores)
+}
+
+/// Builds the runtime on its own thread, as `SINGLE_ISSUER` demands, and serves for ever.
+fn run_worker(addr: SocketAddr, driver: Driver, core: Option<usize>, bound: &Sender<io::Result<SocketAddr>>) {
+    let report = |e: io::Error| bound.send(Err(e)).expect("main waits for this report");
+    if let Some(core) = core
+        && let Err(e) = monoio::utils::bind_to_cpu_set([core])
+    {
+        return report(e.into());
+    }
+    match driver {
+        Driver::Uring => {
+            // Without these two the kernel interrupts the thread for every completion, and the ring loses to
+            // epoll.
+            let mut ring = io_uring::IoUring::builder();
+            ring.setup_coop_taskrun().setup_single_issuer();
+            match RuntimeBuilder::<IoUringDriver>::new().uring_builder(ring).build() {
+                Ok(mut runtime) => runtime.block_on(serve(addr, bound)),
+                Err(e) => report(e),
+            }
+        }
+        Driver::Epoll => match RuntimeBuilder::<LegacyDriver>::new().build() {
+            Ok(mut runtime) => runtime.block_on(serve(addr, bound)),
+            Err(e) => report(e),
+        },
+    }
+}
+
+async fn serve(addr: SocketAddr, bound: &Sender<io::Result<SocketAddr>>) {
+    let options = ListenerOpts::new().backlog(BACKLOG);
+    let listener = TcpListener::bind_with_config(addr, &options).and_then(|l| Ok((l.local_addr()?, l)));
+    let listener = match listener {
+        Ok((actual, listener)) => {
+            bound.send(Ok(actual)).expect("main waits for this report");
+            listener
+        }
+        Err(e) => return bound.send(Err(e)).expect("main waits for this report"),
+    };
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => drop(monoio::spawn(converse(stream))),
+            Err(e) => eprintln!("responder: accept: {e}"),
+        }
+    }
+}
+
+/// One connection: read what is there, answer all complete requests in it with one write, until the client
+/// ends.
+async fn converse(mut stream: TcpStream) {
+    // A connection that cannot take the option is already dead, which the read tells as well.
+    drop(stream.set_nodelay(true));
+    let mut buffer = vec![0_u8; BUFFER_BYTES].into_boxed_slice();
+    let mut replies = Vec::with_capacity(4 * REPLY.len());
+    let mut filled = 0;
+    loop {
+        let (read, slice) = stream.read(monoio::buf::IoBufMut::slice_mut(buffer, filled..)).await;
+        buffer = slice.into_inner();
+        match read {
+            Ok(0) | Err(_) => return,
+            Ok(bytes) => filled += bytes,
+        }
+        let mut start = 0;
+        while start < filled {
+            match request_len(&buffer[start..filled]) {
+                Length::Complete(bytes) => {
+                    start += bytes;
+                    replies.extend_from_slice(REPLY);
+                }
+                Length::Partial => break,
+                Length::Broken => return,
+            }
+        }
+        buffer.copy_within(start..filled, 0);
+        filled -= start;
+        if filled == BUFFER_BYTES {
+            return;
+        }
+        if !replies.is_empty() {
+            let (written, back) = stream.write_all(replies).await;
+            if written.is_err() {
+                return;
+            }
+            replies = back;
+            replies.clear();
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Length {
+    /// Bytes of the first request, head and body.
+    Complete(usize),
+    Partial,
+    Broken,
+}
+
+fn request_len(bytes: &[u8]) -> Length {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut headers);
+    let head = match request.parse(bytes) {
+        Ok(httparse::Status::Complete(head)) => head,
+        Ok(httparse::Status::Partial) => return Length::Partial,
+        Err(_) => return Length::Broken,
+    };
+    let mut body = 0;
+    for header in request.headers {
+        if header.name.eq_ignore_ascii_case("content-length") {
+            let text = std::str::from_utf8(header.value).unwrap_or_default();
+            match text.parse::<usize>() {
+                Ok(bytes) if bytes <= BUFFER_BYTES => body = bytes,
+                _ => return Length::Broken,
+            }
+        } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
+            return Length::Broken;
+        }
+    }
+    if bytes.len() < head + body { Length::Partial } else { Length::Complete(head + body) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Length, REPLY, parse_cores, request_len};
+
+    #[test]
+    fn the_reply_states_its_own_length() {
+        let text = std::str::from_utf8(REPLY).expect("the reply is text");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head with an end");
+        assert!(head.ends_with(&format!("Content-Length: {}", body.len())), "{}", body.len());
+    }
+
+    #[test]
+    fn a_request_is_its_head_and_its_body() {
+        let request = b"POST /buy HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}GET";
+        assert_eq!(request_len(request), Length::Complete(request.len() - 3));
+        for end in 1..request.len() - 3 {
+            assert_eq!(request_len(&request[..end]), Length::Partial, "{end}");
+        }
+        assert_eq!(request_len(b"POST /buy HTTP/1.1\r\nContent-Length: x\r\n\r\n"), Length::Broken);
+        assert_eq!(request_len(b"POST /buy HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"), Length::Broken);
+        assert_eq!(request_len(b"\x01\r\n"), Length::Broken);
+    }
+
+    #[test]
+    fn core_lists_are_ranges_and_numbers() {
+        assert_eq!(parse_cores("0-1,4"), Some(vec![0, 1, 4]));
+        assert_eq!(parse_cores("3"), Some(vec![3]));
+        assert_eq!(parse_cores(""), None);
+    }
+}

@@ -1,0 +1,131 @@
+//! Sockets in: one listener a core, shared port (`SO_REUSEPORT`).
+
+use std::any::Any;
+use std::future::{Future, poll_fn};
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use monoio::io::AsyncWriteRentExt;
+use monoio::net::{TcpListener, TcpStream};
+use shard::log::Level;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::connection::serve;
+use crate::core::Core;
+use crate::metrics::{Counter, Gauge};
+
+/// Connections the kernel holds for us between two turns of a core; it caps this at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Binds one listener a core to the same address; port 0 takes a free one, the same for all.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn bind(address: SocketAddr, cores: usize) -> std::io::Result<Vec<StdListener>> {
+    let mut listeners: Vec<StdListener> = Vec::with_capacity(cores);
+    for _ in 0..cores {
+        let address = match listeners.first() {
+            Some(first) => first.local_addr()?,
+            None => {
+                refuse_if_taken(address)?;
+                address
+            }
+        };
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        listeners.push(socket.into());
+    }
+    Ok(listeners)
+}
+
+/// A shared port can be bound beside another gateway by mistake, which then gets half of the buyers: bound once without
+/// sharing, the mistake shows.
+fn refuse_if_taken(address: SocketAddr) -> std::io::Result<()> {
+    if address.port() == 0 {
+        return Ok(());
+    }
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1)
+}
+
+/// Accepts for ever. One task a core; never dropped while an accept is pending, which would leak a socket.
+pub(crate) async fn accept(core: Rc<Core>, listener: TcpListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => welcome(&core, stream),
+            Err(error) => {
+                core.log.line(Level::Warn, "accept_failed", "A connection could not be accepted", |line| {
+                    line.text("error", &error.to_string());
+                });
+                // Out of descriptors, most likely: those that close meanwhile make room.
+                monoio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+}
+
+fn welcome(core: &Rc<Core>, stream: TcpStream) {
+    let open_count = core.connections.borrow().open_count();
+    if open_count >= core.limits.connections_max {
+        core.count(Counter::ConnectionsRefused);
+        drop(monoio::spawn(refuse(Rc::clone(core), stream)));
+        return;
+    }
+    core.count(Counter::Connections);
+    core.cells().gauges[Gauge::Connections as usize].set(open_count as u64 + 1);
+    // Without it the last piece of an answer waits for an acknowledgement; an error only means the client is gone.
+    let _ = stream.set_nodelay(true);
+    let core = Rc::clone(core);
+    drop(monoio::spawn(async move {
+        if let Err(panic) = caught(Box::pin(serve(Rc::clone(&core), stream))).await {
+            core.count(Counter::ConnectionsPanicked);
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("");
+            core.log.line(Level::Error, "connection_panicked", "A connection ended by a panic", |line| {
+                line.text("error", text);
+            });
+        }
+        let open_count = core.connections.borrow().open_count() as u64;
+        core.cells().gauges[Gauge::Connections as usize].set(open_count);
+    }));
+}
+
+/// Tells a client over the bound so and closes. It holds nothing but the socket, and that only for one short write.
+async fn refuse(core: Rc<Core>, mut stream: TcpStream) {
+    let mut out = Vec::new();
+    let head = wire::reply::ReplyHead {
+        status: wire::reply::UNAVAILABLE,
+        date: &core.date.borrow().clone(),
+        content_type: wire::reply::JSON,
+        correlation_id: "",
+        retry_after_s: Some(1),
+        extra: "",
+        connection: wire::reply::Connection::Closes,
+        is_head: false,
+    };
+    head.write(b"{\"error\":\"Service temporarily unavailable\"}", &mut out);
+    // The client may be gone already.
+    let _ = stream.write_all(out).await;
+}
+
+/// Runs a future to its end or to its panic. monoio does not catch panics: one would end the whole core.
+async fn caught<F: Future + Unpin>(mut future: F) -> Result<F::Output, Box<dyn Any + Send>> {
+    poll_fn(|context| {
+        // Whatever the connection shared is either consistent at every await or repaired by a drop guard.
+        let poll = catch_unwind(AssertUnwindSafe(|| std::pin::Pin::new(&mut future).poll(context)));
+        match poll {
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    })
+    .await
+}

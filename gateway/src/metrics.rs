@@ -1,0 +1,166 @@
+//! The metrics of the gateway: the runbook's names, and the contract's additions.
+//!
+//! Identity (contract, "Metrics beyond the runbook's"), exact at any scrape because both sides are counted at the same
+//! moment on the same core: received = successful + failed + validation_failed + idempotency_rejected + rate_limited +
+//! sold_out + shed.
+
+use shard::cells::{Cell, Cells, Durations, Page};
+use std::time::Instant;
+
+use crate::core::Shared;
+
+/// Counters of a core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counter {
+    /// Every order that was read, whatever became of it.
+    Received,
+    /// 202
+    Successful,
+    /// What we broke.
+    Failed,
+    /// 400 of an order.
+    ValidationFailed,
+    /// 409 and 422
+    IdempotencyRejected,
+    /// 429
+    RateLimited,
+    /// 410
+    SoldOut,
+    /// Too much in flight, or draining.
+    Shed,
+    /// Requests whose framing was refused.
+    FramingRefused,
+    /// Connections accepted.
+    Connections,
+    /// Connections refused at the bound.
+    ConnectionsRefused,
+    /// Connections that panicked.
+    ConnectionsPanicked,
+}
+
+impl Counter {
+    /// How many there are.
+    pub const COUNT: usize = Self::ConnectionsPanicked as usize + 1;
+}
+
+/// Gauges of a core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gauge {
+    /// Orders on the road.
+    InFlight,
+    /// Open connections.
+    Connections,
+    /// Commands waiting for Redis.
+    RedisQueueDepth,
+    /// Commands sent to Redis (a counter copied from the store).
+    RedisCommands,
+    /// Flushes to Redis (a counter copied from the store).
+    RedisFlushes,
+    /// Errors from Redis (a counter copied from the store).
+    RedisErrors,
+    /// Connections made anew to Redis (a counter copied from the store).
+    RedisReconnects,
+    /// Admissions not yet below the watermark.
+    UnresolvedAdmissions,
+    /// How late the core's sweep came last, in microseconds.
+    LoopLagUs,
+    /// Publishes ended by our own deadline (a counter copied from the publisher).
+    PublishExpired,
+}
+
+const GAUGES: usize = Gauge::PublishExpired as usize + 1;
+
+/// The cells of one core.
+pub type GatewayCells = Cells<{ Counter::COUNT }, GAUGES, 1>;
+
+/// Index of the histogram `gateway_request_duration_seconds`.
+pub const REQUEST_DURATION: usize = 0;
+
+/// The page of `GET /metrics`.
+///
+/// # Errors
+/// Only when a name breaks the text format.
+pub fn page(shared: &Shared, producer: &queue::Producer) -> Result<String, String> {
+    let cells = &shared.cells;
+    let sum = |pick: &dyn Fn(&GatewayCells) -> &Cell| cells.iter().map(|core| pick(core).get()).sum::<u64>();
+    let counted = |counter: Counter| sum(&|core| &core.counters[counter as usize]);
+    let gauged = |gauge: Gauge| sum(&|core| &core.gauges[gauge as usize]);
+    let mut page = Page::default();
+    for (name, help, counter) in [
+        ("gateway_orders_received_total", "Orders received, whatever became of them.", Counter::Received),
+        ("gateway_orders_successful_total", "Orders acknowledged by the broker (202).", Counter::Successful),
+        ("gateway_orders_failed_total", "Orders that failed by our fault or a dependency's.", Counter::Failed),
+        ("gateway_orders_validation_failed_total", "Orders with a wrong body (400).", Counter::ValidationFailed),
+        (
+            "gateway_orders_idempotency_rejected_total",
+            "Orders whose request_id was taken (409, 422).",
+            Counter::IdempotencyRejected,
+        ),
+        ("gateway_rate_limited_total", "Orders over their user's limit (429).", Counter::RateLimited),
+        ("gateway_sold_out_total", "Orders for an item known to be sold out (410).", Counter::SoldOut),
+        ("gateway_shed_total", "Orders refused because of too much in flight or draining (503).", Counter::Shed),
+        ("gateway_framing_refused_total", "Requests whose HTTP framing was refused.", Counter::FramingRefused),
+        ("gateway_connections_accepted_total", "Connections accepted.", Counter::Connections),
+        ("gateway_connections_refused_total", "Connections refused at the bound.", Counter::ConnectionsRefused),
+        ("gateway_connections_panicked_total", "Connections ended by a panic.", Counter::ConnectionsPanicked),
+    ] {
+        page.counter(name, help, counted(counter));
+    }
+    page.durations(
+        "gateway_request_duration_seconds",
+        "Time from the last byte of an order to its answer.",
+        cells.iter().map(|core| -> &Durations { &core.durations[REQUEST_DURATION] }),
+    );
+    let state = shared.breaker.state(Instant::now());
+    page.gauge(
+        "gateway_circuit_breaker_state",
+        "Circuit breaker over Kafka: 0 closed, 1 open, 2 half-open.",
+        f64::from(state as u8),
+    );
+    page.gauge("gateway_in_flight", "Orders on the road now.", gauged(Gauge::InFlight) as f64);
+    page.gauge("gateway_connections", "Open connections now.", gauged(Gauge::Connections) as f64);
+    let drivers = shared.drivers.lock().clone();
+    let count = |wanted| drivers.iter().flatten().filter(|&&driver| driver == wanted).count() as f64;
+    use shard::launch::Driver;
+    page.labelled_gauge(
+        "gateway_io_driver",
+        "Cores by the IO driver they run on.",
+        &[
+            (&[("driver", Driver::IoUring.name())], count(Driver::IoUring)),
+            (&[("driver", Driver::Epoll.name())], count(Driver::Epoll)),
+        ],
+    );
+    page.gauge("gateway_redis_queue_depth", "Commands waiting for Redis.", gauged(Gauge::RedisQueueDepth) as f64);
+    page.counter("gateway_redis_commands_total", "Commands sent to Redis.", gauged(Gauge::RedisCommands));
+    page.counter("gateway_redis_flushes_total", "Flushes to Redis.", gauged(Gauge::RedisFlushes));
+    page.counter("gateway_redis_errors_total", "Errors from Redis.", gauged(Gauge::RedisErrors));
+    page.counter("gateway_redis_reconnects_total", "Connections made anew to Redis.", gauged(Gauge::RedisReconnects));
+    let per = |total: u64, parts: u64| if parts == 0 { 0.0 } else { total as f64 / parts as f64 };
+    page.gauge(
+        "gateway_redis_batch_size",
+        "Mean commands of a flush to Redis since the start.",
+        per(gauged(Gauge::RedisCommands), gauged(Gauge::RedisFlushes)),
+    );
+    let kafka = producer.stats();
+    page.gauge("gateway_kafka_queue_depth", "Records whose fate is not known yet.", kafka.outstanding as f64);
+    page.counter("gateway_kafka_delivery_reports_total", "Delivery reports received.", kafka.reports);
+    page.counter("gateway_kafka_errors_total", "Delivery reports other than persisted.", kafka.failures);
+    page.counter("gateway_kafka_publish_expired_total", "Publishes ended by our deadline.", gauged(Gauge::PublishExpired));
+    page.gauge(
+        "gateway_kafka_batch_size",
+        "Mean delivery reports a core is woken for since the start.",
+        per(kafka.reports, kafka.bursts),
+    );
+    let unresolved = gauged(Gauge::UnresolvedAdmissions);
+    page.gauge("gateway_unresolved_admissions", "Admissions above the watermark.", unresolved as f64);
+    let lag_us = cells.iter().map(|core| core.gauges[Gauge::LoopLagUs as usize].get()).max().unwrap_or(0);
+    page.gauge("gateway_loop_lag_seconds", "How late the latest core's sweep came last.", lag_us as f64 / 1e6);
+    page.counter("gateway_log_lines_dropped_total", "Log lines dropped because the sink was slow.", shared.sink.dropped());
+    page.gauge("gateway_uptime_seconds", "Time since the start.", shared.started.elapsed().as_secs_f64());
+    page.labelled_gauge(
+        "build_info",
+        "What runs here.",
+        &[(&[("version", env!("CARGO_PKG_VERSION")), ("service", "gateway")], 1.0)],
+    );
+    page.encode().map_err(|error| error.to_string())
+}

@@ -1,0 +1,270 @@
+//! The road of an order: every branch it can take is in [`place`], top to bottom; the stations are leaves.
+
+use std::ffi::CStr;
+use std::io::Write as _;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use queue::{Delivery, Outgoing, SendRefused, Topic};
+use store::{Admission, Admit, Answer, Command, Retract, Store, StoreError, StoreSteps};
+use wire::order_json::BadOrder;
+
+use crate::breaker::{Permit, Trial};
+use crate::core::Core;
+use crate::sequences::Sequence;
+
+/// An order that keeps the rules, with what travels beside it. Its texts lie in the connection's buffer.
+#[derive(Debug, Clone, Copy)]
+pub struct Order<'a> {
+    /// The buyer.
+    pub user_id: &'a str,
+    /// The item.
+    pub item_id: &'a str,
+    /// Units.
+    pub amount: u32,
+    /// The buyer's name for this order.
+    pub request_id: &'a str,
+    /// Given by the buyer or by us.
+    pub correlation_id: &'a str,
+    /// W3C trace context, when it was given.
+    pub traceparent: Option<&'a str>,
+    /// When its last byte was read.
+    pub began: Instant,
+}
+
+/// What became of an order. `reply.rs` alone says what each means to the buyer and the metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The broker has it.
+    Queued,
+    /// The body is wrong.
+    Invalid(BadOrder),
+    /// The id is taken by the same order.
+    Duplicate {
+        /// Of the first; empty when no longer known.
+        correlation_id: String,
+    },
+    /// The id is taken by another order.
+    Mismatch,
+    /// Nothing left, and we know it.
+    SoldOut,
+    /// Over the user's limit.
+    Limited {
+        /// Until the next is possible.
+        wait: Duration,
+    },
+    /// Too much on the road, or the gateway is going.
+    Shed,
+    /// The breaker is open.
+    BreakerOpen {
+        /// Until a probe may pass.
+        wait: Duration,
+    },
+    /// Redis cannot be asked, or did not answer.
+    StoreAway,
+    /// Kafka surely does not have it; the id is free again.
+    NotPublished,
+    /// Kafka may have it; the id is kept, and a retry publishes it again.
+    MaybePublished,
+    /// Our own fault.
+    Fault,
+}
+
+/// Leads one order to its outcome. Never panics on what others send; every await ends by a deadline of the store or of
+/// the sweep.
+pub async fn place(core: &Rc<Core>, order: &Order<'_>) -> Outcome {
+    let Some(_place) = may_enter(core) else { return Outcome::Shed };
+    if core.limits.sold_out_gate && core.sold_out.borrow_mut().is_closed(order.item_id, order.began) {
+        return Outcome::SoldOut;
+    }
+    if let Some(wait) = core.limited.borrow_mut().wait_of(order.user_id, order.began) {
+        return Outcome::Limited { wait };
+    }
+    let probe = match core.shared.breaker.permit(order.began) {
+        Ok(permit) => Probe { core, permit, trial: Trial::Unused },
+        Err(wait) => return Outcome::BreakerOpen { wait },
+    };
+    let Some(sequence) = core.sequences.begin() else { return Outcome::Shed };
+
+    match core.store.admit(admission_of(order, &sequence)).await {
+        Ok(Admission::Fresh | Admission::TakenOver) => {}
+        Ok(refusal) => {
+            sequence.resolve();
+            return refused(core, order, refusal);
+        }
+        Err(StoreError::Lost) => {
+            // It may have been admitted: give it back when Redis answers again, and hold the watermark until then.
+            core.retract_later(order.user_id, order.request_id, sequence);
+            return Outcome::StoreAway;
+        }
+        Err(error) => {
+            sequence.resolve();
+            return not_asked(core, order, &error);
+        }
+    }
+
+    match publish(core, order).await {
+        Delivery::Persisted { partition, offset } => {
+            sequence.resolve();
+            probe.settle(Trial::Success);
+            if let Some(guard) = &core.shared.guard {
+                guard.acknowledged(partition, offset);
+            }
+            Outcome::Queued
+        }
+        Delivery::NotPersisted { .. } => {
+            probe.settle(Trial::Failure);
+            give_back(core, order, sequence).await;
+            Outcome::NotPublished
+        }
+        Delivery::PossiblyPersisted { .. } => {
+            probe.settle(Trial::Failure);
+            suspend(core, order, sequence).await;
+            Outcome::MaybePublished
+        }
+        Delivery::Refused(SendRefused::QueueFull) => {
+            give_back(core, order, sequence).await;
+            Outcome::Shed
+        }
+        Delivery::Refused(SendRefused::TooLarge | SendRefused::Other(_)) => {
+            give_back(core, order, sequence).await;
+            Outcome::Fault
+        }
+    }
+}
+
+/// A place on the road, unless the gateway is going, the road is full or the embedded broker would drop records.
+fn may_enter(core: &Rc<Core>) -> Option<crate::core::Place> {
+    let has_room = core.shared.guard.as_ref().is_none_or(|guard| guard.has_room());
+    if core.shared.drain.is_draining() || !has_room { None } else { core.enter() }
+}
+
+/// A breaker's permit that is given back unused unless it was settled.
+struct Probe<'a> {
+    core: &'a Core,
+    permit: Permit,
+    trial: Trial,
+}
+
+impl Probe<'_> {
+    fn settle(mut self, trial: Trial) {
+        self.trial = trial;
+    }
+}
+
+impl Drop for Probe<'_> {
+    fn drop(&mut self) {
+        // The clock is only looked at when a failure may open the breaker: the accepted path does not need it.
+        let now = if self.trial == Trial::Failure { Instant::now() } else { self.core.shared.started };
+        self.core.shared.breaker.settle(self.permit, self.trial, now);
+    }
+}
+
+fn admission_of<'a>(order: &Order<'a>, sequence: &'a Sequence) -> Admit<'a> {
+    Admit {
+        user_id: order.user_id,
+        request_id: order.request_id,
+        fingerprint: wire::order::fingerprint(order.user_id, order.item_id, order.amount),
+        correlation_id: order.correlation_id,
+        owner: sequence.owner(),
+        sequence: sequence.number(),
+        now_ms: None,
+    }
+}
+
+fn refused(core: &Core, order: &Order<'_>, admission: Admission) -> Outcome {
+    match admission {
+        Admission::Duplicate { correlation_id } => Outcome::Duplicate { correlation_id },
+        Admission::Mismatch => Outcome::Mismatch,
+        Admission::Limited { retry_after_ms } => {
+            let wait = Duration::from_millis(retry_after_ms);
+            core.limited.borrow_mut().refuse(order.user_id, wait, Instant::now());
+            Outcome::Limited { wait }
+        }
+        // Not refusals; `place` goes on with them.
+        Admission::Fresh | Admission::TakenOver => Outcome::Fault,
+    }
+}
+
+fn not_asked(core: &Core, order: &Order<'_>, error: &StoreError) -> Outcome {
+    match error {
+        StoreError::Full => Outcome::Shed,
+        StoreError::Away | StoreError::Lost => Outcome::StoreAway,
+        StoreError::Refused(reason) => {
+            core.log.line(shard::log::Level::Error, "admit_refused", reason, |line| {
+                line.text("correlation_id", order.correlation_id).text("request_id", order.request_id);
+            });
+            Outcome::Fault
+        }
+    }
+}
+
+const CORRELATION_ID: &CStr = c"correlation_id";
+const REQUEST_ID: &CStr = c"request_id";
+const TRACEPARENT: &CStr = c"traceparent";
+
+async fn publish(core: &Core, order: &Order<'_>) -> Delivery {
+    let mut value = core.take_buffer();
+    encode(order, &mut value);
+    let headers = [
+        (CORRELATION_ID, order.correlation_id.as_bytes()),
+        (REQUEST_ID, order.request_id.as_bytes()),
+        (TRACEPARENT, order.traceparent.unwrap_or_default().as_bytes()),
+    ];
+    let headers = if order.traceparent.is_some() { &headers[..] } else { &headers[..2] };
+    let outgoing =
+        Outgoing { topic: Topic::Orders, key: Some(order.user_id.as_bytes()), value: Some(&value), headers };
+    let handed_over = core.publisher.hand_over(&outgoing, Instant::now());
+    // The record was copied: the buffer is free for the next order while this one waits.
+    core.give_buffer(value);
+    match handed_over {
+        Ok(wait) => wait.await,
+        Err(refused) => Delivery::Refused(refused),
+    }
+}
+
+/// The value of the record (contract, "Kafka"); the ids are of alphabets that need no escape.
+fn encode(order: &Order<'_>, value: &mut Vec<u8>) {
+    value.extend_from_slice(b"{\"user_id\":\"");
+    value.extend_from_slice(order.user_id.as_bytes());
+    value.extend_from_slice(b"\",\"item_id\":\"");
+    value.extend_from_slice(order.item_id.as_bytes());
+    // Writing to a vector cannot fail.
+    let _ = write!(value, "\",\"amount\":{},\"request_id\":\"", order.amount);
+    wire::order::escape_json_into(value, order.request_id);
+    value.extend_from_slice(b"\",\"correlation_id\":\"");
+    value.extend_from_slice(order.correlation_id.as_bytes());
+    let _ = write!(value, "\",\"accepted_at_ms\":{}}}", shard::clock::unix_ms());
+}
+
+/// Frees the id and the user's admission: the same id may be tried again and is then a first.
+async fn give_back(core: &Core, order: &Order<'_>, sequence: Sequence) {
+    core.limited.borrow_mut().forget(order.user_id);
+    let released = core.store.ask(&Command::Release(retract_of(order, &sequence))).await;
+    settle_retract(core, order, sequence, released);
+}
+
+/// Keeps the id for a retry that publishes again at once.
+async fn suspend(core: &Core, order: &Order<'_>, sequence: Sequence) {
+    let suspended = core.store.ask(&Command::Suspend(retract_of(order, &sequence))).await;
+    if suspended.is_ok() {
+        sequence.resolve();
+    }
+    // Else it is dropped unresolved: its owner ends, and the id can be taken over after PUBLISH_TIMEOUT.
+}
+
+fn settle_retract(core: &Core, order: &Order<'_>, sequence: Sequence, released: Result<Answer, StoreError>) {
+    match released {
+        Ok(_) | Err(StoreError::Refused(_)) => sequence.resolve(),
+        Err(_) => core.retract_later(order.user_id, order.request_id, sequence),
+    }
+}
+
+fn retract_of<'a>(order: &Order<'a>, sequence: &'a Sequence) -> Retract<'a> {
+    Retract {
+        user_id: order.user_id,
+        request_id: order.request_id,
+        owner: sequence.owner(),
+        sequence: sequence.number(),
+    }
+}

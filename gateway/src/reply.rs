@@ -1,0 +1,183 @@
+//! What each outcome tells the buyer and the metrics: the one table. A new outcome does not compile without its status,
+//! its body and its counter.
+
+use std::io::Write as _;
+
+use shard::log::Level;
+use wire::http1::Refusal;
+use wire::order_json::BadOrder;
+use wire::reply::{self, StatusLine, number};
+
+use crate::metrics::Counter;
+use crate::order::Outcome;
+
+/// A row of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// Code and phrase.
+    pub status: StatusLine,
+    /// What it counts as, beside received.
+    pub counter: Counter,
+    /// `Retry-After`.
+    pub retry_after_s: Option<u64>,
+    /// Whole header lines.
+    pub extra: &'static str,
+    /// Of the log line.
+    pub level: Level,
+    /// Of the log line.
+    pub event: &'static str,
+    /// Of the log line.
+    pub message: &'static str,
+}
+
+/// Longest wait told for what we cannot foresee; jittered so that the crowd does not come back in one tick.
+const RETRY_S_MAX: u64 = 3;
+
+/// The row of an outcome. `jitter` is any number.
+pub fn row(outcome: &Outcome, jitter: u64) -> Row {
+    let unavailable = |counter, event, message| Row {
+        status: reply::UNAVAILABLE,
+        counter,
+        retry_after_s: Some(1 + jitter % RETRY_S_MAX),
+        extra: "",
+        level: Level::Debug,
+        event,
+        message,
+    };
+    let plain = |status, counter, event, message| Row {
+        status,
+        counter,
+        retry_after_s: None,
+        extra: "",
+        level: Level::Debug,
+        event,
+        message,
+    };
+    match outcome {
+        Outcome::Queued => Row {
+            level: Level::Info,
+            ..plain(reply::ACCEPTED, Counter::Successful, "order_queued", "Order queued successfully")
+        },
+        Outcome::Invalid(_) => {
+            plain(reply::BAD_REQUEST, Counter::ValidationFailed, "order_invalid", "Validation failed")
+        }
+        Outcome::Duplicate { .. } => {
+            plain(reply::CONFLICT, Counter::IdempotencyRejected, "order_duplicate", "Duplicate request")
+        }
+        Outcome::Mismatch => plain(
+            reply::UNPROCESSABLE,
+            Counter::IdempotencyRejected,
+            "order_mismatch",
+            "Request id reused with different content",
+        ),
+        Outcome::SoldOut => Row {
+            extra: "Cache-Control: no-store\r\n",
+            ..plain(reply::GONE, Counter::SoldOut, "order_sold_out", "Sold out")
+        },
+        Outcome::Limited { wait } => Row {
+            retry_after_s: Some(seconds_up(*wait)),
+            ..plain(reply::TOO_MANY_REQUESTS, Counter::RateLimited, "order_rate_limited", "Rate limit exceeded")
+        },
+        Outcome::Shed => unavailable(Counter::Shed, "order_shed", "Too much in flight, or draining"),
+        Outcome::BreakerOpen { wait } => Row {
+            retry_after_s: Some(seconds_up(*wait) + jitter % RETRY_S_MAX),
+            ..unavailable(Counter::Failed, "order_refused", "Circuit breaker is open")
+        },
+        Outcome::StoreAway => unavailable(Counter::Failed, "order_refused", "Redis cannot be reached"),
+        Outcome::NotPublished => unavailable(Counter::Failed, "order_not_published", "Kafka did not take the order"),
+        Outcome::MaybePublished => {
+            unavailable(Counter::Failed, "order_maybe_published", "Kafka did not answer in time")
+        }
+        Outcome::Fault => Row {
+            level: Level::Error,
+            ..plain(reply::INTERNAL_ERROR, Counter::Failed, "order_fault", "Failed to queue order")
+        },
+    }
+}
+
+/// Whole seconds, never 0: a client told to wait 0 s comes back at once and in vain.
+fn seconds_up(wait: std::time::Duration) -> u64 {
+    (wait.as_millis() as u64).div_ceil(1000).max(1)
+}
+
+/// What the body of an answer to an order needs besides the outcome.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
+    /// Of the request.
+    pub correlation_id: &'a str,
+    /// Empty when the order was not read.
+    pub item_id: &'a str,
+    /// Since the last byte of the order.
+    pub processing_time_ms: u64,
+}
+
+/// Appends the body of an outcome, as the contract's table has it.
+pub fn body(outcome: &Outcome, about: &About<'_>, retry_after_s: Option<u64>, out: &mut Vec<u8>) {
+    let error = |out: &mut Vec<u8>, text: &str| {
+        out.extend_from_slice(b"{\"error\":\"");
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    };
+    let mut correlation_id = about.correlation_id;
+    match outcome {
+        Outcome::Queued => out.extend_from_slice(b"{\"status\":\"Order Queued\""),
+        Outcome::Invalid(BadOrder::Body) => error(out, "Invalid request body"),
+        Outcome::Invalid(BadOrder::Fields(fields)) => {
+            error(out, "Validation failed");
+            out.extend_from_slice(b",\"errors\":[");
+            for (index, bad) in fields.iter().enumerate() {
+                let comma = if index > 0 { "," } else { "" };
+                // Names and messages are ours and need no escape; writing to a vector cannot fail.
+                let _ = write!(out, "{comma}{{\"field\":\"{}\",\"message\":\"{}\"}}", bad.field, bad.message);
+            }
+            out.push(b']');
+        }
+        Outcome::Duplicate { correlation_id: first } => {
+            error(out, "Duplicate Request Detected");
+            if !first.is_empty() {
+                correlation_id = first;
+            }
+        }
+        Outcome::Mismatch => error(out, "Request id reused with different content"),
+        Outcome::SoldOut => {
+            error(out, "Sold out");
+            out.extend_from_slice(b",\"item_id\":\"");
+            out.extend_from_slice(about.item_id.as_bytes());
+            out.push(b'"');
+        }
+        Outcome::Limited { .. } => error(out, "Rate limit exceeded"),
+        Outcome::Shed
+        | Outcome::BreakerOpen { .. }
+        | Outcome::StoreAway
+        | Outcome::NotPublished
+        | Outcome::MaybePublished => error(out, "Service temporarily unavailable"),
+        Outcome::Fault => error(out, "Failed to queue order"),
+    }
+    out.extend_from_slice(b",\"correlation_id\":\"");
+    wire::order::escape_json_into(out, correlation_id);
+    out.push(b'"');
+    match outcome {
+        Outcome::Queued => {
+            out.extend_from_slice(b",\"processing_time_ms\":");
+            number(out, about.processing_time_ms);
+        }
+        Outcome::Limited { .. } => {
+            out.extend_from_slice(b",\"retry_after_seconds\":");
+            number(out, retry_after_s.unwrap_or(1));
+            out.extend_from_slice(b",\"remaining_requests\":0");
+        }
+        _ => {}
+    }
+    out.push(b'}');
+}
+
+/// Status and words of a framing refusal; each ends its connection.
+pub fn refusal(refusal: Refusal) -> (StatusLine, &'static str) {
+    match refusal {
+        Refusal::Malformed(reason) => (reply::BAD_REQUEST, reason),
+        Refusal::BodyTooLarge => (reply::CONTENT_TOO_LARGE, "body over 16 KiB"),
+        Refusal::LineTooLong => (reply::URI_TOO_LONG, "request line over 8 KiB"),
+        Refusal::HeadersTooLarge => (reply::HEADERS_TOO_LARGE, "headers over 8 KiB"),
+        Refusal::TooSlow => (reply::REQUEST_TIMEOUT, "request slower than 10 s"),
+    }
+}

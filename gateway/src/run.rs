@@ -1,0 +1,299 @@
+//! From settings and parts to running cores, and back to nothing in order: not ready → orders on the road end → producer
+//! flushed → cores return.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use monoio::net::TcpListener;
+use parking_lot::Mutex;
+use queue::embedded::Guard;
+use queue::{Notice, Producer, ProducerSettings, Publisher, admin};
+use shard::drain::{Drain, Phase};
+use shard::launch::{self, Driver, Seat};
+use shard::log::{CoreLog, Level, Sink};
+use store::Policy;
+use store::open::Source;
+
+use crate::accept;
+use crate::breaker::{Breaker, Rules};
+use crate::core::{Core, Limits, Shared};
+use crate::identity::Identities;
+use crate::metrics::{Counter, Gauge, GatewayCells};
+use crate::sequences::Sequences;
+use crate::sweep;
+
+/// What a process gives its gateway.
+#[derive(Clone)]
+pub struct Parts {
+    /// Where lines go.
+    pub sink: Arc<Sink>,
+    /// Where the truth is.
+    pub source: Source,
+    /// Bootstrap list; the embedded broker's own when Kafka is embedded.
+    pub kafka_bootstrap: String,
+    /// The embedded broker's guard.
+    pub guard: Option<Arc<Guard>>,
+}
+
+/// Why there is no gateway.
+#[derive(Debug)]
+pub enum StartError {
+    /// `LISTEN_ADDR` cannot be bound.
+    Bind(SocketAddr, std::io::Error),
+    /// A thread cannot be made.
+    Thread(std::io::Error),
+    /// The producer cannot be made.
+    Producer(queue::producer::ProducerError),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind(address, error) => {
+                write!(formatter, "cannot listen on {address}: {error}; give another LISTEN_ADDR or stop what has it")
+            }
+            Self::Thread(error) => write!(formatter, "cannot start a thread: {error}"),
+            Self::Producer(error) => write!(formatter, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A gateway at work.
+pub struct Running {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    producer: Arc<Producer>,
+    cores: Vec<JoinHandle<std::io::Result<()>>>,
+}
+
+/// How a gateway ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped {
+    /// Every order on the road had its answer and every record its fate.
+    pub is_clean: bool,
+}
+
+/// The rules of the store that follow from the gateway's settings.
+pub fn policy(settings: &settings::Gateway) -> Policy {
+    /// The watermark is written every 100 ms: an acknowledged id must not look pending for that long.
+    const WATERMARK_SLACK_MS: u64 = 250;
+    Policy {
+        rate_limit_max_requests: settings.rate_limit_max_requests,
+        rate_limit_window_ms: settings.rate_limit_window_ms,
+        idempotency_ttl_ms: settings.idempotency_ttl_ms,
+        order_status_ttl_ms: settings.shared.order_status_ttl_ms,
+        takeover_after_ms: settings.publish_timeout.as_millis() as u64 + WATERMARK_SLACK_MS,
+    }
+}
+
+/// Binds, connects in the background and starts one core each. Returns as soon as the port is open; `/health` tells when
+/// Redis and Kafka are there.
+///
+/// # Errors
+/// See [`StartError`].
+pub fn start(settings: &settings::Gateway, parts: Parts) -> Result<Running, StartError> {
+    let cpus = launch::allowed_cpus();
+    let cores = settings.shared.workers.unwrap_or(cpus.len()).clamp(1, 255);
+    let listeners = accept::bind(settings.listen_addr, cores).map_err(|error| StartError::Bind(settings.listen_addr, error))?;
+    let address = listeners[0].local_addr().map_err(StartError::Thread)?;
+    let share = |total: usize| total.div_ceil(cores);
+    let limits = Limits {
+        in_flight_max: share(settings.in_flight_max),
+        connections_max: share(settings.connections_max),
+        publish_timeout: settings.publish_timeout,
+        sold_out_gate: settings.sold_out_gate,
+    };
+    let producer =
+        Producer::start(&producer_settings(settings, &parts), cores, limits.in_flight_max).map_err(StartError::Producer)?;
+    ensure_topics(settings, &parts)?;
+    let rules = Rules {
+        failure_threshold: settings.breaker_failure_threshold,
+        success_threshold: settings.breaker_success_threshold,
+        base_timeout: settings.breaker_base_timeout,
+        max_timeout: settings.breaker_max_timeout,
+    };
+    let shared = Arc::new(Shared {
+        drain: Arc::new(Drain::default()),
+        breaker: Breaker::new(rules),
+        guard: parts.guard.clone(),
+        cells: (0..cores).map(|_| GatewayCells::default()).collect(),
+        redis_reachable: (0..cores).map(|_| AtomicBool::new(false)).collect(),
+        drivers: Mutex::new(vec![None; cores]),
+        sink: Arc::clone(&parts.sink),
+        started: Instant::now(),
+    });
+    let listeners: Vec<Mutex<Option<StdListener>>> =
+        listeners.into_iter().map(|listener| Mutex::new(Some(listener))).collect();
+    let life = {
+        let (shared, producer, policy) = (Arc::clone(&shared), Arc::clone(&producer), policy(settings));
+        let source = parts.source.clone();
+        move |seat: Seat| {
+            let listener = listeners[seat.index].lock().take();
+            live(seat, limits, policy.clone(), source.clone(), Arc::clone(&shared), Arc::clone(&producer), listener)
+        }
+    };
+    // A core is bound to its processor only when it has one of its own; two gateways' cores on one would fight.
+    let pins = if cores == cpus.len() { &cpus[..] } else { &[] };
+    let cores = launch::launch("gateway", cores, pins, life).map_err(StartError::Thread)?;
+    Ok(Running { address, shared, producer, cores })
+}
+
+fn producer_settings(settings: &settings::Gateway, parts: &Parts) -> ProducerSettings {
+    let publish_timeout_ms = settings.publish_timeout.as_millis() as u64;
+    ProducerSettings {
+        bootstrap: parts.kafka_bootstrap.clone(),
+        client_id: "flash-sale-gateway".to_owned(),
+        topics: [settings.shared.orders_topic.clone(), settings.shared.dlq_topic.clone()],
+        linger_ms: settings.shared.kafka_linger_ms,
+        // librdkafka looks for records over their time once a second: with half the buyer's patience the certain
+        // «not persisted» still comes in time, instead of our own «nobody knows».
+        message_timeout_ms: (publish_timeout_ms / 2).max(settings.shared.kafka_linger_ms + 100),
+        queue_messages_max: settings.in_flight_max * 2,
+        notice: notice(Arc::clone(&parts.sink)),
+    }
+}
+
+/// librdkafka's complaints as log lines; at most one a second, or an outage fills the disk.
+fn notice(sink: Arc<Sink>) -> Notice {
+    let last = Mutex::new(None::<Instant>);
+    Arc::new(move |is_error, text| {
+        let mut last = last.lock();
+        if last.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
+            *last = Some(Instant::now());
+            let level = if is_error { Level::Error } else { Level::Warn };
+            sink.line(level, "kafka_notice", text, |_| {});
+        }
+    })
+}
+
+/// Makes the topics when they are missing, from a thread of its own: Kafka may come up after us.
+fn ensure_topics(settings: &settings::Gateway, parts: &Parts) -> Result<(), StartError> {
+    if parts.guard.is_some() {
+        return Ok(());
+    }
+    let (bootstrap, sink) = (parts.kafka_bootstrap.clone(), Arc::clone(&parts.sink));
+    let (orders, dead_letters) = (settings.shared.orders_topic.clone(), settings.shared.dlq_topic.clone());
+    let partitions = settings.shared.orders_partitions;
+    let ensure = move || {
+        // Bounded: after this Kafka's own absence shows in /health, and its topics are its operator's.
+        const TRIES: u32 = 60;
+        for _ in 0..TRIES {
+            let topics = [(orders.as_str(), partitions), (dead_letters.as_str(), partitions)];
+            match admin::ensure_topics(&bootstrap, &topics, Duration::from_secs(5)) {
+                Ok(_) => return,
+                Err(error) => sink.line(Level::Warn, "topics_missing", &error.to_string(), |_| {}),
+            }
+            thread::sleep(Duration::from_secs(1));
+        }
+    };
+    thread::Builder::new().name("kafka-topics".to_owned()).spawn(ensure).map_err(StartError::Thread)?;
+    Ok(())
+}
+
+async fn live(
+    seat: Seat,
+    limits: Limits,
+    policy: Policy,
+    source: Source,
+    shared: Arc<Shared>,
+    producer: Arc<Producer>,
+    listener: Option<StdListener>,
+) {
+    let Some(listener) = listener else { return };
+    let index = seat.index;
+    shared.drivers.lock()[index] = Some(seat.driver);
+    let identities = Identities::default();
+    // Unique among all cores of all gateways, ever: 64 bits of entropy and the index.
+    let owner = format!("{:016x}c{index:02x}", identities.number());
+    let core = Rc::new(Core {
+        index,
+        limits,
+        store: source.open(&policy, limits.in_flight_max * 2),
+        publisher: Publisher::open(producer, index, limits.in_flight_max),
+        sequences: Sequences::new(owner),
+        sold_out: RefCell::default(),
+        limited: RefCell::default(),
+        orders: RefCell::default(),
+        log: CoreLog::new(Arc::clone(&shared.sink)),
+        identities,
+        date: RefCell::default(),
+        in_flight: Cell::new(0),
+        connections: RefCell::default(),
+        spare: RefCell::default(),
+        retracts: RefCell::default(),
+        refusals: RefCell::new([0; Counter::COUNT]),
+        shared,
+    });
+    sweep::renew_date(&core);
+    core.log.line(Level::Info, "core_started", "A gateway core is up", |line| {
+        line.number("core", index as u64).text("io_driver", seat.driver.name());
+        if let Some(reason) = &seat.fallback_reason {
+            line.text("io_driver_reason", reason);
+        }
+    });
+    // io_uring waits on a blocking socket by itself; epoll must never block on one.
+    let listener = listener.set_nonblocking(seat.driver == Driver::Epoll).and_then(|()| TcpListener::from_std(listener));
+    match listener {
+        Ok(listener) => drop(monoio::spawn(accept::accept(Rc::clone(&core), listener))),
+        Err(error) => core.shared.sink.line(Level::Error, "listen_failed", &error.to_string(), |_| {}),
+    }
+    sweep::sweep(core).await;
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The driver of each core that is up.
+    pub fn drivers(&self) -> Vec<Driver> {
+        self.shared.drivers.lock().iter().flatten().copied().collect()
+    }
+
+    /// The metrics page.
+    ///
+    /// # Errors
+    /// Only when a name breaks the text format.
+    pub fn page(&self) -> Result<String, String> {
+        crate::metrics::page(&self.shared, &self.producer)
+    }
+
+    /// True once every core reaches Redis, and Kafka answers.
+    pub fn is_ready(&self) -> bool {
+        let redis = self.shared.redis_reachable.iter().all(|core| core.load(std::sync::atomic::Ordering::Relaxed));
+        redis && self.producer.is_reachable()
+    }
+
+    /// Refuses new orders, waits until those on the road have ended, flushes the producer and ends the cores; all within
+    /// `timeout` plus a second.
+    pub fn stop(self, timeout: Duration) -> Stopped {
+        let deadline = Instant::now() + timeout;
+        self.shared.drain.enter(Phase::Draining);
+        let in_flight = || -> u64 {
+            self.shared.cells.iter().map(|core| core.gauges[Gauge::InFlight as usize].get()).sum()
+        };
+        while in_flight() > 0 && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+        // The last answers are written by tasks that the end of the road woke: one sweep tick is theirs.
+        thread::sleep(Duration::from_millis(40));
+        let are_answered = in_flight() == 0;
+        let is_flushed = self.producer.flush(deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100)));
+        self.shared.drain.enter(Phase::Stopping);
+        let mut have_returned = true;
+        for core in self.cores {
+            have_returned &= core.join().is_ok_and(|life| life.is_ok());
+        }
+        self.producer.stop();
+        Stopped { is_clean: are_answered && is_flushed && have_returned }
+    }
+}

@@ -1,0 +1,42 @@
+//! Claim: what is written is the command that was meant. Method: random commands, in parts and as numbers, are compared
+//! with the packing of the `redis` crate.
+
+use proptest::prelude::*;
+use wire::resp;
+
+fn packed(arguments: &[Vec<u8>]) -> Vec<u8> {
+    let mut command = redis::Cmd::new();
+    arguments.iter().for_each(|argument| {
+        command.arg(argument);
+    });
+    command.get_packed_command()
+}
+
+proptest! {
+    #[test]
+    fn commands_are_packed_alike(arguments in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..9)) {
+        let slices: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
+        let mut written = Vec::new();
+        resp::write_command(&mut written, &slices);
+        prop_assert_eq!(written, packed(&arguments));
+    }
+
+    #[test]
+    fn parts_make_one_argument(parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..5)) {
+        let slices: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+        let mut written = Vec::new();
+        resp::write_array(&mut written, 1);
+        resp::write_bulk_parts(&mut written, &slices);
+        prop_assert_eq!(written, packed(&[parts.concat()]));
+    }
+
+    #[test]
+    fn numbers_are_written_as_text(signed in any::<i64>(), unsigned in any::<u64>(), small in -11_i64..12) {
+        for number in [i128::from(signed), i128::from(unsigned), i128::from(small), i64::MIN.into(), u64::MAX.into()] {
+            let mut written = Vec::new();
+            resp::write_array(&mut written, 1);
+            resp::write_number(&mut written, number);
+            prop_assert_eq!(written, packed(&[number.to_string().into_bytes()]));
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! `cargo xtask ci`: everything a change must pass, in one table.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::step::{self, Failure, Result};
+use crate::test::{self, Only, Plan};
+use crate::{tidy, workspace};
+
+/// Pinned, so that the same tree gets the same verdict; built from source in about four minutes on two cores.
+const DENY_VERSION: &str = "0.20.2";
+
+/// The buyers of the demo sale: enough to sell out, few enough for seconds.
+const DEMO: &[&str] = &["run", "--locked", "--release", "--", "demo", "--buyers", "20000", "--stock", "500"];
+
+/// A step's name and what it does.
+type Step = (&'static str, fn() -> Result<()>);
+
+/// One row of the table.
+struct Row {
+    name: &'static str,
+    took: Duration,
+    ok: bool,
+}
+
+/// Runs all steps, also after a failed one, and prints the table.
+pub(crate) fn run() -> Result<()> {
+    let steps: [Step; 6] = [
+        ("fmt", fmt),
+        ("tidy", tidy::run),
+        ("clippy", clippy),
+        ("deny", deny),
+        ("test", all_tests),
+        ("demo", demo),
+    ];
+    let mut rows = Vec::new();
+    for (name, work) in steps {
+        let start = Instant::now();
+        let ok = match step::timed(name, work) {
+            Ok(()) => true,
+            Err(Failure::Interrupted) => return Err(Failure::Interrupted),
+            Err(Failure::Failed(reason)) => {
+                step::say(format_args!("{name}: {reason}"));
+                false
+            }
+        };
+        rows.push(Row { name, took: start.elapsed(), ok });
+    }
+    print!("{}", table(&rows));
+    let failed: Vec<_> = rows.iter().filter(|row| !row.ok).map(|row| row.name).collect();
+    if failed.is_empty() { Ok(()) } else { Err(format!("failed: {}", failed.join(", ")).into()) }
+}
+
+fn table(rows: &[Row]) -> String {
+    let line = |name: &str, took: Duration, verdict: &str| {
+        format!("{name:<8} {verdict:<6} {:>8.1} s\n", took.as_secs_f64())
+    };
+    let mut text = String::from("\n");
+    for row in rows {
+        text.push_str(&line(row.name, row.took, if row.ok { "pass" } else { "FAIL" }));
+    }
+    let verdict = if rows.iter().all(|row| row.ok) { "pass" } else { "FAIL" };
+    text.push_str(&line("all", rows.iter().map(|row| row.took).sum(), verdict));
+    text
+}
+
+fn fmt() -> Result<()> {
+    step::run(workspace::cargo(&["fmt", "--all", "--check"]))
+}
+
+fn clippy() -> Result<()> {
+    // Not --all-features: `tls` needs OpenSSL's headers, which a machine that builds the default tree may
+    // lack.
+    let features = workspace::features(&workspace::real_tests()?.crates);
+    let args = [
+        "clippy",
+        "--locked",
+        "--workspace",
+        "--all-targets",
+        "--features",
+        &features,
+        "--",
+        "--deny",
+        "warnings",
+    ];
+    step::run(workspace::cargo(&args))
+}
+
+/// Licences, bans, sources. Advisories need a database from the network and change without any commit here;
+/// they are checked by hand (`cargo deny check advisories`).
+fn deny() -> Result<()> {
+    let program = deny_program()?;
+    let mut command = Command::new(program);
+    command
+        .args(["--workspace", "--locked", "check", "licenses", "bans", "sources"])
+        .current_dir(workspace::root());
+    step::run(command)
+}
+
+/// The pinned cargo-deny, kept in `.services/tools`.
+fn deny_program() -> Result<PathBuf> {
+    let tools = workspace::services_dir().join("tools");
+    let program = tools.join("bin/cargo-deny");
+    let mut ask = Command::new(&program);
+    ask.arg("--version");
+    let present = step::capture(ask, Duration::from_secs(10)).is_ok_and(|text| text.contains(DENY_VERSION));
+    if !present {
+        let mut command = workspace::cargo(&[
+            "install",
+            "--locked",
+            "--force",
+            "cargo-deny",
+            "--version",
+            DENY_VERSION,
+            "--root",
+        ]);
+        command.arg(&tools);
+        step::timed("install cargo-deny", || step::run(command))?;
+    }
+    Ok(program)
+}
+
+fn all_tests() -> Result<()> {
+    test::run(&Plan { only: Only::All, filter: Vec::new() })
+}
+
+fn demo() -> Result<()> {
+    step::run(workspace::cargo(DEMO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Row, table};
+    use std::time::Duration;
+
+    #[test]
+    fn the_table_says_which_step_failed_and_the_sum() {
+        let row = |name, seconds, ok| Row { name, took: Duration::from_secs(seconds), ok };
+        let text = table(&[row("fmt", 1, true), row("test", 120, false)]);
+        assert_eq!(
+            text,
+            "\nfmt      pass        1.0 s\ntest     FAIL      120.0 s\nall      FAIL      121.0 s\n"
+        );
+    }
+}

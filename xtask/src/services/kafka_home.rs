@@ -1,0 +1,129 @@
+//! Apache Kafka from Maven Central, as jars in `.services/kafka-<version>/libs`, fetched once.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::{apt, kept, trust};
+use crate::step::{self, Result};
+
+/// The version tested against.
+pub(super) const VERSION: &str = "4.1.0";
+/// The series that Kafka's `slf4j-api` belongs to; a binding of another series stays silent.
+const SLF4J_VERSION: &str = "1.7.36";
+/// Pinned, else Maven takes the newest.
+const PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1";
+/// Kafka 4's broker is built for this one.
+const JAVA_MIN: u32 = 17;
+
+/// The directory with Kafka in `libs/`; makes sure that there is a JRE that runs it.
+pub(super) fn obtain() -> Result<PathBuf> {
+    let java = java()?;
+    let dir = kept()?;
+    let home = dir.join(format!("kafka-{VERSION}"));
+    if !home.is_dir() {
+        step::timed(&format!("fetch Kafka {VERSION} (Maven)"), || fetch(&java, &dir, &home))?;
+    }
+    Ok(home)
+}
+
+/// A Java that is new enough.
+fn java() -> Result<PathBuf> {
+    let java = match std::env::var_os("JAVA_HOME") {
+        Some(home) => Path::new(&home).join("bin/java"),
+        None => apt::program("java", "default-jre-headless")?,
+    };
+    let mut command = Command::new(&java);
+    command.arg("--version");
+    let text = step::capture(command, Duration::from_secs(30))?;
+    match java_major(&text) {
+        Some(major) if major >= JAVA_MIN => Ok(java),
+        _ => Err(format!(
+            "Kafka {VERSION} needs Java {JAVA_MIN} or newer; {} is: {}. Remedy: set JAVA_HOME.",
+            java.display(),
+            text.lines().next().unwrap_or("silent")
+        )
+        .into()),
+    }
+}
+
+/// `17` of `openjdk 17.0.15 2025-04-15`.
+fn java_major(version: &str) -> Option<u32> {
+    version.split_whitespace().nth(1)?.split(['.', '-', '+']).next()?.parse().ok()
+}
+
+/// Fetches into a directory beside `home` and renames it when complete, so that a half-fetched Kafka is never
+/// used.
+fn fetch(java: &Path, dir: &Path, home: &Path) -> Result<()> {
+    let maven = apt::program("mvn", "maven")?;
+    let partial = dir.join(format!("kafka-{VERSION}.partial-{}", std::process::id()));
+    fs::create_dir_all(&partial).map_err(|e| format!("{}: {e}", partial.display()))?;
+    let result = fetch_into(&maven, java, &partial).and_then(|()| match fs::rename(&partial, home) {
+        // Another run was quicker.
+        Err(_) if home.is_dir() => Ok(()),
+        renamed => renamed.map_err(|e| format!("{}: {e}", home.display()).into()),
+    });
+    // Gone after the rename; else rubbish.
+    drop(fs::remove_dir_all(&partial));
+    result
+}
+
+fn fetch_into(maven: &Path, java: &Path, partial: &Path) -> Result<()> {
+    let pom = partial.join("pom.xml");
+    fs::write(&pom, pom_text()).map_err(|e| format!("{}: {e}", pom.display()))?;
+    let mut command = Command::new(maven);
+    if let Some(trust) = trust::java_options(java, partial)? {
+        let options = std::env::var("MAVEN_OPTS").unwrap_or_default();
+        command.env("MAVEN_OPTS", format!("{options} {trust}"));
+    }
+    command
+        .args(["-q", "-B", "-Dstyle.color=never", "-f"])
+        .arg(&pom)
+        .arg(format!("{PLUGIN}:copy-dependencies"))
+        .arg(format!("-DoutputDirectory={}", partial.join("libs").display()))
+        .stdout(std::io::stderr());
+    step::run(command).map_err(|failure| match failure {
+        step::Failure::Failed(reason) => format!(
+            "{reason}. Kafka comes from Maven Central; behind a mirror, name it in ~/.m2/settings.xml."
+        )
+        .into(),
+        interrupted @ step::Failure::Interrupted => interrupted,
+    })?;
+    let core = partial.join("libs").join(format!("kafka_2.13-{VERSION}.jar"));
+    if core.is_file() {
+        Ok(())
+    } else {
+        Err(format!("Maven succeeded, but {} is missing", core.display()).into())
+    }
+}
+
+fn pom_text() -> String {
+    let dependency = |group: &str, artifact: &str, version: &str| {
+        format!(
+            "    <dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId>\
+             <version>{version}</version></dependency>\n"
+        )
+    };
+    format!(
+        "<project xmlns=\"http://maven.apache.org/POM/4.0.0\">\n  <modelVersion>4.0.0</modelVersion>\n  \
+         <groupId>local</groupId><artifactId>kafka-for-tests</artifactId><version>1</version>\n  \
+         <dependencies>\n{}{}{}  </dependencies>\n</project>\n",
+        dependency("org.apache.kafka", "kafka_2.13", VERSION),
+        dependency("org.apache.kafka", "kafka-tools", VERSION),
+        dependency("org.slf4j", "slf4j-simple", SLF4J_VERSION),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::java_major;
+
+    #[test]
+    fn reads_the_major_version_of_java() {
+        assert_eq!(java_major("openjdk 17.0.15 2025-04-15\nOpenJDK Runtime"), Some(17));
+        assert_eq!(java_major("openjdk 25-ea 2025-09-16"), Some(25));
+        assert_eq!(java_major("java 21 2023-09-19 LTS"), Some(21));
+        assert_eq!(java_major("nothing"), None);
+    }
+}

@@ -1,0 +1,176 @@
+//! One step: a line when it starts, the command's own output as it comes, a line with the seconds when it
+//! ends. And the end of it all on Ctrl-C.
+
+use std::fmt::Display;
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use testkit::child::{self, Guarded};
+
+/// Pause between two looks at a child or at the interrupt flag.
+const POLL_MS: u64 = 20;
+
+/// Why a command of ours did not succeed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// With the reason and, where there is one, the remedy.
+    Failed(String),
+    /// By SIGINT or SIGTERM.
+    Interrupted,
+}
+
+/// What fallible steps return.
+pub(crate) type Result<T> = std::result::Result<T, Failure>;
+
+impl<T: Display> From<T> for Failure {
+    fn from(reason: T) -> Self {
+        Failure::Failed(reason.to_string())
+    }
+}
+
+/// Makes SIGINT and SIGTERM end the current step. The second one ends us at once, and the kernel ends our
+/// children.
+pub(crate) fn listen_for_signals() {
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // The order matters: the first handler acts only if the flag was set by an earlier signal.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(interrupt_flag()))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(interrupt_flag())))
+            .expect("SIGINT and SIGTERM may be handled");
+    }
+}
+
+fn interrupt_flag() -> &'static Arc<AtomicBool> {
+    static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+    FLAG.get_or_init(Arc::default)
+}
+
+/// Fails once a signal has come; called wherever something waits.
+pub(crate) fn check_interrupt() -> Result<()> {
+    // Relaxed: the flag guards no other data.
+    if interrupt_flag().load(Ordering::Relaxed) { Err(Failure::Interrupted) } else { Ok(()) }
+}
+
+/// Sleeps for one poll, then fails if a signal has come.
+pub(crate) fn pause() -> Result<()> {
+    std::thread::sleep(Duration::from_millis(POLL_MS));
+    check_interrupt()
+}
+
+/// A progress line on standard error, with the seconds since the start of the program.
+pub(crate) fn say(text: impl Display) {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let start = START.get_or_init(Instant::now);
+    eprintln!("xtask [{:7.1} s] {text}", start.elapsed().as_secs_f64());
+}
+
+/// Announces a piece of work, does it, and says how long it took.
+pub(crate) fn timed<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    check_interrupt()?;
+    say(format_args!("{name} ..."));
+    let start = Instant::now();
+    let result = work();
+    let verdict = if result.is_ok() { "done" } else { "FAILED" };
+    say(format_args!("{name}: {verdict} in {:.1} s", start.elapsed().as_secs_f64()));
+    result
+}
+
+/// Runs a command with its output shown, and fails if it does.
+pub(crate) fn run(mut command: Command) -> Result<()> {
+    let words = words(&command);
+    command.stdin(Stdio::null());
+    let status = wait(&mut start(command)?, None)?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("`{words}` ended with {}", child::describe(status)).into())
+    }
+}
+
+/// Runs a command, shows its standard output line by line and hands each line to `see`. How the command ended
+/// is the caller's to judge.
+pub(crate) fn run_watched(mut command: Command, mut see: impl FnMut(&str) + Send) -> Result<ExitStatus> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut running = start(command)?;
+    let output = running.child().stdout.take().expect("standard output is piped");
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut screen = std::io::stdout().lock();
+            let mut lines = BufReader::new(output);
+            let mut line = Vec::new();
+            // Bytes, not text: a test may print what is not UTF-8.
+            while lines.read_until(b'\n', &mut line).is_ok_and(|filled| filled > 0) {
+                // A closed screen must not stop the tests.
+                drop(screen.write_all(&line).and_then(|()| screen.flush()));
+                see(String::from_utf8_lossy(&line).trim_end());
+                line.clear();
+            }
+        });
+        let status = wait(&mut running, None);
+        // On an interrupt this ends the whole group, so that the reader sees the end of the pipe.
+        drop(running);
+        status
+    })
+}
+
+/// Runs a command silently for at most `limit`; its standard output, or why there is none.
+pub(crate) fn capture(mut command: Command, limit: Duration) -> Result<String> {
+    let words = words(&command);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = start(command)?;
+    let output = running.child().stdout.take().expect("standard output is piped");
+    let errors = running.child().stderr.take().expect("standard error is piped");
+    std::thread::scope(|scope| {
+        let output = scope.spawn(move || read_all(output));
+        let errors = scope.spawn(move || read_all(errors));
+        let status = wait(&mut running, Some(limit));
+        drop(running);
+        let (output, errors) = (output.join().unwrap_or_default(), errors.join().unwrap_or_default());
+        let status = status?;
+        if status.success() {
+            return Ok(output);
+        }
+        Err(format!("`{words}` ended with {}: {}", child::describe(status), errors.trim()).into())
+    })
+}
+
+fn read_all(mut source: impl Read) -> String {
+    let mut bytes = Vec::new();
+    // What could be read is what there is.
+    drop(source.read_to_end(&mut bytes));
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn start(command: Command) -> Result<Guarded> {
+    check_interrupt()?;
+    let program = command.get_program().to_string_lossy().into_owned();
+    child::spawn(command).map_err(|e| format!("cannot start `{program}`: {e}").into())
+}
+
+fn wait(running: &mut Guarded, limit: Option<Duration>) -> Result<ExitStatus> {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = running.ended() {
+            return Ok(status);
+        }
+        if limit.is_some_and(|limit| start.elapsed() > limit) {
+            return Err(format!("no end within {:?}", limit.unwrap_or_default()).into());
+        }
+        pause()?;
+    }
+}
+
+/// The command as one would type it.
+pub(crate) fn words(command: &Command) -> String {
+    let mut text = command.get_program().to_string_lossy().into_owned();
+    if text.contains('/') {
+        text = text.rsplit('/').next().unwrap_or_default().to_owned();
+    }
+    for arg in command.get_args() {
+        text.push(' ');
+        text.push_str(&arg.to_string_lossy());
+    }
+    text
+}

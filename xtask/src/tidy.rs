@@ -1,0 +1,198 @@
+//! `cargo xtask tidy`: what compilers do not check and reviews forget. Each rule is a function from text to
+//! complaints.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::step::{self, Result};
+use crate::workspace;
+
+/// Beyond this a file holds two things.
+const LINES_MAX: usize = 600;
+/// As in rustfmt.toml, which leaves comments and strings alone.
+const COLUMNS_MAX: usize = 110;
+/// What a finished tree does not contain. This file has to name them.
+const MARKERS: &[&str] = &["todo!", "unimplemented!", "#[ignore", "FIXME"];
+/// The two commands a stranger needs.
+const README_COMMANDS: &[&str] = &["cargo run --release -- demo", "cargo xtask test"];
+/// Directories that are not the tree's own text.
+const SKIPPED: &[&str] = &["target", ".git", ".services", "node_modules"];
+/// Text whose lines must not end in blanks.
+const TEXTS: &[&str] = &["rs", "md", "toml", "lua", "sh", "yml", "yaml", "json", "html"];
+
+/// Checks the whole tree; every complaint is printed.
+pub(crate) fn run() -> Result<()> {
+    let root = workspace::root();
+    let mut files = Vec::new();
+    collect(root, &mut files)?;
+    files.sort();
+    let mut complaints = Vec::new();
+    for file in &files {
+        let extension = file.extension().and_then(|e| e.to_str()).unwrap_or_default();
+        if !TEXTS.contains(&extension) {
+            continue;
+        }
+        let text = read(file)?;
+        let name = file.strip_prefix(root).unwrap_or(file).display().to_string();
+        complaints.extend(trailing_blanks(&name, &text));
+        if extension == "rs" {
+            complaints.extend(size(&name, &text));
+            if name != "xtask/src/tidy.rs" {
+                complaints.extend(markers(&name, &text));
+            }
+        }
+    }
+    complaints.extend(readme(&fs::read_to_string(root.join("README.md")).unwrap_or_default()));
+    complaints.extend(variables(root, &files)?);
+    for complaint in &complaints {
+        eprintln!("  {complaint}");
+    }
+    step::say(format_args!("tidy: {} files, {} complaints", files.len(), complaints.len()));
+    if complaints.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("tidy: {} complaints, listed above", complaints.len()).into())
+    }
+}
+
+fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let entries = fs::read_dir(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+    for entry in entries {
+        let entry = entry.map_err(|e| format!("{}: {e}", dir.display()))?;
+        let kind = entry.file_type().map_err(|e| format!("{}: {e}", entry.path().display()))?;
+        if kind.is_file() {
+            files.push(entry.path());
+        } else if kind.is_dir() && !SKIPPED.iter().any(|skipped| entry.file_name() == *skipped) {
+            collect(&entry.path(), files)?;
+        }
+    }
+    Ok(())
+}
+
+fn read(file: &Path) -> Result<String> {
+    fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()).into())
+}
+
+fn trailing_blanks(name: &str, text: &str) -> Vec<String> {
+    numbered(text)
+        .filter(|(_, line)| line.ends_with([' ', '\t', '\r']))
+        .map(|(number, _)| format!("{name}:{number}: ends in blanks"))
+        .collect()
+}
+
+fn size(name: &str, text: &str) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let lines = text.lines().count();
+    if lines > LINES_MAX {
+        complaints
+            .push(format!("{name}: {lines} lines, more than {LINES_MAX}: look for the second noun in it"));
+    }
+    for (number, line) in numbered(text) {
+        let columns = line.chars().count();
+        if columns > COLUMNS_MAX {
+            complaints.push(format!("{name}:{number}: {columns} columns, more than {COLUMNS_MAX}"));
+        }
+    }
+    complaints
+}
+
+fn markers(name: &str, text: &str) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (number, line) in numbered(text) {
+        for marker in MARKERS.iter().filter(|marker| line.contains(**marker)) {
+            complaints.push(format!("{name}:{number}: `{marker}` marks unfinished work"));
+        }
+    }
+    complaints
+}
+
+fn readme(text: &str) -> Vec<String> {
+    let missing = README_COMMANDS.iter().filter(|command| !text.contains(**command));
+    missing.map(|command| format!("README.md: does not name `{command}`")).collect()
+}
+
+/// The variables the program reads and those its page documents must be the same.
+fn variables(root: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
+    let page = root.join("docs/configuration.md");
+    if !page.is_file() {
+        return Ok(Vec::new());
+    }
+    let documented = documented_variables(&read(&page)?);
+    let mut known = BTreeSet::new();
+    let sources = root.join("settings/src");
+    for file in files.iter().filter(|file| file.starts_with(&sources)) {
+        known.extend(known_variables(&read(file)?));
+    }
+    let undocumented = known.difference(&documented);
+    let unknown = documented.difference(&known);
+    Ok(undocumented
+        .map(|name| format!("docs/configuration.md: {name} of settings/ is not documented"))
+        .chain(unknown.map(|name| format!("docs/configuration.md: {name} is not a variable of settings/")))
+        .collect())
+}
+
+/// The names in entries such as `name: "REDIS_ADDR"`.
+fn known_variables(source: &str) -> BTreeSet<String> {
+    let entries = source.split("name: \"").skip(1).filter_map(|rest| rest.split('"').next());
+    entries.filter(|name| is_variable(name)).map(str::to_owned).collect()
+}
+
+/// The names in the first column of the page's tables, in backticks.
+fn documented_variables(page: &str) -> BTreeSet<String> {
+    let cells = page.lines().filter_map(|line| line.trim_start().strip_prefix("| `")?.split('`').next());
+    cells.filter(|name| is_variable(name)).map(str::to_owned).collect()
+}
+
+fn is_variable(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_uppercase())
+        && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+}
+
+/// Lines with their numbers from 1, without their end; a carriage return stays, to be complained about.
+fn numbered(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    (1..).zip(text.split('\n'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{documented_variables, known_variables, markers, readme, size, trailing_blanks};
+
+    #[test]
+    fn blanks_at_the_end_are_found_with_their_line() {
+        assert_eq!(
+            trailing_blanks("a.rs", "x\ny \nz\r\n"),
+            ["a.rs:2: ends in blanks", "a.rs:3: ends in blanks"]
+        );
+    }
+
+    #[test]
+    fn columns_are_characters_and_lines_have_a_limit() {
+        assert_eq!(size("a.rs", &"é".repeat(110)), Vec::<String>::new());
+        assert_eq!(size("a.rs", &"x".repeat(111)), ["a.rs:1: 111 columns, more than 110"]);
+        assert_eq!(size("a.rs", &"x\n".repeat(600)), Vec::<String>::new());
+        assert_eq!(size("a.rs", &"x\n".repeat(601)).len(), 1);
+    }
+
+    #[test]
+    fn unfinished_work_is_found() {
+        assert_eq!(markers("a.rs", "fn f() {\n    todo!()\n}"), ["a.rs:2: `todo!` marks unfinished work"]);
+        assert_eq!(markers("a.rs", "#[ignore = \"slow\"]").len(), 1);
+        assert_eq!(markers("a.rs", "// to do what is right"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_readme_names_both_commands() {
+        assert_eq!(readme("cargo run --release -- demo\ncargo xtask test\n"), Vec::<String>::new());
+        assert_eq!(readme("cargo xtask test").len(), 1);
+    }
+
+    #[test]
+    fn variables_are_read_from_the_table_and_from_the_page() {
+        let source = "Entry { name: \"REDIS_ADDR\", default: \"x\" }, Entry { name: \"lower\" }";
+        assert_eq!(known_variables(source), ["REDIS_ADDR".to_owned()].into());
+        let page =
+            "| variable | default |\n|---|---|\n| `REDIS_ADDR` | `embedded` |\nand `WORKERS` in text\n";
+        assert_eq!(documented_variables(page), ["REDIS_ADDR".to_owned()].into());
+    }
+}
