@@ -1,2 +1,32 @@
-//! flash-sale
-fn main() {}
+//! `flash-sale`: one binary, a subcommand for each part (contract, "Processes"). No logic lives here: a subcommand reads
+//! its settings, starts what the crates offer and waits for a signal.
+
+/// Settings as flags, and the exit codes.
+mod flags;
+
+/// The first SIGTERM or SIGINT, and the second.
+mod signals;
+
+/// Where Redis and Kafka are: in this process or behind an address.
+mod places;
+
+/// `flash-sale gateway`
+mod gateway_command;
+
+/// `flash-sale stock`
+mod stock_command;
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let matches = flags::command().get_matches();
+    match matches.subcommand() {
+        Some(("gateway", flags)) => gateway_command::run(flags),
+        Some(("stock", flags)) => stock_command::run(flags),
+        // clap asks for a subcommand and knows all of them.
+        _ => ExitCode::from(flags::USAGE),
+    }
+}

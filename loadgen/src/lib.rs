@@ -1,1 +1,85 @@
-//! loadgen
+//! The load generator that judges: it sells a sale to itself and says whether the books add up.
+//!
+//! Owns: the arrival times ([`schedule`]), what is asked for ([`workload`]), the buyers' connections, the notes taken of
+//! every answer ([`outcome`], [`series`]), the ledger of every request id ([`ledger`]), the audit against the store
+//! and the verdict ([`report`]).
+//!
+//! Called by: `flash-sale demo`, `flash-sale loadgen`, perf scenarios and tests, by one function: [`run::run`].
+//!
+//! Invariants:
+//! - open loop: arrival times are fixed before the run by the seed; latency counts from the intended time, waiting for
+//!   a free connection included, and the generator's own lateness is measured and reported;
+//! - every order of the run is a pure function of the seed and its number, so the ledger needs four bits an order for
+//!   the answers and two for the ends, and nothing else in memory grows with the number of orders;
+//! - one request in flight a connection; a request without an answer after `request_timeout` is ended by closing it;
+//! - a check that could not be judged says so; it never counts as held.
+//!
+//! It never changes an order or the stock of a running sale (it may set the stock before the first arrival), never
+//! talks to Kafka, and never retries a request on its own.
+
+/// What is to be done, with ranges.
+pub mod plan;
+
+/// When buyers arrive.
+pub mod schedule;
+
+/// What each of them asks for, and the bytes of it.
+pub mod workload;
+
+/// The road: stock up, fire, drain, audit, verdict.
+pub mod run;
+
+mod fire;
+
+mod worker;
+
+mod pace;
+
+mod os;
+
+mod connection;
+
+/// Answers of the target, read from bytes.
+pub mod answer;
+
+/// What can become of a request.
+pub mod outcome;
+
+mod record;
+
+/// Latencies and counts over time, bounded.
+pub mod series;
+
+/// What was answered to each request id, in four bits.
+pub mod ledger;
+
+mod watch;
+
+/// Where the audit reads the truth.
+pub mod truth;
+
+mod http_orders;
+
+mod drain;
+
+mod audit;
+
+mod metrics;
+
+mod verdict;
+
+mod summary;
+
+/// What came out, as data and as JSON.
+pub mod report;
+
+mod table;
+
+/// What the run shows while it lasts.
+pub mod progress;
+
+pub use plan::{Arrivals, Item, Plan, Stocking, Thresholds};
+pub use progress::{Moment, Progress};
+pub use report::{Report, Verdict};
+pub use run::{RunError, run};
+pub use truth::AuditSource;

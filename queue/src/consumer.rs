@@ -1,1 +1,285 @@
-//! (being written)
+//! The consumer group member of a process.
+//!
+//! One OS thread owns the librdkafka consumer. It takes records a partition at a time, posts them as [`Batch`]es to the
+//! core that works on that partition (`partition % cores`), and commits the watermark below which every record is
+//! finished. Cores say what is finished through the batch's [`Lease`]; nothing else goes back.
+//!
+//! Invariants:
+//! - an offset is committed only when every record below it, taken under this lease, is finished;
+//! - a revoke is answered only when the records begun are finished and their watermark is committed, or after
+//!   `settle_ms`; what is left then is delivered to the next owner, whose effects are fenced by request id and attempt;
+//! - an assignment that is already lost is given up at once and nothing is committed for it;
+//! - over a bound the thread stops taking and goes on polling for the group: membership never depends on the load. The
+//!   records stay in librdkafka's queue of their partition, so nothing that was fetched is thrown away (a *paused*
+//!   partition would drop them).
+//!
+//! Bounds: `records_in_flight_max` unfinished records and `bytes_in_flight_max` of their bytes (each overshot by one
+//! batch at most), [`SPAN_RECORDS_MAX`] between a partition's watermark and its position, and per partition
+//! [`PREFETCH_KBYTES_MAX`] inside librdkafka.
+//!
+//! It never parses an order.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::{Offset, TopicPartitionList};
+use shard::mailbox::Mailbox;
+
+use crate::admin::Watermarks;
+use crate::native::Notice;
+
+mod batch;
+mod intake;
+mod lease;
+mod raw;
+
+pub use batch::{Batch, Record};
+pub use lease::{Lease, Progress};
+
+use intake::{GroupContext, Intake, Shared};
+
+/// Records of a partition from its watermark to its position, finished ones among them. One that stays unfinished (its
+/// payment takes minutes, the dead letter topic is away) does not hold up the others before this many lie behind it.
+/// Doubling costs 1 MiB more of entries a partition at worst, and twice the redelivery after a crash.
+pub const SPAN_RECORDS_MAX: usize = 65_536;
+
+/// Fetched ahead per partition at most, inside librdkafka: 3,000 orders of 1.3 KiB.
+pub const PREFETCH_KBYTES_MAX: usize = 4096;
+
+/// How a consumer is set up.
+#[derive(Clone)]
+pub struct ConsumerSettings {
+    /// Bootstrap list.
+    pub bootstrap: String,
+    /// Seen in the broker's logs.
+    pub client_id: String,
+    /// `CONSUMER_GROUP`
+    pub group: String,
+    /// The topic.
+    pub topic: String,
+    /// After this long without a heartbeat the group takes the partitions away. Within the broker's bounds, 6 s to
+    /// 30 min by default.
+    pub session_timeout_ms: u64,
+    /// How long a revoke may wait for records that were begun; below the session timeout, so that the group is not held
+    /// up longer than by a member that died.
+    pub settle_ms: u64,
+    /// Unfinished records at most.
+    pub records_in_flight_max: usize,
+    /// Bytes of unfinished records at most.
+    pub bytes_in_flight_max: usize,
+    /// Takes librdkafka's warnings and errors.
+    pub notice: Notice,
+    /// Told of each move of a watermark; the embedded broker's guard wants it.
+    pub progress: Option<Progress>,
+}
+
+impl fmt::Debug for ConsumerSettings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("ConsumerSettings")
+            .field("bootstrap", &self.bootstrap)
+            .field("group", &self.group)
+            .field("topic", &self.topic)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The consumer could not be made: a bad setting, or no thread. The text is librdkafka's.
+#[derive(Debug, Clone)]
+pub struct ConsumerError(String);
+
+impl fmt::Display for ConsumerError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "the Kafka consumer cannot be made: {}", self.0)
+    }
+}
+
+impl std::error::Error for ConsumerError {}
+
+/// One partition as this member has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The partition.
+    pub partition: i32,
+    /// What the broker has acknowledged as committed; `None` before the first commit of this lease, unless
+    /// [`Consumer::lag`] has asked for it.
+    pub committed: Option<i64>,
+    /// Taken and not finished.
+    pub open: usize,
+}
+
+/// The member as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupState {
+    /// True from the first assignment on (even an empty one) until an assignment is lost.
+    pub has_joined: bool,
+    /// True when librdkafka can never consume again with this client: the process must restart.
+    pub is_fatal: bool,
+    /// How long ago the thread last served the group; it does so ten times a second at least.
+    pub turned_ms_ago: u64,
+    /// Unfinished records.
+    pub records_in_flight: usize,
+    /// Assignments and revokes answered.
+    pub rebalances: u64,
+    /// Commits that did not arrive.
+    pub commits_failed: u64,
+    /// The partitions that are ours.
+    pub positions: Vec<Position>,
+}
+
+/// How the consumer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Records that were still worked on.
+    pub unfinished: usize,
+    /// What is finished is committed.
+    pub has_committed: bool,
+    /// The group was left; without it the partitions rest until the session times out.
+    pub has_left: bool,
+}
+
+impl Ended {
+    /// True when every record begun was finished and committed, and the group was left.
+    pub fn is_clean(&self) -> bool {
+        self.unfinished == 0 && self.has_committed && self.has_left
+    }
+}
+
+/// See the head of this file.
+pub struct Consumer {
+    client: Arc<BaseConsumer<GroupContext>>,
+    topic: String,
+    shared: Arc<Shared>,
+    thread: thread::Thread,
+    ended: Receiver<Ended>,
+}
+
+impl Consumer {
+    /// Joins the group in the background and starts the thread. Partition p goes to `inboxes[p % n]`; an inbox should
+    /// hold as many batches as records may be in flight, one that holds less is back-pressure too.
+    ///
+    /// # Errors
+    /// When librdkafka refuses the settings or the thread cannot be made.
+    pub fn start(settings: &ConsumerSettings, inboxes: Vec<Arc<Mailbox<Batch>>>) -> Result<Self, ConsumerError> {
+        let failed = |error: &dyn fmt::Display| ConsumerError(error.to_string());
+        if inboxes.is_empty() {
+            return Err(ConsumerError("no core to work for".to_owned()));
+        }
+        let heartbeat_ms = (settings.session_timeout_ms / 3).clamp(100, 1000);
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &settings.bootstrap)
+            .set("client.id", &settings.client_id)
+            .set("group.id", &settings.group)
+            .set("auto.offset.reset", "earliest")
+            // A topic that is not there yet is made by `admin`, with the wanted partitions.
+            .set("allow.auto.create.topics", "false")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            // Partitions that stay are not stopped by a rebalance.
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", settings.session_timeout_ms.to_string())
+            // A member learns of a rebalance by the answer to a heartbeat.
+            .set("heartbeat.interval.ms", heartbeat_ms.to_string())
+            .set("max.poll.interval.ms", settings.session_timeout_ms.max(300_000).to_string())
+            .set("queued.max.messages.kbytes", PREFETCH_KBYTES_MAX.to_string())
+            .set("queued.min.messages", "10000")
+            .set("fetch.queue.backoff.ms", "50")
+            // A topic made after the start is found within this.
+            .set("topic.metadata.refresh.interval.ms", "10000")
+            .set("socket.nagle.disable", "true")
+            .set("reconnect.backoff.ms", "50")
+            .set("reconnect.backoff.max.ms", "1000")
+            .set("socket.connection.setup.timeout.ms", "2000");
+        let mut client: BaseConsumer<GroupContext> = config
+            .create_with_context(GroupContext::new(Arc::clone(&settings.notice)))
+            .map_err(|error| failed(&error))?;
+        let (send_setup, setup) = sync_channel::<Intake>(1);
+        let (send_ended, ended) = sync_channel(1);
+        let thread = thread::Builder::new()
+            .name("kafka-intake".to_owned())
+            .spawn(move || {
+                if let Ok(intake) = setup.recv() {
+                    // Nobody waits for it when the consumer was dropped without a stop.
+                    let _ = send_ended.send(intake.run());
+                }
+            })
+            .map_err(|error| failed(&error))?
+            .thread()
+            .clone();
+        let wake = thread.clone();
+        client.set_nonempty_callback(move || wake.unpark());
+        client.subscribe(&[&settings.topic]).map_err(|error| failed(&error))?;
+        let client = Arc::new(client);
+        let shared = Arc::new(Shared::new(settings, thread.clone()));
+        let intake = Intake::new(Arc::clone(&client), Arc::clone(&shared), settings, inboxes);
+        send_setup.send(intake).map_err(|error| failed(&error))?;
+        Ok(Self { client, topic: settings.topic.clone(), shared, thread, ended })
+    }
+
+    /// The member as it stands; never waits for the network.
+    pub fn state(&self) -> GroupState {
+        self.shared.state()
+    }
+
+    /// Records of our partitions that the group has not committed yet, given how far `orders` reaches. Asks the broker
+    /// where the group stands for partitions that have not been committed under this lease, so it may wait up to
+    /// `timeout`: not for a core.
+    ///
+    /// # Errors
+    /// When the broker does not answer in time.
+    pub fn lag(&self, watermarks: &[Watermarks], timeout: Duration) -> Result<u64, ConsumerError> {
+        let leases = self.shared.leases();
+        let mut unknown = TopicPartitionList::new();
+        for lease in leases.iter().filter(|lease| lease.committed().is_none()) {
+            unknown.add_partition(&self.topic, lease.partition());
+        }
+        if unknown.count() > 0 {
+            let answer = self.client.committed_offsets(unknown, timeout);
+            let answer = answer.map_err(|error| ConsumerError(error.to_string()))?;
+            for element in answer.elements() {
+                let low = || watermarks.iter().find(|marks| marks.partition == element.partition()).map(|marks| marks.low);
+                let offset = match element.offset() {
+                    Offset::Offset(offset) => Some(offset),
+                    // Nothing was ever committed: reading starts at the first record there is.
+                    _ => low(),
+                };
+                let lease = leases.iter().find(|lease| lease.partition() == element.partition());
+                if let (Some(lease), Some(offset)) = (lease, offset) {
+                    lease.note_committed(offset);
+                }
+            }
+        }
+        let behind = |marks: &Watermarks| {
+            let lease = leases.iter().find(|lease| lease.partition() == marks.partition)?;
+            // What was deleted can no longer be read: the lag starts at the first record there is.
+            Some((marks.high - lease.committed()?.max(marks.low)).max(0) as u64)
+        };
+        Ok(watermarks.iter().filter_map(behind).sum())
+    }
+
+    /// Takes no more records, waits until those begun are finished, commits, and leaves the group. Blocks up to
+    /// `timeout` and a little: not for a core.
+    pub fn stop(self, timeout: Duration) -> Ended {
+        let deadline = Instant::now() + timeout;
+        self.shared.stop_by(deadline);
+        self.thread.unpark();
+        let unfinished = || self.shared.state().records_in_flight;
+        self.ended
+            .recv_timeout(timeout + intake::LEAVE_MAX + Duration::from_secs(1))
+            .unwrap_or_else(|_| Ended { unfinished: unfinished(), has_committed: false, has_left: false })
+    }
+}
+
+impl Drop for Consumer {
+    /// Without [`Consumer::stop`] the thread ends at once: nothing more is waited for, what is finished is committed.
+    fn drop(&mut self) {
+        self.shared.stop_by(Instant::now());
+        self.thread.unpark();
+    }
+}

@@ -105,6 +105,15 @@ pub struct Ledger {
     pub taken: i64,
 }
 
+/// Units as `inventory:<item>` has them; `None` when the text is not a plain integer that both Redis and Lua take
+/// exactly: no sign but minus, no leading zero, at most 15 digits.
+pub fn known_units(text: &[u8]) -> Option<i64> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let is_plain = digits.iter().all(u8::is_ascii_digit) && (digits.first() != Some(&b'0') || text == b"0");
+    let is_exact = (1..=15).contains(&digits.len());
+    (is_plain && is_exact).then(|| std::str::from_utf8(text).ok()?.parse().ok()).flatten()
+}
+
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreError {

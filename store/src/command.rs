@@ -1,4 +1,19 @@
-//! What is asked of the store: one variant an atomic step.
+//! What is asked of the store: one variant an atomic step, and the bounds of each.
+
+use wire::order::AMOUNT_MAX;
+
+use crate::StoreError;
+
+/// Most units that `SetStock` and `AddStock` take.
+pub const UNITS_MAX: u64 = 1_000_000_000_000;
+/// Most ids of one `Statuses`: Redis answers about 2 ms long for so many and does nothing else meanwhile.
+pub const STATUSES_MAX: usize = 10_000;
+/// Most items of one `Stock` or `Ledgers`.
+pub const ITEMS_MAX: usize = 1024;
+/// Longest `owner`.
+pub const OWNER_CHARS_MAX: usize = 32;
+/// Times stay below this (year 5138): so many digits are exact in Lua's text of a number.
+pub const NOW_MS_MAX: u64 = 99_999_999_999_999;
 
 /// One atomic step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +68,32 @@ pub enum Command<'a> {
     },
     /// Are you there?
     Ping,
+}
+
+impl Command<'_> {
+    /// Checks the bounds that the fields name; both stores do so before anything else.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] naming the bound. Nothing was sent.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let is_owner = |owner: &str| {
+            (1..=OWNER_CHARS_MAX).contains(&owner.len()) && owner.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        };
+        let broken = match *self {
+            Self::Admit(Admit { owner, now_ms, .. }) => {
+                (!is_owner(owner) || now_ms.is_some_and(|now_ms| now_ms > NOW_MS_MAX)).then_some("owner or time")
+            }
+            Self::Release(Retract { owner, .. })
+            | Self::Suspend(Retract { owner, .. })
+            | Self::Confirm(Confirm { owner, .. }) => (!is_owner(owner)).then_some("owner"),
+            Self::Reserve(Reserve { amount, .. }) => (!(1..=AMOUNT_MAX).contains(&amount)).then_some("amount"),
+            Self::SetStock { units, .. } | Self::AddStock { units, .. } => (units > UNITS_MAX).then_some("units"),
+            Self::Statuses { request_ids } => (request_ids.len() > STATUSES_MAX).then_some("number of request ids"),
+            Self::Stock { items } | Self::Ledgers { items } => (items.len() > ITEMS_MAX).then_some("number of items"),
+            Self::Settle(_) | Self::Refund(_) | Self::Status { .. } | Self::Ping => None,
+        };
+        broken.map_or(Ok(()), |what| Err(StoreError::Refused(format!("{what} out of bounds"))))
+    }
 }
 
 /// An order asking to be taken.
@@ -129,4 +170,7 @@ pub struct Settle<'a> {
     pub item_id: &'a str,
     /// Must be the attempt that holds the reservation.
     pub attempt: u32,
+    /// The record that ends it. A refund writes it down, so that a redelivery of that very record is told that its dead
+    /// letter may be missing ([`crate::Reservation::EndedBefore`]).
+    pub origin: Origin,
 }

@@ -54,6 +54,14 @@ pub struct Policy {
     pub takeover_after_ms: u64,
 }
 
+impl Policy {
+    /// How long an owner's watermark is kept after its last rise: it must outlive every pending id that it covers, and
+    /// the longest time after which somebody may ask for one.
+    pub fn watermark_ttl_ms(&self) -> u64 {
+        self.idempotency_ttl_ms + self.takeover_after_ms
+    }
+}
+
 /// The store as one core sees it. Futures are not `Send`: they belong to the core that asked.
 pub trait Store {
     /// One atomic step. Commands asked in the same turn of a core share one flush.

@@ -22,13 +22,17 @@ pub struct House {
 }
 
 impl House {
-    /// Two cores unless `variables` say otherwise.
+    /// Two cores unless `variables` say otherwise; Redis is the model unless they name one.
     pub fn new(variables: &[(&str, &str)]) -> Self {
         let variables: HashMap<&str, &str> = variables.iter().copied().collect();
         let lookup = |name: &str| match name {
             "LISTEN_ADDR" => Some("127.0.0.1:0".to_owned()),
-            "REDIS_ADDR" | "KAFKA_ADDR" => Some("embedded".to_owned()),
-            _ => variables.get(name).map(|value| (*value).to_owned()).or((name == "WORKERS").then(|| "2".to_owned())),
+            "KAFKA_ADDR" => Some("embedded".to_owned()),
+            _ => variables.get(name).map(|value| (*value).to_owned()).or(match name {
+                "WORKERS" => Some("2".to_owned()),
+                "REDIS_ADDR" => Some("embedded".to_owned()),
+                _ => None,
+            }),
         };
         let mut reader = Reader::new(HashMap::new(), &lookup);
         let settings = reader.gateway();
@@ -40,7 +44,7 @@ impl House {
         let (sink, _) = Sink::start("gateway", Level::Warn, std::io::stderr()).expect("log thread");
         let parts = Parts {
             sink: Arc::clone(&sink),
-            source: Source::Memory(Arc::clone(&memory)),
+            source: Source::new(&shared.redis, || Arc::clone(&memory)),
             kafka_bootstrap: embedded.bootstrap().to_owned(),
             guard: Some(embedded.guard()),
         };

@@ -1,0 +1,201 @@
+//! The same over real Redis: Lua scripts by EVALSHA over one pipelined TCP connection a core.
+//!
+//! A [`Connection`] belongs to the core that opened it; its callers only append to a buffer and wait, its tasks
+//! (`tasks.rs`) write that buffer once a turn, read, and answer everybody whose reply has come. What a command is in bytes
+//! stands in `encode.rs`, what a reply means in `decode.rs`, the order between them in `flight.rs`, and what a reply, a
+//! loss or a silence does in `link.rs`.
+//!
+//! Invariants:
+//! - a command is written at most once a session and never again after a loss: [`StoreError::Lost`] says that it may
+//!   have happened, every other error that it has not;
+//! - every command taken is answered within `deadline_ms` plus 100 ms, whatever the server does;
+//! - nothing here blocks the core, and no waker leaves it;
+//! - a caller that goes away leaves its place in the order of replies behind, nothing else.
+//!
+//! It never falls back to anything when the server is away. It needs a single Redis 6 or newer: `admit.lua` reads the
+//! watermark of an owner that only the stored id names, which a cluster would not allow.
+//!
+//! Bounds, each core: `in_flight_max` commands, at most about 600 bytes each plus what an audit asks at once (10,000
+//! ids of 220 bytes); a read buffer of 32 KiB that grows to 2 MiB for such an audit only.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use settings::RedisAddress;
+
+use crate::{Answer, Command, Policy, Store, StoreError};
+use link::{Link, State};
+
+/// A command as bytes.
+mod encode;
+
+/// A reply as an answer.
+mod decode;
+
+/// The texts of the scripts and the rules in them.
+mod scripts;
+
+/// Commands and replies in order.
+mod flight;
+
+/// The state that callers and tasks share.
+mod link;
+
+/// A socket, made off the core.
+mod connect;
+
+/// Supervisor, sweep, reader, writer.
+mod tasks;
+
+/// Default of [`ConnectionSettings::deadline_ms`]: a buyer gets 503 within a second of a death, and half of that is left
+/// for the sweep, a held-up core and the reply itself. A healthy Redis answers in under 10 ms.
+const DEADLINE_MS: u64 = 500;
+/// Between two looks of [`Connection::reachable_within`].
+const LOOK_MS: u64 = 2;
+
+/// A Redis server, as `REDIS_ADDR` names it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Name or address, without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// ACL user, when given.
+    pub user: Option<String>,
+    /// Password, when given.
+    pub password: Option<String>,
+    /// Database number.
+    pub db: u32,
+}
+
+impl fmt::Debug for Server {
+    /// Never shows the password.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, db, .. } = self;
+        write!(formatter, "{host}:{port}/{db}")
+    }
+}
+
+impl Server {
+    /// The server that an address names; `None` for `embedded`.
+    pub fn from_address(address: &RedisAddress) -> Option<Self> {
+        match address {
+            RedisAddress::Embedded => None,
+            RedisAddress::Server { host, port, user, password, db } => Some(Self {
+                host: host.clone(),
+                port: *port,
+                user: user.clone(),
+                password: password.clone(),
+                db: *db,
+            }),
+        }
+    }
+}
+
+/// How a connection is made and what bounds it.
+#[derive(Debug, Clone)]
+pub struct ConnectionSettings {
+    /// Where to.
+    pub server: Server,
+    /// Compiled into the scripts.
+    pub policy: Policy,
+    /// Longest time from a flush to the replies of its commands, and for each step of connecting; 10..=10,000.
+    pub deadline_ms: u64,
+    /// Most commands of this core that wait for a reply.
+    pub in_flight_max: usize,
+}
+
+impl ConnectionSettings {
+    /// With the default deadline.
+    pub fn new(server: Server, policy: Policy, in_flight_max: usize) -> Self {
+        Self { server, policy, deadline_ms: DEADLINE_MS, in_flight_max }
+    }
+}
+
+/// What a connection counted since it was opened; all but `queue_depth` only rise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Commands that wait for a reply now.
+    pub queue_depth: u64,
+    /// Writes to the socket; `commands / flushes` is the batch size.
+    pub flushes: u64,
+    /// Commands taken, those of the connection itself (handshake, probes, scripts) included.
+    pub commands: u64,
+    /// Commands that ended without an answer after they were taken: refused, lost, or sent away by the server.
+    pub errors: u64,
+    /// Connections that came up after the first.
+    pub reconnects: u64,
+}
+
+/// The connection of one core. Dropping it closes it; whoever still waits is answered with an error.
+pub struct Connection {
+    link: Rc<Link>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { link } = self;
+        let server = &link.settings.server;
+        formatter.debug_struct("Connection").field("server", server).field("state", &link.state()).finish()
+    }
+}
+
+impl Connection {
+    /// Starts connecting; returns at once. Must be called inside the runtime of the core that will use it.
+    pub fn open(settings: ConnectionSettings) -> Rc<Self> {
+        let link = Link::new(settings);
+        drop(monoio::spawn(tasks::supervise(Rc::clone(&link))));
+        drop(monoio::spawn(tasks::sweep(Rc::clone(&link))));
+        Rc::new(Self { link })
+    }
+
+    /// What it counted.
+    pub fn stats(&self) -> Stats {
+        Stats { queue_depth: self.link.in_flight() as u64, ..self.link.stats() }
+    }
+
+    /// Why it is not reachable, in words for a log; `None` while it is.
+    pub fn trouble(&self) -> Option<String> {
+        (!self.is_reachable()).then(|| self.link.trouble())
+    }
+
+    /// Waits until it is reachable; false when `patience` has passed before. For starts and command lines; an order asks
+    /// and is told.
+    pub async fn reachable_within(&self, patience: Duration) -> bool {
+        let begun = Instant::now();
+        while !self.is_reachable() {
+            if begun.elapsed() >= patience {
+                return false;
+            }
+            monoio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+        }
+        true
+    }
+}
+
+impl Store for Connection {
+    /// Nothing is sent before the future is first polled; dropping it later does not take the command back.
+    fn ask(&self, command: &Command<'_>) -> impl Future<Output = Result<Answer, StoreError>> {
+        async move { self.link.ask(command)?.await }
+    }
+
+    fn ask_all(&self, commands: &[Command<'_>]) -> impl Future<Output = Vec<Result<Answer, StoreError>>> {
+        async move {
+            let batch = self.link.ask_all(commands);
+            poll_fn(|context| batch.take(context.waker()).map_or(Poll::Pending, Poll::Ready)).await
+        }
+    }
+
+    fn is_reachable(&self) -> bool {
+        self.link.state() == State::Up
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.link.close();
+    }
+}

@@ -1,0 +1,179 @@
+//! Compares the ledger with the truth, order by order, and counts the units.
+
+use std::collections::BTreeMap;
+
+use wire::names::Status;
+
+use crate::drain::{Drained, Inquiry};
+use crate::ledger::{Offenders, Rule, broken_rule};
+use crate::plan::Plan;
+use crate::progress::{Progress, Stage};
+use crate::record::Record;
+use crate::report::{ItemReport, LedgerReport, Offence};
+use crate::truth::IDS_MAX;
+
+/// Name of the offence and of the check of units sold beyond the stock.
+pub(crate) const NO_OVERSELL: &str = "no_oversell";
+
+/// What the audit found. Everything in it is complete only when `trouble` is `None`.
+#[derive(Debug)]
+pub(crate) struct Audited {
+    pub(crate) ledger: LedgerReport,
+    /// Orders looked at.
+    pub(crate) looked_at: u64,
+    /// Why it could not go on.
+    pub(crate) trouble: Option<String>,
+}
+
+/// Units of one item as the orders tell them.
+#[derive(Debug, Clone, Default)]
+struct Units {
+    sold: u64,
+    refunded: u64,
+    sold_out_ends: u64,
+}
+
+struct Tally<'a> {
+    plan: &'a Plan,
+    seeded: Option<&'a [i64]>,
+    units: Vec<Units>,
+    offenders: BTreeMap<Rule, Offenders>,
+    oversold: Offenders,
+    ledger: LedgerReport,
+}
+
+/// Waits for the ends and then looks at every order. `seeded` are the units before the first arrival, when known.
+pub(crate) async fn audit<P: Progress>(
+    inquiry: &mut Inquiry<'_, P>,
+    plan: &Plan,
+    record: &Record,
+    seeded: Option<&[i64]>,
+) -> Audited {
+    let books = inquiry.books;
+    let mut tally = Tally {
+        plan,
+        seeded,
+        units: vec![Units::default(); plan.items.len()],
+        offenders: BTreeMap::new(),
+        oversold: Offenders::default(),
+        ledger: LedgerReport::default(),
+    };
+    tally.count_answers(inquiry);
+    inquiry.moment.stage = Stage::Draining;
+    inquiry.moment.orders_all = tally.ledger.acknowledged;
+    let mut looked_at = 0;
+    let mut left = None;
+    let trouble = match crate::drain::drain(inquiry, plan.drain_timeout).await {
+        Err(reason) => Some(reason),
+        Ok(drained) => {
+            tally.ledger.drain_ms = drained.took.as_millis() as u64;
+            look(inquiry, &mut tally, &drained, &mut looked_at, &mut left).await.err()
+        }
+    };
+    if let Some(twice) = Some(books.acknowledged_twice()).filter(|twice| twice.count > 0) {
+        tally.offenders.insert(Rule::AcknowledgedOnce, twice);
+    }
+    tally.name_offences(inquiry);
+    tally.count_items(record, left);
+    Audited { ledger: tally.ledger, looked_at, trouble }
+}
+
+async fn look<P: Progress>(
+    inquiry: &mut Inquiry<'_, P>,
+    tally: &mut Tally<'_>,
+    drained: &Drained,
+    looked_at: &mut u64,
+    left: &mut Option<Vec<Option<i64>>>,
+) -> Result<(), String> {
+    let buyers = inquiry.books.buyers();
+    inquiry.moment.stage = Stage::Auditing;
+    inquiry.moment.orders_all = buyers;
+    *left = inquiry.reader.stock(&tally.plan.items).await?;
+    while *looked_at < buyers && !inquiry.is_interrupted() {
+        let to = (*looked_at + IDS_MAX as u64).min(buyers);
+        let sequences: Vec<u64> = (*looked_at..to).collect();
+        let statuses = inquiry.statuses(&sequences).await?;
+        for (&sequence, &status) in sequences.iter().zip(&statuses) {
+            tally.judge(inquiry, sequence, status, drained);
+        }
+        *looked_at = to;
+        inquiry.show(to);
+    }
+    Ok(())
+}
+
+impl Tally<'_> {
+    fn count_answers<P>(&mut self, inquiry: &Inquiry<'_, P>) {
+        for sequence in 0..inquiry.books.buyers() {
+            let answers = inquiry.books.get(sequence);
+            self.ledger.orders += u64::from(!answers.nothing());
+            if answers.acknowledged() {
+                self.ledger.acknowledged += 1;
+            } else if answers.indeterminate() {
+                self.ledger.indeterminate += 1;
+            } else if answers.refused() {
+                self.ledger.refused += 1;
+            }
+        }
+    }
+
+    fn judge<P>(&mut self, inquiry: &Inquiry<'_, P>, sequence: u64, status: Option<Status>, drained: &Drained) {
+        let answers = inquiry.books.get(sequence);
+        let mut broken = broken_rule(answers, status);
+        if answers.acknowledged() && sequence < drained.below && status != Some(drained.ends.get(sequence)) {
+            broken = Some(Rule::EndsStay);
+        }
+        if broken == Some(Rule::AcknowledgedEnds) {
+            self.ledger.unfinished += 1;
+        }
+        if let Some(rule) = broken {
+            self.offenders.entry(rule).or_default().push(sequence);
+        }
+        let Some(end) = status.filter(|status| status.is_end()) else { return };
+        *self.ledger.ends.entry(end.word()).or_default() += 1;
+        let want = inquiry.workload.want(sequence);
+        let units = &mut self.units[want.item];
+        match end {
+            Status::Completed => {
+                units.sold += u64::from(want.amount);
+                if self.seeded.is_some_and(|seeded| units.sold as i64 > seeded[want.item]) {
+                    self.oversold.push(sequence);
+                }
+            }
+            Status::FailedPayment => units.refunded += u64::from(want.amount),
+            Status::FailedSoldOut => units.sold_out_ends += 1,
+            Status::FailedUnknownItem | Status::Pending => {}
+        }
+    }
+
+    fn name_offences<P>(&mut self, inquiry: &Inquiry<'_, P>) {
+        let offence = |rule: &'static str, offenders: &Offenders| Offence {
+            rule,
+            count: offenders.count,
+            request_ids: offenders.sequences.iter().map(|&sequence| inquiry.workload.request_id(sequence)).collect(),
+        };
+        for (rule, offenders) in &self.offenders {
+            self.ledger.offences.push(offence(rule.name(), offenders));
+        }
+        if self.oversold.count > 0 {
+            self.ledger.offences.push(offence(NO_OVERSELL, &self.oversold));
+        }
+    }
+
+    fn count_items(&mut self, record: &Record, left: Option<Vec<Option<i64>>>) {
+        let Some(seeded) = self.seeded else { return };
+        for (index, item) in self.plan.items.iter().enumerate() {
+            let units = &self.units[index];
+            self.ledger.items.push(ItemReport {
+                item_id: item.id.clone(),
+                seeded: seeded[index],
+                left: left.as_ref().and_then(|left| left[index]),
+                sold: units.sold,
+                refunded: units.refunded,
+                sold_out_refusals: units.sold_out_ends + record.sold_out[index],
+                // The samples are still being taken; filled in when they end.
+                least_seen: None,
+            });
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Statuses over `GET /orders/{request_id}`: pipelined, for targets whose store we cannot read.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use monoio::io::{AsyncReadRent as _, AsyncWriteRentExt as _};
+use monoio::net::TcpStream;
+use monoio::time::{sleep, timeout};
+use serde::Deserialize;
+use wire::names::Status;
+
+use crate::answer;
+use crate::plan::Plan;
+
+/// Requests on the road at once: 64 of about 100 bytes fit any socket buffer, so writing never waits for reading.
+const PIPELINED_MAX: usize = 64;
+/// Between two tries with a target that is away.
+const RETRY_EVERY: Duration = Duration::from_millis(100);
+/// 64 answers of about 300 bytes fit; what is longer comes in several reads.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// One connection to the target, opened when it is needed.
+#[derive(Debug)]
+pub(crate) struct HttpOrders {
+    target: SocketAddr,
+    host: String,
+    stream: Option<TcpStream>,
+}
+
+/// What is read of an answer's body.
+#[derive(Deserialize)]
+struct Order<'a> {
+    status: &'a str,
+}
+
+impl HttpOrders {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        Self { target: plan.target, host: plan.host.clone(), stream: None }
+    }
+
+    /// In the order of `ids`; tries again on a new connection for as long as `patience`.
+    pub(crate) async fn statuses(
+        &mut self,
+        ids: &[String],
+        patience: Duration,
+    ) -> Result<Vec<Option<Status>>, String> {
+        let mut statuses = Vec::with_capacity(ids.len());
+        for some in ids.chunks(PIPELINED_MAX) {
+            let began = Instant::now();
+            loop {
+                // A lost or late exchange leaves the connection in an unknown state: it is dropped in either case.
+                let result = match timeout(patience, self.exchange(some)).await {
+                    Ok(Ok(more)) => {
+                        statuses.extend(more);
+                        break;
+                    }
+                    Ok(Err(reason)) => reason,
+                    Err(_) => "no answer in time".to_owned(),
+                };
+                self.stream = None;
+                if began.elapsed() > patience {
+                    return Err(format!("GET /orders of {}: {result}", self.target));
+                }
+                sleep(RETRY_EVERY).await;
+            }
+        }
+        Ok(statuses)
+    }
+
+    async fn exchange(&mut self, ids: &[String]) -> Result<Vec<Option<Status>>, String> {
+        let mut requests = String::with_capacity(ids.len() * 96);
+        for id in ids {
+            // Run ids and base 36 need no escapes in a path.
+            requests.extend(["GET /orders/", id, " HTTP/1.1\r\nHost: ", &self.host, "\r\n\r\n"]);
+        }
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            none => none.insert(TcpStream::connect_addr(self.target).await.map_err(|error| error.to_string())?),
+        };
+        let (written, _) = stream.write_all(requests.into_bytes()).await;
+        written.map_err(|error| error.to_string())?;
+
+        let mut statuses = Vec::with_capacity(ids.len());
+        let mut buffer = vec![0; BUFFER_BYTES];
+        // 0 <= filled <= buffer.len(): bytes of answers not yet taken.
+        let mut filled = 0;
+        while statuses.len() < ids.len() {
+            let (result, slice) = stream.read(monoio::buf::IoBufMut::slice_mut(buffer, filled..)).await;
+            buffer = slice.into_inner();
+            match result {
+                Ok(0) => return Err("the connection ended before the answer".to_owned()),
+                Ok(bytes) => filled += bytes,
+                Err(error) => return Err(error.to_string()),
+            }
+            let mut taken = 0;
+            while let Some(answer) =
+                answer::read(&buffer[taken..filled]).map_err(|_| "not an answer of HTTP/1.1".to_owned())?
+            {
+                statuses.push(status_of(answer.status, &buffer[taken..][answer.body])?);
+                taken += answer.bytes;
+                if answer.closes && statuses.len() < ids.len() {
+                    return Err("the target closes between pipelined requests".to_owned());
+                }
+            }
+            if taken == 0 && filled == buffer.len() {
+                return Err("an answer longer than the buffer".to_owned());
+            }
+            buffer.copy_within(taken..filled, 0);
+            filled -= taken;
+        }
+        Ok(statuses)
+    }
+}
+
+fn status_of(code: u16, body: &[u8]) -> Result<Option<Status>, String> {
+    match code {
+        404 => Ok(None),
+        200 => {
+            let order: Order<'_> =
+                serde_json::from_slice(body).map_err(|error| format!("not the body of an order: {error}"))?;
+            let status = order.status.parse().map_err(|_| format!("{:?} is no status", order.status))?;
+            Ok(Some(status))
+        }
+        other => Err(format!("status {other}")),
+    }
+}

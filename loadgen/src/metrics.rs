@@ -1,0 +1,144 @@
+//! Metric pages of the target, read over a plain blocking connection before and after the run, never on a core.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// How long a page may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest page that is read: some thousands of items, 100 bytes a line each.
+const PAGE_BYTES_MAX: u64 = 4 << 20;
+
+/// The samples of a page by series, `name` or `name{labels}`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct MetricsPage(BTreeMap<String, f64>);
+
+impl MetricsPage {
+    /// Reads `GET /metrics`.
+    pub(crate) fn read(address: SocketAddr, host: &str) -> Result<Self, String> {
+        let page = Self::fetch(address, host).map_err(|error| format!("GET /metrics of {address}: {error}"))?;
+        let (head, body) = page
+            .split_once("\r\n\r\n")
+            .ok_or_else(|| format!("GET /metrics of {address}: no answer of HTTP/1"))?;
+        if head.split_ascii_whitespace().nth(1) != Some("200") {
+            let line = head.lines().next().unwrap_or_default();
+            return Err(format!("GET /metrics of {address}: {line}"));
+        }
+        Ok(Self::parse(body))
+    }
+
+    fn fetch(address: SocketAddr, host: &str) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        // 1.0, so that the page ends with the connection and never comes in chunks.
+        write!(stream, "GET /metrics HTTP/1.0\r\nHost: {host}\r\nAccept: text/plain\r\n\r\n")?;
+        let mut page = String::new();
+        stream.take(PAGE_BYTES_MAX).read_to_string(&mut page)?;
+        Ok(page)
+    }
+
+    /// Reads the text format, version 0.0.4. Lines that are no samples are passed over.
+    pub(crate) fn parse(text: &str) -> Self {
+        let sample = |line: &str| {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                return None;
+            }
+            // The value follows the labels, which may hold blanks.
+            let after_labels = line.rfind('}').map_or(0, |brace| brace + 1);
+            let blank = after_labels + line[after_labels..].find(' ')?;
+            let value = line[blank..].split_ascii_whitespace().next()?.parse().ok()?;
+            Some((line[..blank].to_owned(), value))
+        };
+        Self(text.lines().filter_map(sample).collect())
+    }
+
+    /// The sum of all series of a family; `None` when it is not there.
+    pub(crate) fn sum(&self, name: &str) -> Option<f64> {
+        let series = self.series(name);
+        let mut sum = None;
+        for (_, value) in series {
+            sum = Some(sum.unwrap_or(0.0) + value);
+        }
+        sum
+    }
+
+    /// The largest of all series of a family.
+    pub(crate) fn max(&self, name: &str) -> Option<f64> {
+        self.series(name).map(|(_, value)| value).reduce(f64::max)
+    }
+
+    fn series<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
+        self.0.range(name.to_owned()..).take_while(move |(series, _)| series.starts_with(name)).filter_map(
+            move |(series, &value)| {
+                let labels = &series[name.len()..];
+                (labels.is_empty() || labels.starts_with('{')).then_some((labels, value))
+            },
+        )
+    }
+
+    /// How much a counter has risen since `before`. A counter that fell was reset and counts from zero, as Prometheus
+    /// has it.
+    pub(crate) fn rise(&self, before: &Self, name: &str) -> Option<f64> {
+        let after = self.sum(name)?;
+        let before = before.sum(name).unwrap_or(0.0);
+        Some(if after >= before { after - before } else { after })
+    }
+
+    /// A quantile of a histogram's rise since `before`, interpolated in its bucket as Prometheus does; `None` when
+    /// nothing was observed.
+    pub(crate) fn quantile_of_rise(&self, before: &Self, name: &str, quantile: f64) -> Option<f64> {
+        let family = format!("{name}_bucket");
+        let mut buckets: Vec<(f64, f64)> = Vec::new();
+        for (labels, count) in self.series(&family) {
+            let bound = labels.split("le=\"").nth(1)?.split('"').next()?;
+            let bound = if bound == "+Inf" { f64::INFINITY } else { bound.parse().ok()? };
+            let earlier = before.0.get(&format!("{family}{labels}")).copied().unwrap_or(0.0);
+            buckets.push((bound, if count >= earlier { count - earlier } else { count }));
+        }
+        buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let rank = buckets.last()?.1 * quantile;
+        if rank <= 0.0 {
+            return None;
+        }
+        let (mut lower_bound, mut below) = (0.0, 0.0);
+        for (bound, count) in buckets {
+            if count >= rank {
+                let inside = if count > below { (rank - below) / (count - below) } else { 1.0 };
+                return Some(if bound.is_finite() {
+                    lower_bound + (bound - lower_bound) * inside
+                } else {
+                    lower_bound
+                });
+            }
+            (lower_bound, below) = (bound, count);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_found_with_and_without_labels() {
+        let page = MetricsPage::parse(
+            "# HELP a About.\n# TYPE a counter\na 3\nab 9\nlevel{item_id=\"1 }2\"} 4\nlevel{item_id=\"x\"} -1 1700000\n",
+        );
+        assert_eq!(page.sum("a"), Some(3.0));
+        assert_eq!(page.sum("level"), Some(3.0));
+        assert_eq!(page.max("level"), Some(4.0));
+        assert_eq!(page.sum("missing"), None);
+    }
+
+    #[test]
+    fn a_quantile_is_interpolated_in_its_bucket() {
+        let before = MetricsPage::parse("d_bucket{le=\"1\"} 5\nd_bucket{le=\"2\"} 5\nd_bucket{le=\"+Inf\"} 5\n");
+        let after = MetricsPage::parse("d_bucket{le=\"1\"} 55\nd_bucket{le=\"2\"} 105\nd_bucket{le=\"+Inf\"} 105\n");
+        assert_eq!(after.quantile_of_rise(&before, "d", 0.75), Some(1.5));
+        assert_eq!(before.quantile_of_rise(&before, "d", 0.75), None);
+    }
+}

@@ -1,0 +1,140 @@
+//! What can become of a request. Latencies of different outcomes are never mixed.
+
+use std::fmt;
+
+/// What became of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Outcome {
+    /// 202: the broker has it.
+    Accepted,
+    /// 400.
+    Invalid,
+    /// 409.
+    Duplicate,
+    /// 410.
+    SoldOut,
+    /// 422.
+    Mismatch,
+    /// 429.
+    Limited,
+    /// 500.
+    Failed,
+    /// 503.
+    Unavailable,
+    /// Any other status, or bytes that are no HTTP/1.1 answer.
+    Other,
+    /// Sent, and no answer within the time-out.
+    Timeout,
+    /// Sent, and the connection ended before the answer.
+    Reset,
+    /// Never sent: no connection was free within the time-out.
+    Unsent,
+}
+
+/// How many there are.
+pub const OUTCOMES: usize = 12;
+
+impl Outcome {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; OUTCOMES] = [
+        Self::Accepted,
+        Self::Invalid,
+        Self::Duplicate,
+        Self::SoldOut,
+        Self::Mismatch,
+        Self::Limited,
+        Self::Failed,
+        Self::Unavailable,
+        Self::Other,
+        Self::Timeout,
+        Self::Reset,
+        Self::Unsent,
+    ];
+
+    /// Of a status code.
+    pub fn of_status(status: u16) -> Self {
+        match status {
+            202 => Self::Accepted,
+            400 => Self::Invalid,
+            409 => Self::Duplicate,
+            410 => Self::SoldOut,
+            422 => Self::Mismatch,
+            429 => Self::Limited,
+            500 => Self::Failed,
+            503 => Self::Unavailable,
+            _ => Self::Other,
+        }
+    }
+
+    /// Its name in reports: the status code, or a word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "202",
+            Self::Invalid => "400",
+            Self::Duplicate => "409",
+            Self::SoldOut => "410",
+            Self::Mismatch => "422",
+            Self::Limited => "429",
+            Self::Failed => "500",
+            Self::Unavailable => "503",
+            Self::Other => "other",
+            Self::Timeout => "timeout",
+            Self::Reset => "reset",
+            Self::Unsent => "unsent",
+        }
+    }
+
+    /// What it means, in two words.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Accepted => "order queued",
+            Self::Invalid => "bad order",
+            Self::Duplicate => "duplicate id",
+            Self::SoldOut => "sold out",
+            Self::Mismatch => "reused id",
+            Self::Limited => "rate limited",
+            Self::Failed => "server fault",
+            Self::Unavailable => "unavailable",
+            Self::Other => "unexpected answer",
+            Self::Timeout => "no answer",
+            Self::Reset => "connection lost",
+            Self::Unsent => "no connection",
+        }
+    }
+
+    /// True when the target gave an HTTP answer of the contract or another status.
+    pub const fn is_answer(self) -> bool {
+        !matches!(self, Self::Timeout | Self::Reset | Self::Unsent)
+    }
+
+    /// True for what the buyer must call broken: not an order, and not a refusal with a reason.
+    pub const fn is_failure(self) -> bool {
+        matches!(
+            self,
+            Self::Failed | Self::Unavailable | Self::Other | Self::Timeout | Self::Reset | Self::Unsent
+        )
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_indices() {
+        for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome as usize, index);
+            if let Ok(status) = outcome.name().parse() {
+                assert_eq!(Outcome::of_status(status), outcome);
+            }
+        }
+        assert_eq!(Outcome::of_status(200), Outcome::Other);
+    }
+}

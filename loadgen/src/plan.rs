@@ -1,0 +1,205 @@
+//! What is to be done: a plain structure that a command line or a scenario file fills in.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use shard::clock;
+use wire::order;
+
+/// How arrivals are spread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrivals {
+    /// Equal distances of `1 / rate`.
+    Uniform,
+    /// Exponential distances with that mean: independent buyers.
+    Poisson,
+}
+
+/// One thing on sale.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// As the contract allows item ids.
+    pub id: String,
+    /// Units on sale, 0..=10^12.
+    pub stock: u64,
+}
+
+/// Who puts the stock into the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stocking {
+    /// The run sets it before the first arrival.
+    Set,
+    /// It is there already; a run that finds another number does not start.
+    Expect,
+}
+
+/// Limits that the verdict judges; `None` is not judged.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Thresholds {
+    /// 99th percentile of the 202 answers, from the intended time, milliseconds.
+    pub p99_ms_max: Option<f64>,
+    /// Runbook, critical alert 4: `gateway_orders_failed_total / gateway_orders_received_total`, and the same share as
+    /// the buyers saw it (500, 503, other, time-outs, resets and arrivals that never got a connection).
+    pub failed_share_max: f64,
+    /// Runbook, critical alert 5: 99th percentile of `processor_order_processing_duration_seconds`.
+    pub processing_p99_s_max: Option<f64>,
+    /// Runbook, critical alert 2: `processor_dlq_size`. Its own text expects payment time-outs there, so a sale with
+    /// simulated payment failures leaves it out.
+    pub dlq_size_max: Option<u64>,
+    /// Least share of the asked rate that must really have been offered, else the run is invalid.
+    pub offered_share_min: Option<f64>,
+    /// 99th percentile of the generator's own lateness in milliseconds, else the run is invalid.
+    pub lateness_p99_ms_max: Option<f64>,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self {
+            p99_ms_max: None,
+            failed_share_max: 0.1,
+            processing_p99_s_max: Some(5.0),
+            dlq_size_max: None,
+            offered_share_min: Some(0.95),
+            lateness_p99_ms_max: Some(100.0),
+        }
+    }
+}
+
+/// A run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The gateway.
+    pub target: SocketAddr,
+    /// The `Host` header.
+    pub host: String,
+    /// First part of every request id and user id, 1..=24 of `[A-Za-z0-9_]`. Two runs against one store must differ.
+    pub run_id: String,
+    /// Orders, each of its own buyer, 1..=10^9. Repeats come on top.
+    pub buyers: u64,
+    /// Requests that arrive per second, repeats included, 1..=10^7.
+    pub rate_per_s: u64,
+    /// How they are spread.
+    pub arrivals: Arrivals,
+    /// Closed loop: no arrival times, a connection asks again as soon as it is answered. For finding the knee; the
+    /// latencies then say nothing about a buyer's wait.
+    pub closed: bool,
+    /// Sockets to the target, 1..=60,000; each costs about 17 KiB here.
+    pub connections: usize,
+    /// Cores to use, 1..=connections.
+    pub workers: usize,
+    /// Processors to bind them to; may be shorter or empty.
+    pub cpus: Vec<usize>,
+    /// What is on sale, 1..=1,024 of it; the first is the hot one.
+    pub items: Vec<Item>,
+    /// Who stocks the store.
+    pub stocking: Stocking,
+    /// Share of the orders that want the first item, 0..=1; the others share the rest evenly.
+    pub hot_share: f64,
+    /// Share of the orders that are sent twice, 0..=1: half of them at once (a double click), half about 100 ms later.
+    pub duplicates_share: f64,
+    /// Units of an order: 1..=`amount_max`, evenly; itself 1..=1000.
+    pub amount_max: u32,
+    /// Fixes arrival times and orders.
+    pub seed: u64,
+    /// An answer later than this is none.
+    pub request_timeout: Duration,
+    /// How long acknowledged orders may take to end after the last answer.
+    pub drain_timeout: Duration,
+    /// Read `GET /metrics` of the target before and after, and check the counters.
+    pub gateway_metrics: bool,
+    /// Where the processor serves `/metrics`, when its counters are to be checked too.
+    pub processor_metrics: Option<SocketAddr>,
+    /// What must hold.
+    pub thresholds: Thresholds,
+}
+
+impl Plan {
+    /// A run with the defaults: 100,000 buyers at 5,000 requests a second over 128 connections from one core, who want
+    /// 2,000 units of item 101.
+    pub fn new(target: SocketAddr) -> Self {
+        Self {
+            target,
+            host: target.to_string(),
+            run_id: fresh_run_id(),
+            buyers: 100_000,
+            rate_per_s: 5_000,
+            arrivals: Arrivals::Uniform,
+            closed: false,
+            connections: 128,
+            workers: 1,
+            cpus: Vec::new(),
+            items: vec![Item { id: "101".to_owned(), stock: 2_000 }],
+            stocking: Stocking::Set,
+            hot_share: 1.0,
+            duplicates_share: 0.0,
+            amount_max: 1,
+            seed: 1,
+            request_timeout: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(60),
+            gateway_metrics: true,
+            processor_metrics: None,
+            thresholds: Thresholds::default(),
+        }
+    }
+
+    /// Everything that is wrong with it, one line each; empty when it can be run.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut range = |name: &str, value: u64, least: u64, most: u64| {
+            if !(least..=most).contains(&value) {
+                faults.push(format!("{name} is {value}, must be {least} to {most}"));
+            }
+        };
+        range("buyers", self.buyers, 1, BUYERS_MAX);
+        range("rate_per_s", self.rate_per_s, 1, 10_000_000);
+        range("connections", self.connections as u64, 1, 60_000);
+        range("workers", self.workers as u64, 1, self.connections.max(1) as u64);
+        range("items", self.items.len() as u64, 1, ITEMS_MAX as u64);
+        range("amount_max", u64::from(self.amount_max), 1, u64::from(order::AMOUNT_MAX));
+        range("request_timeout in milliseconds", self.request_timeout.as_millis() as u64, 1, 120_000);
+        range("drain_timeout in milliseconds", self.drain_timeout.as_millis() as u64, 0, 86_400_000);
+        for item in &self.items {
+            range(&format!("stock of item {}", item.id), item.stock, 0, 1_000_000_000_000);
+        }
+        for (name, share) in [("hot_share", self.hot_share), ("duplicates_share", self.duplicates_share)] {
+            if !(0.0..=1.0).contains(&share) {
+                faults.push(format!("{name} is {share}, must be 0 to 1"));
+            }
+        }
+        let run_id_is_legal = (1..=RUN_ID_CHARS_MAX).contains(&self.run_id.len())
+            && self.run_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if !run_id_is_legal {
+            faults.push(format!("run_id is {:?}, must be 1 to {RUN_ID_CHARS_MAX} of A-Z a-z 0-9 _", self.run_id));
+        }
+        if self.host.is_empty() || self.host.len() > 255 || !self.host.bytes().all(|b| b.is_ascii_graphic()) {
+            faults.push(format!("host is {:?}, must be 1 to 255 visible ASCII characters", self.host));
+        }
+        for (index, item) in self.items.iter().enumerate() {
+            if let Err(reason) = order::check_id(&item.id) {
+                faults.push(format!("item {:?} {reason}", item.id));
+            }
+            if self.items[..index].iter().any(|other| other.id == item.id) {
+                faults.push(format!("item {:?} is given twice", item.id));
+            }
+        }
+        faults
+    }
+}
+
+/// Most orders of a run: 6 bits each, 750 MB.
+pub const BUYERS_MAX: u64 = 1_000_000_000;
+/// Most items of a run: what the store answers in one command.
+pub const ITEMS_MAX: usize = 1_024;
+/// Longest run id: with `-`, `u` and 6 digits of the order it stays far inside the 100 characters of a user id.
+pub const RUN_ID_CHARS_MAX: usize = 24;
+
+/// A run id that no earlier run on this machine had: the time in milliseconds, in base 36.
+pub fn fresh_run_id() -> String {
+    let mut digits = Vec::new();
+    let mut rest = clock::unix_ms();
+    while rest > 0 {
+        digits.push(char::from(b"0123456789abcdefghijklmnopqrstuvwxyz"[(rest % 36) as usize]));
+        rest /= 36;
+    }
+    digits.iter().rev().collect()
+}

@@ -1,0 +1,104 @@
+use std::fmt;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::{Moment, Progress, Stage, words};
+
+/// Rises and numbers in place, on stderr.
+pub struct Live {
+    lines: MultiProgress,
+    bar: ProgressBar,
+    outcomes: ProgressBar,
+    latency: ProgressBar,
+    /// One an item, made when the first stock is known.
+    stock: Vec<ProgressBar>,
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Live").finish_non_exhaustive()
+    }
+}
+
+const BAR: &str = "{prefix:>9} {bar:40.cyan/black.bright} {msg}";
+const TEXT: &str = "{prefix:>9} {msg}";
+const STOCK: &str = "{prefix:>9} {bar:40.green/black.bright} {msg}";
+
+impl Live {
+    /// An empty view; nothing is drawn before the first moment.
+    pub fn new() -> Self {
+        let lines = MultiProgress::new();
+        let line = |template: &str, prefix: &str| {
+            let bar = lines.add(ProgressBar::new(0).with_style(style(template)));
+            bar.set_prefix(prefix.to_owned());
+            bar
+        };
+        let bar = line(BAR, "sale");
+        let outcomes = line(TEXT, "answers");
+        let latency = line(TEXT, "latency");
+        Self { lines, bar, outcomes, latency, stock: Vec::new() }
+    }
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("a constant template that parses").progress_chars("━━─")
+}
+
+impl Progress for Live {
+    fn update(&mut self, moment: &Moment) {
+        let (prefix, done, all, text) = match moment.stage {
+            Stage::Firing => {
+                let done = words::ended(moment);
+                let text = format!(
+                    "{:.1} s  {done} of {} requests, {:.0}/s",
+                    moment.elapsed.as_secs_f64(),
+                    moment.planned,
+                    moment.rate_per_s
+                );
+                ("sale", done, moment.planned, text)
+            }
+            Stage::Draining => {
+                let text = format!("{} of {} orders have ended", moment.orders_done, moment.orders_all);
+                ("drain", moment.orders_done, moment.orders_all, text)
+            }
+            Stage::Auditing => {
+                let text = format!("{} of {} orders looked up", moment.orders_done, moment.orders_all);
+                ("audit", moment.orders_done, moment.orders_all, text)
+            }
+        };
+        self.bar.set_prefix(prefix);
+        self.bar.set_length(all);
+        self.bar.set_position(done);
+        self.bar.set_message(text);
+        self.outcomes.set_message(words::outcomes(moment));
+        if moment.stage == Stage::Firing {
+            self.latency.set_message(words::latency(moment));
+        }
+        for (index, item) in moment.stock.iter().enumerate() {
+            if index == self.stock.len() {
+                let bar = ProgressBar::new(item.seeded.max(0) as u64).with_style(style(STOCK));
+                bar.set_prefix(item.item_id.chars().take(9).collect::<String>());
+                self.stock.push(self.lines.add(bar));
+            }
+            let left = item.left.unwrap_or(0);
+            self.stock[index].set_position(left.max(0) as u64);
+            self.stock[index].set_message(match item.left {
+                Some(left) => format!("{left} of {} left", item.seeded),
+                None => "stock unknown".to_owned(),
+            });
+        }
+    }
+
+    /// The lines stay as they are, above the verdict.
+    fn done(&mut self) {
+        for bar in [&self.bar, &self.outcomes, &self.latency].into_iter().chain(&self.stock) {
+            bar.abandon();
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The notes one core takes of its requests, and the notes of all cores together.
+
+use hdrhistogram::Histogram;
+
+use crate::outcome::{OUTCOMES, Outcome};
+use crate::report::Quantiles;
+use crate::series::{Coarse, Series};
+
+/// Longest latency that is told apart, nanoseconds; longer ones count as this. The longest time-out of a plan.
+const LATENCY_NS_MAX: u64 = 120_000_000_000;
+
+/// A histogram with three digits from 1 µs on: about 220 KB.
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1_000, LATENCY_NS_MAX, 3).expect("constant bounds that the crate accepts")
+}
+
+/// Latencies of one outcome.
+#[derive(Debug, Clone)]
+pub(crate) struct Latencies {
+    /// From the intended time.
+    pub(crate) intended: Histogram<u64>,
+    /// From the real send.
+    pub(crate) sent: Histogram<u64>,
+}
+
+/// A request that ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ended {
+    pub(crate) outcome: Outcome,
+    pub(crate) at_ns: u64,
+    pub(crate) intended_ns: u64,
+    /// `None` when it was never sent.
+    pub(crate) sent_ns: Option<u64>,
+}
+
+/// What a core noted.
+#[derive(Debug, Clone)]
+pub(crate) struct Record {
+    pub(crate) counts: [u64; OUTCOMES],
+    pub(crate) latencies: [Option<Box<Latencies>>; OUTCOMES],
+    pub(crate) lateness: Histogram<u64>,
+    pub(crate) connection_wait: Histogram<u64>,
+    pub(crate) series: Series,
+    /// Latencies since the live view last looked.
+    pub(crate) recent: Coarse,
+    /// 410 answers by item.
+    pub(crate) sold_out: Vec<u64>,
+    pub(crate) sent: u64,
+    pub(crate) last_sent_ns: u64,
+    pub(crate) last_answer_ns: u64,
+    pub(crate) reconnects: u64,
+}
+
+impl Record {
+    pub(crate) fn new(items: usize) -> Self {
+        Self {
+            counts: [0; OUTCOMES],
+            latencies: std::array::from_fn(|_| None),
+            lateness: histogram(),
+            connection_wait: histogram(),
+            series: Series::default(),
+            recent: Coarse::default(),
+            sold_out: vec![0; items],
+            sent: 0,
+            last_sent_ns: 0,
+            last_answer_ns: 0,
+            reconnects: 0,
+        }
+    }
+
+    /// A request went out at `now_ns`.
+    pub(crate) fn sent(&mut self, now_ns: u64, lateness_ns: u64, connection_wait_ns: u64) {
+        self.sent += 1;
+        self.last_sent_ns = now_ns;
+        self.lateness.saturating_record(lateness_ns);
+        self.connection_wait.saturating_record(connection_wait_ns);
+    }
+
+    /// A request ended.
+    pub(crate) fn ended(&mut self, ended: &Ended) {
+        let outcome = ended.outcome;
+        let latency_ns = ended.at_ns.saturating_sub(ended.intended_ns);
+        self.counts[outcome as usize] += 1;
+        let latencies = self.latencies[outcome as usize]
+            .get_or_insert_with(|| Box::new(Latencies { intended: histogram(), sent: histogram() }));
+        latencies.intended.saturating_record(latency_ns);
+        if let Some(sent_ns) = ended.sent_ns {
+            latencies.sent.saturating_record(ended.at_ns.saturating_sub(sent_ns));
+        }
+        self.series.record(ended.at_ns, outcome, latency_ns / 1_000);
+        if outcome.is_answer() {
+            self.recent.record_us(latency_ns / 1_000);
+            self.last_answer_ns = ended.at_ns;
+        }
+    }
+
+    /// Takes in the notes of another core.
+    pub(crate) fn join(&mut self, other: Self) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count += more;
+        }
+        for (mine, theirs) in self.latencies.iter_mut().zip(other.latencies) {
+            match (mine, theirs) {
+                (Some(mine), Some(theirs)) => {
+                    join(&mut mine.intended, &theirs.intended);
+                    join(&mut mine.sent, &theirs.sent);
+                }
+                (mine, theirs @ Some(_)) => *mine = theirs,
+                (_, None) => {}
+            }
+        }
+        join(&mut self.lateness, &other.lateness);
+        join(&mut self.connection_wait, &other.connection_wait);
+        self.series.join(other.series);
+        for (count, more) in self.sold_out.iter_mut().zip(other.sold_out) {
+            *count += more;
+        }
+        self.sent += other.sent;
+        self.last_sent_ns = self.last_sent_ns.max(other.last_sent_ns);
+        self.last_answer_ns = self.last_answer_ns.max(other.last_answer_ns);
+        self.reconnects += other.reconnects;
+    }
+
+    pub(crate) fn count(&self, outcome: Outcome) -> u64 {
+        self.counts[outcome as usize]
+    }
+
+    /// Requests that got an HTTP answer.
+    pub(crate) fn answered(&self) -> u64 {
+        Outcome::ALL.into_iter().filter(|outcome| outcome.is_answer()).map(|outcome| self.count(outcome)).sum()
+    }
+}
+
+fn join(mine: &mut Histogram<u64>, theirs: &Histogram<u64>) {
+    mine.add(theirs).expect("both have the same bounds");
+}
+
+/// Quantiles of a histogram of nanoseconds.
+pub(crate) fn quantiles_ms(histogram: &Histogram<u64>) -> Quantiles {
+    if histogram.is_empty() {
+        return Quantiles::default();
+    }
+    let ms = |quantile| quantile_ms(histogram, quantile);
+    Quantiles {
+        mean: round(histogram.mean() / 1e6),
+        p50: ms(0.5),
+        p90: ms(0.9),
+        p99: ms(0.99),
+        p999: ms(0.999),
+        max: round(histogram.max() as f64 / 1e6),
+    }
+}
+
+/// One quantile in milliseconds.
+pub(crate) fn quantile_ms(histogram: &Histogram<u64>, quantile: f64) -> f64 {
+    round(histogram.value_at_quantile(quantile) as f64 / 1e6)
+}
+
+/// To whole microseconds: the histogram knows no more.
+fn round(ms: f64) -> f64 {
+    (ms * 1e3).round() / 1e3
+}

@@ -1,0 +1,176 @@
+//! The road: plan, fire, drain, audit, verdict.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use shard::launch;
+
+use crate::audit::{self, Audited};
+use crate::drain::Inquiry;
+use crate::fire::{self, Fired, is_interrupted};
+use crate::metrics::MetricsPage;
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::report::{LedgerReport, Report, Verdict};
+use crate::summary::Summary;
+use crate::truth::{AuditSource, Reader};
+use crate::verdict::{self, Evidence};
+use crate::watch::Watch;
+use crate::workload::Workload;
+
+/// Why a run could not be run. What could be run is judged by the report instead.
+#[derive(Debug)]
+pub enum RunError {
+    /// The plan is out of range: every fault.
+    Plan(Vec<String>),
+    /// Nothing accepts connections there.
+    Unreachable {
+        /// Where.
+        target: SocketAddr,
+        /// Why.
+        reason: io::Error,
+    },
+    /// The store of the audit does not answer, or holds another stock than the plan expects.
+    Truth(String),
+    /// A core could not be started or ended by itself.
+    Core(io::Error),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plan(faults) => write!(formatter, "the plan cannot be run: {}", faults.join("; ")),
+            Self::Unreachable { target, reason } => {
+                write!(formatter, "the target {target} cannot be reached: {reason}")
+            }
+            Self::Truth(reason) => write!(formatter, "the audit cannot begin: {reason}"),
+            Self::Core(reason) => write!(formatter, "a core of the generator failed: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+/// How long the first connection may take.
+const REACH_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Runs a plan to its verdict. Blocks; call it from a thread that is no core. `interrupt` ends it early: what was
+/// measured so far is reported, nothing is judged.
+///
+/// # Errors
+/// [`RunError`] when it could not be run at all.
+pub fn run(
+    plan: &Plan,
+    audit: &AuditSource,
+    mut progress: impl Progress,
+    interrupt: &Arc<AtomicBool>,
+) -> Result<Report, RunError> {
+    let faults = plan.faults();
+    if !faults.is_empty() {
+        return Err(RunError::Plan(faults));
+    }
+    TcpStream::connect_timeout(&plan.target, REACH_PATIENCE)
+        .map_err(|reason| RunError::Unreachable { target: plan.target, reason })?;
+    let workload = Arc::new(Workload::new(plan));
+    let requests = workload.requests();
+    let seeded = stock_up(plan, audit)?;
+    let gateway = plan.gateway_metrics.then(|| MetricsPage::read(plan.target, &plan.host));
+    let processor = plan.processor_metrics.map(|address| (address, read_processor(address)));
+
+    let watch = Watch::begin(audit, plan).map_err(RunError::Core)?;
+    let fired = fire::fire(plan, &workload, requests, interrupt, &watch, &mut progress)?;
+    let audited = if is_interrupted(interrupt) {
+        None
+    } else {
+        inquire(plan, audit, &workload, &fired, seeded.as_deref(), interrupt, &watch, &mut progress)?
+    };
+    let seen = watch.end();
+    progress.done();
+
+    let gateway = gateway.map(|before| pages(before, || MetricsPage::read(plan.target, &plan.host)));
+    let processor = processor.map(|(address, before)| pages(before, || read_processor(address)));
+    let summary = Summary { plan, requests, fired: &fired, seen: &seen };
+    if is_interrupted(interrupt) {
+        return Ok(summary.report(Vec::new(), None, Verdict::Interrupted));
+    }
+    let audited = audited.map(|mut audited| {
+        for (item, least) in audited.ledger.items.iter_mut().zip(&seen.least) {
+            item.least_seen = *least;
+        }
+        audited.ledger.source = audit.name();
+        audited
+    });
+    let checks = verdict::checks(&Evidence {
+        plan,
+        record: &fired.record,
+        offered_rate: summary.offered_rate(),
+        audited: audited.as_ref(),
+        seen: &seen,
+        gateway: gateway.as_ref(),
+        processor: processor.as_ref(),
+    });
+    let verdict = Verdict::of(&checks);
+    Ok(summary.report(checks, audited.map(|audited| audited.ledger), verdict))
+}
+
+/// Puts the stock in place, or finds it there; the units of every item when the source knows them.
+fn stock_up(plan: &Plan, audit: &AuditSource) -> Result<Option<Vec<i64>>, RunError> {
+    let mut stocked = Ok(None);
+    launch::run(0, None, |_| async {
+        stocked = match Reader::open(audit, plan).await {
+            Ok(Some(reader)) => reader.stock_up(plan).await,
+            Ok(None) => Ok(None),
+            Err(reason) => Err(reason),
+        };
+    })
+    .map_err(RunError::Core)?;
+    stocked.map_err(RunError::Truth)
+}
+
+/// Drain and audit on a runtime of this thread; `None` when there is no source.
+#[expect(clippy::too_many_arguments, reason = "the parts of one run, each used once")]
+fn inquire(
+    plan: &Plan,
+    audit: &AuditSource,
+    workload: &Workload,
+    fired: &Fired,
+    seeded: Option<&[i64]>,
+    interrupt: &Arc<AtomicBool>,
+    watch: &Watch,
+    progress: &mut impl Progress,
+) -> Result<Option<Audited>, RunError> {
+    let mut audited = None;
+    launch::run(0, None, |_| async {
+        audited = match Reader::open(audit, plan).await {
+            Ok(None) => None,
+            Err(reason) => {
+                Some(Audited { ledger: LedgerReport::default(), looked_at: 0, trouble: Some(reason) })
+            }
+            Ok(Some(reader)) => {
+                let moment = fired.moment.clone();
+                let books = &fired.books;
+                let shown_at = Instant::now();
+                let mut inquiry =
+                    Inquiry { reader, workload, books, interrupt, watch, moment, progress, shown_at };
+                Some(audit::audit(&mut inquiry, plan, &fired.record, seeded).await)
+            }
+        };
+    })
+    .map_err(RunError::Core)?;
+    Ok(audited)
+}
+
+fn read_processor(address: SocketAddr) -> Result<MetricsPage, String> {
+    MetricsPage::read(address, &address.to_string())
+}
+
+fn pages(
+    before: Result<MetricsPage, String>,
+    after: impl FnOnce() -> Result<MetricsPage, String>,
+) -> verdict::Pages {
+    Ok((before?, after()?))
+}

@@ -1,0 +1,78 @@
+//! When requests arrive: fixed before the run by rate and seed, in nanoseconds from its start.
+//!
+//! Times are computed, never stored: a hundred million arrivals cost no memory. Every core walks the whole schedule
+//! and takes its own part, so that the times do not depend on how many cores there are.
+
+use crate::plan::Arrivals;
+
+const NANOS_PER_S: u64 = 1_000_000_000;
+
+/// An endless walk over the arrival times, ascending.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    arrivals: Arrivals,
+    rate_per_s: u64,
+    seed: u64,
+    slot: u64,
+    poisson_ns: u64,
+}
+
+impl Schedule {
+    /// Arrivals at `rate_per_s` on average.
+    pub fn new(arrivals: Arrivals, rate_per_s: u64, seed: u64) -> Self {
+        Self { arrivals, rate_per_s, seed, slot: 0, poisson_ns: 0 }
+    }
+}
+
+impl Iterator for Schedule {
+    type Item = u64;
+
+    /// The next arrival, nanoseconds from the start of the run. Never ends: slot numbers stay far below 2^40.
+    fn next(&mut self) -> Option<u64> {
+        let slot = self.slot;
+        self.slot += 1;
+        match self.arrivals {
+            Arrivals::Uniform => {
+                // Whole seconds and the rest apart, so that nothing overflows and no error adds up.
+                let whole_s = slot / self.rate_per_s;
+                let rest = slot % self.rate_per_s;
+                Some(whole_s * NANOS_PER_S + rest * NANOS_PER_S / self.rate_per_s)
+            }
+            Arrivals::Poisson => {
+                // 1 - u lies in (0, 1], so the logarithm is finite; its negative is exponential with mean 1.
+                let exponential = -(1.0 - unit(mix(self.seed, Salt::Gap, slot))).ln();
+                self.poisson_ns += (exponential * NANOS_PER_S as f64 / self.rate_per_s as f64).round() as u64;
+                Some(self.poisson_ns)
+            }
+        }
+    }
+}
+
+/// What a random number is for; different purposes of one order must not be correlated.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Salt {
+    Gap = 1,
+    Hot,
+    Item,
+    Amount,
+    Repeat,
+    RepeatKind,
+}
+
+/// The random number of `(seed, salt, index)`: the finaliser of `SplitMix64` over a Weyl step, so that any number can be
+/// had without those before it.
+pub(crate) fn mix(seed: u64, salt: Salt, index: u64) -> u64 {
+    let start = finish(seed ^ (salt as u64).wrapping_mul(0xd6e8_feb8_6659_fd93));
+    finish(start.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+}
+
+fn finish(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Onto [0, 1), from the upper 53 bits, which a double holds exactly.
+pub(crate) fn unit(random: u64) -> f64 {
+    (random >> 11) as f64 / (1_u64 << 53) as f64
+}

@@ -1,0 +1,155 @@
+//! From the notes of the cores to the numbers of the report.
+
+use std::collections::BTreeMap;
+
+use shard::clock;
+
+use crate::fire::Fired;
+use crate::outcome::Outcome;
+use crate::plan::{Arrivals, Plan};
+use crate::record::{Latencies, quantile_ms, quantiles_ms};
+use crate::report::{
+    BucketReport, Check, CurvePoint, GeneratorReport, LedgerReport, OutcomeReport, PlanSummary, Report, SCHEMA,
+    SeriesReport, Verdict,
+};
+use crate::series::Bucket;
+use crate::watch::Seen;
+
+/// Points of the percentile curve: 0 to 99.999 %, denser where it matters.
+const CURVE_PERCENTILES: [f64; 23] = [
+    0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 75.0, 80.0, 85.0, 90.0, 92.5, 95.0, 97.5, 99.0, 99.5, 99.75, 99.9,
+    99.95, 99.99, 99.995, 99.999,
+];
+
+/// What a report is made of.
+pub(crate) struct Summary<'a> {
+    pub(crate) plan: &'a Plan,
+    /// Requests of the plan, repeats included.
+    pub(crate) requests: u64,
+    pub(crate) fired: &'a Fired,
+    pub(crate) seen: &'a Seen,
+}
+
+impl Summary<'_> {
+    /// Requests a second, over the stretch that so many arrivals fill: the last one is followed by one distance more.
+    pub(crate) fn offered_rate(&self) -> f64 {
+        let record = &self.fired.record;
+        let distance_s = if self.plan.closed { 0.0 } else { 1.0 / self.plan.rate_per_s as f64 };
+        per_s(record.sent, record.last_sent_ns as f64 / 1e9 + distance_s)
+    }
+
+    /// The whole report.
+    pub(crate) fn report(
+        &self,
+        checks: Vec<Check>,
+        ledger: Option<LedgerReport>,
+        verdict: Verdict,
+    ) -> Report {
+        let Self { plan, fired, .. } = self;
+        let record = &fired.record;
+        let duration_s = record.last_answer_ns as f64 / 1e9;
+        Report {
+            schema: SCHEMA,
+            run: plan.run_id.clone(),
+            started_at: clock::rfc3339_ms(fired.start_unix_ms),
+            plan: self.plan_summary(),
+            requests: record.sent,
+            asked_rate: if plan.closed { 0.0 } else { plan.rate_per_s as f64 },
+            offered_rate: self.offered_rate(),
+            achieved_rate: per_s(record.answered(), duration_s),
+            duration_s,
+            outcomes: self.outcomes(),
+            generator: self.generator(),
+            checks,
+            ledger,
+            series: self.series(),
+            curve: record.latencies[Outcome::Accepted as usize].as_deref().map(curve).unwrap_or_default(),
+            verdict,
+        }
+    }
+
+    fn plan_summary(&self) -> PlanSummary {
+        let plan = self.plan;
+        PlanSummary {
+            target: plan.target.to_string(),
+            buyers: plan.buyers,
+            requests: self.requests,
+            arrivals: match (plan.closed, plan.arrivals) {
+                (true, _) => "closed",
+                (false, Arrivals::Uniform) => "uniform",
+                (false, Arrivals::Poisson) => "poisson",
+            },
+            connections: plan.connections,
+            workers: plan.workers,
+            hot_share: plan.hot_share,
+            duplicates_share: plan.duplicates_share,
+            amount_max: plan.amount_max,
+            seed: plan.seed,
+        }
+    }
+
+    fn outcomes(&self) -> BTreeMap<&'static str, OutcomeReport> {
+        let record = &self.fired.record;
+        let all: u64 = record.counts.iter().sum();
+        let report = |outcome: Outcome| {
+            let latencies = record.latencies[outcome as usize].as_ref()?;
+            let count = record.count(outcome);
+            let report = OutcomeReport {
+                count,
+                share: count as f64 / all as f64,
+                latency_ms: quantiles_ms(&latencies.intended),
+                from_send_ms: quantiles_ms(&latencies.sent),
+            };
+            Some((outcome.name(), report))
+        };
+        Outcome::ALL.into_iter().filter_map(report).collect()
+    }
+
+    fn generator(&self) -> GeneratorReport {
+        let record = &self.fired.record;
+        let cpu_ns = self.fired.cpu_ns.filter(|_| record.sent > 0);
+        GeneratorReport {
+            lateness_ms: quantiles_ms(&record.lateness),
+            connection_wait_ms: quantiles_ms(&record.connection_wait),
+            cpu_us_per_request: cpu_ns.map(|ns| ns as f64 / 1e3 / record.sent as f64),
+            reconnects: record.reconnects,
+            driver: self.fired.driver.name(),
+        }
+    }
+
+    fn series(&self) -> SeriesReport {
+        let series = &self.fired.record.series;
+        let shown = self.seen.samples.first().map_or(0, |sample| sample.left.len());
+        SeriesReport {
+            width_ms: series.width_ms(),
+            buckets: series.buckets().iter().map(bucket).collect(),
+            stock_items: self.plan.items.iter().take(shown).map(|item| item.id.clone()).collect(),
+            stock: self.seen.samples.clone(),
+        }
+    }
+}
+
+fn bucket(bucket: &Bucket) -> BucketReport {
+    let counts = Outcome::ALL.into_iter().map(|outcome| (outcome.name(), bucket.outcomes[outcome as usize]));
+    BucketReport {
+        outcomes: counts.filter(|&(_, count)| count > 0).collect(),
+        p50_ms: bucket.latency.quantile_ms(0.5),
+        p99_ms: bucket.latency.quantile_ms(0.99),
+    }
+}
+
+fn curve(latencies: &Latencies) -> Vec<CurvePoint> {
+    let point = |percentile: f64| CurvePoint {
+        percentile,
+        latency_ms: quantile_ms(&latencies.intended, percentile / 100.0),
+        from_send_ms: quantile_ms(&latencies.sent, percentile / 100.0),
+    };
+    // Beyond one in as many as there are, a percentile is the maximum and says nothing new.
+    let count = latencies.intended.len() as f64;
+    let is_known = |percentile: &f64| percentile / 100.0 <= 1.0 - 1.0 / count;
+    CURVE_PERCENTILES.into_iter().filter(is_known).chain([100.0]).map(point).collect()
+}
+
+fn per_s(count: u64, seconds: f64) -> f64 {
+    if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
+}

@@ -1,0 +1,350 @@
+//! Every check of a run, by name, with what was found and what was allowed.
+
+use crate::audit::{Audited, NO_OVERSELL};
+use crate::ledger::Rule;
+use crate::metrics::MetricsPage;
+use crate::outcome::Outcome;
+use crate::plan::Plan;
+use crate::record::{Record, quantile_ms};
+use crate::report::{Check, CheckKind, CheckState, ItemReport, LedgerReport};
+use crate::watch::Seen;
+
+/// One page before the run and one after it, or why there is none.
+pub(crate) type Pages = Result<(MetricsPage, MetricsPage), String>;
+
+/// Everything that is judged.
+pub(crate) struct Evidence<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) record: &'a Record,
+    pub(crate) offered_rate: f64,
+    /// `None` when no audit was asked for.
+    pub(crate) audited: Option<&'a Audited>,
+    pub(crate) seen: &'a Seen,
+    /// `None` when they were not asked for.
+    pub(crate) gateway: Option<&'a Pages>,
+    pub(crate) processor: Option<&'a Pages>,
+}
+
+/// All checks, in the order of the report.
+pub(crate) fn checks(evidence: &Evidence<'_>) -> Vec<Check> {
+    let mut checks = Vec::new();
+    validity(evidence, &mut checks);
+    thresholds(evidence, &mut checks);
+    if let Some(audited) = evidence.audited {
+        orders(evidence, audited, &mut checks);
+        units(evidence, audited, &mut checks);
+    }
+    if let Some(pages) = evidence.gateway {
+        gateway(evidence, pages, &mut checks);
+    }
+    if let Some(pages) = evidence.processor {
+        processor(evidence, pages, &mut checks);
+    }
+    checks
+}
+
+fn check(
+    name: &str,
+    kind: CheckKind,
+    value: f64,
+    relation: &'static str,
+    limit: f64,
+    detail: impl Into<String>,
+) -> Check {
+    let holds = match relation {
+        "<=" => value <= limit,
+        ">=" => value >= limit,
+        // Counts: exact in a double up to 2^53.
+        _ => (value - limit).abs() < 0.5,
+    };
+    let state = if holds { CheckState::Pass } else { CheckState::Fail };
+    Check { name: name.to_owned(), kind, state, value: Some(value), relation, limit, detail: detail.into() }
+}
+
+fn not_judged(name: &str, kind: CheckKind, relation: &'static str, limit: f64, why: impl Into<String>) -> Check {
+    let state = CheckState::NotJudged;
+    Check { name: name.to_owned(), kind, state, value: None, relation, limit, detail: why.into() }
+}
+
+fn validity(evidence: &Evidence<'_>, checks: &mut Vec<Check>) {
+    let Some(limit_ms) = evidence.plan.thresholds.lateness_p99_ms_max else { return };
+    if evidence.plan.closed {
+        return;
+    }
+    let p99_ms = quantile_ms(&evidence.record.lateness, 0.99);
+    let detail = "p99 of the generator's own lateness, without waiting for connections, ms";
+    checks.push(check("generator_lateness_ms", CheckKind::Validity, p99_ms, "<=", limit_ms, detail));
+}
+
+fn thresholds(evidence: &Evidence<'_>, checks: &mut Vec<Check>) {
+    let Evidence { plan, record, .. } = evidence;
+    let limits = &plan.thresholds;
+    let kind = CheckKind::Threshold;
+    if let Some(limit_ms) = limits.p99_ms_max {
+        let name = "accepted_p99_ms";
+        checks.push(match &record.latencies[Outcome::Accepted as usize] {
+            Some(latencies) => {
+                let p99_ms = quantile_ms(&latencies.intended, 0.99);
+                check(name, kind, p99_ms, "<=", limit_ms, "p99 of the 202 answers from the intended time, ms")
+            }
+            None => not_judged(name, kind, "<=", limit_ms, "there was no 202 answer"),
+        });
+    }
+    if let Some(limit) = limits.offered_share_min.filter(|_| !plan.closed) {
+        let share = evidence.offered_rate / plan.rate_per_s as f64;
+        let detail = format!("offered {:.0}/s of {}/s", evidence.offered_rate, plan.rate_per_s);
+        checks.push(check("offered_share", kind, share, ">=", limit, detail));
+    }
+    let all: u64 = record.counts.iter().sum();
+    let failed: u64 =
+        Outcome::ALL.into_iter().filter(|o| o.is_failure()).map(|outcome| record.count(outcome)).sum();
+    let share = if all == 0 { 0.0 } else { failed as f64 / all as f64 };
+    let detail = format!("{failed} of {all} requests: 500, 503, other, time-out, reset or unsent");
+    checks.push(check("buyers_failed_share", kind, share, "<=", limits.failed_share_max, detail));
+    let wrong = record.count(Outcome::Invalid) + record.count(Outcome::Mismatch) + record.count(Outcome::Other);
+    let detail = "400, 422 and other answers: every order of the run is valid and no id has two contents";
+    checks.push(check("no_unexpected_answers", kind, wrong as f64, "=", 0.0, detail));
+}
+
+fn orders(evidence: &Evidence<'_>, audited: &Audited, checks: &mut Vec<Check>) {
+    let kind = CheckKind::Ledger;
+    let buyers = evidence.plan.buyers as f64;
+    let detail = match &audited.trouble {
+        None => format!("orders looked up in {}", audited.ledger.source),
+        Some(reason) => format!("the audit could not go on: {reason}"),
+    };
+    checks.push(check("audit_complete", kind, audited.looked_at as f64, "=", buyers, detail));
+    for rule in Rule::ALL {
+        let offence = audited.ledger.offences.iter().find(|offence| offence.rule == rule.name());
+        let count = offence.map_or(0, |offence| offence.count);
+        let mut detail = rule.sentence().to_owned();
+        if let Some(offence) = offence {
+            detail.push_str(": ");
+            detail.push_str(&some_ids(&offence.request_ids, count));
+        }
+        checks.push(check(rule.name(), kind, count as f64, "=", 0.0, detail));
+    }
+}
+
+/// The first ids, and how many more there are.
+fn some_ids(ids: &[String], count: u64) -> String {
+    const SHOWN: usize = 3;
+    let mut text = ids.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let shown = ids.len().min(SHOWN) as u64;
+    if count > shown {
+        text.push_str(&format!(" and {} more", count - shown));
+    }
+    text
+}
+
+fn units(evidence: &Evidence<'_>, audited: &Audited, checks: &mut Vec<Check>) {
+    let kind = CheckKind::Ledger;
+    let LedgerReport { items, source, offences, .. } = &audited.ledger;
+    let names = [NO_OVERSELL, "units_add_up", "stock_never_negative", "no_undersell"];
+    if items.is_empty() || items.iter().any(|item| item.left.is_none()) {
+        let why = if items.is_empty() {
+            format!("{source} knows no stock")
+        } else {
+            "the stock of an item is unknown after the run".to_owned()
+        };
+        for name in names {
+            // An unknown level at the end of a sale we stocked ourselves is a fault, not a gap in what can be known.
+            checks.push(if items.is_empty() {
+                not_judged(name, kind, "=", 0.0, &*why)
+            } else {
+                check(name, kind, 1.0, "=", 0.0, &*why)
+            });
+        }
+        return;
+    }
+    let oversold: i64 = items.iter().map(|item| (item.sold as i64 - item.seeded).max(0)).sum();
+    let mut detail = listed(items, |item| format!("{} sold of {}", item.sold, item.seeded));
+    if let Some(offence) = offences.iter().find(|offence| offence.rule == NO_OVERSELL) {
+        detail.push_str("; beyond the stock: ");
+        detail.push_str(&some_ids(&offence.request_ids, offence.count));
+    }
+    checks.push(check(NO_OVERSELL, kind, oversold as f64, "<=", 0.0, detail));
+
+    let gap = |item: &ItemReport| item.seeded - item.left.unwrap_or(0) - item.sold as i64;
+    let gaps: i64 = items.iter().map(|item| gap(item).abs()).sum();
+    let detail = listed(items, |item| {
+        format!("{} seeded - {} left - {} sold = {}", item.seeded, item.left.unwrap_or(0), item.sold, gap(item))
+    });
+    checks.push(check("units_add_up", kind, gaps as f64, "=", 0.0, detail));
+
+    let least = items.iter().filter_map(|item| item.least_seen.into_iter().chain(item.left).min()).min();
+    let seen = evidence.seen;
+    let detail = format!("least level of {} looks, {} of them without a known level", seen.looks, seen.unknown);
+    checks.push(check("stock_never_negative", kind, least.unwrap_or(0) as f64, ">=", 0.0, detail));
+
+    checks.push(no_undersell(evidence.plan.amount_max, items));
+}
+
+/// Sold out may be said while units are left only if these came back by refunds afterwards, or are too few for the
+/// order that was refused.
+fn no_undersell(amount_max: u32, items: &[ItemReport]) -> Check {
+    let allowed = |item: &ItemReport| item.refunded as i64 + i64::from(amount_max) - 1;
+    let worst = items
+        .iter()
+        .filter(|item| item.sold_out_refusals > 0)
+        .max_by_key(|item| item.left.unwrap_or(0) - allowed(item));
+    let name = "no_undersell";
+    match worst {
+        None => check(name, CheckKind::Ledger, 0.0, "<=", 0.0, "nobody was told that an item is sold out"),
+        Some(item) => {
+            let left = item.left.unwrap_or(0);
+            let detail = format!(
+                "item {}: {left} units left after {} sold-out refusals, {} units refunded on the way",
+                item.item_id, item.sold_out_refusals, item.refunded
+            );
+            check(name, CheckKind::Ledger, left as f64, "<=", allowed(item) as f64, detail)
+        }
+    }
+}
+
+/// The first items in words.
+fn listed(items: &[ItemReport], words: impl Fn(&ItemReport) -> String) -> String {
+    const SHOWN: usize = 3;
+    let mut text = items
+        .iter()
+        .take(SHOWN)
+        .map(|item| format!("item {}: {}", item.item_id, words(item)))
+        .collect::<Vec<_>>()
+        .join("; ");
+    if items.len() > SHOWN {
+        text.push_str(&format!("; and {} more", items.len() - SHOWN));
+    }
+    text
+}
+
+/// Counters of the gateway beside the outcomes they count.
+const GATEWAY_PARTS: [(&[&str], &[Outcome]); 6] = [
+    (&["gateway_orders_successful_total"], &[Outcome::Accepted]),
+    (&["gateway_orders_validation_failed_total"], &[Outcome::Invalid]),
+    (&["gateway_orders_idempotency_rejected_total"], &[Outcome::Duplicate, Outcome::Mismatch]),
+    (&["gateway_rate_limited_total"], &[Outcome::Limited]),
+    (&["gateway_sold_out_total"], &[Outcome::SoldOut]),
+    (&["gateway_orders_failed_total", "gateway_shed_total"], &[Outcome::Failed, Outcome::Unavailable]),
+];
+
+fn gateway(evidence: &Evidence<'_>, pages: &Pages, checks: &mut Vec<Check>) {
+    let names = ["gateway_metrics_identity", "gateway_counts_agree"];
+    let (before, after) = match pages {
+        Ok((before, after)) => (before, after),
+        Err(reason) => {
+            checks.extend(names.map(|name| unreadable(name, reason)));
+            return;
+        }
+    };
+    let kind = CheckKind::Ledger;
+    let received = after.sum("gateway_orders_received_total").unwrap_or(f64::NAN);
+    let parts: f64 = GATEWAY_PARTS
+        .iter()
+        .flat_map(|(counters, _)| counters.iter())
+        .map(|counter| after.sum(counter).unwrap_or(f64::NAN))
+        .sum();
+    let detail = format!("orders received {received}, its parts {parts}");
+    checks.push(check(names[0], kind, received - parts, "=", 0.0, detail));
+
+    // A request that timed out or was reset may have been counted as anything; nothing else may differ.
+    let record = evidence.record;
+    let slack = record.count(Outcome::Timeout) + record.count(Outcome::Reset) + record.count(Outcome::Other);
+    let (mut above, mut below, mut missing) = (0.0, 0.0, false);
+    let mut details = Vec::new();
+    for (counters, outcomes) in GATEWAY_PARTS {
+        let counted: f64 = counters.iter().map(|name| after.rise(before, name).unwrap_or(f64::NAN)).sum();
+        let answered: u64 = outcomes.iter().map(|&outcome| record.count(outcome)).sum();
+        let gap = counted - answered as f64;
+        if gap.is_nan() {
+            missing = true;
+        }
+        // Of a number and NaN these take the number.
+        above += gap.max(0.0);
+        below += (-gap).max(0.0);
+        if gap.is_nan() || gap.abs() > 0.5 {
+            details.push(format!("{} rose by {counted}, answers seen {answered}", counters.join(" + ")));
+        }
+    }
+    let detail =
+        if details.is_empty() { "counters rose as the answers say".to_owned() } else { details.join("; ") };
+    let wrong = if missing { f64::NAN } else { below + (above - slack as f64).max(0.0) };
+    checks.push(check(names[1], kind, wrong, "=", 0.0, detail));
+
+    let kind = CheckKind::Threshold;
+    let failed = after.rise(before, "gateway_orders_failed_total").unwrap_or(f64::NAN);
+    let received = after.rise(before, "gateway_orders_received_total").unwrap_or(f64::NAN);
+    let share = if received == 0.0 { 0.0 } else { failed / received };
+    let limit = evidence.plan.thresholds.failed_share_max;
+    let detail = format!("runbook alert 4: {failed} failed of {received} received");
+    checks.push(check("gateway_failed_share", kind, share, "<=", limit, detail));
+    // 0 closed, 1 open, 2 half-open: only open is an alert, and it must not be open when the sale is over.
+    let state = after.max("gateway_circuit_breaker_state").unwrap_or(f64::NAN);
+    let is_open = if state.is_nan() { f64::NAN } else { f64::from(u8::from((state - 1.0).abs() < 0.5)) };
+    let detail = "runbook alert 1: 1 when the circuit breaker is open after the run";
+    checks.push(check("gateway_breaker_open", kind, is_open, "=", 0.0, detail));
+}
+
+fn unreadable(name: &str, reason: &str) -> Check {
+    let mut broken = not_judged(name, CheckKind::Ledger, "=", 0.0, reason);
+    // Asked for and not to be had: that is not held.
+    broken.state = CheckState::Fail;
+    broken
+}
+
+fn processor(evidence: &Evidence<'_>, pages: &Pages, checks: &mut Vec<Check>) {
+    let names = ["processor_metrics_identity", "processor_counts_agree"];
+    let (before, after) = match pages {
+        Ok((before, after)) => (before, after),
+        Err(reason) => {
+            checks.extend(names.map(|name| unreadable(name, reason)));
+            return;
+        }
+    };
+    let kind = CheckKind::Ledger;
+    let sum = |name: &str| after.sum(name).unwrap_or(f64::NAN);
+    let processed = sum("processor_orders_processed_total");
+    let parts = sum("processor_orders_processed_success_total")
+        + sum("processor_orders_processed_failed_total")
+        + sum("processor_orders_sold_out_total")
+        // Ours only; other processors do not tell redeliveries apart.
+        + after.sum("processor_orders_redelivered_total").unwrap_or(0.0);
+    let detail = format!("orders processed {processed}, its parts {parts}");
+    checks.push(check(names[0], kind, processed - parts, "=", 0.0, detail));
+
+    if let Some(audited) = evidence.audited {
+        let end = |word: &str| audited.ledger.ends.get(word).copied().unwrap_or(0);
+        let rows = [
+            ("processor_orders_processed_success_total", end("COMPLETED")),
+            ("processor_orders_sold_out_total", end("FAILED_SOLD_OUT")),
+            ("processor_orders_processed_failed_total", end("FAILED_PAYMENT") + end("FAILED_UNKNOWN_ITEM")),
+        ];
+        let mut wrong = 0.0;
+        let mut details = Vec::new();
+        for (counter, ends) in rows {
+            let rose = after.rise(before, counter).unwrap_or(f64::NAN);
+            let gap = (rose - ends as f64).abs();
+            wrong += gap;
+            if gap.is_nan() || gap > 0.5 {
+                details.push(format!("{counter} rose by {rose}, ends seen {ends}"));
+            }
+        }
+        let detail =
+            if details.is_empty() { "counters rose as the ends say".to_owned() } else { details.join("; ") };
+        checks.push(check(names[1], kind, wrong, "=", 0.0, detail));
+    }
+
+    let kind = CheckKind::Threshold;
+    let limits = &evidence.plan.thresholds;
+    if let Some(limit_s) = limits.processing_p99_s_max {
+        let name = "processing_p99_s";
+        let p99_s = after.quantile_of_rise(before, "processor_order_processing_duration_seconds", 0.99);
+        checks.push(match p99_s {
+            Some(p99_s) => check(name, kind, p99_s, "<=", limit_s, "runbook alert 5: p99 of the processing time"),
+            None => not_judged(name, kind, "<=", limit_s, "no order was processed"),
+        });
+    }
+    if let Some(limit) = limits.dlq_size_max {
+        let size = sum("processor_dlq_size");
+        checks.push(check("dlq_size", kind, size, "<=", limit as f64, "runbook alert 2: dead letters"));
+    }
+}

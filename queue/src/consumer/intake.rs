@@ -1,0 +1,573 @@
+//! The thread of the consumer: serve the group, take records, commit what is finished, answer rebalances, leave.
+//!
+//! It never blocks on the network: commits are asynchronous, a rebalance is written down by the callback and answered
+//! by the loop when its time has come. Each partition has a queue of its own in librdkafka, so that «take no more of
+//! this one» needs no pause, and the main queue carries events only.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::{Offset, TopicPartitionList};
+use rdkafka_sys::rd_kafka_resp_err_t as Code;
+use shard::mailbox::Mailbox;
+
+use super::batch::Batch;
+use super::lease::{Ledger, Lease};
+use super::raw;
+use super::{ConsumerSettings, Ended, GroupState, Position, SPAN_RECORDS_MAX};
+use crate::native::{Context, Notice};
+
+/// The thread sleeps no longer than this: what it is not woken for (a span that shrank, a deadline) waits that long.
+const TURN_MAX: Duration = Duration::from_millis(50);
+/// Between two commits. Doubling halves the broker's work for the group and doubles what a crash delivers again.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
+/// A commit without an answer for this long is taken for lost. librdkafka answers each; this is for the day it does not.
+const COMMIT_ANSWER_MAX: Duration = Duration::from_secs(10);
+/// The commit before a revoke is answered may take this long.
+const REVOKE_COMMIT_MAX: Duration = Duration::from_secs(2);
+/// Commit and leave-group at the end may take this long.
+pub(super) const LEAVE_MAX: Duration = Duration::from_secs(3);
+/// Every queue is looked at this often, woken or not.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+/// The same trouble is told once in this time: an unreachable broker says it several times a second.
+const NOTICE_INTERVAL: Duration = Duration::from_secs(5);
+/// Events of the main queue served a turn; there are a handful a second.
+const EVENTS_PER_TURN: usize = 4;
+
+/// What the handle and the thread share.
+pub(super) struct Shared {
+    ledger: Arc<Ledger>,
+    leases: Mutex<Vec<Arc<Lease>>>,
+    started: Instant,
+    turned_ms: AtomicU64,
+    has_joined: AtomicBool,
+    is_fatal: AtomicBool,
+    rebalances: AtomicU64,
+    commits_failed: AtomicU64,
+    stop_by: Mutex<Option<Instant>>,
+}
+
+impl Shared {
+    pub(super) fn new(settings: &ConsumerSettings, thread: Thread) -> Self {
+        let ledger = Ledger {
+            records: 0.into(),
+            bytes: 0.into(),
+            is_starved: false.into(),
+            records_max: settings.records_in_flight_max.max(1),
+            bytes_max: settings.bytes_in_flight_max.max(1),
+            thread,
+            progress: settings.progress.clone(),
+        };
+        Self {
+            ledger: Arc::new(ledger),
+            leases: Mutex::new(Vec::new()),
+            started: Instant::now(),
+            turned_ms: AtomicU64::new(0),
+            has_joined: AtomicBool::new(false),
+            is_fatal: AtomicBool::new(false),
+            rebalances: AtomicU64::new(0),
+            commits_failed: AtomicU64::new(0),
+            stop_by: Mutex::new(None),
+        }
+    }
+
+    /// Every cell is a number on its own: Relaxed throughout.
+    pub(super) fn state(&self) -> GroupState {
+        let position = |lease: &Arc<Lease>| Position {
+            partition: lease.partition(),
+            committed: lease.committed(),
+            open: lease.open(),
+        };
+        let now_ms = self.started.elapsed().as_millis() as u64;
+        GroupState {
+            has_joined: self.has_joined.load(Ordering::Relaxed),
+            is_fatal: self.is_fatal.load(Ordering::Relaxed),
+            turned_ms_ago: now_ms.saturating_sub(self.turned_ms.load(Ordering::Relaxed)),
+            records_in_flight: self.ledger.records.load(Ordering::Relaxed),
+            rebalances: self.rebalances.load(Ordering::Relaxed),
+            commits_failed: self.commits_failed.load(Ordering::Relaxed),
+            positions: self.leases.lock().iter().map(position).collect(),
+        }
+    }
+
+    pub(super) fn leases(&self) -> Vec<Arc<Lease>> {
+        self.leases.lock().clone()
+    }
+
+    /// The first wish wins; a later one can only shorten it.
+    pub(super) fn stop_by(&self, deadline: Instant) {
+        let mut stop_by = self.stop_by.lock();
+        *stop_by = Some(stop_by.map_or(deadline, |earlier| earlier.min(deadline)));
+    }
+}
+
+/// What librdkafka tells us from within `poll`; the loop deals with it afterwards.
+pub(super) struct GroupContext {
+    inner: Context,
+    wishes: Mutex<VecDeque<Wish>>,
+    commits: Mutex<Vec<Commit>>,
+    /// The loop has ended: nobody is left to answer later.
+    answers_itself: AtomicBool,
+}
+
+enum Wish {
+    Assign(TopicPartitionList),
+    Revoke(TopicPartitionList),
+}
+
+struct Commit {
+    has_arrived: bool,
+    offsets: Vec<(i32, i64)>,
+}
+
+impl GroupContext {
+    pub(super) fn new(notice: Notice) -> Self {
+        Self {
+            inner: Context { notice },
+            wishes: Mutex::new(VecDeque::new()),
+            commits: Mutex::new(Vec::new()),
+            answers_itself: AtomicBool::new(false),
+        }
+    }
+}
+
+impl ClientContext for GroupContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.inner.log(level, facility, message);
+    }
+
+    fn error(&self, _: KafkaError, _: &str) {
+        // Comes again as the result of the poll, where the loop tells it without repeating itself.
+    }
+}
+
+impl ConsumerContext for GroupContext {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: Code, list: &mut TopicPartitionList) {
+        let is_assign = code == Code::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if self.answers_itself.load(Ordering::Relaxed) {
+            // The result is of no use: the client is being closed.
+            let _ = if is_assign { accept(consumer, list) } else { give_up(consumer, list) };
+            return;
+        }
+        let wish = if is_assign { Wish::Assign(list.clone()) } else { Wish::Revoke(list.clone()) };
+        self.wishes.lock().push_back(wish);
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, list: &TopicPartitionList) {
+        let offset = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
+            Offset::Offset(offset) => Some((element.partition(), offset)),
+            _ => None,
+        };
+        let elements = list.elements();
+        let has_arrived = result.is_ok() && elements.iter().all(|element| element.error().is_ok());
+        let offsets = elements.iter().filter_map(offset).collect();
+        self.commits.lock().push(Commit { has_arrived, offsets });
+    }
+}
+
+fn is_cooperative(consumer: &BaseConsumer<GroupContext>) -> bool {
+    matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative)
+}
+
+fn accept(consumer: &BaseConsumer<GroupContext>, list: &TopicPartitionList) -> KafkaResult<()> {
+    if is_cooperative(consumer) { consumer.incremental_assign(list) } else { consumer.assign(list) }
+}
+
+fn give_up(consumer: &BaseConsumer<GroupContext>, list: &TopicPartitionList) -> KafkaResult<()> {
+    if is_cooperative(consumer) { consumer.incremental_unassign(list) } else { consumer.unassign() }
+}
+
+/// A partition that is ours.
+struct Held {
+    lease: Arc<Lease>,
+    queue: PartitionQueue<GroupContext>,
+    /// Set by librdkafka when the queue gets its first record.
+    is_ready: Arc<AtomicBool>,
+}
+
+/// A revoke that waits for its records.
+struct Leaving {
+    list: TopicPartitionList,
+    /// Of the stage; then the next one begins, or the answer is given.
+    until: Instant,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy)]
+enum Stage {
+    /// Those begun are being finished.
+    Records,
+    /// Their watermark is being committed.
+    Commit,
+    /// Another member may have the partitions by now.
+    Lost,
+}
+
+/// See the head of this file.
+pub(super) struct Intake {
+    // Declared first: a queue must go before the client it came from.
+    held: Vec<Held>,
+    client: Arc<BaseConsumer<GroupContext>>,
+    shared: Arc<Shared>,
+    inboxes: Vec<Arc<Mailbox<Batch>>>,
+    topic: String,
+    settle: Duration,
+    notice: Notice,
+    told: Option<(String, Instant)>,
+    /// A batch that found its inbox full.
+    unposted: Option<Batch>,
+    leaving: Option<Leaving>,
+    /// The client is being closed: a revoke is part of it and waits for nothing.
+    is_closing: bool,
+    epoch: u64,
+    commit_sent: Option<Instant>,
+    committed_at: Instant,
+    swept_at: Instant,
+    first: usize,
+}
+
+impl Intake {
+    pub(super) fn new(
+        client: Arc<BaseConsumer<GroupContext>>,
+        shared: Arc<Shared>,
+        settings: &ConsumerSettings,
+        inboxes: Vec<Arc<Mailbox<Batch>>>,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            held: Vec::new(),
+            client,
+            shared,
+            inboxes,
+            topic: settings.topic.clone(),
+            settle: Duration::from_millis(settings.settle_ms),
+            notice: Arc::clone(&settings.notice),
+            told: None,
+            unposted: None,
+            leaving: None,
+            is_closing: false,
+            epoch: 0,
+            commit_sent: None,
+            committed_at: now,
+            swept_at: now,
+            first: 0,
+        }
+    }
+
+    /// The life of the thread.
+    pub(super) fn run(mut self) -> Ended {
+        let stop_by = loop {
+            if let Some(deadline) = *self.shared.stop_by.lock() {
+                break deadline;
+            }
+            let has_served = self.serve();
+            if !self.take() && !has_served {
+                thread::park_timeout(TURN_MAX);
+            }
+        };
+        self.end_leases(|_| true);
+        self.unposted = self.unposted.take().and_then(abandon);
+        let in_flight = |this: &Self| this.shared.ledger.records.load(Ordering::Relaxed);
+        self.turn_until(stop_by, |this| in_flight(this) == 0);
+        let unfinished = in_flight(&self);
+        let (has_committed, has_left) = self.leave();
+        self.client.context().answers_itself.store(true, Ordering::Relaxed);
+        Ended { unfinished, has_committed, has_left }
+    }
+
+    /// Serves the group until `is_done` or the deadline; tells which.
+    fn turn_until(&mut self, deadline: Instant, is_done: impl Fn(&Self) -> bool) -> bool {
+        loop {
+            let has_served = self.serve();
+            if is_done(self) {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            if !has_served {
+                thread::park_timeout(left.min(TURN_MAX));
+            }
+        }
+    }
+
+    /// Commits and leaves the group; tells whether each of them has arrived.
+    fn leave(&mut self) -> (bool, bool) {
+        let deadline = Instant::now() + LEAVE_MAX;
+        // Again when it was refused: a group in the middle of a rebalance may do so.
+        let has_committed = self.turn_until(deadline, |this| {
+            this.commit_sent.is_none() && !this.held.iter().any(|held| held.lease.is_behind())
+        });
+        self.is_closing = true;
+        if let Err(error) = self.client.close_queue() {
+            self.tell(&error);
+            return (has_committed, false);
+        }
+        (has_committed, self.turn_until(deadline, |this| this.client.closed()))
+    }
+
+    /// Events, commits, rebalances; true when there was something.
+    fn serve(&mut self) -> bool {
+        self.shared.turned_ms.store(self.shared.started.elapsed().as_millis() as u64, Ordering::Relaxed);
+        let mut has_served = false;
+        for _ in 0..EVENTS_PER_TURN {
+            // Of the main queue only events are expected; a record on it could only be one of a partition that is not
+            // ours, and is not ours to finish.
+            let result = self.client.poll(Duration::ZERO).map(|result| result.map(drop));
+            match result {
+                Some(Err(error)) => self.tell(&error),
+                Some(Ok(())) => {}
+                None => continue,
+            }
+            has_served = true;
+        }
+        has_served |= self.note_commits();
+        has_served |= self.answer();
+        if self.committed_at.elapsed() >= COMMIT_INTERVAL {
+            self.commit();
+        }
+        has_served
+    }
+
+    fn note_commits(&mut self) -> bool {
+        let commits = std::mem::take(&mut *self.client.context().commits.lock());
+        for commit in &commits {
+            self.commit_sent = None;
+            if !commit.has_arrived {
+                self.shared.commits_failed.fetch_add(1, Ordering::Relaxed);
+            }
+            for &(partition, offset) in &commit.offsets {
+                let Some(held) = self.held.iter().find(|held| held.lease.partition() == partition) else { continue };
+                if commit.has_arrived {
+                    held.lease.note_committed(offset);
+                } else {
+                    held.lease.commit_again();
+                }
+            }
+        }
+        !commits.is_empty()
+    }
+
+    /// Sends the watermarks that have moved, one commit at a time.
+    fn commit(&mut self) {
+        self.committed_at = Instant::now();
+        if self.commit_sent.is_some_and(|sent| sent.elapsed() < COMMIT_ANSWER_MAX) {
+            return;
+        }
+        self.commit_sent = None;
+        let mut list = TopicPartitionList::new();
+        for held in &self.held {
+            if let Some(watermark) = held.lease.to_commit() {
+                // A watermark is an offset and so representable.
+                let _ = list.add_partition_offset(&self.topic, held.lease.partition(), Offset::Offset(watermark));
+            }
+        }
+        if list.count() == 0 {
+            return;
+        }
+        if raw::commit_async(&self.client, &list) {
+            self.commit_sent = Some(self.committed_at);
+        } else {
+            // Only a client without a group refuses at once.
+            self.shared.commits_failed.fetch_add(1, Ordering::Relaxed);
+            self.held.iter().for_each(|held| held.lease.commit_again());
+        }
+    }
+
+    /// Answers the next rebalance when its time has come; true when one was answered or begun.
+    fn answer(&mut self) -> bool {
+        if self.leaving.is_some() {
+            return self.settle();
+        }
+        let wish = self.client.context().wishes.lock().pop_front();
+        match wish {
+            None => false,
+            Some(Wish::Assign(list)) => {
+                self.assign(&list);
+                true
+            }
+            Some(Wish::Revoke(list)) => {
+                let is_lost = self.client.assignment_lost();
+                self.end_leases(|partition| names(&list, partition));
+                let stage = if is_lost { Stage::Lost } else { Stage::Records };
+                self.leaving = Some(Leaving { list, until: Instant::now() + self.settle, stage });
+                if is_lost {
+                    self.shared.has_joined.store(false, Ordering::Relaxed);
+                }
+                self.settle();
+                true
+            }
+        }
+    }
+
+    fn assign(&mut self, list: &TopicPartitionList) {
+        self.epoch += 1;
+        for element in list.elements() {
+            // Split before the assignment: then no record of it ever comes by the main queue.
+            let Some(mut queue) = self.client.split_partition_queue(&self.topic, element.partition()) else { continue };
+            let is_ready = Arc::new(AtomicBool::new(true));
+            let (flag, thread) = (Arc::clone(&is_ready), self.shared.ledger.thread.clone());
+            queue.set_nonempty_callback(move || {
+                flag.store(true, Ordering::Relaxed);
+                thread.unpark();
+            });
+            let lease = Lease::new(element.partition(), self.epoch, Arc::clone(&self.shared.ledger));
+            self.held.push(Held { lease: Arc::new(lease), queue, is_ready });
+        }
+        if let Err(error) = accept(&self.client, list) {
+            self.tell(&error);
+            // So librdkafka wants it: after a refused answer both sides begin from nothing.
+            let _ = self.client.unassign();
+            self.end_leases(|_| true);
+            self.held.clear();
+        } else {
+            self.shared.has_joined.store(true, Ordering::Relaxed);
+        }
+        self.publish_leases();
+    }
+
+    /// Goes on with a revoke: records, then their commit, then the answer. True when it was answered.
+    fn settle(&mut self) -> bool {
+        let Some(leaving) = &mut self.leaving else { return false };
+        let is_over = Instant::now() >= leaving.until || self.is_closing;
+        let mut ours = self.held.iter().filter(|held| names(&leaving.list, held.lease.partition()));
+        match leaving.stage {
+            Stage::Records => {
+                if !is_over && !ours.all(|held| held.lease.is_settled()) {
+                    return false;
+                }
+                leaving.stage = Stage::Commit;
+                leaving.until = Instant::now() + REVOKE_COMMIT_MAX;
+                self.commit();
+                return false;
+            }
+            // Sent again by the interval when it is refused, which a group in the middle of a rebalance may do.
+            Stage::Commit => {
+                if !is_over && (self.commit_sent.is_some() || ours.any(|held| held.lease.is_behind())) {
+                    return false;
+                }
+            }
+            // Nothing may be committed for what is lost: another member may have it by now.
+            Stage::Lost => {}
+        }
+        let Some(leaving) = self.leaving.take() else { return false };
+        self.held.retain(|held| !names(&leaving.list, held.lease.partition()));
+        self.publish_leases();
+        if let Err(error) = give_up(&self.client, &leaving.list) {
+            self.tell(&error);
+        }
+        true
+    }
+
+    fn end_leases(&mut self, is_ending: impl Fn(i32) -> bool) {
+        self.held.iter().filter(|held| is_ending(held.lease.partition())).for_each(|held| held.lease.end());
+    }
+
+    fn publish_leases(&self) {
+        self.shared.rebalances.fetch_add(1, Ordering::Relaxed);
+        *self.shared.leases.lock() = self.held.iter().map(|held| Arc::clone(&held.lease)).collect();
+    }
+
+    /// Takes records while there is room and posts them; true when there were some.
+    fn take(&mut self) -> bool {
+        if let Some(batch) = self.unposted.take() {
+            self.post(batch);
+            if self.unposted.is_some() {
+                return false;
+            }
+        }
+        let ledger = Arc::clone(&self.shared.ledger);
+        if ledger.is_starved.load(Ordering::Relaxed) {
+            if !ledger.has_room() {
+                return false;
+            }
+            ledger.is_starved.store(false, Ordering::Relaxed);
+        }
+        if self.swept_at.elapsed() >= SWEEP_INTERVAL {
+            self.swept_at = Instant::now();
+            self.held.iter().for_each(|held| held.is_ready.store(true, Ordering::Relaxed));
+        }
+        // Another one goes first each time, or the last partition would starve under load.
+        self.first = self.first.wrapping_add(1);
+        let mut has_taken = false;
+        for index in 0..self.held.len() {
+            if ledger.is_over() || self.unposted.is_some() {
+                ledger.is_starved.store(true, Ordering::Relaxed);
+                break;
+            }
+            let index = (self.first + index) % self.held.len();
+            if let Some(batch) = self.fill(index) {
+                has_taken = true;
+                self.post(batch);
+            }
+        }
+        has_taken
+    }
+
+    /// What lies ready of one partition.
+    fn fill(&mut self, index: usize) -> Option<Batch> {
+        let held = &self.held[index];
+        if !held.is_ready.load(Ordering::Relaxed)
+            || held.lease.is_ending()
+            || held.lease.span() >= SPAN_RECORDS_MAX
+        {
+            return None;
+        }
+        // Before the first poll: a record that comes after the last one sets it again.
+        held.is_ready.store(false, Ordering::Relaxed);
+        let mut batch = Batch::new(Arc::clone(&held.lease));
+        let mut trouble = None;
+        loop {
+            match held.queue.poll(Duration::ZERO) {
+                None => break,
+                Some(Ok(message)) => batch.push(&message),
+                Some(Err(error)) => trouble = Some(error),
+            }
+            if trouble.is_some() || batch.is_full() || self.shared.ledger.is_over() {
+                held.is_ready.store(true, Ordering::Relaxed);
+                break;
+            }
+        }
+        if let Some(error) = trouble {
+            self.tell(&error);
+        }
+        Some(batch).filter(|batch| !batch.records().is_empty())
+    }
+
+    fn post(&mut self, batch: Batch) {
+        let core = batch.lease().partition() as usize % self.inboxes.len();
+        self.unposted = self.inboxes[core].post(batch).err();
+    }
+
+    fn tell(&mut self, error: &KafkaError) {
+        if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
+            self.shared.is_fatal.store(true, Ordering::Relaxed);
+        }
+        let text = error.to_string();
+        let now = Instant::now();
+        if self.told.as_ref().is_some_and(|(told, at)| *told == text && now - *at < NOTICE_INTERVAL) {
+            return;
+        }
+        (self.notice)(true, &text);
+        self.told = Some((text, now));
+    }
+}
+
+fn names(list: &TopicPartitionList, partition: i32) -> bool {
+    list.elements().iter().any(|element| element.partition() == partition)
+}
+
+fn abandon(batch: Batch) -> Option<Batch> {
+    batch.lease().abandon(batch.records().len());
+    None
+}

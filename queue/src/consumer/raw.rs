@@ -1,0 +1,50 @@
+//! The raw calls of the consumer that the `rdkafka` crate does not offer, or offers with a trap.
+#![allow(unsafe_code)]
+
+use std::ffi::CStr;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::message::BorrowedMessage;
+use rdkafka_sys as sys;
+
+/// The value of the last header called `name`; `None` when there is none or its value is null.
+///
+/// The crate's own iterator panics on a header name that is not UTF-8, and anybody who may produce to the topic can send
+/// one. The look-up by name never turns a foreign name into text.
+pub(super) fn last_header<'a>(message: &'a BorrowedMessage<'_>, name: &CStr) -> Option<&'a [u8]> {
+    let mut list = std::ptr::null_mut();
+    // SAFETY: the message is live as long as the borrow; the list stays the message's own and is not freed by us.
+    let found = unsafe { sys::rd_kafka_message_headers(message.ptr(), &raw mut list) };
+    if found != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return None;
+    }
+    let mut value = std::ptr::null();
+    let mut value_len = 0;
+    // SAFETY: the list is live, the name NUL-terminated; both results point into the message.
+    let found = unsafe { sys::rd_kafka_header_get_last(list, name.as_ptr(), &raw mut value, &raw mut value_len) };
+    if found != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || value.is_null() {
+        return None;
+    }
+    // SAFETY: librdkafka says that `value_len` bytes lie at `value`, inside the message that the result borrows from.
+    Some(unsafe { std::slice::from_raw_parts(value.cast::<u8>(), value_len) })
+}
+
+/// Sends a commit; its fate comes to the context's `commit_callback` by the consumer's own queue.
+///
+/// The crate's asynchronous commit asks for no reply, and librdkafka then makes no event of it: nobody would learn
+/// whether it arrived.
+pub(super) fn commit_async<C: ConsumerContext>(consumer: &BaseConsumer<C>, list: &TopicPartitionList) -> bool {
+    let client = consumer.client().native_ptr();
+    // SAFETY: live client; the queue is a counted reference that is given back below. The list is copied during the
+    // call, and without a callback the opaque pointer is not used.
+    unsafe {
+        let queue = sys::rd_kafka_queue_get_consumer(client);
+        if queue.is_null() {
+            return false;
+        }
+        let error = sys::rd_kafka_commit_queue(client, list.ptr(), queue, None, std::ptr::null_mut());
+        sys::rd_kafka_queue_destroy(queue);
+        error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+    }
+}

@@ -1,0 +1,100 @@
+//! Members come and go in the middle of a run: the check, for whatever broker.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use testkit::wait_until;
+
+use crate::member::{Member, PATIENCE, Seat, committed, fill, offsets};
+
+const PARTITIONS: i32 = 8;
+const RECORDS: usize = 3000;
+const ALL: usize = PARTITIONS as usize * RECORDS;
+
+/// How often each record was finished.
+type Finished = Arc<Mutex<BTreeMap<(i32, i64), u32>>>;
+
+struct Worker {
+    thread: thread::JoinHandle<()>,
+    quit: Arc<AtomicBool>,
+}
+
+/// A member that finishes each batch a moment after it came, backwards, and abandons what it has not begun when the
+/// partition is taken away: what a core does.
+fn work(seat: &Seat, finished: &Finished) -> Worker {
+    let (seat, finished) = (seat.clone(), Arc::clone(finished));
+    let quit = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&quit);
+    let thread = thread::spawn(move || {
+        let member = Member::join(&seat);
+        while !told.load(Ordering::Relaxed) {
+            for batch in member.take() {
+                if batch.lease().is_ending() {
+                    batch.lease().abandon(batch.records().len());
+                    continue;
+                }
+                // The work itself, not a wait for an event: long enough to be in the middle of it at a rebalance.
+                thread::sleep(Duration::from_millis(5));
+                let mut done = offsets(&batch);
+                done.reverse();
+                for half in done.chunks(done.len().div_ceil(2)) {
+                    for &offset in half {
+                        *finished.lock().expect("no panic").entry((batch.lease().partition(), offset)).or_default() += 1;
+                    }
+                    batch.lease().finish(half);
+                }
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        let rest = member.take();
+        rest.iter().for_each(|batch| batch.lease().abandon(batch.records().len()));
+        let ended = member.stop();
+        assert!(ended.is_clean(), "{ended:?}");
+    });
+    Worker { thread, quit }
+}
+
+impl Worker {
+    fn quit(self) {
+        self.quit.store(true, Ordering::Relaxed);
+        self.thread.join().expect("a member without a failed check");
+    }
+}
+
+pub(crate) fn check(seat: &Seat) {
+    let finished = Finished::default();
+    let done = || finished.lock().expect("no panic").len();
+    let holds = || {
+        let committed = committed(seat, PARTITIONS);
+        let finished = finished.lock().expect("no panic");
+        for (partition, offset) in committed {
+            for below in 0..offset {
+                assert!(finished.contains_key(&(partition, below)), "{partition}-{below} committed, not finished");
+            }
+        }
+    };
+    fill(&seat.bootstrap, &seat.topic, PARTITIONS, RECORDS / 3);
+    let first = work(seat, &finished);
+    wait_until("a third", PATIENCE, || done() >= ALL / 6);
+    let second = work(seat, &finished);
+    fill(&seat.bootstrap, &seat.topic, PARTITIONS, RECORDS / 3);
+    holds();
+    wait_until("two thirds", PATIENCE, || {
+        holds();
+        done() >= ALL / 3 * 2
+    });
+    fill(&seat.bootstrap, &seat.topic, PARTITIONS, RECORDS / 3);
+    first.quit();
+    holds();
+    wait_until("all", PATIENCE, || done() >= ALL);
+    second.quit();
+    let all: Vec<(i32, i64)> = (0..PARTITIONS).map(|partition| (partition, RECORDS as i64)).collect();
+    assert_eq!(committed(seat, PARTITIONS).into_iter().collect::<Vec<_>>(), all);
+    // What was begun was finished before the partition went, what was not begun was abandoned: nothing was done twice.
+    let finished = finished.lock().expect("no panic");
+    let twice: Vec<_> = finished.iter().filter(|(_, times)| **times != 1).collect();
+    assert!(twice.is_empty(), "{} records, such as {:?}", twice.len(), &twice[..twice.len().min(5)]);
+}

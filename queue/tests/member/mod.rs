@@ -1,0 +1,112 @@
+//! A group member under a test's control: it takes batches from one inbox and finishes what it is told to finish.
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use queue::consumer::{Batch, Consumer, ConsumerSettings, Ended};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::{Offset, TopicPartitionList};
+use shard::mailbox::Mailbox;
+use testkit::wait_until;
+
+/// What a test waits for at most; a real broker under load may take seconds to rebalance.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where and as whom to consume.
+#[derive(Clone)]
+pub(crate) struct Seat {
+    pub(crate) bootstrap: String,
+    pub(crate) group: String,
+    pub(crate) topic: String,
+    pub(crate) records_in_flight_max: usize,
+    /// The mock cluster holds a rebalance for as long as this less one second; a real broker refuses less than 6 s.
+    pub(crate) session_timeout_ms: u64,
+}
+
+pub(crate) struct Member {
+    pub(crate) consumer: Consumer,
+    inbox: Arc<Mailbox<Batch>>,
+}
+
+impl Member {
+    pub(crate) fn join(seat: &Seat) -> Self {
+        let inbox = Arc::new(Mailbox::new(seat.records_in_flight_max));
+        let settings = ConsumerSettings {
+            bootstrap: seat.bootstrap.clone(),
+            client_id: "test".to_owned(),
+            group: seat.group.clone(),
+            topic: seat.topic.clone(),
+            session_timeout_ms: seat.session_timeout_ms,
+            settle_ms: 3000,
+            records_in_flight_max: seat.records_in_flight_max,
+            bytes_in_flight_max: 64 * 1024 * 1024,
+            notice: Arc::new(|is_error, text| eprintln!("librdkafka, error {is_error}: {text}")),
+            progress: None,
+        };
+        let consumer = Consumer::start(&settings, vec![Arc::clone(&inbox)]).expect("a consumer");
+        Self { consumer, inbox }
+    }
+
+    /// What has come since the last look.
+    pub(crate) fn take(&self) -> Vec<Batch> {
+        let mut batches = Vec::new();
+        self.inbox.try_take(&mut batches);
+        batches
+    }
+
+    /// Waits until something has come.
+    pub(crate) fn wait(&self) -> Vec<Batch> {
+        let mut batches = Vec::new();
+        wait_until("a batch", PATIENCE, || self.inbox.try_take(&mut batches));
+        batches
+    }
+
+    pub(crate) fn partitions(&self) -> usize {
+        self.consumer.state().positions.len()
+    }
+
+    pub(crate) fn stop(self) -> Ended {
+        self.consumer.stop(Duration::from_secs(10))
+    }
+}
+
+/// Fills `partitions` partitions with `count` records each, value `<partition>-<n>`, and waits for their acknowledgement.
+pub(crate) fn fill(bootstrap: &str, topic: &str, partitions: i32, count: usize) {
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", bootstrap).set("linger.ms", "1").create().expect("a producer");
+    for partition in 0..partitions {
+        for number in 0..count {
+            let value = format!("{partition}-{number}");
+            let record = BaseRecord::<(), _>::to(topic).partition(partition).payload(&value);
+            producer.send(record).map_err(|(error, _)| error).expect("room in the producer's queue");
+        }
+        producer.poll(Duration::ZERO);
+    }
+    producer.flush(PATIENCE).expect("all acknowledged");
+}
+
+/// What the group has committed, by partition; a partition without a commit is absent.
+pub(crate) fn committed(seat: &Seat, partitions: i32) -> BTreeMap<i32, i64> {
+    let client: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &seat.bootstrap)
+        .set("group.id", &seat.group)
+        .create()
+        .expect("a client");
+    let mut list = TopicPartitionList::new();
+    list.add_partition_range(&seat.topic, 0, partitions - 1);
+    let answer = client.committed_offsets(list, PATIENCE).expect("an answer");
+    let offset = |element: rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
+        Offset::Offset(offset) => Some((element.partition(), offset)),
+        _ => None,
+    };
+    answer.elements().into_iter().filter_map(offset).collect()
+}
+
+/// The offsets of a batch.
+pub(crate) fn offsets(batch: &Batch) -> Vec<i64> {
+    batch.records().iter().map(|record| record.offset).collect()
+}

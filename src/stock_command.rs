@@ -1,0 +1,136 @@
+//! `flash-sale stock set|add|show`: the inventory of items in a Redis.
+
+use std::cell::RefCell;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+use settings::RedisAddress;
+use settings::table;
+use store::open::Source;
+use store::{Answer, AnyStore, Policy, Store};
+
+use crate::flags::{failed, flag, read_settings};
+
+/// How long Redis may take to answer before the command gives up.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Most units an item can be given.
+const UNITS_MAX: u64 = 1_000_000_000_000;
+
+/// The flags.
+pub(crate) fn command() -> Command {
+    let item = || Arg::new("item").required(true).help("The item: 1 to 100 characters of A-Z a-z 0-9 _ -");
+    let units = || Arg::new("units").required(true).value_parser(value_parser!(u64).range(0..=UNITS_MAX));
+    let redis = || flag(&table::REDIS_ADDR);
+    Command::new("stock")
+        .about("Set, add or show the inventory of items")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(Command::new("set").about("Set the units left of an item").args([item(), units(), redis()]))
+        .subcommand(Command::new("add").about("Add units to a known item").args([item(), units(), redis()]))
+        .subcommand(
+            Command::new("show")
+                .about("Show units left, held or sold, and the drift between them and what was brought in")
+                .args([Arg::new("item").required(true).num_args(1..=1024), redis()]),
+        )
+        .after_help(
+            "Examples:\n  \
+             flash-sale stock set 101 2000 --redis-addr 127.0.0.1:6379\n  \
+             flash-sale stock add 101 500 --redis-addr 127.0.0.1:6379\n  \
+             flash-sale stock show 101 102 --redis-addr 127.0.0.1:6379",
+        )
+}
+
+/// Runs one of them.
+pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
+    let Some((verb, flags)) = flags.subcommand() else { return failed("no subcommand") };
+    let (shared, _) = match read_settings(flags, &[], |reader| reader.shared()) {
+        Ok(read) => read,
+        Err(code) => return code,
+    };
+    if shared.redis == RedisAddress::Embedded {
+        return failed("REDIS_ADDR is embedded: that stock lives in another process; give a server's address");
+    }
+    // Only the retention of a status matters to these commands, and they write none.
+    let policy = Policy {
+        rate_limit_max_requests: 1,
+        rate_limit_window_ms: 1,
+        idempotency_ttl_ms: 1000,
+        order_status_ttl_ms: shared.order_status_ttl_ms,
+        takeover_after_ms: 1000,
+    };
+    let items: Vec<String> = flags.get_many::<String>("item").into_iter().flatten().cloned().collect();
+    if let Some(wrong) = items.iter().find(|item| wire::order::check_id(item).is_err()) {
+        return failed(format!("{wrong:?} is not an item: 1 to 100 characters of A-Z a-z 0-9 _ -"));
+    }
+    let source = Source::new(&shared.redis, || store::memory::Memory::new(policy.clone(), 0));
+    let units = flags.try_get_one::<u64>("units").ok().flatten().copied().unwrap_or(0);
+    let verb = verb.to_owned();
+    let result = Rc::new(RefCell::new(Err(String::new())));
+    let slot = Rc::clone(&result);
+    let life = async move {
+        let store = source.open(&policy, 16);
+        *slot.borrow_mut() = act(&store, &verb, &items, units).await;
+    };
+    if let Err(error) = shard::launch::run(0, None, |_| life) {
+        return failed(error);
+    }
+    match result.replace(Err(String::new())) {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(reason) => failed(reason),
+    }
+}
+
+async fn act(store: &AnyStore, verb: &str, items: &[String], units: u64) -> Result<String, String> {
+    if let AnyStore::Redis(connection) = store
+        && !connection.reachable_within(PATIENCE).await
+    {
+        let trouble = store.trouble().unwrap_or_else(|| "it does not answer".to_owned());
+        return Err(format!("Redis cannot be reached: {trouble}"));
+    }
+    let ask = async |command: store::Command<'_>| store.ask(&command).await.map_err(|error| error.to_string());
+    let names: Vec<&str> = items.iter().map(String::as_str).collect();
+    let item_id = names[0];
+    match verb {
+        "show" => {
+            let Answer::Stock(levels) = ask(store::Command::Stock { items: &names }).await? else {
+                return Err("unexpected answer".to_owned());
+            };
+            let Answer::Ledgers(ledgers) = ask(store::Command::Ledgers { items: &names }).await? else {
+                return Err("unexpected answer".to_owned());
+            };
+            let mut text = format!("{:<24} {:>12} {:>12} {:>12} {:>8}\n", "item", "brought in", "left", "taken", "drift");
+            for ((item, level), ledger) in names.iter().zip(levels).zip(ledgers) {
+                let cell = |value: Option<i64>| value.map_or_else(|| "unknown".to_owned(), |value| value.to_string());
+                let drift = ledger.zip(level).map(|(ledger, left)| ledger.base - left - ledger.taken);
+                let (base, taken) = (ledger.map(|ledger| ledger.base), ledger.map(|ledger| ledger.taken));
+                text += &format!(
+                    "{item:<24} {:>12} {:>12} {:>12} {:>8}\n",
+                    cell(base),
+                    cell(level),
+                    cell(taken),
+                    cell(drift)
+                );
+            }
+            Ok(text)
+        }
+        _ => {
+            let command = if verb == "set" {
+                store::Command::SetStock { item_id, units }
+            } else {
+                store::Command::AddStock { item_id, units }
+            };
+            match ask(command).await? {
+                Answer::StockLeft(Some(left)) => Ok(format!("{item_id}: {left} left\n")),
+                Answer::StockLeft(None) => {
+                    Err(format!("the stock of {item_id} is unknown; set it first: flash-sale stock set {item_id} UNITS"))
+                }
+                _ => Err("unexpected answer".to_owned()),
+            }
+        }
+    }
+}

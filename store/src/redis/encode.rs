@@ -1,0 +1,223 @@
+//! A command as bytes: which script or command of Redis it is, and its keys and arguments.
+
+use wire::names::{
+    IDEMPOTENCY_PREFIX, INVENTORY_PREFIX, LEDGER_PREFIX, ORDER_STATUS_PREFIX, RATELIMIT_PREFIX, RESERVATION_PREFIX,
+    WATERMARK_PREFIX,
+};
+use wire::resp::{Decimal, write_array, write_bulk, write_bulk_parts, write_command, write_number};
+
+use super::scripts::{Script, Shas};
+use crate::{Command, Policy, Reserve, Retract, Settle};
+
+/// What the reply will be about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The reply of a script.
+    Eval(Script),
+    Confirm,
+    Status,
+    /// How many were asked for.
+    Statuses(u32),
+    Stock(u32),
+    Ledgers(u32),
+    Ping,
+    Own(Own),
+}
+
+/// What a connection asks for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Own {
+    Auth,
+    Select,
+    Role,
+    /// In the handshake.
+    Load(Script),
+    /// After NOSCRIPT.
+    Reload(Script),
+    Probe,
+}
+
+impl Kind {
+    /// The script that must be loaded for it.
+    pub(super) fn script(self) -> Option<Script> {
+        match self {
+            Self::Eval(script) => Some(script),
+            Self::Ledgers(_) => Some(Script::Ledgers),
+            _ => None,
+        }
+    }
+}
+
+/// Appends a command to `out`.
+pub(super) fn encode(out: &mut Vec<u8>, command: &Command<'_>, shas: &Shas, policy: &Policy) -> Kind {
+    match *command {
+        Command::Admit(ref admit) => {
+            eval(out, shas, Script::Admit, 3, if admit.now_ms.is_some() { 4 } else { 2 });
+            key(out, RATELIMIT_PREFIX, admit.user_id);
+            key(out, IDEMPOTENCY_PREFIX, admit.request_id);
+            key(out, ORDER_STATUS_PREFIX, admit.request_id);
+            write_bulk(out, &hex16(admit.fingerprint));
+            let sequence = Decimal::new(admit.sequence);
+            let (owner, correlation_id) = (admit.owner.as_bytes(), admit.correlation_id.as_bytes());
+            write_bulk_parts(out, &[owner, b" ", sequence.as_bytes(), b" ", correlation_id]);
+            if let Some(now_ms) = admit.now_ms {
+                write_number(out, now_ms / 1000);
+                write_number(out, now_ms % 1000 * 1000);
+            }
+            Kind::Eval(Script::Admit)
+        }
+        Command::Release(ref retract) => {
+            eval(out, shas, Script::Release, 3, 2);
+            key(out, RATELIMIT_PREFIX, retract.user_id);
+            retraction(out, retract, Script::Release)
+        }
+        Command::Suspend(ref retract) => {
+            eval(out, shas, Script::Suspend, 2, 2);
+            retraction(out, retract, Script::Suspend)
+        }
+        Command::Confirm(ref confirm) => {
+            write_array(out, 4);
+            write_bulk(out, b"PSETEX");
+            key(out, WATERMARK_PREFIX, confirm.owner);
+            write_number(out, policy.watermark_ttl_ms());
+            write_number(out, confirm.sequence);
+            Kind::Confirm
+        }
+        Command::Reserve(ref wish) => reserve(out, wish, shas),
+        Command::Settle(ref settle) => end(out, settle, shas, Script::Settle),
+        Command::Refund(ref settle) => end(out, settle, shas, Script::Refund),
+        Command::Status { request_id } => {
+            write_array(out, 3);
+            write_bulk(out, b"MGET");
+            key(out, ORDER_STATUS_PREFIX, request_id);
+            key(out, IDEMPOTENCY_PREFIX, request_id);
+            Kind::Status
+        }
+        Command::Statuses { request_ids } => {
+            mget(out, ORDER_STATUS_PREFIX, request_ids);
+            Kind::Statuses(request_ids.len() as u32)
+        }
+        Command::Stock { items } => {
+            mget(out, INVENTORY_PREFIX, items);
+            Kind::Stock(items.len() as u32)
+        }
+        Command::SetStock { item_id, units } => change_stock(out, item_id, units, shas, Script::SetStock),
+        Command::AddStock { item_id, units } => change_stock(out, item_id, units, shas, Script::AddStock),
+        Command::Ledgers { items } => {
+            eval(out, shas, Script::Ledgers, items.len(), 0);
+            items.iter().for_each(|item_id| key(out, LEDGER_PREFIX, item_id));
+            Kind::Ledgers(items.len() as u32)
+        }
+        Command::Ping => {
+            write_command(out, &[b"PING"]);
+            Kind::Ping
+        }
+    }
+}
+
+/// Appends a command of the connection's own without further arguments, or one to load a script.
+pub(super) fn encode_own(out: &mut Vec<u8>, own: Own, policy: &Policy) -> Kind {
+    match own {
+        Own::Load(script) | Own::Reload(script) => {
+            write_command(out, &[b"SCRIPT", b"LOAD", script.source(policy).as_bytes()]);
+        }
+        Own::Role => write_command(out, &[b"ROLE"]),
+        Own::Probe => write_command(out, &[b"PING"]),
+        Own::Auth | Own::Select => unreachable!("written with their arguments by the handshake"),
+    }
+    Kind::Own(own)
+}
+
+fn reserve(out: &mut Vec<u8>, wish: &Reserve<'_>, shas: &Shas) -> Kind {
+    eval(out, shas, Script::Reserve, 4, 4);
+    stock_keys(out, wish.request_id, wish.item_id);
+    let amount = Decimal::new(wish.amount);
+    write_bulk(out, amount.as_bytes());
+    write_number(out, wish.attempt);
+    let (partition, offset) = (Decimal::new(wish.origin.partition), Decimal::new(wish.origin.offset));
+    write_bulk_parts(out, &[partition.as_bytes(), b" ", offset.as_bytes()]);
+    write_bulk_parts(out, &[amount.as_bytes(), b" ", wish.item_id.as_bytes()]);
+    Kind::Eval(Script::Reserve)
+}
+
+/// Settle and refund.
+fn end(out: &mut Vec<u8>, settle: &Settle<'_>, shas: &Shas, script: Script) -> Kind {
+    if script == Script::Refund {
+        eval(out, shas, script, 4, 3);
+        stock_keys(out, settle.request_id, settle.item_id);
+    } else {
+        eval(out, shas, script, 2, 2);
+        key(out, ORDER_STATUS_PREFIX, settle.request_id);
+        key(out, RESERVATION_PREFIX, settle.request_id);
+    }
+    write_number(out, settle.attempt);
+    write_bulk(out, settle.item_id.as_bytes());
+    if script == Script::Refund {
+        let (partition, offset) = (Decimal::new(settle.origin.partition), Decimal::new(settle.origin.offset));
+        write_bulk_parts(out, &[partition.as_bytes(), b" ", offset.as_bytes()]);
+    }
+    Kind::Eval(script)
+}
+
+fn stock_keys(out: &mut Vec<u8>, request_id: &str, item_id: &str) {
+    key(out, ORDER_STATUS_PREFIX, request_id);
+    key(out, RESERVATION_PREFIX, request_id);
+    key(out, INVENTORY_PREFIX, item_id);
+    key(out, LEDGER_PREFIX, item_id);
+}
+
+/// The keys and arguments that release and suspend share.
+fn retraction(out: &mut Vec<u8>, retract: &Retract<'_>, script: Script) -> Kind {
+    key(out, IDEMPOTENCY_PREFIX, retract.request_id);
+    key(out, ORDER_STATUS_PREFIX, retract.request_id);
+    write_bulk(out, retract.owner.as_bytes());
+    write_number(out, retract.sequence);
+    Kind::Eval(script)
+}
+
+fn change_stock(out: &mut Vec<u8>, item_id: &str, units: u64, shas: &Shas, script: Script) -> Kind {
+    eval(out, shas, script, 2, 1);
+    key(out, INVENTORY_PREFIX, item_id);
+    key(out, LEDGER_PREFIX, item_id);
+    write_number(out, units);
+    Kind::Eval(script)
+}
+
+/// MGET of many; of none it would be an error, so a key that nobody has is asked for instead.
+fn mget(out: &mut Vec<u8>, prefix: &str, names: &[&str]) {
+    write_array(out, 1 + names.len().max(1));
+    write_bulk(out, b"MGET");
+    names.iter().for_each(|name| key(out, prefix, name));
+    if names.is_empty() {
+        key(out, prefix, "");
+    }
+}
+
+fn eval(out: &mut Vec<u8>, shas: &Shas, script: Script, keys: usize, arguments: usize) {
+    write_array(out, 3 + keys + arguments);
+    out.extend_from_slice(b"$7\r\nEVALSHA\r\n$40\r\n");
+    out.extend_from_slice(shas.of(script));
+    out.extend_from_slice(b"\r\n");
+    write_number(out, keys as u64);
+}
+
+fn key(out: &mut Vec<u8>, prefix: &str, name: &str) {
+    write_bulk_parts(out, &[prefix.as_bytes(), name.as_bytes()]);
+}
+
+fn hex16(number: u64) -> [u8; 16] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    std::array::from_fn(|at| DIGITS[(number >> (60 - 4 * at)) as usize & 15])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_is_sixteen_hex_digits() {
+        for number in [0, 1, 0x0123_4567_89ab_cdef, u64::MAX] {
+            assert_eq!(hex16(number), *format!("{number:016x}").as_bytes());
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! One connection's state, shared by its callers and its tasks: who may ask, what a reply does, what a loss does.
+//!
+//! ```text
+//! Down ──connected──► Handshake ──all accepted──► Up ──"I cannot serve"──► Failing
+//!  ▲                      │                        │                          │
+//!  └──────────────────────┴────── lost ────────────┴─── last reply in ────────┘
+//! ```
+//!
+//! Only `Up` takes commands. A session is one TCP connection; its number tells a task of an old one to end.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::net::{Shutdown, TcpStream};
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use shard::waiters::{Wait, Waiters};
+use wire::resp::{self, Malformed, Reply};
+
+use super::decode::{Fault, decode, fault};
+use super::encode::{Kind, Own, encode, encode_own};
+use super::flight::{Batch, Flight, Outcome, Whose};
+use super::scripts::{Script, Shas};
+use super::{ConnectionSettings, Stats};
+use crate::{Command, StoreError};
+
+/// How often one command may find its script gone before it is given up: a flush between each load and its use.
+const SCRIPT_MISSES_MAX: u8 = 3;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Down,
+    /// Replies to the handshake still missing.
+    Handshake(usize),
+    Up,
+    Failing,
+}
+
+pub(super) struct Link {
+    pub(super) settings: ConnectionSettings,
+    state: Cell<State>,
+    flight: RefCell<Flight>,
+    waiters: Rc<Waiters<Outcome>>,
+    shas: RefCell<Shas>,
+    /// Scripts whose reload is under way, by bit.
+    reloading: Cell<u32>,
+    /// The number of the present session; rises with each.
+    session: Cell<u64>,
+    /// A second handle of the session's socket, only to shut it down: that ends a read or a write on either driver.
+    socket: RefCell<Option<TcpStream>>,
+    writer: RefCell<Option<Waker>>,
+    supervisor: RefCell<Option<Waker>>,
+    last_reply: Cell<Instant>,
+    stats: Cell<Stats>,
+    trouble: RefCell<String>,
+    /// Sessions that came up.
+    ups: Cell<u64>,
+    is_closed: Cell<bool>,
+}
+
+impl Link {
+    pub(super) fn new(settings: ConnectionSettings) -> Rc<Self> {
+        Rc::new(Self {
+            waiters: Waiters::new(settings.in_flight_max),
+            settings,
+            state: Cell::new(State::Down),
+            flight: RefCell::new(Flight::new()),
+            shas: RefCell::new(Shas::unknown()),
+            reloading: Cell::new(0),
+            session: Cell::new(0),
+            socket: RefCell::new(None),
+            writer: RefCell::new(None),
+            supervisor: RefCell::new(None),
+            last_reply: Cell::new(Instant::now()),
+            stats: Cell::default(),
+            trouble: RefCell::new("not connected yet".to_owned()),
+            ups: Cell::new(0),
+            is_closed: Cell::new(false),
+        })
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.state.get()
+    }
+
+    pub(super) fn session(&self) -> u64 {
+        self.session.get()
+    }
+
+    pub(super) fn ups(&self) -> u64 {
+        self.ups.get()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.get()
+    }
+
+    pub(super) fn trouble(&self) -> String {
+        self.trouble.borrow().clone()
+    }
+
+    pub(super) fn set_trouble(&self, trouble: String) {
+        self.trouble.replace(trouble);
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.flight.borrow().len()
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        self.stats.get()
+    }
+
+    fn count(&self, count: impl FnOnce(&mut Stats)) {
+        let mut stats = self.stats.get();
+        count(&mut stats);
+        self.stats.set(stats);
+    }
+
+    // ---- callers ----
+
+    /// Takes one command for the next flush.
+    pub(super) fn ask(&self, command: &Command<'_>) -> Result<Wait<Outcome>, StoreError> {
+        command.check()?;
+        self.check_room()?;
+        // The table's own expiry is not used, so any moment does: the sweep looks at flushes.
+        let wait = self.waiters.open(self.last_reply.get()).ok_or(StoreError::Full)?;
+        self.take(command, Whose::Caller(wait.ticket()));
+        Ok(wait)
+    }
+
+    /// Takes many for the next flush; those that cannot be taken are answered at once.
+    pub(super) fn ask_all(&self, commands: &[Command<'_>]) -> Rc<Batch> {
+        let batch = Batch::new(commands.len());
+        for (index, command) in commands.iter().enumerate() {
+            match command.check().and_then(|()| self.check_room()) {
+                Ok(()) => self.take(command, Whose::Batch(Rc::clone(&batch), index as u32)),
+                Err(error) => batch.complete(index as u32, Err(error)),
+            }
+        }
+        batch
+    }
+
+    fn check_room(&self) -> Result<(), StoreError> {
+        if self.state.get() != State::Up {
+            return Err(StoreError::Away);
+        }
+        if self.in_flight() >= self.settings.in_flight_max { Err(StoreError::Full) } else { Ok(()) }
+    }
+
+    fn take(&self, command: &Command<'_>, whose: Whose) {
+        let shas = self.shas.borrow();
+        self.push(whose, 0, |out| encode(out, command, &shas, &self.settings.policy));
+    }
+
+    fn push(&self, whose: Whose, script_misses: u8, write: impl FnOnce(&mut Vec<u8>) -> Kind) {
+        self.flight.borrow_mut().push(whose, script_misses, write);
+        self.count(|stats| stats.commands += 1);
+        // A woken task goes to the back of the core's queue: whoever asks in this turn is in the same flush.
+        if let Some(writer) = self.writer.take() {
+            writer.wake();
+        }
+    }
+
+    // ---- the writer ----
+
+    /// Waits for something to write; `None` when the session is over.
+    pub(super) async fn next_flush(&self, session: u64) -> Option<Rc<Vec<u8>>> {
+        poll_fn(|context| {
+            if self.session.get() != session || self.state.get() == State::Down {
+                return Poll::Ready(None);
+            }
+            let bytes = self.flight.borrow_mut().begin_flush();
+            if bytes.is_none() {
+                self.writer.replace(Some(context.waker().clone()));
+                return Poll::Pending;
+            }
+            self.count(|stats| stats.flushes += 1);
+            Poll::Ready(bytes)
+        })
+        .await
+    }
+
+    // ---- a session ----
+
+    /// Begins a session over a fresh socket: the handshake is queued, nothing else goes before it.
+    pub(super) fn begin_session(&self, socket: TcpStream) -> u64 {
+        let session = self.session.get() + 1;
+        self.session.set(session);
+        self.socket.replace(Some(socket));
+        self.last_reply.set(Instant::now());
+        self.reloading.set(0);
+        let before = self.in_flight();
+        debug_assert_eq!(before, 0, "what was in flight was abandoned with the last session");
+        let server = &self.settings.server;
+        if let Some(password) = &server.password {
+            let user = server.user.as_deref();
+            self.push_own(Own::Auth, |out| match user {
+                Some(user) => resp::write_command(out, &[b"AUTH", user.as_bytes(), password.as_bytes()]),
+                None => resp::write_command(out, &[b"AUTH", password.as_bytes()]),
+            });
+        }
+        if server.db != 0 {
+            let db = server.db;
+            self.push_own(Own::Select, |out| {
+                resp::write_command(out, &[b"SELECT", resp::Decimal::new(db).as_bytes()]);
+            });
+        }
+        self.push(Whose::Own, 0, |out| encode_own(out, Own::Role, &self.settings.policy));
+        for script in Script::ALL {
+            self.push(Whose::Own, 0, |out| encode_own(out, Own::Load(script), &self.settings.policy));
+        }
+        self.state.set(State::Handshake(self.in_flight()));
+        session
+    }
+
+    fn push_own(&self, own: Own, write: impl FnOnce(&mut Vec<u8>)) {
+        self.push(Whose::Own, 0, |out| {
+            write(out);
+            Kind::Own(own)
+        });
+    }
+
+    /// Ends the session if it still runs. Sent commands are lost; the others surely had no effect.
+    pub(super) fn lose(&self, session: u64, trouble: &str) {
+        if self.session.get() != session || self.state.get() == State::Down {
+            return;
+        }
+        self.state.set(State::Down);
+        self.set_trouble(trouble.to_owned());
+        if let Some(socket) = self.socket.take() {
+            // It may be gone already; there is nothing else to end then.
+            drop(socket.shutdown(Shutdown::Both));
+        }
+        let (sent, unsent) = self.flight.borrow_mut().abandon();
+        for (pendings, error) in [(sent, StoreError::Lost), (unsent, StoreError::Away)] {
+            for pending in pendings {
+                self.answer(&pending.whose, Err(error.clone()));
+            }
+        }
+        for task in [&self.writer, &self.supervisor] {
+            if let Some(waker) = task.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Returns when the session is over.
+    pub(super) async fn session_ended(&self) {
+        poll_fn(|context| {
+            if self.state.get() == State::Down {
+                return Poll::Ready(());
+            }
+            self.supervisor.replace(Some(context.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// For good: no session follows.
+    pub(super) fn close(&self) {
+        self.is_closed.set(true);
+        self.lose(self.session.get(), "closed");
+    }
+
+    // ---- the reader ----
+
+    /// Answers everybody whose reply is whole in `bytes`; returns how many bytes that took.
+    ///
+    /// # Errors
+    /// The stream is worth nothing any more.
+    pub(super) fn receive(&self, session: u64, bytes: &[u8]) -> Result<usize, Malformed> {
+        self.last_reply.set(Instant::now());
+        let mut at = 0;
+        while let Some((reply, consumed)) = resp::parse(&bytes[at..])? {
+            at += consumed;
+            let answered = self.flight.borrow_mut().next_answered();
+            let (pending, sent) = answered.ok_or(Malformed)?;
+            match (pending.kind, reply) {
+                (Kind::Own(own), reply) => self.own_reply(session, own, reply),
+                (kind, Reply::Error(error)) => match (fault(error), kind.script()) {
+                    (Fault::NoScript, Some(script)) if pending.script_misses < SCRIPT_MISSES_MAX => {
+                        self.reload(script);
+                        let range = pending.bytes.start as usize..pending.bytes.end as usize;
+                        self.push(pending.whose, pending.script_misses + 1, |out| {
+                            out.extend_from_slice(&sent[range]);
+                            kind
+                        });
+                    }
+                    (Fault::Command, _) => {
+                        self.answer(&pending.whose, Err(StoreError::Refused(text(error))));
+                    }
+                    (Fault::Server | Fault::NoScript, _) => {
+                        self.answer(&pending.whose, Err(StoreError::Away));
+                        self.fail(&text(error));
+                    }
+                },
+                (kind, reply) => self.answer(&pending.whose, decode(kind, reply)),
+            }
+            if self.session.get() != session || self.state.get() == State::Down {
+                return Ok(at);
+            }
+        }
+        if self.state.get() == State::Failing && self.in_flight() == 0 {
+            self.lose(session, &self.trouble());
+        }
+        Ok(at)
+    }
+
+    fn answer(&self, whose: &Whose, outcome: Outcome) {
+        if outcome.is_err() {
+            self.count(|stats| stats.errors += 1);
+        }
+        match whose {
+            // False when the caller has gone: the reply was still his.
+            Whose::Caller(ticket) => drop(self.waiters.complete(*ticket, outcome)),
+            Whose::Batch(batch, index) => batch.complete(*index, outcome),
+            Whose::Own => {}
+        }
+    }
+
+    /// The server serves nobody like this now: no more commands, and a new session once the last reply is in.
+    fn fail(&self, trouble: &str) {
+        if self.state.get() == State::Up {
+            self.state.set(State::Failing);
+            self.set_trouble(trouble.to_owned());
+        }
+    }
+
+    /// Loads a script again, once for all commands that miss it now.
+    fn reload(&self, script: Script) {
+        let bit = 1 << script as u32;
+        if self.reloading.get() & bit == 0 {
+            self.reloading.set(self.reloading.get() | bit);
+            self.push(Whose::Own, 0, |out| encode_own(out, Own::Reload(script), &self.settings.policy));
+        }
+    }
+
+    fn own_reply(&self, session: u64, own: Own, reply: Reply<'_>) {
+        if let Reply::Error(error) = reply {
+            self.count(|stats| stats.errors += 1);
+            match own {
+                // Not every server or ACL has it; then the first write tells.
+                Own::Role if fault(error) == Fault::Command || error.starts_with(b"NOPERM") => {}
+                Own::Reload(_) | Own::Probe => return self.fail(&text(error)),
+                _ => return self.lose(session, &format!("handshake refused: {}", text(error))),
+            }
+        }
+        match (own, reply) {
+            (Own::Role, Reply::Array(mut role)) => {
+                if role.next() != Some(Reply::Bulk(b"master")) {
+                    return self.lose(session, "it is not a master");
+                }
+            }
+            (Own::Load(script) | Own::Reload(script), Reply::Bulk(sha)) => {
+                let Ok(sha) = sha.try_into() else { return self.lose(session, "a SHA of another length") };
+                self.shas.borrow_mut().set(script, sha);
+                self.reloading.set(self.reloading.get() & !(1 << script as u32));
+            }
+            _ => {}
+        }
+        match self.state.get() {
+            State::Handshake(1) => {
+                self.state.set(State::Up);
+                self.trouble.borrow_mut().clear();
+                let is_again = self.ups.replace(self.ups.get() + 1) > 0;
+                self.count(|stats| stats.reconnects += u64::from(is_again));
+            }
+            State::Handshake(missing) => self.state.set(State::Handshake(missing - 1)),
+            _ => {}
+        }
+    }
+
+    // ---- the sweep ----
+
+    /// Ends a session whose oldest flush is too old, and asks an idle server whether it is there.
+    pub(super) fn sweep(&self, now: Instant, idle: Duration) {
+        let oldest = self.flight.borrow().oldest();
+        let deadline = Duration::from_millis(self.settings.deadline_ms);
+        if oldest.is_some_and(|oldest| now.saturating_duration_since(oldest) > deadline) {
+            let trouble = format!("no reply within {} ms", self.settings.deadline_ms);
+            return self.lose(self.session.get(), &trouble);
+        }
+        let is_idle = now.saturating_duration_since(self.last_reply.get()) >= idle;
+        if self.state.get() == State::Up && is_idle && self.in_flight() == 0 {
+            self.push(Whose::Own, 0, |out| encode_own(out, Own::Probe, &self.settings.policy));
+        }
+    }
+}
+
+fn text(error: &[u8]) -> String {
+    String::from_utf8_lossy(error).into_owned()
+}

@@ -1,0 +1,125 @@
+//! The scripts and the rules compiled into them.
+//!
+//! The policy is prepended as constants, so a script takes fewer arguments and its SHA names the rules it enforces: two
+//! gateways with other rules do not run each other's scripts by mistake.
+
+use crate::Policy;
+
+/// One atomic step of Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Script {
+    Admit,
+    Release,
+    Suspend,
+    Reserve,
+    Settle,
+    Refund,
+    SetStock,
+    AddStock,
+    Ledgers,
+}
+
+impl Script {
+    pub(super) const ALL: [Self; 9] = [
+        Self::Admit,
+        Self::Release,
+        Self::Suspend,
+        Self::Reserve,
+        Self::Settle,
+        Self::Refund,
+        Self::SetStock,
+        Self::AddStock,
+        Self::Ledgers,
+    ];
+
+    fn body(self) -> &'static str {
+        match self {
+            Self::Admit => include_str!("scripts/admit.lua"),
+            Self::Release => include_str!("scripts/release.lua"),
+            Self::Suspend => include_str!("scripts/suspend.lua"),
+            Self::Reserve => include_str!("scripts/reserve.lua"),
+            Self::Settle => include_str!("scripts/settle.lua"),
+            Self::Refund => include_str!("scripts/refund.lua"),
+            Self::SetStock => include_str!("scripts/set_stock.lua"),
+            Self::AddStock => include_str!("scripts/add_stock.lua"),
+            Self::Ledgers => include_str!("scripts/ledgers.lua"),
+        }
+    }
+
+    /// The text that Redis gets: the constants and helpers it names, then the body.
+    pub(super) fn source(self, policy: &Policy) -> String {
+        let body = self.body();
+        let mut source = String::new();
+        for (name, value) in constants(policy) {
+            if body.contains(name) {
+                source += &format!("local {name} = {value}\n");
+            }
+        }
+        if body.contains("KNOWN_UNITS") {
+            source += include_str!("scripts/known_units.lua");
+        }
+        source + body
+    }
+}
+
+/// Lives are texts: Redis takes them as arguments, and Lua would print a number again for each call.
+fn constants(policy: &Policy) -> [(&'static str, String); 6] {
+    let Policy {
+        rate_limit_max_requests: limit,
+        rate_limit_window_ms: window_ms,
+        idempotency_ttl_ms,
+        order_status_ttl_ms,
+        takeover_after_ms,
+    } = policy;
+    [
+        ("LIMIT", limit.to_string()),
+        ("WINDOW_MS", window_ms.to_string()),
+        ("TAKEOVER_AFTER_MS", takeover_after_ms.to_string()),
+        ("WINDOW_TTL", format!("'{window_ms}'")),
+        ("IDEMPOTENCY_TTL", format!("'{idempotency_ttl_ms}'")),
+        ("ORDER_STATUS_TTL", format!("'{order_status_ttl_ms}'")),
+    ]
+}
+
+/// The names under which Redis knows the scripts: what SCRIPT LOAD answered.
+#[derive(Debug, Clone)]
+pub(super) struct Shas([[u8; 40]; Script::ALL.len()]);
+
+impl Shas {
+    pub(super) fn unknown() -> Self {
+        Self([[b'0'; 40]; Script::ALL.len()])
+    }
+
+    pub(super) fn of(&self, script: Script) -> &[u8; 40] {
+        &self.0[script as usize]
+    }
+
+    pub(super) fn set(&mut self, script: Script, sha: [u8; 40]) {
+        self.0[script as usize] = sha;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_begins_with_the_rules_it_names_and_no_others() {
+        let policy = Policy {
+            rate_limit_max_requests: 60,
+            rate_limit_window_ms: 60_000,
+            idempotency_ttl_ms: 600_000,
+            order_status_ttl_ms: 86_400_000,
+            takeover_after_ms: 2500,
+        };
+        let settle = Script::Settle.source(&policy);
+        assert!(settle.starts_with("local ORDER_STATUS_TTL = '86400000'\n"), "{settle}");
+        for (name, _) in constants(&policy) {
+            assert_eq!(settle.contains(&format!("local {name} ")), name == "ORDER_STATUS_TTL", "{name}");
+        }
+        for script in Script::ALL {
+            let index = Script::ALL.iter().position(|&other| other == script);
+            assert_eq!(index, Some(script as usize));
+        }
+    }
+}
