@@ -75,6 +75,8 @@ pub mod report;
 
 mod table;
 
+mod html;
+
 /// What the run shows while it lasts.
 pub mod progress;
 

@@ -1,1 +1,53 @@
-//! processor
+//! From an acknowledged order to exactly one end.
+//!
+//! Owns: the group member, the road of a batch ([`order`]), payments, dead letters, the metrics and their page. Cores are
+//! monoio runtimes; the consumer has a thread of its own and posts batches to them.
+//!
+//! Invariants:
+//! - every effect is made by a script that is fenced by request id and attempt, so a redelivery changes nothing;
+//! - a record is finished, and its offset may be committed, only when its end and its dead letter are durable;
+//! - a slow payment holds up nobody else's order;
+//! - what was begun when a partition is taken away is finished, what was not is abandoned.
+//!
+//! It never answers a buyer.
+
+/// From settings and parts to a running processor, and back.
+pub mod run;
+
+/// What one core owns.
+pub mod core;
+
+/// 1. Batches in.
+mod consume;
+
+/// 2. The road of a batch: every branch an order can take.
+mod order;
+
+/// 3. Bytes to orders.
+mod read;
+
+/// 4. Units out of stock.
+mod reserve;
+
+/// 5. Money.
+pub mod pay;
+
+/// 6. The end.
+mod settle;
+
+/// 7. What failed, kept for people.
+mod dead_letter;
+
+/// Cells and page.
+pub mod metrics;
+
+/// How much lies in Kafka, asked once a second.
+mod watch;
+
+/// Units left and drift, asked once a second.
+mod inventory;
+
+/// `/metrics`, `/health`, `/live`.
+mod web;
+
+pub use run::{Parts, Running, StartError, Stopped, start};

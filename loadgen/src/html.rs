@@ -1,0 +1,306 @@
+//! The report as one page: no script, no font, no address outside of it, readable in light and dark.
+
+use std::fmt::Write as _;
+
+use crate::outcome::Outcome;
+use crate::report::{CheckState, LedgerReport, Quantiles, Report, Verdict};
+use crate::table;
+
+/// The four plots.
+mod charts;
+
+/// Axes and scales, in SVG.
+mod plot;
+
+const STYLE: &str = include_str!("html/page.css");
+
+impl Report {
+    /// The page.
+    pub fn html(&self) -> String {
+        let mut page = String::with_capacity(128 * 1024);
+        let run = Escaped(&self.run);
+        // Writing to a string cannot fail; the same holds below.
+        let _ = write!(
+            page,
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <meta name=\"color-scheme\" content=\"light dark\">\n<title>Sale {run}: {}</title>\n\
+             <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n",
+            word(self.verdict)
+        );
+        self.header(&mut page);
+        self.tiles(&mut page);
+        self.checks(&mut page);
+        page.push_str("<section class=\"plots\">\n");
+        charts::outcomes(&mut page, &self.series);
+        charts::latency(&mut page, &self.series);
+        charts::stock(&mut page, &self.series);
+        charts::curve(&mut page, &self.curve);
+        page.push_str("</section>\n");
+        self.answers(&mut page);
+        if let Some(ledger) = &self.ledger {
+            orders(&mut page, ledger);
+        }
+        self.generator(&mut page);
+        page.push_str("</main>\n</body>\n</html>\n");
+        page
+    }
+
+    fn header(&self, page: &mut String) {
+        let _ = write!(
+            page,
+            "<header>\n<p class=\"badge {}\">{}</p>\n<h1>Sale {}</h1>\n<p class=\"sub\">{}</p>\n\
+             <p class=\"sub\">{} at {}, {} arrivals, {} connections, seed {}</p>\n</header>\n",
+            class(self.verdict),
+            word(self.verdict),
+            Escaped(&self.run),
+            Escaped(self.verdict.sentence().split_once(": ").map_or("", |(_, reason)| reason)),
+            Escaped(&self.plan.target),
+            Escaped(&self.started_at),
+            self.plan.arrivals,
+            self.plan.connections,
+            self.plan.seed
+        );
+    }
+
+    fn tiles(&self, page: &mut String) {
+        let accepted = self.outcomes.get(Outcome::Accepted.name());
+        let count = accepted.map_or(0, |outcome| outcome.count);
+        let latency = accepted.map(|outcome| outcome.latency_ms);
+        let ms = |pick: fn(Quantiles) -> f64| {
+            latency.map_or_else(|| "–".to_owned(), |latency| format!("{} ms", plot::short(pick(latency))))
+        };
+        let asked = if self.asked_rate > 0.0 {
+            format!("{} asked, {} offered", thousands(self.asked_rate), thousands(self.offered_rate))
+        } else {
+            "closed loop".to_owned()
+        };
+        page.push_str("<section class=\"tiles\">\n");
+        let mut tile = |name: &str, value: &str, note: &str| {
+            let _ = writeln!(page, "<div><h2>{name}</h2><p>{value}</p><small>{note}</small></div>");
+        };
+        tile("Requests", &thousands(self.requests as f64), &format!("in {:.1} s", self.duration_s));
+        tile("Answered per second", &thousands(self.achieved_rate), &asked);
+        let accepted_share = accepted.map_or(0.0, |outcome| outcome.share * 100.0);
+        tile("Accepted (202)", &thousands(count as f64), &format!("{accepted_share:.1} % of all"));
+        tile("Median wait", &ms(|latency| latency.p50), "202, from the intended time");
+        tile("99th percentile", &ms(|latency| latency.p99), &format!("largest {}", ms(|latency| latency.max)));
+        if let Some(ledger) = self.ledger.as_ref().filter(|ledger| !ledger.items.is_empty()) {
+            let sold: u64 = ledger.items.iter().map(|item| item.sold).sum();
+            let seeded: i64 = ledger.items.iter().map(|item| item.seeded).sum();
+            let left: i64 = ledger.items.iter().filter_map(|item| item.left).sum();
+            let note = format!("of {}, {} left", thousands(seeded as f64), thousands(left as f64));
+            tile("Units sold", &thousands(sold as f64), &note);
+        }
+        page.push_str("</section>\n");
+    }
+
+    fn checks(&self, page: &mut String) {
+        if self.checks.is_empty() {
+            return;
+        }
+        page.push_str(
+            "<section>\n<h2>Checks</h2>\n<div class=\"scroll\"><table>\n<thead><tr><th></th><th>check</th>\
+             <th class=\"n\">value</th><th>limit</th><th>what it means</th></tr></thead>\n<tbody>\n",
+        );
+        for check in &self.checks {
+            let (class, word) = match check.state {
+                CheckState::Pass => ("pass", "PASS"),
+                CheckState::Fail => ("fail", "FAIL"),
+                CheckState::NotJudged => ("none", "not judged"),
+            };
+            let _ = writeln!(
+                page,
+                "<tr><td><span class=\"state {class}\">{word}</span></td><td><code>{}</code></td>\
+                 <td class=\"n\">{}</td><td>{} {}</td><td>{}</td></tr>",
+                Escaped(&check.name),
+                table::number(check.value),
+                Escaped(check.relation),
+                table::number(Some(check.limit)),
+                Escaped(&check.detail)
+            );
+        }
+        page.push_str("</tbody>\n</table></div>\n</section>\n");
+    }
+
+    fn answers(&self, page: &mut String) {
+        page.push_str(
+            "<section>\n<h2>Answers</h2>\n<p class=\"sub\">Milliseconds from the intended time of arrival; in brackets \
+             from the moment the request was really sent.</p>\n<div class=\"scroll\"><table>\n<thead><tr><th>answer</th>\
+             <th></th><th class=\"n\">count</th><th class=\"n\">share</th><th class=\"n\">mean</th><th class=\"n\">p50</th>\
+             <th class=\"n\">p90</th><th class=\"n\">p99</th><th class=\"n\">p99.9</th><th class=\"n\">max</th></tr></thead>\n\
+             <tbody>\n",
+        );
+        for outcome in Outcome::ALL {
+            let Some(report) = self.outcomes.get(outcome.name()) else { continue };
+            let _ = write!(
+                page,
+                "<tr><td><i class=\"swatch o-{}\"></i><code>{}</code></td><td>{}</td><td class=\"n\">{}</td>\
+                 <td class=\"n\">{:.1} %</td>",
+                outcome.name(),
+                outcome.name(),
+                outcome.meaning(),
+                thousands(report.count as f64),
+                report.share * 100.0
+            );
+            let picks: [fn(Quantiles) -> f64; 6] = [|q| q.mean, |q| q.p50, |q| q.p90, |q| q.p99, |q| q.p999, |q| q.max];
+            for pick in picks {
+                let (intended, sent) = (pick(report.latency_ms), pick(report.from_send_ms));
+                let _ = write!(
+                    page,
+                    "<td class=\"n\">{} <small>({})</small></td>",
+                    plot::short(intended),
+                    plot::short(sent)
+                );
+            }
+            page.push_str("</tr>\n");
+        }
+        page.push_str("</tbody>\n</table></div>\n</section>\n");
+    }
+
+    fn generator(&self, page: &mut String) {
+        let generator = &self.generator;
+        let cpu = generator.cpu_us_per_request.map_or_else(|| "unknown".to_owned(), |us| format!("{us:.1} µs"));
+        let _ = write!(
+            page,
+            "<section>\n<h2>The generator itself</h2>\n<dl>\n\
+             <div><dt>Lateness, p50 / p99 / max</dt><dd>{} / {} / {} ms</dd></div>\n\
+             <div><dt>Wait for a connection, p50 / p99 / max</dt><dd>{} / {} / {} ms</dd></div>\n\
+             <div><dt>Processor time a request</dt><dd>{cpu}</dd></div>\n\
+             <div><dt>Reconnects</dt><dd>{}</dd></div>\n\
+             <div><dt>Driver</dt><dd>{}</dd></div>\n</dl>\n</section>\n",
+            plot::short(generator.lateness_ms.p50),
+            plot::short(generator.lateness_ms.p99),
+            plot::short(generator.lateness_ms.max),
+            plot::short(generator.connection_wait_ms.p50),
+            plot::short(generator.connection_wait_ms.p99),
+            plot::short(generator.connection_wait_ms.max),
+            generator.reconnects,
+            generator.driver
+        );
+    }
+}
+
+fn orders(page: &mut String, ledger: &LedgerReport) {
+    let _ = write!(
+        page,
+        "<section>\n<h2>Orders and units</h2>\n<dl>\n\
+         <div><dt>Orders sent</dt><dd>{}</dd></div>\n<div><dt>Acknowledged</dt><dd>{}</dd></div>\n\
+         <div><dt>Refused</dt><dd>{}</dd></div>\n<div><dt>Left in doubt</dt><dd>{}</dd></div>\n",
+        thousands(ledger.orders as f64),
+        thousands(ledger.acknowledged as f64),
+        thousands(ledger.refused as f64),
+        thousands(ledger.indeterminate as f64)
+    );
+    for (end, count) in &ledger.ends {
+        let _ = writeln!(page, "<div><dt><code>{end}</code></dt><dd>{}</dd></div>", thousands(*count as f64));
+    }
+    let _ = write!(
+        page,
+        "<div><dt>Without an end</dt><dd>{}</dd></div>\n<div><dt>Last answer to last end</dt><dd>{} ms</dd></div>\n\
+         <div><dt>Source</dt><dd>{}</dd></div>\n</dl>\n",
+        thousands(ledger.unfinished as f64),
+        ledger.drain_ms,
+        ledger.source
+    );
+    if !ledger.items.is_empty() {
+        page.push_str(
+            "<div class=\"scroll\"><table>\n<thead><tr><th>item</th><th class=\"n\">seeded</th><th class=\"n\">sold</th>\
+             <th class=\"n\">left</th><th class=\"n\">refunded</th><th class=\"n\">told sold out</th>\
+             <th class=\"n\">least seen</th></tr></thead>\n<tbody>\n",
+        );
+        let number = |units: Option<i64>| units.map_or_else(|| "unknown".to_owned(), |units| thousands(units as f64));
+        for item in &ledger.items {
+            let _ = writeln!(
+                page,
+                "<tr><td><code>{}</code></td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
+                 <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+                Escaped(&item.item_id),
+                thousands(item.seeded as f64),
+                thousands(item.sold as f64),
+                number(item.left),
+                thousands(item.refunded as f64),
+                thousands(item.sold_out_refusals as f64),
+                number(item.least_seen)
+            );
+        }
+        page.push_str("</tbody>\n</table></div>\n");
+    }
+    for offence in &ledger.offences {
+        let _ = write!(
+            page,
+            "<div class=\"offence\"><h3><code>{}</code> broken by {} orders</h3>\n<p>",
+            offence.rule,
+            thousands(offence.count as f64)
+        );
+        for id in &offence.request_ids {
+            let _ = write!(page, "<code>{}</code> ", Escaped(id));
+        }
+        page.push_str("</p></div>\n");
+    }
+    page.push_str("</section>\n");
+}
+
+fn class(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "pass",
+        Verdict::ThresholdBroken | Verdict::LedgerViolated => "fail",
+        Verdict::Invalid | Verdict::Interrupted => "none",
+    }
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    verdict.sentence().split_once(':').map_or("", |(word, _)| word)
+}
+
+/// Whole, in groups of three digits.
+fn thousands(value: f64) -> String {
+    let digits = format!("{:.0}", value.abs());
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3 + 1);
+    if value <= -0.5 {
+        text.push('−');
+    }
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Text as HTML text or attribute.
+struct Escaped<'a>(&'a str);
+
+impl std::fmt::Display for Escaped<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for character in self.0.chars() {
+            match character {
+                '&' => formatter.write_str("&amp;")?,
+                '<' => formatter.write_str("&lt;")?,
+                '>' => formatter.write_str("&gt;")?,
+                '"' => formatter.write_str("&quot;")?,
+                '\'' => formatter.write_str("&#39;")?,
+                other => write!(formatter, "{other}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_cannot_become_markup() {
+        assert_eq!(Escaped("<a href='\"&'>").to_string(), "&lt;a href=&#39;&quot;&amp;&#39;&gt;");
+    }
+
+    #[test]
+    fn numbers_come_in_groups() {
+        assert_eq!(thousands(1_234_567.4), "1,234,567");
+        assert_eq!(thousands(999.0), "999");
+        assert_eq!(thousands(-1_000.0), "−1,000");
+    }
+}

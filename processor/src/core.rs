@@ -1,0 +1,131 @@
+//! What one core owns, and what cores share.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use queue::Publisher;
+use queue::embedded::Guard;
+use shard::drain::Drain;
+use shard::launch::Driver;
+use shard::log::{CoreLog, Sink};
+use store::AnyStore;
+
+use crate::metrics::{Counter, ProcessorCells};
+use crate::pay::{Desk, Simulator};
+
+/// Items with a line of their own in the metrics; later ones have none.
+pub const ITEMS_MAX: usize = 1000;
+
+/// What all cores of a processor share.
+pub struct Shared {
+    /// The phase of the process.
+    pub drain: Arc<Drain>,
+    /// Cells of every core.
+    pub cells: Vec<ProcessorCells>,
+    /// Whether each core reaches the store.
+    pub store_reachable: Vec<AtomicBool>,
+    /// The driver of each core.
+    pub drivers: Mutex<Vec<Option<Driver>>>,
+    /// Where lines go.
+    pub sink: Arc<Sink>,
+    /// The embedded broker's guard.
+    pub guard: Option<Arc<Guard>>,
+    /// Items seen, in the order they were.
+    pub items: Mutex<Vec<String>>,
+    /// Units left and drift of those items, as last asked.
+    pub levels: Mutex<Vec<Level>>,
+    /// Dead letters in the topic.
+    pub dlq_size: AtomicU64,
+    /// Timestamp of the oldest, Unix milliseconds; -1 for none.
+    pub dlq_oldest_ms: AtomicI64,
+    /// Records of our partitions not committed.
+    pub lag: AtomicU64,
+    /// Milliseconds from `started` to the last answer of Kafka to the watch.
+    pub kafka_answered_ms: AtomicU64,
+    /// The group was joined and is kept.
+    pub is_in_group: AtomicBool,
+    /// When it started.
+    pub started: Instant,
+}
+
+/// Units of one item.
+#[derive(Debug, Clone)]
+pub struct Level {
+    /// The item.
+    pub item_id: String,
+    /// Units left; `None` is unknown.
+    pub left: Option<i64>,
+    /// Brought in less left less taken; `None` when one of them is unknown.
+    pub drift: Option<i64>,
+}
+
+/// One core.
+pub struct Core {
+    /// Its index.
+    pub index: usize,
+    /// What it shares.
+    pub shared: Arc<Shared>,
+    /// Its way to the truth.
+    pub store: AnyStore,
+    /// Its way to the dead letters.
+    pub publisher: Rc<Publisher>,
+    /// The topic of orders, for the headers of a dead letter.
+    pub orders_topic: String,
+    /// Who is asked for money.
+    pub payments: Simulator,
+    /// Payments under way.
+    pub desk: Rc<Desk>,
+    /// Its log.
+    pub log: CoreLog,
+    /// Items this core has seen.
+    pub items: RefCell<HashSet<String>>,
+    /// Dead letters logged in this second.
+    pub letters_logged: Cell<u32>,
+}
+
+impl Core {
+    /// This core's cells.
+    pub fn cells(&self) -> &ProcessorCells {
+        &self.shared.cells[self.index]
+    }
+
+    /// Counts one.
+    pub fn count(&self, counter: Counter) {
+        self.cells().counters[counter as usize].add(1);
+    }
+
+    /// Gives the item a line in the metrics when there is room.
+    pub fn note_item(&self, item_id: &str) {
+        if self.items.borrow().contains(item_id) || self.items.borrow().len() >= ITEMS_MAX {
+            return;
+        }
+        self.items.borrow_mut().insert(item_id.to_owned());
+        let mut items = self.shared.items.lock();
+        if items.len() < ITEMS_MAX && !items.iter().any(|item| item == item_id) {
+            items.push(item_id.to_owned());
+        }
+    }
+}
+
+/// Waits that double from 20 ms to 1 s.
+#[derive(Debug)]
+pub(crate) struct BackOff(Duration);
+
+impl Default for BackOff {
+    fn default() -> Self {
+        Self(Duration::from_millis(20))
+    }
+}
+
+impl BackOff {
+    /// The next wait.
+    pub(crate) async fn wait(&mut self) {
+        monoio::time::sleep(self.0).await;
+        self.0 = (self.0 * 2).min(Duration::from_secs(1));
+    }
+}

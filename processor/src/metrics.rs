@@ -1,0 +1,111 @@
+//! The metrics of the processor: the runbook's names, and the contract's additions.
+//!
+//! Identity, exact at rest: processed = success + failed + sold_out + redelivered. Failed are payments that failed, items
+//! of unknown stock, orders Redis refused and records that are no order; redelivered changed nothing because the order
+//! had its end before.
+
+use std::sync::atomic::Ordering;
+
+use shard::cells::{Cell, Cells, Page};
+use shard::clock;
+use shard::launch::Driver;
+
+use crate::core::Shared;
+
+/// Counters of a core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counter {
+    /// Records finished.
+    Processed,
+    /// COMPLETED
+    Success,
+    /// See the head.
+    Failed,
+    /// FAILED_SOLD_OUT
+    SoldOut,
+    /// Dead letters written.
+    DeadLetters,
+    /// Records that changed nothing.
+    Redelivered,
+    /// Steps tried again because the store or Kafka did not answer.
+    Retries,
+}
+
+impl Counter {
+    const COUNT: usize = Self::Retries as usize + 1;
+}
+
+/// The cells of one core.
+pub type ProcessorCells = Cells<{ Counter::COUNT }, 0, 1>;
+
+/// Index of the histogram `processor_order_processing_duration_seconds`.
+pub const PROCESSING_DURATION: usize = 0;
+
+/// The page of `GET /metrics`.
+///
+/// # Errors
+/// Only when a name breaks the text format.
+pub fn page(shared: &Shared) -> Result<String, String> {
+    let cells = &shared.cells;
+    let sum = |pick: &dyn Fn(&ProcessorCells) -> &Cell| cells.iter().map(|core| pick(core).get()).sum::<u64>();
+    let counted = |counter: Counter| sum(&|core| &core.counters[counter as usize]);
+    let mut page = Page::default();
+    for (name, help, counter) in [
+        ("processor_orders_processed_total", "Orders processed, whatever their end.", Counter::Processed),
+        ("processor_orders_processed_success_total", "Orders COMPLETED.", Counter::Success),
+        ("processor_orders_processed_failed_total", "Orders that failed, other than sold out.", Counter::Failed),
+        ("processor_orders_sold_out_total", "Orders rejected because too few units were left.", Counter::SoldOut),
+        ("processor_orders_moved_to_dlq_total", "Orders moved to the dead letter topic.", Counter::DeadLetters),
+        (
+            "processor_orders_redelivered_total",
+            "Records that changed nothing because their order had ended before.",
+            Counter::Redelivered,
+        ),
+        ("processor_retries_total", "Steps tried again because Redis or Kafka did not answer.", Counter::Retries),
+    ] {
+        page.counter(name, help, counted(counter));
+    }
+    page.durations(
+        "processor_order_processing_duration_seconds",
+        "Time from taking an order in hand to its end.",
+        cells.iter().map(|core| &core.durations[PROCESSING_DURATION]),
+    );
+    let load = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed) as f64;
+    page.gauge("processor_dlq_size", "Dead letters in the topic.", load(&shared.dlq_size));
+    let oldest_ms = shared.dlq_oldest_ms.load(Ordering::Relaxed);
+    let age_s = if oldest_ms < 0 { 0.0 } else { clock::unix_ms().saturating_sub(oldest_ms as u64) as f64 / 1e3 };
+    page.gauge("processor_dlq_oldest_message_age_seconds", "Age of the oldest dead letter.", age_s);
+    page.gauge("processor_consumer_lag", "Records of this member's partitions not committed.", load(&shared.lag));
+    let levels = shared.levels.lock().clone();
+    let labels: Vec<[(&str, &str); 1]> = levels.iter().map(|level| [("item_id", level.item_id.as_str())]).collect();
+    let lines = |value: &dyn Fn(usize) -> Option<i64>| -> Vec<(&[(&str, &str)], f64)> {
+        (0..levels.len()).filter_map(|at| Some((&labels[at][..], value(at)? as f64))).collect()
+    };
+    page.labelled_gauge("processor_inventory_level", "Units left of an item.", &lines(&|at| levels[at].left));
+    page.labelled_gauge(
+        "processor_stock_drift",
+        "Units brought in less left less held or sold, per item; 0 unless somebody moved units past us.",
+        &lines(&|at| levels[at].drift),
+    );
+    let drivers = shared.drivers.lock().clone();
+    let count = |wanted| drivers.iter().flatten().filter(|&&driver| driver == wanted).count() as f64;
+    page.labelled_gauge(
+        "processor_io_driver",
+        "Cores by the IO driver they run on.",
+        &[
+            (&[("driver", Driver::IoUring.name())], count(Driver::IoUring)),
+            (&[("driver", Driver::Epoll.name())], count(Driver::Epoll)),
+        ],
+    );
+    page.counter(
+        "processor_log_lines_dropped_total",
+        "Log lines dropped because the sink was slow.",
+        shared.sink.dropped(),
+    );
+    page.labelled_gauge(
+        "build_info",
+        "What runs here.",
+        &[(&[("version", env!("CARGO_PKG_VERSION")), ("service", "processor")], 1.0)],
+    );
+    page.encode().map_err(|error| error.to_string())
+}

@@ -1,0 +1,172 @@
+//! The road of a batch: every branch an order can take is here; the stations are leaves.
+
+use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use queue::consumer::Batch;
+use shard::log::Level;
+use store::{Ending, Reservation, is_replayable};
+use wire::names::{DeadLetterReason, Status};
+
+use crate::core::Core;
+use crate::dead_letter::bury;
+use crate::metrics::{Counter, PROCESSING_DURATION};
+use crate::pay::{Paid, PaymentGateway as _};
+use crate::read::{Work, read};
+use crate::reserve::reserve;
+use crate::settle::settle;
+
+/// How an order left the road.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It has this status now, made by us.
+    Made(Status),
+    /// It had its end before, or another copy makes it.
+    Before,
+    /// It has none and is with the dead letters.
+    Buried,
+}
+
+/// Leads every record of a batch to its end and finishes it.
+pub(crate) async fn process(core: Rc<Core>, batch: Batch) {
+    let batch = Rc::new(batch);
+    if batch.lease().is_ending() {
+        batch.lease().abandon(batch.records().len());
+        return;
+    }
+    let mut works = Vec::with_capacity(batch.records().len());
+    for index in 0..batch.records().len() {
+        match read(&batch, index) {
+            Ok(work) => works.push(work),
+            Err(reason) => drop(monoio::spawn(poison(Rc::clone(&core), Rc::clone(&batch), index, reason))),
+        }
+    }
+    let reservations = reserve(&core, &works).await;
+    let mut paid = Vec::with_capacity(works.len());
+    let mut ended = Vec::new();
+    for (work, reservation) in works.into_iter().zip(reservations) {
+        core.note_item(&work.item_id);
+        match reservation {
+            Ok(Reservation::Held { .. } | Reservation::HeldAlready) => {
+                // A payment that answers at once stays with its batch; one that takes its time goes its own way, so
+                // that it holds up nobody.
+                match pay_at_once(&core, &work) {
+                    Some(answer) => paid.push((work, answer)),
+                    None => drop(monoio::spawn(pay_slowly(Rc::clone(&core), Rc::clone(&batch), work))),
+                }
+            }
+            Ok(Reservation::SoldOut { .. }) => ended.push((work, End::Made(Status::FailedSoldOut))),
+            Ok(Reservation::UnknownItem) => {
+                let letter = (DeadLetterReason::UnknownItem, "the stock of the item is unknown".to_owned());
+                let end = End::Made(Status::FailedUnknownItem);
+                drop(monoio::spawn(bury_and_end(Rc::clone(&core), Rc::clone(&batch), work, letter, end)));
+            }
+            // Its end was made by this very record before, but the dead letter may not have been written.
+            Ok(Reservation::EndedBefore { status, same_origin: true, .. }) if is_replayable(status) => {
+                let letter = (reason_of(status), "redelivered; the end was made before".to_owned());
+                drop(monoio::spawn(bury_and_end(Rc::clone(&core), Rc::clone(&batch), work, letter, End::Before)));
+            }
+            Ok(Reservation::EndedBefore { .. }) => ended.push((work, End::Before)),
+            Err(reason) => {
+                let letter = (DeadLetterReason::RedisFailure, reason);
+                drop(monoio::spawn(bury_and_end(Rc::clone(&core), Rc::clone(&batch), work, letter, End::Buried)));
+            }
+        }
+    }
+    finish(&core, &batch, &ended);
+    close(&core, &batch, paid).await;
+}
+
+/// Settles or refunds, buries what was not paid, finishes.
+async fn close(core: &Rc<Core>, batch: &Rc<Batch>, paid: Vec<(Work, Paid)>) {
+    if paid.is_empty() {
+        return;
+    }
+    let endings = settle(core, &paid).await;
+    let mut ended = Vec::with_capacity(paid.len());
+    for ((work, paid), ending) in paid.into_iter().zip(endings) {
+        match (paid, ending) {
+            (Paid::Yes, Ok(Ending { applied: true, .. })) => ended.push((work, End::Made(Status::Completed))),
+            (Paid::No, Ok(Ending { applied: true, .. })) => {
+                let letter = (DeadLetterReason::PaymentTimeout, "the payment did not come".to_owned());
+                let end = End::Made(Status::FailedPayment);
+                drop(monoio::spawn(bury_and_end(Rc::clone(core), Rc::clone(batch), work, letter, end)));
+            }
+            (_, Ok(Ending { applied: false, .. })) => ended.push((work, End::Before)),
+            (_, Err(reason)) => {
+                let letter = (DeadLetterReason::RedisFailure, reason);
+                drop(monoio::spawn(bury_and_end(Rc::clone(core), Rc::clone(batch), work, letter, End::Buried)));
+            }
+        }
+    }
+    finish(core, batch, &ended);
+}
+
+/// The answer of a payment that needs no time.
+fn pay_at_once(core: &Core, work: &Work) -> Option<Paid> {
+    if !core.payments.latency.is_zero() {
+        return None;
+    }
+    let charge = pin!(core.payments.charge(&work.request_id, work.amount, work.attempt));
+    match charge.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(paid) => Some(paid),
+        Poll::Pending => None,
+    }
+}
+
+async fn pay_slowly(core: Rc<Core>, batch: Rc<Batch>, work: Work) {
+    let paid = {
+        let _seat = core.desk.seat().await;
+        core.payments.charge(&work.request_id, work.amount, work.attempt).await
+    };
+    close(&core, &batch, vec![(work, paid)]).await;
+}
+
+async fn poison(core: Rc<Core>, batch: Rc<Batch>, index: usize, reason: String) {
+    bury(&core, &batch, index, None, DeadLetterReason::InvalidOrderFormat, &reason).await;
+    core.count(Counter::Processed);
+    core.count(Counter::Failed);
+    batch.lease().finish(&[batch.records()[index].offset]);
+}
+
+async fn bury_and_end(core: Rc<Core>, batch: Rc<Batch>, work: Work, letter: (DeadLetterReason, String), end: End) {
+    bury(&core, &batch, work.index, Some(&work), letter.0, &letter.1).await;
+    finish(&core, &batch, &[(work, end)]);
+}
+
+fn reason_of(status: Status) -> DeadLetterReason {
+    if status == Status::FailedPayment { DeadLetterReason::PaymentTimeout } else { DeadLetterReason::UnknownItem }
+}
+
+/// Counts, logs and finishes: from here on the offsets may be committed.
+fn finish(core: &Core, batch: &Batch, ended: &[(Work, End)]) {
+    if ended.is_empty() {
+        return;
+    }
+    let duration = Instant::now().saturating_duration_since(batch.taken());
+    for (work, end) in ended {
+        let (counter, word) = match end {
+            End::Made(Status::Completed) => (Counter::Success, Status::Completed.word()),
+            End::Made(Status::FailedSoldOut) => (Counter::SoldOut, Status::FailedSoldOut.word()),
+            End::Made(status) => (Counter::Failed, status.word()),
+            End::Before => (Counter::Redelivered, "unchanged"),
+            End::Buried => (Counter::Failed, "dead letter"),
+        };
+        core.count(Counter::Processed);
+        core.count(counter);
+        core.cells().durations[PROCESSING_DURATION].observe_us(duration.as_micros() as u64);
+        core.log.line(Level::Info, "order_processed", "Order processed", |line| {
+            line.text("correlation_id", &work.correlation_id)
+                .text("user_id", &work.user_id)
+                .text("item_id", &work.item_id)
+                .text("request_id", &work.request_id)
+                .text("status", word)
+                .number("processing_time_ms", duration.as_millis() as u64);
+        });
+    }
+    let offsets: Vec<i64> = ended.iter().map(|(work, _)| work.origin.offset).collect();
+    batch.lease().finish(&offsets);
+}

@@ -1,0 +1,71 @@
+//! How much lies in Kafka: asked once a second by a thread of its own, since every question waits for the network.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use queue::admin::Depth;
+use queue::consumer::Consumer;
+use shard::drain::Phase;
+
+use crate::core::Shared;
+
+/// How often Kafka is asked.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The group is kept when the consumer's thread served it within this.
+const TURN_MS_MAX: u64 = 5000;
+
+/// What the watch asks about.
+pub(crate) struct Watched {
+    pub(crate) bootstrap: String,
+    pub(crate) orders_topic: String,
+    pub(crate) dlq_topic: String,
+    /// Taken out at the stop.
+    pub(crate) consumer: Arc<Mutex<Option<Consumer>>>,
+}
+
+/// Starts the thread; it ends with the process's last phase.
+///
+/// # Errors
+/// When the thread cannot be made.
+pub(crate) fn start(shared: Arc<Shared>, watched: Watched) -> std::io::Result<JoinHandle<()>> {
+    thread::Builder::new().name("kafka-watch".to_owned()).spawn(move || {
+        let mut depth = None;
+        while shared.drain.phase() < Phase::Stopping {
+            if depth.is_none() {
+                depth = Depth::open(&watched.bootstrap, PATIENCE).ok();
+            }
+            if let Some(depth) = &depth {
+                // What Kafka does not answer keeps its last value; health sees the age of the last answer.
+                let _ = look(&shared, &watched, depth);
+            }
+            thread::park_timeout(INTERVAL);
+        }
+    })
+}
+
+fn look(shared: &Shared, watched: &Watched, depth: &Depth) -> Result<(), queue::admin::AdminError> {
+    if let Some(consumer) = watched.consumer.lock().as_ref() {
+        let state = consumer.state();
+        let is_kept = state.has_joined && !state.is_fatal && state.turned_ms_ago < TURN_MS_MAX;
+        shared.is_in_group.store(is_kept, Ordering::Relaxed);
+    }
+    let letters = depth.watermarks(&watched.dlq_topic)?;
+    let size: i64 = letters.iter().map(|marks| marks.high - marks.low).sum();
+    let oldest_ms = depth.oldest_timestamp_ms(&watched.dlq_topic, &letters)?;
+    shared.dlq_size.store(size as u64, Ordering::Relaxed);
+    shared.dlq_oldest_ms.store(oldest_ms.unwrap_or(-1), Ordering::Relaxed);
+    let orders = depth.watermarks(&watched.orders_topic)?;
+    if let Some(consumer) = watched.consumer.lock().as_ref()
+        && let Ok(lag) = consumer.lag(&orders, PATIENCE)
+    {
+        shared.lag.store(lag, Ordering::Relaxed);
+    }
+    let answered_ms = shared.started.elapsed().as_millis() as u64;
+    shared.kafka_answered_ms.store(answered_ms, Ordering::Relaxed);
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! `/metrics`, `/health` and `/live` for operators: plain threads with time limits, off the order's road.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use shard::cells::PAGE_CONTENT_TYPE;
+use shard::clock;
+use shard::drain::Phase;
+use wire::http1::{Method, Parsed, parse_head};
+use wire::reply::{self, Connection, ReplyHead, StatusLine};
+
+use crate::core::Shared;
+use crate::metrics;
+
+/// A client may take this long for its request, and for reading the answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Clients at once; more wait in the kernel's queue.
+const CLIENTS_MAX: usize = 32;
+/// Kafka's last answer to the watch may be this old.
+const KAFKA_AGE_MS_MAX: u64 = 6000;
+
+/// Starts serving.
+///
+/// # Errors
+/// When the thread cannot be made.
+pub(crate) fn start(shared: Arc<Shared>, listener: TcpListener) -> std::io::Result<JoinHandle<()>> {
+    let clients = Arc::new(AtomicUsize::new(0));
+    thread::Builder::new().name("metrics".to_owned()).spawn(move || {
+        for stream in listener.incoming() {
+            if shared.drain.phase() >= Phase::Stopping {
+                return;
+            }
+            let Ok(stream) = stream else { continue };
+            while clients.load(Ordering::Acquire) >= CLIENTS_MAX {
+                thread::sleep(Duration::from_millis(5));
+            }
+            clients.fetch_add(1, Ordering::AcqRel);
+            let (shared, leaving) = (Arc::clone(&shared), Arc::clone(&clients));
+            let served = thread::Builder::new().name("metrics-client".to_owned()).spawn(move || {
+                // A client that fails only fails itself.
+                let _ = serve(&shared, stream);
+                leaving.fetch_sub(1, Ordering::AcqRel);
+            });
+            if served.is_err() {
+                clients.fetch_sub(1, Ordering::AcqRel);
+            }
+        }
+    })
+}
+
+/// Wakes the thread so that it sees the phase.
+pub(crate) fn wake(address: SocketAddr) {
+    let _ = TcpStream::connect_timeout(&address, Duration::from_secs(1));
+}
+
+/// True when the truth and Kafka are there.
+pub(crate) fn health(shared: &Shared) -> (bool, bool) {
+    let redis = shared.store_reachable.iter().all(|core| core.load(Ordering::Relaxed));
+    let age_ms = (shared.started.elapsed().as_millis() as u64)
+        .saturating_sub(shared.kafka_answered_ms.load(Ordering::Relaxed));
+    let kafka = shared.is_in_group.load(Ordering::Relaxed) && age_ms < KAFKA_AGE_MS_MAX;
+    (redis, kafka)
+}
+
+fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut buffer = vec![0; 16 * 1024];
+    let mut filled = 0;
+    let head = loop {
+        match parse_head(&buffer[..filled]) {
+            Parsed::Complete(head) => break head,
+            Parsed::Partial if filled < buffer.len() => {}
+            _ => return stream.write_all(&answer(reply::BAD_REQUEST, reply::JSON, b"{\"error\":\"Bad request\"}", false)),
+        }
+        match stream.read(&mut buffer[filled..])? {
+            0 => return Ok(()),
+            count => filled += count,
+        }
+    };
+    let is_head = head.method == Method::Head;
+    let bytes = if head.method == Method::Get || is_head {
+        page(shared, head.path.bytes(&buffer), is_head)
+    } else {
+        answer(reply::METHOD_NOT_ALLOWED, reply::JSON, b"{\"error\":\"Method not allowed\"}", false)
+    };
+    stream.write_all(&bytes)
+}
+
+fn page(shared: &Shared, path: &[u8], is_head: bool) -> Vec<u8> {
+    match path {
+        b"/metrics" => match metrics::page(shared) {
+            Ok(page) => answer(reply::OK, PAGE_CONTENT_TYPE, page.as_bytes(), is_head),
+            Err(_) => answer(reply::INTERNAL_ERROR, reply::JSON, b"{\"error\":\"Internal error\"}", is_head),
+        },
+        b"/health" => {
+            let (redis, kafka) = health(shared);
+            let is_healthy = redis && kafka && !shared.drain.is_draining();
+            let (word, status) = if is_healthy { ("healthy", reply::OK) } else { ("unhealthy", reply::UNAVAILABLE) };
+            let body = format!("{{\"status\":\"{word}\",\"redis\":{redis},\"kafka\":{kafka}}}");
+            answer(status, reply::JSON, body.as_bytes(), is_head)
+        }
+        b"/live" => answer(reply::OK, reply::JSON, b"{\"status\":\"live\"}", is_head),
+        _ => answer(reply::NOT_FOUND, reply::JSON, b"{\"error\":\"Not found\"}", is_head),
+    }
+}
+
+fn answer(status: StatusLine, content_type: &str, body: &[u8], is_head: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    let head = ReplyHead {
+        status,
+        date: &clock::http_date(clock::unix_ms() / 1000),
+        content_type,
+        correlation_id: "",
+        retry_after_s: None,
+        extra: if status == reply::METHOD_NOT_ALLOWED { "Allow: GET, HEAD\r\n" } else { "" },
+        connection: Connection::Closes,
+        is_head,
+    };
+    head.write(body, &mut out);
+    out
+}

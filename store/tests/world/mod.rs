@@ -1,0 +1,88 @@
+//! What the tests of this crate stand on: the rules they play by, and a core with a connection to a private Redis.
+
+// Each test file uses a part of it.
+#![allow(dead_code, unreachable_pub)]
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+use store::redis::{Connection, ConnectionSettings, Server};
+use store::{Admit, Origin, Policy, Reserve, Retract, Settle};
+use testkit::redis::Redis;
+
+/// A moment to count from in tests that bring their own time.
+pub const NOON_MS: u64 = 1_764_453_360_000;
+
+/// Small limits, so that short histories reach them; lives that no test outlasts.
+pub fn policy() -> Policy {
+    Policy {
+        rate_limit_max_requests: 3,
+        rate_limit_window_ms: 10_000,
+        idempotency_ttl_ms: 600_000,
+        order_status_ttl_ms: 3_600_000,
+        takeover_after_ms: 2500,
+    }
+}
+
+/// Runs `life` on a core made of this thread.
+pub fn on_core<T: 'static>(life: impl Future<Output = T> + 'static) -> T {
+    let result = Rc::new(RefCell::new(None));
+    let slot = Rc::clone(&result);
+    shard::launch::run(0, None, |_| async move {
+        let value = life.await;
+        slot.replace(Some(value));
+    })
+    .expect("a runtime");
+    result.take().expect("the life has ended")
+}
+
+pub fn server(addr: &str) -> Server {
+    let (host, port) = addr.rsplit_once(':').expect("host:port");
+    Server { host: host.to_owned(), port: port.parse().expect("a port"), user: None, password: None, db: 0 }
+}
+
+/// Opens a connection of this core; it need not be reachable yet.
+pub fn open(addr: &str, policy: Policy) -> Rc<Connection> {
+    Connection::open(ConnectionSettings::new(server(addr), policy, 4096))
+}
+
+/// Opens a connection and waits until it is reachable.
+pub async fn connect(redis: &Redis, policy: Policy) -> Rc<Connection> {
+    let connection = open(&redis.addr(), policy);
+    assert!(connection.reachable_within(Duration::from_secs(10)).await, "{:?}", connection.trouble());
+    connection
+}
+
+/// An admission at a moment of the test's own.
+pub fn admit<'a>(user_id: &'a str, request_id: &'a str, sequence: u64, now_ms: u64) -> Admit<'a> {
+    Admit {
+        user_id,
+        request_id,
+        fingerprint: 0xfeed_0000_0000_beef,
+        correlation_id: "c-1",
+        owner: "core0",
+        sequence,
+        now_ms: Some(now_ms),
+    }
+}
+
+/// The retraction that matches [`admit`].
+pub fn retract<'a>(user_id: &'a str, request_id: &'a str, sequence: u64) -> Retract<'a> {
+    Retract { user_id, request_id, owner: "core0", sequence }
+}
+
+pub fn origin(offset: i64) -> Origin {
+    Origin { partition: 7, offset }
+}
+
+/// A wish of attempt 0.
+pub fn reserve<'a>(request_id: &'a str, item_id: &'a str, amount: u32) -> Reserve<'a> {
+    Reserve { request_id, item_id, amount, attempt: 0, origin: origin(1) }
+}
+
+/// The end that matches [`reserve`].
+pub fn settle<'a>(request_id: &'a str, item_id: &'a str) -> Settle<'a> {
+    Settle { request_id, item_id, attempt: 0, origin: origin(1) }
+}
