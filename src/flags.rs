@@ -40,6 +40,52 @@ pub(crate) fn command() -> Command {
                  Exit codes: 0 stopped clean, 1 could not start or orders were left on the road, 64 a setting was refused.",
             ),
         )
+        .subcommand(
+            with_settings(Command::new("processor").about("Consumer: turns each acknowledged order into one end"), &[
+                Role::Processor,
+            ])
+            .after_help(
+                "Examples:\n  \
+                 flash-sale processor --redis-addr 127.0.0.1:6379 --kafka-addr 127.0.0.1:9092\n  \
+                 PAYMENT_FAILURE_RATE=0 flash-sale processor --metrics-addr 127.0.0.1:9090\n\n\
+                 Exit codes: 0 stopped clean, 1 could not start or orders were left to the next owner, 64 a setting was \
+                 refused.",
+            ),
+        )
+        .subcommand(
+            with_settings(
+                Command::new("serve")
+                    .about("Gateway and processor in one process, embedded unless addresses are given: for curl")
+                    .args([
+                        Arg::new("item").long("item").value_name("ID").default_value("101").help("Item put on sale"),
+                        Arg::new("stock")
+                            .long("stock")
+                            .value_name("N")
+                            .default_value("100")
+                            .value_parser(clap::value_parser!(u64))
+                            .help("Units of it, in the embedded store"),
+                    ]),
+                &[Role::Gateway, Role::Processor],
+            )
+            .after_help("Example:\n  flash-sale serve --listen-addr 127.0.0.1:8080"),
+        )
+        .subcommand(
+            with_settings(
+                crate::demo_command::flags(
+                    Command::new("demo").about("A whole flash sale in this process: load, live view, verdict, report"),
+                ),
+                &[Role::Gateway, Role::Processor],
+            )
+            .after_help(
+                "Examples:\n  \
+                 flash-sale demo\n  \
+                 flash-sale demo --buyers 20000 --stock 500 --html report.html\n  \
+                 flash-sale demo --redis-addr 127.0.0.1:6379 --kafka-addr 127.0.0.1:9092\n\n\
+                 Exit codes: 0 every check held, 1 could not run, 3 threshold broken, 4 ledger violated, 5 generator \
+                 saturated, 64 a setting was refused, 130 interrupted.",
+            ),
+        )
+        .subcommand(crate::loadgen_command::command())
         .subcommand(crate::stock_command::command())
 }
 

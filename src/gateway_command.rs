@@ -51,7 +51,8 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
         line.number("signal", signal as u64);
     });
     let stopped = running.stop(settings.shared.shutdown_timeout);
-    let message = if stopped.is_clean { "Every order had its answer" } else { "Orders were left on the road" };
+    let message =
+        if stopped.is_clean { "Every order had its answer" } else { "Orders were left on the road" };
     sink.line(if stopped.is_clean { Level::Info } else { Level::Error }, "gateway_stopped", message, |_| {});
     sink.flush();
     if stopped.is_clean { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }

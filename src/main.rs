@@ -13,6 +13,21 @@ mod places;
 /// `flash-sale gateway`
 mod gateway_command;
 
+/// `flash-sale processor`
+mod processor_command;
+
+/// Both in one process.
+mod house;
+
+/// `flash-sale serve`
+mod serve_command;
+
+/// `flash-sale demo`
+mod demo_command;
+
+/// `flash-sale loadgen`
+mod loadgen_command;
+
 /// `flash-sale stock`
 mod stock_command;
 
@@ -25,6 +40,10 @@ fn main() -> ExitCode {
     let matches = flags::command().get_matches();
     match matches.subcommand() {
         Some(("gateway", flags)) => gateway_command::run(flags),
+        Some(("processor", flags)) => processor_command::run(flags),
+        Some(("serve", flags)) => serve_command::run(flags),
+        Some(("demo", flags)) => demo_command::run(flags),
+        Some(("loadgen", flags)) => loadgen_command::run(flags),
         Some(("stock", flags)) => stock_command::run(flags),
         // clap asks for a subcommand and knows all of them.
         _ => ExitCode::from(flags::USAGE),

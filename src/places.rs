@@ -43,6 +43,19 @@ impl Places {
         self.embedded.as_ref().map(Embedded::guard)
     }
 
+    /// Where they are, in words.
+    pub(crate) fn describe(&self) -> String {
+        let redis = match &self.source {
+            Source::Memory(_) => "embedded store".to_owned(),
+            Source::Redis(server) => format!("Redis at {}:{}", server.host, server.port),
+        };
+        let kafka = match &self.embedded {
+            Some(_) => "embedded broker".to_owned(),
+            None => format!("Kafka at {}", self.bootstrap),
+        };
+        format!("{redis}, {kafka}")
+    }
+
     /// Says plainly what will not outlive the process.
     pub(crate) fn announce(&self, sink: &Sink) {
         let is_memory = matches!(self.source, Source::Memory(_));
@@ -71,5 +84,16 @@ pub(crate) fn level(level: LogLevel) -> Level {
 pub(crate) fn announce_notices(sink: &Sink, notices: &[String]) {
     for notice in notices {
         sink.line(Level::Warn, "setting_corrected", notice, |_| {});
+    }
+}
+
+/// The rules of a store that admits nothing: a processor's, a tool's.
+pub(crate) fn model_policy(shared: &settings::Shared) -> Policy {
+    Policy {
+        rate_limit_max_requests: 1,
+        rate_limit_window_ms: 1,
+        idempotency_ttl_ms: shared.order_status_ttl_ms,
+        order_status_ttl_ms: shared.order_status_ttl_ms,
+        takeover_after_ms: 1000,
     }
 }

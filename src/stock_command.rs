@@ -9,9 +9,10 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use settings::RedisAddress;
 use settings::table;
 use store::open::Source;
-use store::{Answer, AnyStore, Policy, Store};
+use store::{Answer, AnyStore, Store};
 
 use crate::flags::{failed, flag, read_settings};
+use crate::places::model_policy;
 
 /// How long Redis may take to answer before the command gives up.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,7 +28,11 @@ pub(crate) fn command() -> Command {
         .about("Set, add or show the inventory of items")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(Command::new("set").about("Set the units left of an item").args([item(), units(), redis()]))
+        .subcommand(Command::new("set").about("Set the units left of an item").args([
+            item(),
+            units(),
+            redis(),
+        ]))
         .subcommand(Command::new("add").about("Add units to a known item").args([item(), units(), redis()]))
         .subcommand(
             Command::new("show")
@@ -50,16 +55,11 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
         Err(code) => return code,
     };
     if shared.redis == RedisAddress::Embedded {
-        return failed("REDIS_ADDR is embedded: that stock lives in another process; give a server's address");
+        return failed(
+            "REDIS_ADDR is embedded: that stock lives in another process; give a server's address",
+        );
     }
-    // Only the retention of a status matters to these commands, and they write none.
-    let policy = Policy {
-        rate_limit_max_requests: 1,
-        rate_limit_window_ms: 1,
-        idempotency_ttl_ms: 1000,
-        order_status_ttl_ms: shared.order_status_ttl_ms,
-        takeover_after_ms: 1000,
-    };
+    let policy = model_policy(&shared);
     let items: Vec<String> = flags.get_many::<String>("item").into_iter().flatten().cloned().collect();
     if let Some(wrong) = items.iter().find(|item| wire::order::check_id(item).is_err()) {
         return failed(format!("{wrong:?} is not an item: 1 to 100 characters of A-Z a-z 0-9 _ -"));
@@ -92,7 +92,8 @@ async fn act(store: &AnyStore, verb: &str, items: &[String], units: u64) -> Resu
         let trouble = store.trouble().unwrap_or_else(|| "it does not answer".to_owned());
         return Err(format!("Redis cannot be reached: {trouble}"));
     }
-    let ask = async |command: store::Command<'_>| store.ask(&command).await.map_err(|error| error.to_string());
+    let ask =
+        async |command: store::Command<'_>| store.ask(&command).await.map_err(|error| error.to_string());
     let names: Vec<&str> = items.iter().map(String::as_str).collect();
     let item_id = names[0];
     match verb {
@@ -103,9 +104,14 @@ async fn act(store: &AnyStore, verb: &str, items: &[String], units: u64) -> Resu
             let Answer::Ledgers(ledgers) = ask(store::Command::Ledgers { items: &names }).await? else {
                 return Err("unexpected answer".to_owned());
             };
-            let mut text = format!("{:<24} {:>12} {:>12} {:>12} {:>8}\n", "item", "brought in", "left", "taken", "drift");
+            let mut text = format!(
+                "{:<24} {:>12} {:>12} {:>12} {:>8}\n",
+                "item", "brought in", "left", "taken", "drift"
+            );
             for ((item, level), ledger) in names.iter().zip(levels).zip(ledgers) {
-                let cell = |value: Option<i64>| value.map_or_else(|| "unknown".to_owned(), |value| value.to_string());
+                let cell = |value: Option<i64>| {
+                    value.map_or_else(|| "unknown".to_owned(), |value| value.to_string())
+                };
                 let drift = ledger.zip(level).map(|(ledger, left)| ledger.base - left - ledger.taken);
                 let (base, taken) = (ledger.map(|ledger| ledger.base), ledger.map(|ledger| ledger.taken));
                 text += &format!(
@@ -126,9 +132,9 @@ async fn act(store: &AnyStore, verb: &str, items: &[String], units: u64) -> Resu
             };
             match ask(command).await? {
                 Answer::StockLeft(Some(left)) => Ok(format!("{item_id}: {left} left\n")),
-                Answer::StockLeft(None) => {
-                    Err(format!("the stock of {item_id} is unknown; set it first: flash-sale stock set {item_id} UNITS"))
-                }
+                Answer::StockLeft(None) => Err(format!(
+                    "the stock of {item_id} is unknown; set it first: flash-sale stock set {item_id} UNITS"
+                )),
                 _ => Err("unexpected answer".to_owned()),
             }
         }

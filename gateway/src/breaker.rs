@@ -199,7 +199,11 @@ impl Breaker {
 
     /// See [`Machine::state`].
     pub fn state(&self, now: Instant) -> State {
-        if self.is_troubled.load(Ordering::Acquire) == 0 { State::Closed } else { self.machine.lock().state(now) }
+        if self.is_troubled.load(Ordering::Acquire) == 0 {
+            State::Closed
+        } else {
+            self.machine.lock().state(now)
+        }
     }
 
     fn mirror(&self, machine: &Machine) {

@@ -181,9 +181,11 @@ pub async fn serve(core: Rc<Core>, mut stream: TcpStream) {
     let mut reader = RequestReader::default();
     let mut exchanges = Vec::new();
     loop {
-        let Collected { consumed, refused } = collect(&core, &mut reader, &mut buffer, filled, &mut exchanges);
+        let Collected { consumed, refused } =
+            collect(&core, &mut reader, &mut buffer, filled, &mut exchanges);
         if !exchanges.is_empty() || refused.is_some() {
-            let closes = refused.is_some() || exchanges.last().is_some_and(|last| last.connection == Connection::Closes);
+            let closes = refused.is_some()
+                || exchanges.last().is_some_and(|last| last.connection == Connection::Closes);
             visible.enter(Doing::Working);
             let mut out = core.take_buffer();
             answer_all(&core, &buffer, &exchanges, &mut out).await;
@@ -312,7 +314,8 @@ async fn answer_all(core: &Rc<Core>, buffer: &[u8], exchanges: &[Exchange], out:
         write_answer(core, buffer, exchange, &answer, began, out);
         return;
     }
-    let acts: Vec<_> = exchanges.iter().map(|exchange| Box::pin(act(core, buffer, exchange, began))).collect();
+    let acts: Vec<_> =
+        exchanges.iter().map(|exchange| Box::pin(act(core, buffer, exchange, began))).collect();
     for (exchange, answer) in exchanges.iter().zip(all(acts).await) {
         write_answer(core, buffer, exchange, &answer, began, out);
     }

@@ -17,7 +17,7 @@ use wire::order_json::OrderReader;
 use crate::breaker::Breaker;
 use crate::gates::{Limited, SoldOut};
 use crate::identity::Identities;
-use crate::metrics::{Counter, Gauge, GatewayCells};
+use crate::metrics::{Counter, GatewayCells, Gauge};
 use crate::sequences::{Sequence, Sequences};
 
 /// What all cores of a gateway share.

@@ -89,8 +89,16 @@ pub fn page(shared: &Shared, producer: &queue::Producer) -> Result<String, Strin
     for (name, help, counter) in [
         ("gateway_orders_received_total", "Orders received, whatever became of them.", Counter::Received),
         ("gateway_orders_successful_total", "Orders acknowledged by the broker (202).", Counter::Successful),
-        ("gateway_orders_failed_total", "Orders that failed by our fault or a dependency's.", Counter::Failed),
-        ("gateway_orders_validation_failed_total", "Orders with a wrong body (400).", Counter::ValidationFailed),
+        (
+            "gateway_orders_failed_total",
+            "Orders that failed by our fault or a dependency's.",
+            Counter::Failed,
+        ),
+        (
+            "gateway_orders_validation_failed_total",
+            "Orders with a wrong body (400).",
+            Counter::ValidationFailed,
+        ),
         (
             "gateway_orders_idempotency_rejected_total",
             "Orders whose request_id was taken (409, 422).",
@@ -98,10 +106,22 @@ pub fn page(shared: &Shared, producer: &queue::Producer) -> Result<String, Strin
         ),
         ("gateway_rate_limited_total", "Orders over their user's limit (429).", Counter::RateLimited),
         ("gateway_sold_out_total", "Orders for an item known to be sold out (410).", Counter::SoldOut),
-        ("gateway_shed_total", "Orders refused because of too much in flight or draining (503).", Counter::Shed),
-        ("gateway_framing_refused_total", "Requests whose HTTP framing was refused.", Counter::FramingRefused),
+        (
+            "gateway_shed_total",
+            "Orders refused because of too much in flight or draining (503).",
+            Counter::Shed,
+        ),
+        (
+            "gateway_framing_refused_total",
+            "Requests whose HTTP framing was refused.",
+            Counter::FramingRefused,
+        ),
         ("gateway_connections_accepted_total", "Connections accepted.", Counter::Connections),
-        ("gateway_connections_refused_total", "Connections refused at the bound.", Counter::ConnectionsRefused),
+        (
+            "gateway_connections_refused_total",
+            "Connections refused at the bound.",
+            Counter::ConnectionsRefused,
+        ),
         ("gateway_connections_panicked_total", "Connections ended by a panic.", Counter::ConnectionsPanicked),
     ] {
         page.counter(name, help, counted(counter));
@@ -130,11 +150,19 @@ pub fn page(shared: &Shared, producer: &queue::Producer) -> Result<String, Strin
             (&[("driver", Driver::Epoll.name())], count(Driver::Epoll)),
         ],
     );
-    page.gauge("gateway_redis_queue_depth", "Commands waiting for Redis.", gauged(Gauge::RedisQueueDepth) as f64);
+    page.gauge(
+        "gateway_redis_queue_depth",
+        "Commands waiting for Redis.",
+        gauged(Gauge::RedisQueueDepth) as f64,
+    );
     page.counter("gateway_redis_commands_total", "Commands sent to Redis.", gauged(Gauge::RedisCommands));
     page.counter("gateway_redis_flushes_total", "Flushes to Redis.", gauged(Gauge::RedisFlushes));
     page.counter("gateway_redis_errors_total", "Errors from Redis.", gauged(Gauge::RedisErrors));
-    page.counter("gateway_redis_reconnects_total", "Connections made anew to Redis.", gauged(Gauge::RedisReconnects));
+    page.counter(
+        "gateway_redis_reconnects_total",
+        "Connections made anew to Redis.",
+        gauged(Gauge::RedisReconnects),
+    );
     let per = |total: u64, parts: u64| if parts == 0 { 0.0 } else { total as f64 / parts as f64 };
     page.gauge(
         "gateway_redis_batch_size",
@@ -145,7 +173,11 @@ pub fn page(shared: &Shared, producer: &queue::Producer) -> Result<String, Strin
     page.gauge("gateway_kafka_queue_depth", "Records whose fate is not known yet.", kafka.outstanding as f64);
     page.counter("gateway_kafka_delivery_reports_total", "Delivery reports received.", kafka.reports);
     page.counter("gateway_kafka_errors_total", "Delivery reports other than persisted.", kafka.failures);
-    page.counter("gateway_kafka_publish_expired_total", "Publishes ended by our deadline.", gauged(Gauge::PublishExpired));
+    page.counter(
+        "gateway_kafka_publish_expired_total",
+        "Publishes ended by our deadline.",
+        gauged(Gauge::PublishExpired),
+    );
     page.gauge(
         "gateway_kafka_batch_size",
         "Mean delivery reports a core is woken for since the start.",
@@ -154,8 +186,16 @@ pub fn page(shared: &Shared, producer: &queue::Producer) -> Result<String, Strin
     let unresolved = gauged(Gauge::UnresolvedAdmissions);
     page.gauge("gateway_unresolved_admissions", "Admissions above the watermark.", unresolved as f64);
     let lag_us = cells.iter().map(|core| core.gauges[Gauge::LoopLagUs as usize].get()).max().unwrap_or(0);
-    page.gauge("gateway_loop_lag_seconds", "How late the latest core's sweep came last.", lag_us as f64 / 1e6);
-    page.counter("gateway_log_lines_dropped_total", "Log lines dropped because the sink was slow.", shared.sink.dropped());
+    page.gauge(
+        "gateway_loop_lag_seconds",
+        "How late the latest core's sweep came last.",
+        lag_us as f64 / 1e6,
+    );
+    page.counter(
+        "gateway_log_lines_dropped_total",
+        "Log lines dropped because the sink was slow.",
+        shared.sink.dropped(),
+    );
     page.gauge("gateway_uptime_seconds", "Time since the start.", shared.started.elapsed().as_secs_f64());
     page.labelled_gauge(
         "build_info",

@@ -76,7 +76,12 @@ pub fn row(outcome: &Outcome, jitter: u64) -> Row {
         },
         Outcome::Limited { wait } => Row {
             retry_after_s: Some(seconds_up(*wait)),
-            ..plain(reply::TOO_MANY_REQUESTS, Counter::RateLimited, "order_rate_limited", "Rate limit exceeded")
+            ..plain(
+                reply::TOO_MANY_REQUESTS,
+                Counter::RateLimited,
+                "order_rate_limited",
+                "Rate limit exceeded",
+            )
         },
         Outcome::Shed => unavailable(Counter::Shed, "order_shed", "Too much in flight, or draining"),
         Outcome::BreakerOpen { wait } => Row {
@@ -84,7 +89,9 @@ pub fn row(outcome: &Outcome, jitter: u64) -> Row {
             ..unavailable(Counter::Failed, "order_refused", "Circuit breaker is open")
         },
         Outcome::StoreAway => unavailable(Counter::Failed, "order_refused", "Redis cannot be reached"),
-        Outcome::NotPublished => unavailable(Counter::Failed, "order_not_published", "Kafka did not take the order"),
+        Outcome::NotPublished => {
+            unavailable(Counter::Failed, "order_not_published", "Kafka did not take the order")
+        }
         Outcome::MaybePublished => {
             unavailable(Counter::Failed, "order_maybe_published", "Kafka did not answer in time")
         }

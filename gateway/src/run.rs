@@ -24,7 +24,7 @@ use crate::accept;
 use crate::breaker::{Breaker, Rules};
 use crate::core::{Core, Limits, Shared};
 use crate::identity::Identities;
-use crate::metrics::{Counter, Gauge, GatewayCells};
+use crate::metrics::{Counter, GatewayCells, Gauge};
 use crate::sequences::Sequences;
 use crate::sweep;
 
@@ -56,7 +56,10 @@ impl fmt::Display for StartError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bind(address, error) => {
-                write!(formatter, "cannot listen on {address}: {error}; give another LISTEN_ADDR or stop what has it")
+                write!(
+                    formatter,
+                    "cannot listen on {address}: {error}; give another LISTEN_ADDR or stop what has it"
+                )
             }
             Self::Thread(error) => write!(formatter, "cannot start a thread: {error}"),
             Self::Producer(error) => write!(formatter, "{error}"),
@@ -102,7 +105,8 @@ pub fn policy(settings: &settings::Gateway) -> Policy {
 pub fn start(settings: &settings::Gateway, parts: Parts) -> Result<Running, StartError> {
     let cpus = launch::allowed_cpus();
     let cores = settings.shared.workers.unwrap_or(cpus.len()).clamp(1, 255);
-    let listeners = accept::bind(settings.listen_addr, cores).map_err(|error| StartError::Bind(settings.listen_addr, error))?;
+    let listeners = accept::bind(settings.listen_addr, cores)
+        .map_err(|error| StartError::Bind(settings.listen_addr, error))?;
     let address = listeners[0].local_addr().map_err(StartError::Thread)?;
     let share = |total: usize| total.div_ceil(cores);
     let limits = Limits {
@@ -111,8 +115,8 @@ pub fn start(settings: &settings::Gateway, parts: Parts) -> Result<Running, Star
         publish_timeout: settings.publish_timeout,
         sold_out_gate: settings.sold_out_gate,
     };
-    let producer =
-        Producer::start(&producer_settings(settings, &parts), cores, limits.in_flight_max).map_err(StartError::Producer)?;
+    let producer = Producer::start(&producer_settings(settings, &parts), cores, limits.in_flight_max)
+        .map_err(StartError::Producer)?;
     ensure_topics(settings, &parts)?;
     let rules = Rules {
         failure_threshold: settings.breaker_failure_threshold,
@@ -137,7 +141,15 @@ pub fn start(settings: &settings::Gateway, parts: Parts) -> Result<Running, Star
         let source = parts.source.clone();
         move |seat: Seat| {
             let listener = listeners[seat.index].lock().take();
-            live(seat, limits, policy.clone(), source.clone(), Arc::clone(&shared), Arc::clone(&producer), listener)
+            live(
+                seat,
+                limits,
+                policy.clone(),
+                source.clone(),
+                Arc::clone(&shared),
+                Arc::clone(&producer),
+                listener,
+            )
         }
     };
     // A core is bound to its processor only when it has one of its own; two gateways' cores on one would fight.
@@ -240,7 +252,8 @@ async fn live(
         }
     });
     // io_uring waits on a blocking socket by itself; epoll must never block on one.
-    let listener = listener.set_nonblocking(seat.driver == Driver::Epoll).and_then(|()| TcpListener::from_std(listener));
+    let listener =
+        listener.set_nonblocking(seat.driver == Driver::Epoll).and_then(|()| TcpListener::from_std(listener));
     match listener {
         Ok(listener) => drop(monoio::spawn(accept::accept(Rc::clone(&core), listener))),
         Err(error) => core.shared.sink.line(Level::Error, "listen_failed", &error.to_string(), |_| {}),
@@ -269,7 +282,8 @@ impl Running {
 
     /// True once every core reaches Redis, and Kafka answers.
     pub fn is_ready(&self) -> bool {
-        let redis = self.shared.redis_reachable.iter().all(|core| core.load(std::sync::atomic::Ordering::Relaxed));
+        let redis =
+            self.shared.redis_reachable.iter().all(|core| core.load(std::sync::atomic::Ordering::Relaxed));
         redis && self.producer.is_reachable()
     }
 
@@ -287,7 +301,9 @@ impl Running {
         // The last answers are written by tasks that the end of the road woke: one sweep tick is theirs.
         thread::sleep(Duration::from_millis(40));
         let are_answered = in_flight() == 0;
-        let is_flushed = self.producer.flush(deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100)));
+        let is_flushed = self
+            .producer
+            .flush(deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100)));
         self.shared.drain.enter(Phase::Stopping);
         let mut have_returned = true;
         for core in self.cores {

@@ -55,7 +55,12 @@ impl Sequences {
         }
         window.resolved.push_back(false);
         let number = window.watermark + window.resolved.len() as u64;
-        Some(Sequence { sequences: Rc::clone(self), owner: Rc::clone(&window.owner), number, is_resolved: false })
+        Some(Sequence {
+            sequences: Rc::clone(self),
+            owner: Rc::clone(&window.owner),
+            number,
+            is_resolved: false,
+        })
     }
 
     /// The owner and the watermark, when it is higher than what the store has.
@@ -151,7 +156,14 @@ mod tests {
         assert_eq!((owner.as_ref(), watermark), ("ge0", 3));
         sequences.written(&owner, watermark);
         assert!(sequences.due().is_none());
-        assert_eq!(sequences.begin().map(|next| { let n = next.number(); next.resolve(); n }), Some(4));
+        assert_eq!(
+            sequences.begin().map(|next| {
+                let n = next.number();
+                next.resolve();
+                n
+            }),
+            Some(4)
+        );
     }
 
     #[test]
@@ -164,7 +176,10 @@ mod tests {
         let next = sequences.begin().expect("1 of the next owner");
         assert_eq!((next.owner(), next.number()), ("ge1", 1));
         next.resolve();
-        assert_eq!(sequences.due().map(|(owner, watermark)| (owner.to_string(), watermark)), Some(("ge1".to_owned(), 1)));
+        assert_eq!(
+            sequences.due().map(|(owner, watermark)| (owner.to_string(), watermark)),
+            Some(("ge1".to_owned(), 1))
+        );
     }
 
     #[test]
@@ -173,7 +188,10 @@ mod tests {
         let mut begun: Vec<_> = (0..SPAN_MAX).filter_map(|_| sequences.begin()).collect();
         assert!(sequences.begin().is_none());
         begun.remove(0).resolve();
-        assert!(sequences.begin().is_some_and(|sequence| { sequence.resolve(); true }));
+        assert!(sequences.begin().is_some_and(|sequence| {
+            sequence.resolve();
+            true
+        }));
         for sequence in begun {
             sequence.resolve();
         }

@@ -24,7 +24,11 @@ fn too_much_in_flight_is_shed() {
     house.embedded.delay(Duration::ZERO);
     assert!((house.metric("gateway_shed_total") - 1.0).abs() < 0.5);
     assert!(house.metric("gateway_orders_failed_total").abs() < 0.5, "shed is not failed");
-    assert_eq!(second.post_buy(&order("v", "b"), &[]).status, 202, "the connection stays, and so does the right to retry");
+    assert_eq!(
+        second.post_buy(&order("v", "b"), &[]).status,
+        202,
+        "the connection stays, and so does the right to retry"
+    );
     house.assert_identity();
 }
 
@@ -38,7 +42,9 @@ fn a_connection_over_the_bound_is_told_so() {
     assert_eq!(third.read_response().status, 503);
     third.expect_closed();
     drop(first);
-    testkit::wait_until("a place is free", Duration::from_secs(5), || house.metric("gateway_connections") < 1.5);
+    testkit::wait_until("a place is free", Duration::from_secs(5), || {
+        house.metric("gateway_connections") < 1.5
+    });
     assert_eq!(house.client().get("/live").status, 200);
     assert_eq!(second.get("/live").status, 200);
 }

@@ -28,7 +28,11 @@ fn it_opens_answers_at_once_and_closes_by_probes() {
     assert_eq!(client.get("/orders/c").status, 404, "refused before Redis was asked");
     let health = client.get("/health");
     assert_eq!(health.status, 503);
-    assert!(health.text().contains("\"status\":\"unhealthy\"") && health.text().contains("\"open\""), "{}", health.text());
+    assert!(
+        health.text().contains("\"status\":\"unhealthy\"") && health.text().contains("\"open\""),
+        "{}",
+        health.text()
+    );
     assert!((house.metric("gateway_circuit_breaker_state") - 1.0).abs() < 0.5);
 
     house.embedded.come_up();

@@ -31,7 +31,11 @@ fn exactly_one_is_accepted() {
     let answers: Vec<Vec<u16>> = clients.into_iter().map(|client| client.join().expect("client")).collect();
     for round in 0..ROUNDS {
         let of_round: Vec<u16> = answers.iter().map(|answers| answers[round]).collect();
-        assert_eq!(of_round.iter().filter(|&&status| status == 202).count(), 1, "round {round}: {of_round:?}");
+        assert_eq!(
+            of_round.iter().filter(|&&status| status == 202).count(),
+            1,
+            "round {round}: {of_round:?}"
+        );
         assert!(of_round.iter().all(|&status| status == 202 || status == 409), "round {round}: {of_round:?}");
     }
     house.assert_identity();

@@ -31,7 +31,10 @@ fn a_smuggled_request_never_runs() {
         client.expect_closed();
     }
     let mut client = house.client();
-    client.send_raw(format!("POST /buy HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n{behind}").as_bytes());
+    client.send_raw(
+        format!("POST /buy HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n{behind}")
+            .as_bytes(),
+    );
     assert_eq!(client.read_response().status, 400);
     client.expect_closed();
     assert_eq!(house.client().get("/orders/smuggled").status, 404);
@@ -58,7 +61,11 @@ fn sizes_have_their_codes() {
     }
     let mut client = house.client();
     let padding = " ".repeat(16 * 1024 - order("u", "at the bound").len());
-    assert_eq!(client.post_buy(&(order("u", "at the bound") + &padding), &[]).status, 202, "16 KiB are allowed");
+    assert_eq!(
+        client.post_buy(&(order("u", "at the bound") + &padding), &[]).status,
+        202,
+        "16 KiB are allowed"
+    );
 }
 
 #[test]
@@ -87,7 +94,8 @@ fn an_order_cut_anywhere_is_one_order() {
     let mut client = house.client();
     let whole = client.buy_request(&order("u", "cut-000"), &[]);
     for split in (1..whole.len()).step_by(7) {
-        let text = String::from_utf8(whole.clone()).expect("ascii").replace("cut-000", &format!("cut-{split:03}"));
+        let text =
+            String::from_utf8(whole.clone()).expect("ascii").replace("cut-000", &format!("cut-{split:03}"));
         client.send_raw(&text.as_bytes()[..split]);
         client.send_raw(&text.as_bytes()[split..]);
         assert_eq!(client.read_response().status, 202, "cut at {split}");
@@ -136,7 +144,10 @@ fn a_client_that_expects_100_is_told_to_go_on() {
     let house = House::new(&[]);
     let mut client = house.client();
     let body = order("u", "expects");
-    let head = format!("POST /buy HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "POST /buy HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
     client.send_raw(head.as_bytes());
     assert_eq!(client.read_response().status, 100);
     client.send_raw(body.as_bytes());

@@ -20,9 +20,9 @@ fn a_good_order_is_202_with_its_correlation_id() {
     let response = client.post_buy(&order("u1", "r-1"), &[("X-Correlation-ID", "trace.1")]);
     assert_eq!(response.status, 202);
     assert!(
-        response.text().starts_with(
-            r#"{"status":"Order Queued","correlation_id":"trace.1","processing_time_ms":"#
-        ),
+        response
+            .text()
+            .starts_with(r#"{"status":"Order Queued","correlation_id":"trace.1","processing_time_ms":"#),
         "{}",
         response.text()
     );
@@ -57,7 +57,8 @@ fn every_bad_order_has_the_contracts_answer_and_the_connection_stays() {
     let amount = "must be an integer from 1 to 1000";
     let request_id = "must be 1 to 200 characters, not blank, without control characters";
     let with = |field: &str, value: &str| {
-        let mut parts = vec![("user_id", "\"u\""), ("item_id", "\"i\""), ("amount", "1"), ("request_id", "\"r\"")];
+        let mut parts =
+            vec![("user_id", "\"u\""), ("item_id", "\"i\""), ("amount", "1"), ("request_id", "\"r\"")];
         parts.iter_mut().filter(|(name, _)| *name == field).for_each(|part| part.1 = value);
         let parts: Vec<String> = parts.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
         format!("{{{}}}", parts.join(","))
@@ -83,7 +84,9 @@ fn every_bad_order_has_the_contracts_answer_and_the_connection_stays() {
             fields(&[("amount", "is given more than once")]),
         ),
     ];
-    for wrong in ["0", "-1", "1001", "1.0", "1e2", "99999999999999999999", "1e999", "\"1\"", "null", "true", "[]"] {
+    for wrong in
+        ["0", "-1", "1001", "1.0", "1e2", "99999999999999999999", "1e999", "\"1\"", "null", "true", "[]"]
+    {
         cases.push((with("amount", wrong), fields(&[("amount", amount)])));
     }
     for (field, message, wrong) in [
@@ -103,12 +106,19 @@ fn every_bad_order_has_the_contracts_answer_and_the_connection_stays() {
     }
     let mut raw = client.buy_request("", &[("X-Correlation-ID", "c")]);
     let bad_utf8 = b"{\"user_id\":\"\xff\"}";
-    raw = String::from_utf8(raw).expect("ascii").replace("Content-Length: 0", "Content-Length: 15").into_bytes();
+    raw = String::from_utf8(raw)
+        .expect("ascii")
+        .replace("Content-Length: 0", "Content-Length: 15")
+        .into_bytes();
     raw.extend_from_slice(bad_utf8);
     client.send_raw(&raw);
     assert_eq!(said(&client.read_response()), (400, BAD_BODY.to_owned()));
 
-    assert_eq!(client.post_buy(&order("u", "good"), &[]).status, 202, "the same connection serves a good order");
+    assert_eq!(
+        client.post_buy(&order("u", "good"), &[]).status,
+        202,
+        "the same connection serves a good order"
+    );
     assert!((house.metric("gateway_orders_validation_failed_total") - (count + 1) as f64).abs() < 0.5);
     house.assert_identity();
 }

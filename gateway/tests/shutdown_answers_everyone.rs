@@ -17,7 +17,9 @@ fn orders_on_the_road_get_their_answer() {
     for (number, client) in clients.iter_mut().enumerate() {
         client.send_raw(&client.buy_request(&order("u", &format!("r{number}")), &[]));
     }
-    testkit::wait_until("all are on the road", Duration::from_secs(5), || house.metric("gateway_in_flight") > 19.5);
+    testkit::wait_until("all are on the road", Duration::from_secs(5), || {
+        house.metric("gateway_in_flight") > 19.5
+    });
     let gateway = house.gateway.take().expect("up");
     let stopping = std::thread::spawn(move || gateway.stop(Duration::from_secs(10)));
     testkit::wait_until("it drains", Duration::from_secs(5), || idle.get("/health").status == 503);

@@ -117,7 +117,13 @@ impl Tally<'_> {
         }
     }
 
-    fn judge<P>(&mut self, inquiry: &Inquiry<'_, P>, sequence: u64, status: Option<Status>, drained: &Drained) {
+    fn judge<P>(
+        &mut self,
+        inquiry: &Inquiry<'_, P>,
+        sequence: u64,
+        status: Option<Status>,
+        drained: &Drained,
+    ) {
         let answers = inquiry.books.get(sequence);
         let mut broken = broken_rule(answers, status);
         if answers.acknowledged() && sequence < drained.below && status != Some(drained.ends.get(sequence)) {
@@ -150,7 +156,11 @@ impl Tally<'_> {
         let offence = |rule: &'static str, offenders: &Offenders| Offence {
             rule,
             count: offenders.count,
-            request_ids: offenders.sequences.iter().map(|&sequence| inquiry.workload.request_id(sequence)).collect(),
+            request_ids: offenders
+                .sequences
+                .iter()
+                .map(|&sequence| inquiry.workload.request_id(sequence))
+                .collect(),
         };
         for (rule, offenders) in &self.offenders {
             self.ledger.offences.push(offence(rule.name(), offenders));

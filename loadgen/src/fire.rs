@@ -58,8 +58,10 @@ pub(crate) fn fire(
     });
     let threads = {
         let shared = Arc::clone(&shared);
-        launch::launch("loadgen", plan.workers, &plan.cpus, move |seat| worker::work(Arc::clone(&shared), seat))
-            .map_err(RunError::Core)?
+        launch::launch("loadgen", plan.workers, &plan.cpus, move |seat| {
+            worker::work(Arc::clone(&shared), seat)
+        })
+        .map_err(RunError::Core)?
     };
     while !shared.boards.iter().all(|board| board.lock().is_ready) && !threads.iter().all(thread_is_over) {
         thread::sleep(Duration::from_millis(1));

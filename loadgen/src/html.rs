@@ -84,7 +84,11 @@ impl Report {
         let accepted_share = accepted.map_or(0.0, |outcome| outcome.share * 100.0);
         tile("Accepted (202)", &thousands(count as f64), &format!("{accepted_share:.1} % of all"));
         tile("Median wait", &ms(|latency| latency.p50), "202, from the intended time");
-        tile("99th percentile", &ms(|latency| latency.p99), &format!("largest {}", ms(|latency| latency.max)));
+        tile(
+            "99th percentile",
+            &ms(|latency| latency.p99),
+            &format!("largest {}", ms(|latency| latency.max)),
+        );
         if let Some(ledger) = self.ledger.as_ref().filter(|ledger| !ledger.items.is_empty()) {
             let sold: u64 = ledger.items.iter().map(|item| item.sold).sum();
             let seeded: i64 = ledger.items.iter().map(|item| item.seeded).sum();
@@ -143,7 +147,8 @@ impl Report {
                 thousands(report.count as f64),
                 report.share * 100.0
             );
-            let picks: [fn(Quantiles) -> f64; 6] = [|q| q.mean, |q| q.p50, |q| q.p90, |q| q.p99, |q| q.p999, |q| q.max];
+            let picks: [fn(Quantiles) -> f64; 6] =
+                [|q| q.mean, |q| q.p50, |q| q.p90, |q| q.p99, |q| q.p999, |q| q.max];
             for pick in picks {
                 let (intended, sent) = (pick(report.latency_ms), pick(report.from_send_ms));
                 let _ = write!(
@@ -160,7 +165,8 @@ impl Report {
 
     fn generator(&self, page: &mut String) {
         let generator = &self.generator;
-        let cpu = generator.cpu_us_per_request.map_or_else(|| "unknown".to_owned(), |us| format!("{us:.1} µs"));
+        let cpu =
+            generator.cpu_us_per_request.map_or_else(|| "unknown".to_owned(), |us| format!("{us:.1} µs"));
         let _ = write!(
             page,
             "<section>\n<h2>The generator itself</h2>\n<dl>\n\
@@ -209,7 +215,8 @@ fn orders(page: &mut String, ledger: &LedgerReport) {
              <th class=\"n\">left</th><th class=\"n\">refunded</th><th class=\"n\">told sold out</th>\
              <th class=\"n\">least seen</th></tr></thead>\n<tbody>\n",
         );
-        let number = |units: Option<i64>| units.map_or_else(|| "unknown".to_owned(), |units| thousands(units as f64));
+        let number =
+            |units: Option<i64>| units.map_or_else(|| "unknown".to_owned(), |units| thousands(units as f64));
         for item in &ledger.items {
             let _ = writeln!(
                 page,

@@ -75,7 +75,9 @@ impl HttpOrders {
         }
         let stream = match &mut self.stream {
             Some(stream) => stream,
-            none => none.insert(TcpStream::connect_addr(self.target).await.map_err(|error| error.to_string())?),
+            none => {
+                none.insert(TcpStream::connect_addr(self.target).await.map_err(|error| error.to_string())?)
+            }
         };
         let (written, _) = stream.write_all(requests.into_bytes()).await;
         written.map_err(|error| error.to_string())?;

@@ -26,11 +26,9 @@ impl Answers {
             Outcome::Accepted => Self::ACKNOWLEDGED,
             Outcome::Invalid | Outcome::SoldOut | Outcome::Mismatch | Outcome::Limited => Self::REFUSED,
             Outcome::Duplicate => Self::DUPLICATE,
-            Outcome::Failed
-            | Outcome::Unavailable
-            | Outcome::Other
-            | Outcome::Timeout
-            | Outcome::Reset => Self::INDETERMINATE,
+            Outcome::Failed | Outcome::Unavailable | Outcome::Other | Outcome::Timeout | Outcome::Reset => {
+                Self::INDETERMINATE
+            }
             Outcome::Unsent => 0,
         })
     }

@@ -17,7 +17,8 @@ pub(crate) struct MetricsPage(BTreeMap<String, f64>);
 impl MetricsPage {
     /// Reads `GET /metrics`.
     pub(crate) fn read(address: SocketAddr, host: &str) -> Result<Self, String> {
-        let page = Self::fetch(address, host).map_err(|error| format!("GET /metrics of {address}: {error}"))?;
+        let page =
+            Self::fetch(address, host).map_err(|error| format!("GET /metrics of {address}: {error}"))?;
         let (head, body) = page
             .split_once("\r\n\r\n")
             .ok_or_else(|| format!("GET /metrics of {address}: no answer of HTTP/1"))?;
@@ -136,8 +137,10 @@ mod tests {
 
     #[test]
     fn a_quantile_is_interpolated_in_its_bucket() {
-        let before = MetricsPage::parse("d_bucket{le=\"1\"} 5\nd_bucket{le=\"2\"} 5\nd_bucket{le=\"+Inf\"} 5\n");
-        let after = MetricsPage::parse("d_bucket{le=\"1\"} 55\nd_bucket{le=\"2\"} 105\nd_bucket{le=\"+Inf\"} 105\n");
+        let before =
+            MetricsPage::parse("d_bucket{le=\"1\"} 5\nd_bucket{le=\"2\"} 5\nd_bucket{le=\"+Inf\"} 5\n");
+        let after =
+            MetricsPage::parse("d_bucket{le=\"1\"} 55\nd_bucket{le=\"2\"} 105\nd_bucket{le=\"+Inf\"} 105\n");
         assert_eq!(after.quantile_of_rise(&before, "d", 0.75), Some(1.5));
         assert_eq!(before.quantile_of_rise(&before, "d", 0.75), None);
     }

@@ -22,7 +22,8 @@ pub(crate) struct Timer(File);
 impl Timer {
     pub(crate) fn new() -> io::Result<Self> {
         // SAFETY: plain system call without pointers.
-        let fd = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) };
+        let fd =
+            unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -41,9 +42,11 @@ impl Timer {
             tv_sec: wait.as_secs() as libc::time_t,
             tv_nsec: libc::c_long::from(wait.subsec_nanos().max(u32::from(wait.is_zero())) as i32),
         };
-        let once = libc::itimerspec { it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
+        let once =
+            libc::itimerspec { it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
         // SAFETY: `once` outlives the call, and a null pointer for the old value is allowed.
-        let result = unsafe { libc::timerfd_settime(self.0.as_raw_fd(), 0, &raw const once, std::ptr::null_mut()) };
+        let result =
+            unsafe { libc::timerfd_settime(self.0.as_raw_fd(), 0, &raw const once, std::ptr::null_mut()) };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 }

@@ -169,7 +169,10 @@ impl Plan {
         let run_id_is_legal = (1..=RUN_ID_CHARS_MAX).contains(&self.run_id.len())
             && self.run_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         if !run_id_is_legal {
-            faults.push(format!("run_id is {:?}, must be 1 to {RUN_ID_CHARS_MAX} of A-Z a-z 0-9 _", self.run_id));
+            faults.push(format!(
+                "run_id is {:?}, must be 1 to {RUN_ID_CHARS_MAX} of A-Z a-z 0-9 _",
+                self.run_id
+            ));
         }
         if self.host.is_empty() || self.host.len() > 255 || !self.host.bytes().all(|b| b.is_ascii_graphic()) {
             faults.push(format!("host is {:?}, must be 1 to 255 visible ASCII characters", self.host));

@@ -127,7 +127,11 @@ impl Record {
 
     /// Requests that got an HTTP answer.
     pub(crate) fn answered(&self) -> u64 {
-        Outcome::ALL.into_iter().filter(|outcome| outcome.is_answer()).map(|outcome| self.count(outcome)).sum()
+        Outcome::ALL
+            .into_iter()
+            .filter(|outcome| outcome.is_answer())
+            .map(|outcome| self.count(outcome))
+            .sum()
     }
 }
 

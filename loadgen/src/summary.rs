@@ -9,16 +9,16 @@ use crate::outcome::Outcome;
 use crate::plan::{Arrivals, Plan};
 use crate::record::{Latencies, quantile_ms, quantiles_ms};
 use crate::report::{
-    BucketReport, Check, CurvePoint, GeneratorReport, LedgerReport, OutcomeReport, PlanSummary, Report, SCHEMA,
-    SeriesReport, Verdict,
+    BucketReport, Check, CurvePoint, GeneratorReport, LedgerReport, OutcomeReport, PlanSummary, Report,
+    SCHEMA, SeriesReport, Verdict,
 };
 use crate::series::Bucket;
 use crate::watch::Seen;
 
 /// Points of the percentile curve: 0 to 99.999 %, denser where it matters.
 const CURVE_PERCENTILES: [f64; 23] = [
-    0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 75.0, 80.0, 85.0, 90.0, 92.5, 95.0, 97.5, 99.0, 99.5, 99.75, 99.9,
-    99.95, 99.99, 99.995, 99.999,
+    0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 75.0, 80.0, 85.0, 90.0, 92.5, 95.0, 97.5, 99.0, 99.5,
+    99.75, 99.9, 99.95, 99.99, 99.995, 99.999,
 ];
 
 /// What a report is made of.

@@ -16,7 +16,11 @@ impl Report {
         let paint = |code: &str, word: &str| {
             if colour { format!("\x1b[{code}m{word}\x1b[0m") } else { word.to_owned() }
         };
-        let asked = if self.asked_rate > 0.0 { format!("{:.0}/s", self.asked_rate) } else { "closed loop".to_owned() };
+        let asked = if self.asked_rate > 0.0 {
+            format!("{:.0}/s", self.asked_rate)
+        } else {
+            "closed loop".to_owned()
+        };
         // Writing to a string cannot fail; the same holds below.
         let _ = writeln!(
             text,
@@ -59,7 +63,8 @@ impl Report {
             "\n{:<10}{:>12}{:>9}{:>11}{:>11}{:>11}{:>11}",
             "item", "seeded", "sold", "left", "refunded", "sold out", "least"
         );
-        let number = |number: Option<i64>| number.map_or_else(|| "unknown".to_owned(), |number| number.to_string());
+        let number =
+            |number: Option<i64>| number.map_or_else(|| "unknown".to_owned(), |number| number.to_string());
         for item in &ledger.items {
             let _ = writeln!(
                 text,

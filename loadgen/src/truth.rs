@@ -134,7 +134,8 @@ impl Reader {
         let levels = self.stock(&plan.items).await?.unwrap_or_default();
         for (item, level) in plan.items.iter().zip(&levels) {
             if *level != Some(item.stock as i64) {
-                let found = level.map_or_else(|| "no known stock".to_owned(), |units| format!("{units} units"));
+                let found =
+                    level.map_or_else(|| "no known stock".to_owned(), |units| format!("{units} units"));
                 return Err(format!("item {} has {found}, the plan expects {}", item.id, item.stock));
             }
         }

@@ -61,7 +61,13 @@ fn check(
     Check { name: name.to_owned(), kind, state, value: Some(value), relation, limit, detail: detail.into() }
 }
 
-fn not_judged(name: &str, kind: CheckKind, relation: &'static str, limit: f64, why: impl Into<String>) -> Check {
+fn not_judged(
+    name: &str,
+    kind: CheckKind,
+    relation: &'static str,
+    limit: f64,
+    why: impl Into<String>,
+) -> Check {
     let state = CheckState::NotJudged;
     Check { name: name.to_owned(), kind, state, value: None, relation, limit, detail: why.into() }
 }
@@ -101,7 +107,8 @@ fn thresholds(evidence: &Evidence<'_>, checks: &mut Vec<Check>) {
     let share = if all == 0 { 0.0 } else { failed as f64 / all as f64 };
     let detail = format!("{failed} of {all} requests: 500, 503, other, time-out, reset or unsent");
     checks.push(check("buyers_failed_share", kind, share, "<=", limits.failed_share_max, detail));
-    let wrong = record.count(Outcome::Invalid) + record.count(Outcome::Mismatch) + record.count(Outcome::Other);
+    let wrong =
+        record.count(Outcome::Invalid) + record.count(Outcome::Mismatch) + record.count(Outcome::Other);
     let detail = "400, 422 and other answers: every order of the run is valid and no id has two contents";
     checks.push(check("no_unexpected_answers", kind, wrong as f64, "=", 0.0, detail));
 }
@@ -168,13 +175,20 @@ fn units(evidence: &Evidence<'_>, audited: &Audited, checks: &mut Vec<Check>) {
     let gap = |item: &ItemReport| item.seeded - item.left.unwrap_or(0) - item.sold as i64;
     let gaps: i64 = items.iter().map(|item| gap(item).abs()).sum();
     let detail = listed(items, |item| {
-        format!("{} seeded - {} left - {} sold = {}", item.seeded, item.left.unwrap_or(0), item.sold, gap(item))
+        format!(
+            "{} seeded - {} left - {} sold = {}",
+            item.seeded,
+            item.left.unwrap_or(0),
+            item.sold,
+            gap(item)
+        )
     });
     checks.push(check("units_add_up", kind, gaps as f64, "=", 0.0, detail));
 
     let least = items.iter().filter_map(|item| item.least_seen.into_iter().chain(item.left).min()).min();
     let seen = evidence.seen;
-    let detail = format!("least level of {} looks, {} of them without a known level", seen.looks, seen.unknown);
+    let detail =
+        format!("least level of {} looks, {} of them without a known level", seen.looks, seen.unknown);
     checks.push(check("stock_never_negative", kind, least.unwrap_or(0) as f64, ">=", 0.0, detail));
 
     checks.push(no_undersell(evidence.plan.amount_max, items));
@@ -339,7 +353,9 @@ fn processor(evidence: &Evidence<'_>, pages: &Pages, checks: &mut Vec<Check>) {
         let name = "processing_p99_s";
         let p99_s = after.quantile_of_rise(before, "processor_order_processing_duration_seconds", 0.99);
         checks.push(match p99_s {
-            Some(p99_s) => check(name, kind, p99_s, "<=", limit_s, "runbook alert 5: p99 of the processing time"),
+            Some(p99_s) => {
+                check(name, kind, p99_s, "<=", limit_s, "runbook alert 5: p99 of the processing time")
+            }
             None => not_judged(name, kind, "<=", limit_s, "no order was processed"),
         });
     }

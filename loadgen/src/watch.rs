@@ -67,10 +67,11 @@ impl Watch {
         if matches!(source, AuditSource::Store(_)) {
             let shared = Arc::clone(&watch.shared);
             let (source, plan) = (source.clone(), plan.clone());
-            watch.thread = Some(thread::Builder::new().name("loadgen-watch".to_owned()).spawn(move || {
-                // Without a runtime nothing is seen, and the check of the samples says so.
-                drop(launch::run(0, None, |_| look(shared, source, plan)));
-            })?);
+            watch.thread =
+                Some(thread::Builder::new().name("loadgen-watch".to_owned()).spawn(move || {
+                    // Without a runtime nothing is seen, and the check of the samples says so.
+                    drop(launch::run(0, None, |_| look(shared, source, plan)));
+                })?);
         }
         Ok(watch)
     }

@@ -340,7 +340,8 @@ impl State {
         loop {
             let now_ns = self.now_ns();
             let intended_ns = self.next.map(|next| if self.closed { now_ns } else { next.at_ns });
-            let Some((next, intended_ns)) = self.next.zip(intended_ns).filter(|&(_, at_ns)| at_ns <= now_ns) else {
+            let Some((next, intended_ns)) = self.next.zip(intended_ns).filter(|&(_, at_ns)| at_ns <= now_ns)
+            else {
                 self.blocked_since_ns = None;
                 return;
             };

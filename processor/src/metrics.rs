@@ -47,21 +47,38 @@ pub const PROCESSING_DURATION: usize = 0;
 /// Only when a name breaks the text format.
 pub fn page(shared: &Shared) -> Result<String, String> {
     let cells = &shared.cells;
-    let sum = |pick: &dyn Fn(&ProcessorCells) -> &Cell| cells.iter().map(|core| pick(core).get()).sum::<u64>();
+    let sum =
+        |pick: &dyn Fn(&ProcessorCells) -> &Cell| cells.iter().map(|core| pick(core).get()).sum::<u64>();
     let counted = |counter: Counter| sum(&|core| &core.counters[counter as usize]);
     let mut page = Page::default();
     for (name, help, counter) in [
         ("processor_orders_processed_total", "Orders processed, whatever their end.", Counter::Processed),
         ("processor_orders_processed_success_total", "Orders COMPLETED.", Counter::Success),
-        ("processor_orders_processed_failed_total", "Orders that failed, other than sold out.", Counter::Failed),
-        ("processor_orders_sold_out_total", "Orders rejected because too few units were left.", Counter::SoldOut),
-        ("processor_orders_moved_to_dlq_total", "Orders moved to the dead letter topic.", Counter::DeadLetters),
+        (
+            "processor_orders_processed_failed_total",
+            "Orders that failed, other than sold out.",
+            Counter::Failed,
+        ),
+        (
+            "processor_orders_sold_out_total",
+            "Orders rejected because too few units were left.",
+            Counter::SoldOut,
+        ),
+        (
+            "processor_orders_moved_to_dlq_total",
+            "Orders moved to the dead letter topic.",
+            Counter::DeadLetters,
+        ),
         (
             "processor_orders_redelivered_total",
             "Records that changed nothing because their order had ended before.",
             Counter::Redelivered,
         ),
-        ("processor_retries_total", "Steps tried again because Redis or Kafka did not answer.", Counter::Retries),
+        (
+            "processor_retries_total",
+            "Steps tried again because Redis or Kafka did not answer.",
+            Counter::Retries,
+        ),
     ] {
         page.counter(name, help, counted(counter));
     }
@@ -73,11 +90,17 @@ pub fn page(shared: &Shared) -> Result<String, String> {
     let load = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed) as f64;
     page.gauge("processor_dlq_size", "Dead letters in the topic.", load(&shared.dlq_size));
     let oldest_ms = shared.dlq_oldest_ms.load(Ordering::Relaxed);
-    let age_s = if oldest_ms < 0 { 0.0 } else { clock::unix_ms().saturating_sub(oldest_ms as u64) as f64 / 1e3 };
+    let age_s =
+        if oldest_ms < 0 { 0.0 } else { clock::unix_ms().saturating_sub(oldest_ms as u64) as f64 / 1e3 };
     page.gauge("processor_dlq_oldest_message_age_seconds", "Age of the oldest dead letter.", age_s);
-    page.gauge("processor_consumer_lag", "Records of this member's partitions not committed.", load(&shared.lag));
+    page.gauge(
+        "processor_consumer_lag",
+        "Records of this member's partitions not committed.",
+        load(&shared.lag),
+    );
     let levels = shared.levels.lock().clone();
-    let labels: Vec<[(&str, &str); 1]> = levels.iter().map(|level| [("item_id", level.item_id.as_str())]).collect();
+    let labels: Vec<[(&str, &str); 1]> =
+        levels.iter().map(|level| [("item_id", level.item_id.as_str())]).collect();
     let lines = |value: &dyn Fn(usize) -> Option<i64>| -> Vec<(&[(&str, &str)], f64)> {
         (0..levels.len()).filter_map(|at| Some((&labels[at][..], value(at)? as f64))).collect()
     };

@@ -67,12 +67,24 @@ pub(crate) async fn process(core: Rc<Core>, batch: Batch) {
             // Its end was made by this very record before, but the dead letter may not have been written.
             Ok(Reservation::EndedBefore { status, same_origin: true, .. }) if is_replayable(status) => {
                 let letter = (reason_of(status), "redelivered; the end was made before".to_owned());
-                drop(monoio::spawn(bury_and_end(Rc::clone(&core), Rc::clone(&batch), work, letter, End::Before)));
+                drop(monoio::spawn(bury_and_end(
+                    Rc::clone(&core),
+                    Rc::clone(&batch),
+                    work,
+                    letter,
+                    End::Before,
+                )));
             }
             Ok(Reservation::EndedBefore { .. }) => ended.push((work, End::Before)),
             Err(reason) => {
                 let letter = (DeadLetterReason::RedisFailure, reason);
-                drop(monoio::spawn(bury_and_end(Rc::clone(&core), Rc::clone(&batch), work, letter, End::Buried)));
+                drop(monoio::spawn(bury_and_end(
+                    Rc::clone(&core),
+                    Rc::clone(&batch),
+                    work,
+                    letter,
+                    End::Buried,
+                )));
             }
         }
     }
@@ -98,7 +110,13 @@ async fn close(core: &Rc<Core>, batch: &Rc<Batch>, paid: Vec<(Work, Paid)>) {
             (_, Ok(Ending { applied: false, .. })) => ended.push((work, End::Before)),
             (_, Err(reason)) => {
                 let letter = (DeadLetterReason::RedisFailure, reason);
-                drop(monoio::spawn(bury_and_end(Rc::clone(core), Rc::clone(batch), work, letter, End::Buried)));
+                drop(monoio::spawn(bury_and_end(
+                    Rc::clone(core),
+                    Rc::clone(batch),
+                    work,
+                    letter,
+                    End::Buried,
+                )));
             }
         }
     }
@@ -132,13 +150,23 @@ async fn poison(core: Rc<Core>, batch: Rc<Batch>, index: usize, reason: String) 
     batch.lease().finish(&[batch.records()[index].offset]);
 }
 
-async fn bury_and_end(core: Rc<Core>, batch: Rc<Batch>, work: Work, letter: (DeadLetterReason, String), end: End) {
+async fn bury_and_end(
+    core: Rc<Core>,
+    batch: Rc<Batch>,
+    work: Work,
+    letter: (DeadLetterReason, String),
+    end: End,
+) {
     bury(&core, &batch, work.index, Some(&work), letter.0, &letter.1).await;
     finish(&core, &batch, &[(work, end)]);
 }
 
 fn reason_of(status: Status) -> DeadLetterReason {
-    if status == Status::FailedPayment { DeadLetterReason::PaymentTimeout } else { DeadLetterReason::UnknownItem }
+    if status == Status::FailedPayment {
+        DeadLetterReason::PaymentTimeout
+    } else {
+        DeadLetterReason::UnknownItem
+    }
 }
 
 /// Counts, logs and finishes: from here on the offsets may be committed.

@@ -37,7 +37,8 @@ pub struct Simulator {
 impl Simulator {
     /// The answer, without the wait.
     pub fn answer(&self, request_id: &str, attempt: u32) -> Paid {
-        let hash = wire::order::fingerprint(request_id, "payment", attempt) ^ self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let hash = wire::order::fingerprint(request_id, "payment", attempt)
+            ^ self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         // The finishing steps of MurmurHash3: seed bits must reach the top, from which the share is read.
         let mut mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
         mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
@@ -108,13 +109,16 @@ mod tests {
     fn the_share_that_fails_is_the_one_asked_for_and_the_answer_is_stable() {
         for rate in [0.0, 0.1, 0.5, 1.0] {
             let simulator = Simulator { failure_rate: rate, latency: Duration::ZERO, seed: 7 };
-            let fails = |attempt| (0..20_000).filter(|n| simulator.answer(&format!("r{n}"), attempt) == Paid::No).count();
+            let fails = |attempt| {
+                (0..20_000).filter(|n| simulator.answer(&format!("r{n}"), attempt) == Paid::No).count()
+            };
             let share = fails(0) as f64 / 20_000.0;
             assert!((share - rate).abs() < 0.015, "{share} for {rate}");
             assert_eq!(fails(0), fails(0));
         }
         let simulator = Simulator { failure_rate: 0.5, latency: Duration::ZERO, seed: 7 };
-        let differ = (0..1000).filter(|n| simulator.answer(&format!("r{n}"), 0) != simulator.answer(&format!("r{n}"), 1));
+        let differ = (0..1000)
+            .filter(|n| simulator.answer(&format!("r{n}"), 0) != simulator.answer(&format!("r{n}"), 1));
         assert!(differ.count() > 300, "another attempt has another chance");
     }
 }

@@ -70,7 +70,10 @@ impl fmt::Display for StartError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bind(address, error) => {
-                write!(formatter, "cannot listen on {address}: {error}; give another METRICS_ADDR or stop what has it")
+                write!(
+                    formatter,
+                    "cannot listen on {address}: {error}; give another METRICS_ADDR or stop what has it"
+                )
             }
             Self::Thread(error) => write!(formatter, "cannot start a thread: {error}"),
             Self::Producer(error) => write!(formatter, "{error}"),
@@ -116,8 +119,8 @@ fn policy(settings: &settings::Processor) -> Policy {
 /// # Errors
 /// See [`StartError`].
 pub fn start(settings: &settings::Processor, parts: Parts) -> Result<Running, StartError> {
-    let listener =
-        TcpListener::bind(settings.metrics_addr).map_err(|error| StartError::Bind(settings.metrics_addr, error))?;
+    let listener = TcpListener::bind(settings.metrics_addr)
+        .map_err(|error| StartError::Bind(settings.metrics_addr, error))?;
     let address = listener.local_addr().map_err(StartError::Thread)?;
     let cores = settings.shared.workers.unwrap_or(1).clamp(1, 255);
     let in_flight_max = RECORDS_IN_FLIGHT_MAX;
@@ -149,13 +152,22 @@ pub fn start(settings: &settings::Processor, parts: Parts) -> Result<Running, St
         is_in_group: AtomicBool::new(false),
         started: Instant::now(),
     });
-    let inboxes: Vec<Arc<Mailbox<Batch>>> = (0..cores).map(|_| Arc::new(Mailbox::new(in_flight_max))).collect();
+    let inboxes: Vec<Arc<Mailbox<Batch>>> =
+        (0..cores).map(|_| Arc::new(Mailbox::new(in_flight_max))).collect();
     let life = {
         let (settings, shared, producer) = (settings.clone(), Arc::clone(&shared), Arc::clone(&producer));
         let (inboxes, source, cores) = (inboxes.clone(), parts.source.clone(), cores);
         move |seat: Seat| {
             let inbox = Arc::clone(&inboxes[seat.index]);
-            live(seat, settings.clone(), source.clone(), Arc::clone(&shared), Arc::clone(&producer), inbox, cores)
+            live(
+                seat,
+                settings.clone(),
+                source.clone(),
+                Arc::clone(&shared),
+                Arc::clone(&producer),
+                inbox,
+                cores,
+            )
         }
     };
     let core_threads = launch::launch("processor", cores, &[], life).map_err(StartError::Thread)?;

@@ -10,7 +10,12 @@ use crate::reserve::ask_until_answered;
 /// Settles what was paid and refunds what was not; in order, the error is Redis's refusal of that one order.
 pub(crate) async fn settle<'a>(core: &Core, paid: &'a [(Work, Paid)]) -> Vec<Result<Ending, String>> {
     let command = |work: &'a Work, paid: Paid| {
-        let settle = Settle { request_id: &work.request_id, item_id: &work.item_id, attempt: work.attempt, origin: work.origin };
+        let settle = Settle {
+            request_id: &work.request_id,
+            item_id: &work.item_id,
+            attempt: work.attempt,
+            origin: work.origin,
+        };
         match paid {
             Paid::Yes => Command::Settle(settle),
             Paid::No => Command::Refund(settle),

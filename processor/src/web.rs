@@ -75,7 +75,14 @@ fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
         match parse_head(&buffer[..filled]) {
             Parsed::Complete(head) => break head,
             Parsed::Partial if filled < buffer.len() => {}
-            _ => return stream.write_all(&answer(reply::BAD_REQUEST, reply::JSON, b"{\"error\":\"Bad request\"}", false)),
+            _ => {
+                return stream.write_all(&answer(
+                    reply::BAD_REQUEST,
+                    reply::JSON,
+                    b"{\"error\":\"Bad request\"}",
+                    false,
+                ));
+            }
         }
         match stream.read(&mut buffer[filled..])? {
             0 => return Ok(()),
@@ -100,7 +107,8 @@ fn page(shared: &Shared, path: &[u8], is_head: bool) -> Vec<u8> {
         b"/health" => {
             let (redis, kafka) = health(shared);
             let is_healthy = redis && kafka && !shared.drain.is_draining();
-            let (word, status) = if is_healthy { ("healthy", reply::OK) } else { ("unhealthy", reply::UNAVAILABLE) };
+            let (word, status) =
+                if is_healthy { ("healthy", reply::OK) } else { ("unhealthy", reply::UNAVAILABLE) };
             let body = format!("{{\"status\":\"{word}\",\"redis\":{redis},\"kafka\":{kafka}}}");
             answer(status, reply::JSON, body.as_bytes(), is_head)
         }

@@ -37,7 +37,10 @@ fn failed(wanted: &str, error: impl fmt::Display) -> AdminError {
 fn partitions(client: &BaseConsumer, topic: &str, timeout: Duration) -> Result<Option<usize>, KafkaError> {
     let metadata = client.fetch_metadata(Some(topic), timeout)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
-    Ok(found.filter(|found| found.error().is_none()).map(|found| found.partitions().len()).filter(|&count| count > 0))
+    Ok(found
+        .filter(|found| found.error().is_none())
+        .map(|found| found.partitions().len())
+        .filter(|&count| count > 0))
 }
 
 /// Makes each missing topic with its wanted partitions and the broker's default replication, and waits until all can be
@@ -55,9 +58,10 @@ pub fn ensure_topics(
     let wanted = format!("Kafka at {bootstrap}");
     let mut config = ClientConfig::new();
     // Asking for a topic must not create it with the broker's default of partitions.
-    config.set("bootstrap.servers", bootstrap).set("allow.auto.create.topics", "false").set_log_level(
-        rdkafka::config::RDKafkaLogLevel::Critical,
-    );
+    config
+        .set("bootstrap.servers", bootstrap)
+        .set("allow.auto.create.topics", "false")
+        .set_log_level(rdkafka::config::RDKafkaLogLevel::Critical);
     let client: BaseConsumer = config.create().map_err(|error| failed(&wanted, error))?;
     let mut missing = Vec::new();
     for &(topic, count) in topics {
@@ -67,9 +71,11 @@ pub fn ensure_topics(
     }
     if !missing.is_empty() {
         config.remove("allow.auto.create.topics");
-        let admin: AdminClient<DefaultClientContext> = config.create().map_err(|error| failed(&wanted, error))?;
+        let admin: AdminClient<DefaultClientContext> =
+            config.create().map_err(|error| failed(&wanted, error))?;
         let options = AdminOptions::new().operation_timeout(Some(left())).request_timeout(Some(left()));
-        let results = block_on(admin.create_topics(&missing, &options)).map_err(|error| failed(&wanted, error))?;
+        let results =
+            block_on(admin.create_topics(&missing, &options)).map_err(|error| failed(&wanted, error))?;
         for result in results {
             match result {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
@@ -85,8 +91,12 @@ pub fn ensure_topics(
                     counts.push(count);
                     break;
                 }
-                Ok(None) | Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
-                Ok(None) => return Err(failed(&format!("topic {topic} on {bootstrap}"), "not there in time")),
+                Ok(None) | Err(_) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(20))
+                }
+                Ok(None) => {
+                    return Err(failed(&format!("topic {topic} on {bootstrap}"), "not there in time"));
+                }
                 Err(error) => return Err(failed(&format!("topic {topic} on {bootstrap}"), error)),
             }
         }
@@ -170,7 +180,11 @@ impl Depth {
     ///
     /// # Errors
     /// When Kafka does not answer in time.
-    pub fn oldest_timestamp_ms(&self, topic: &str, watermarks: &[Watermarks]) -> Result<Option<i64>, AdminError> {
+    pub fn oldest_timestamp_ms(
+        &self,
+        topic: &str,
+        watermarks: &[Watermarks],
+    ) -> Result<Option<i64>, AdminError> {
         let wanted = format!("oldest record of {topic}");
         let filled: Vec<&Watermarks> = watermarks.iter().filter(|marks| marks.high > marks.low).collect();
         if filled.is_empty() {

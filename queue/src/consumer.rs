@@ -165,7 +165,10 @@ impl Consumer {
     ///
     /// # Errors
     /// When librdkafka refuses the settings or the thread cannot be made.
-    pub fn start(settings: &ConsumerSettings, inboxes: Vec<Arc<Mailbox<Batch>>>) -> Result<Self, ConsumerError> {
+    pub fn start(
+        settings: &ConsumerSettings,
+        inboxes: Vec<Arc<Mailbox<Batch>>>,
+    ) -> Result<Self, ConsumerError> {
         let failed = |error: &dyn fmt::Display| ConsumerError(error.to_string());
         if inboxes.is_empty() {
             return Err(ConsumerError("no core to work for".to_owned()));
@@ -243,7 +246,12 @@ impl Consumer {
             let answer = self.client.committed_offsets(unknown, timeout);
             let answer = answer.map_err(|error| ConsumerError(error.to_string()))?;
             for element in answer.elements() {
-                let low = || watermarks.iter().find(|marks| marks.partition == element.partition()).map(|marks| marks.low);
+                let low = || {
+                    watermarks
+                        .iter()
+                        .find(|marks| marks.partition == element.partition())
+                        .map(|marks| marks.low)
+                };
                 let offset = match element.offset() {
                     Offset::Offset(offset) => Some(offset),
                     // Nothing was ever committed: reading starts at the first record there is.

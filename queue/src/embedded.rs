@@ -57,8 +57,10 @@ impl Embedded {
             .map_err(failed)?;
         native::set_mock_rebalance_delay(&producer, 50);
         let bootstrap = {
-            let cluster =
-                producer.client().mock_cluster().ok_or_else(|| EmbeddedError("no mock cluster".to_owned()))?;
+            let cluster = producer
+                .client()
+                .mock_cluster()
+                .ok_or_else(|| EmbeddedError("no mock cluster".to_owned()))?;
             cluster.create_topic(orders_topic, partitions, 1).map_err(failed)?;
             cluster.create_topic(dlq_topic, partitions, 1).map_err(failed)?;
             cluster.bootstrap_servers()

@@ -138,7 +138,13 @@ impl Client {
             let list = sys::rd_kafka_headers_new(headers.len());
             for (name, header) in headers {
                 let name_len = name.to_bytes().len() as isize;
-                sys::rd_kafka_header_add(list, name.as_ptr(), name_len, header.as_ptr().cast(), header.len() as isize);
+                sys::rd_kafka_header_add(
+                    list,
+                    name.as_ptr(),
+                    name_len,
+                    header.as_ptr().cast(),
+                    header.len() as isize,
+                );
             }
             list
         };
@@ -194,7 +200,11 @@ impl Client {
                 }
                 sys::RD_KAFKA_EVENT_ERROR => {
                     let text = text(sys::rd_kafka_event_error_string(event));
-                    if sys::rd_kafka_event_error_is_fatal(event) != 0 { Polled::Fatal(text) } else { Polled::Notice(text) }
+                    if sys::rd_kafka_event_error_is_fatal(event) != 0 {
+                        Polled::Fatal(text)
+                    } else {
+                        Polled::Notice(text)
+                    }
                 }
                 _ => Polled::Reports,
             };
@@ -207,7 +217,8 @@ impl Client {
     /// Somebody must go on polling meanwhile.
     pub(crate) fn flush(&self, timeout: Duration) -> bool {
         // SAFETY: live client.
-        let error = unsafe { sys::rd_kafka_flush(self.inner.client().native_ptr(), timeout.as_millis() as i32) };
+        let error =
+            unsafe { sys::rd_kafka_flush(self.inner.client().native_ptr(), timeout.as_millis() as i32) };
         error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
     }
 
@@ -256,4 +267,3 @@ pub(crate) fn set_mock_rebalance_delay(producer: &BaseProducer, delay_ms: i32) {
         }
     }
 }
-

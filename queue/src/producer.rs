@@ -169,7 +169,11 @@ impl Producer {
     ///
     /// # Errors
     /// When librdkafka refuses the settings or a thread cannot be made.
-    pub fn start(settings: &ProducerSettings, cores: usize, in_flight_max: usize) -> Result<Arc<Self>, ProducerError> {
+    pub fn start(
+        settings: &ProducerSettings,
+        cores: usize,
+        in_flight_max: usize,
+    ) -> Result<Arc<Self>, ProducerError> {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &settings.bootstrap)
@@ -207,7 +211,8 @@ impl Producer {
             let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || life(&shared));
             spawned.map_err(|error| ProducerError(error.to_string()))
         };
-        let threads = Mutex::new(vec![thread("kafka-reports", Shared::report)?, thread("kafka-probe", Shared::probe)?]);
+        let threads =
+            Mutex::new(vec![thread("kafka-reports", Shared::report)?, thread("kafka-probe", Shared::probe)?]);
         Ok(Arc::new(Self { shared, threads }))
     }
 
@@ -215,7 +220,12 @@ impl Producer {
     ///
     /// # Errors
     /// The record was not taken and will never be delivered.
-    pub(crate) fn send(&self, core: usize, ticket: Ticket, outgoing: &Outgoing<'_>) -> Result<(), SendRefused> {
+    pub(crate) fn send(
+        &self,
+        core: usize,
+        ticket: Ticket,
+        outgoing: &Outgoing<'_>,
+    ) -> Result<(), SendRefused> {
         let opaque = ticket.to_bits() | ((core as u64) << 56);
         let Outgoing { topic, key, value, headers } = *outgoing;
         self.shared.client.produce(topic as usize, key, value, headers, opaque).map_err(|code| match code {
@@ -323,7 +333,10 @@ impl Shared {
             let client = self.client.inner.client();
             let answered = client.fetch_metadata(Some(&self.orders_topic), PROBE_INTERVAL);
             let has_topic = |metadata: rdkafka::metadata::Metadata| {
-                metadata.topics().iter().any(|topic| topic.error().is_none() && !topic.partitions().is_empty())
+                metadata
+                    .topics()
+                    .iter()
+                    .any(|topic| topic.error().is_none() && !topic.partitions().is_empty())
             };
             self.reachable.store(answered.is_ok_and(has_topic), Ordering::Relaxed);
             thread::park_timeout(PROBE_INTERVAL);

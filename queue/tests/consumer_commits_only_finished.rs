@@ -64,8 +64,9 @@ fn the_commit_is_the_lowest_unfinished_record() {
     assert_eq!(committed(&seat, PARTITIONS), expected);
 
     let second = Member::join(&seat);
-    let mut missing: BTreeSet<(i32, i64)> =
-        (0..PARTITIONS).flat_map(|partition| (LEFT..RECORDS as i64).map(move |offset| (partition, offset))).collect();
+    let mut missing: BTreeSet<(i32, i64)> = (0..PARTITIONS)
+        .flat_map(|partition| (LEFT..RECORDS as i64).map(move |offset| (partition, offset)))
+        .collect();
     while !missing.is_empty() {
         for batch in second.wait() {
             for offset in offsets(&batch) {

@@ -39,13 +39,19 @@ pub enum Kind {
 impl fmt::Display for Kind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Redis => formatter
-                .write_str("host:port, redis://[user:password@]host:port[/db], or the word embedded"),
+            Self::Redis => {
+                formatter.write_str("host:port, redis://[user:password@]host:port[/db], or the word embedded")
+            }
             Self::Kafka => formatter.write_str("host:port[,host:port…], or the word embedded"),
             Self::Socket => formatter.write_str("ip:port, such as 0.0.0.0:8080"),
             Self::Topic => formatter.write_str("1 to 249 characters of A-Z a-z 0-9 . _ -"),
             Self::Duration { min_ms, max_ms } => {
-                write!(formatter, "{} to {}, written as 250ms, 30s, 1m or 24h", Millis(*min_ms), Millis(*max_ms))
+                write!(
+                    formatter,
+                    "{} to {}, written as 250ms, 30s, 1m or 24h",
+                    Millis(*min_ms),
+                    Millis(*max_ms)
+                )
             }
             Self::Count { min, max } => write!(formatter, "a whole number from {min} to {max}"),
             Self::Ratio => formatter.write_str("a number from 0 to 1"),
@@ -106,7 +112,11 @@ impl fmt::Display for RedisAddress {
                 if user.is_some() || password.is_some() {
                     write!(formatter, "{}:***@", user.as_deref().unwrap_or(""))?;
                 }
-                if host.contains(':') { write!(formatter, "[{host}]")? } else { formatter.write_str(host)? }
+                if host.contains(':') {
+                    write!(formatter, "[{host}]")?
+                } else {
+                    formatter.write_str(host)?
+                }
                 write!(formatter, ":{port}/{db}")
             }
         }
@@ -298,7 +308,8 @@ mod tests {
         assert_eq!(parse_redis("redis://u:p:q@h:7/1"), Ok(server(Some("u"), Some("p:q"), 1)));
         assert_eq!(parse_redis("embedded"), Ok(RedisAddress::Embedded));
         assert!(matches!(parse_redis("rediss://h:7"), Err(Some(_))));
-        for wrong in ["", "h", "h:", "h:0", "h:70000", ":7", "redis://h:7/x", "http://h:7", "h:7/1", "u@h:7"] {
+        for wrong in ["", "h", "h:", "h:0", "h:70000", ":7", "redis://h:7/x", "http://h:7", "h:7/1", "u@h:7"]
+        {
             assert_eq!(parse_redis(wrong), Err(None), "{wrong}");
         }
     }

@@ -140,14 +140,19 @@ impl<'a> Reader<'a> {
         let given = self.flags.get(setting.name).cloned();
         // A variable set to nothing is as good as not set: compose files write `NAME=`.
         let given = given.or_else(|| (self.variables)(setting.name).filter(|value| !value.is_empty()));
-        let default = || self.defaults.get(setting.name).cloned().unwrap_or_else(|| setting.default.to_owned());
+        let default =
+            || self.defaults.get(setting.name).cloned().unwrap_or_else(|| setting.default.to_owned());
         given.unwrap_or_else(default)
     }
 
     fn refuse(&mut self, setting: &Setting, value: &str, reason: Option<&str>) {
         let Setting { name, kind, .. } = setting;
         // An address may carry a password, and this line goes to logs and terminals.
-        let shown = if *kind == Kind::Redis && value.contains('@') { "(not shown: it has credentials)" } else { value };
+        let shown = if *kind == Kind::Redis && value.contains('@') {
+            "(not shown: it has credentials)"
+        } else {
+            value
+        };
         let reason = reason.map_or(String::new(), |reason| format!(" ({reason})"));
         self.errors.push(format!("{name}: {shown:?} is not accepted{reason}; give {kind}"));
     }
@@ -270,7 +275,8 @@ mod tests {
     use super::*;
 
     fn read(variables: &[(&str, &str)]) -> (Gateway, Result<(), BadSettings>, Vec<String>) {
-        let lookup = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let lookup =
+            |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
         let mut reader = Reader::new(HashMap::new(), &lookup);
         let gateway = reader.gateway();
         (gateway, reader.finish(), reader.notices().to_vec())
@@ -293,12 +299,19 @@ mod tests {
 
     #[test]
     fn every_bad_value_is_named_in_one_run_with_its_range() {
-        let bad =
-            [("WORKERS", "0"), ("RATE_LIMIT_WINDOW", "10"), ("KAFKA_ADDR", "nowhere"), ("SOLD_OUT_GATE", "maybe")];
+        let bad = [
+            ("WORKERS", "0"),
+            ("RATE_LIMIT_WINDOW", "10"),
+            ("KAFKA_ADDR", "nowhere"),
+            ("SOLD_OUT_GATE", "maybe"),
+        ];
         let Err(BadSettings(lines)) = read(&bad).1 else { panic!("must be refused") };
         assert_eq!(lines.len(), bad.len());
         for (name, value) in bad {
-            assert!(lines.iter().any(|line| line.starts_with(name) && line.contains(value)), "{name} in {lines:?}");
+            assert!(
+                lines.iter().any(|line| line.starts_with(name) && line.contains(value)),
+                "{name} in {lines:?}"
+            );
         }
     }
 
@@ -315,7 +328,9 @@ mod tests {
 
     #[test]
     fn a_refused_address_does_not_show_its_password() {
-        let Err(BadSettings(lines)) = read(&[("REDIS_ADDR", "redis://u:secret@h:x")]).1 else { panic!("refused") };
+        let Err(BadSettings(lines)) = read(&[("REDIS_ADDR", "redis://u:secret@h:x")]).1 else {
+            panic!("refused")
+        };
         assert!(!lines[0].contains("secret"), "{lines:?}");
     }
 

@@ -66,7 +66,12 @@ pub fn allowed_cpus() -> Vec<usize> {
 ///
 /// # Errors
 /// When a thread cannot be made. A runtime that cannot be built at all ends its thread with an error instead.
-pub fn launch<F, L>(name: &str, count: usize, cpus: &[usize], life: F) -> io::Result<Vec<JoinHandle<io::Result<()>>>>
+pub fn launch<F, L>(
+    name: &str,
+    count: usize,
+    cpus: &[usize],
+    life: F,
+) -> io::Result<Vec<JoinHandle<io::Result<()>>>>
 where
     F: Fn(Seat) -> L + Send + Sync + 'static,
     L: Future<Output = ()>,

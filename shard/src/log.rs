@@ -106,7 +106,15 @@ impl Sink {
             return;
         }
         let mut bytes = Vec::with_capacity(512);
-        write_line(&mut bytes, &clock::rfc3339_ms(clock::unix_ms()), level, self.service, event, message, fields);
+        write_line(
+            &mut bytes,
+            &clock::rfc3339_ms(clock::unix_ms()),
+            level,
+            self.service,
+            event,
+            message,
+            fields,
+        );
         self.hand_over(bytes, 1);
     }
 
@@ -120,8 +128,8 @@ impl Sink {
 
     fn hand_over(&self, bytes: Vec<u8>, lines: u64) {
         if let Err(refused) = self.parcels.try_send(Parcel::Lines { bytes, lines }) {
-            let (std::sync::mpsc::TrySendError::Full(parcel) | std::sync::mpsc::TrySendError::Disconnected(parcel)) =
-                refused;
+            let (std::sync::mpsc::TrySendError::Full(parcel)
+            | std::sync::mpsc::TrySendError::Disconnected(parcel)) = refused;
             if let Parcel::Lines { lines, .. } = parcel {
                 self.dropped.fetch_add(lines, Ordering::Relaxed);
             }
@@ -291,7 +299,10 @@ mod tests {
         writer.join().expect("the writer ends when the last sink is gone");
         let text = String::from_utf8(out.0.lock().clone()).expect("utf-8");
         assert_eq!(text.lines().count(), 1, "{text}");
-        assert!(text.contains(r#""message":"Order \"queued\"","service":"gateway","event":"order_queued""#), "{text}");
+        assert!(
+            text.contains(r#""message":"Order \"queued\"","service":"gateway","event":"order_queued""#),
+            "{text}"
+        );
         assert!(text.ends_with("\"request_id\":\"a\\\\b\\nc\\u0001\",\"processing_time_ms\":3}\n"), "{text}");
     }
 

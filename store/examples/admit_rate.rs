@@ -42,7 +42,9 @@ fn main() {
     println!("{orders} orders, {in_flight} in flight, {addr}");
     measure("INCR + SET NX EX, pipelined", &mut || plain(&addr, orders, in_flight));
     for users in [orders, 1000] {
-        measure(&format!("admit, {users} buyers"), &mut || drive(&addr, orders, in_flight, users, Road::Admit));
+        measure(&format!("admit, {users} buyers"), &mut || {
+            drive(&addr, orders, in_flight, users, Road::Admit)
+        });
     }
     measure("admit again (409)", &mut || {
         drive(&addr, orders / 2, in_flight, orders, Road::Admit);

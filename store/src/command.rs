@@ -77,19 +77,28 @@ impl Command<'_> {
     /// [`StoreError::Refused`] naming the bound. Nothing was sent.
     pub fn check(&self) -> Result<(), StoreError> {
         let is_owner = |owner: &str| {
-            (1..=OWNER_CHARS_MAX).contains(&owner.len()) && owner.bytes().all(|byte| byte.is_ascii_alphanumeric())
+            (1..=OWNER_CHARS_MAX).contains(&owner.len())
+                && owner.bytes().all(|byte| byte.is_ascii_alphanumeric())
         };
         let broken = match *self {
-            Self::Admit(Admit { owner, now_ms, .. }) => {
-                (!is_owner(owner) || now_ms.is_some_and(|now_ms| now_ms > NOW_MS_MAX)).then_some("owner or time")
-            }
+            Self::Admit(Admit { owner, now_ms, .. }) => (!is_owner(owner)
+                || now_ms.is_some_and(|now_ms| now_ms > NOW_MS_MAX))
+            .then_some("owner or time"),
             Self::Release(Retract { owner, .. })
             | Self::Suspend(Retract { owner, .. })
             | Self::Confirm(Confirm { owner, .. }) => (!is_owner(owner)).then_some("owner"),
-            Self::Reserve(Reserve { amount, .. }) => (!(1..=AMOUNT_MAX).contains(&amount)).then_some("amount"),
-            Self::SetStock { units, .. } | Self::AddStock { units, .. } => (units > UNITS_MAX).then_some("units"),
-            Self::Statuses { request_ids } => (request_ids.len() > STATUSES_MAX).then_some("number of request ids"),
-            Self::Stock { items } | Self::Ledgers { items } => (items.len() > ITEMS_MAX).then_some("number of items"),
+            Self::Reserve(Reserve { amount, .. }) => {
+                (!(1..=AMOUNT_MAX).contains(&amount)).then_some("amount")
+            }
+            Self::SetStock { units, .. } | Self::AddStock { units, .. } => {
+                (units > UNITS_MAX).then_some("units")
+            }
+            Self::Statuses { request_ids } => {
+                (request_ids.len() > STATUSES_MAX).then_some("number of request ids")
+            }
+            Self::Stock { items } | Self::Ledgers { items } => {
+                (items.len() > ITEMS_MAX).then_some("number of items")
+            }
             Self::Settle(_) | Self::Refund(_) | Self::Status { .. } | Self::Ping => None,
         };
         broken.map_or(Ok(()), |what| Err(StoreError::Refused(format!("{what} out of bounds"))))

@@ -40,25 +40,70 @@ const TEXTS: [&str; 14] = [
 
 #[derive(Debug, Clone)]
 enum Step {
-    Admit { user: usize, id: usize, contents: u64, owner: usize, later_ms: i64 },
+    Admit {
+        user: usize,
+        id: usize,
+        contents: u64,
+        owner: usize,
+        later_ms: i64,
+    },
     /// `honest`: with the owner and number that took the id last.
-    Release { user: usize, id: usize, honest: bool },
-    Suspend { user: usize, id: usize, honest: bool },
+    Release {
+        user: usize,
+        id: usize,
+        honest: bool,
+    },
+    Suspend {
+        user: usize,
+        id: usize,
+        honest: bool,
+    },
     /// Everything of that owner but the last so many.
-    Confirm { owner: usize, but: u64 },
-    Reserve { id: usize, item: usize, amount: u32, attempt: u32, offset: i64 },
-    Settle { id: usize, item: usize, attempt: u32, offset: i64 },
-    Refund { id: usize, item: usize, attempt: u32, offset: i64 },
-    Status { id: usize },
+    Confirm {
+        owner: usize,
+        but: u64,
+    },
+    Reserve {
+        id: usize,
+        item: usize,
+        amount: u32,
+        attempt: u32,
+        offset: i64,
+    },
+    Settle {
+        id: usize,
+        item: usize,
+        attempt: u32,
+        offset: i64,
+    },
+    Refund {
+        id: usize,
+        item: usize,
+        attempt: u32,
+        offset: i64,
+    },
+    Status {
+        id: usize,
+    },
     Look,
-    SetStock { item: usize, units: u64 },
-    AddStock { item: usize, units: u64 },
-    OperatorSets { item: usize, text: Option<usize> },
+    SetStock {
+        item: usize,
+        units: u64,
+    },
+    AddStock {
+        item: usize,
+        units: u64,
+    },
+    OperatorSets {
+        item: usize,
+        text: Option<usize>,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Step> {
     let (user, id, item, owner) = (0..USERS.len(), 0..IDS.len(), 0..ITEMS.len(), 0..OWNERS.len());
-    let later_ms = prop_oneof![8 => 0_i64..1200, 3 => 1200_i64..6000, 2 => -900_i64..0, 1 => -15_000_i64..15_000];
+    let later_ms =
+        prop_oneof![8 => 0_i64..1200, 3 => 1200_i64..6000, 2 => -900_i64..0, 1 => -15_000_i64..15_000];
     let attempt = prop_oneof![5 => Just(0_u32), 3 => Just(1), 1 => Just(2)];
     let end = (id.clone(), item.clone(), attempt.clone(), 0_i64..3);
     let honest = prop::bool::weighted(0.8);
@@ -215,11 +260,13 @@ fn check_lives(redis: &Redis) -> Result<(), String> {
 #[test]
 fn every_answer_of_every_history() {
     let given = std::env::var("STORE_TEST_SEED").ok();
-    let seed = given.map_or_else(|| RandomState::new().hash_one(0), |seed| seed.parse().expect("STORE_TEST_SEED"));
+    let seed =
+        given.map_or_else(|| RandomState::new().hash_one(0), |seed| seed.parse().expect("STORE_TEST_SEED"));
     println!("STORE_TEST_SEED={seed}");
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let config = Config { cases: 400, failure_persistence: None, max_shrink_iters: 3000, ..Config::default() };
+    let config =
+        Config { cases: 400, failure_persistence: None, max_shrink_iters: 3000, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let redis = Arc::new(Redis::start());
     let histories = prop::collection::vec((prop::bool::weighted(0.4), steps()), 1..80);

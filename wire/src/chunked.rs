@@ -44,7 +44,9 @@ impl Dechunker {
         while !self.in_trailers {
             match self.chunk(buffer) {
                 Ok(true) => {}
-                Ok(false) if buffer.len() > WIRE_BYTES_MAX => return Progress::Refused(Refusal::BodyTooLarge),
+                Ok(false) if buffer.len() > WIRE_BYTES_MAX => {
+                    return Progress::Refused(Refusal::BodyTooLarge);
+                }
                 Ok(false) => return Progress::Partial,
                 Err(refusal) => return Progress::Refused(refusal),
             }
@@ -59,7 +61,9 @@ impl Dechunker {
     /// One chunk; false when it is not all there.
     fn chunk(&mut self, buffer: &mut [u8]) -> Result<bool, Refusal> {
         let rest = &buffer[self.read..];
-        let Some(line_len) = line(rest, SIZE_LINE_BYTES_MAX, "chunk size line too long")? else { return Ok(false) };
+        let Some(line_len) = line(rest, SIZE_LINE_BYTES_MAX, "chunk size line too long")? else {
+            return Ok(false);
+        };
         let size = size(&rest[..line_len - 2])?;
         if self.written + size > BODY_BYTES_MAX {
             return Err(Refusal::BodyTooLarge);
@@ -101,7 +105,9 @@ fn size(line: &[u8]) -> Result<usize, Refusal> {
     if digits == 0 || digits > 8 {
         return Err(Refusal::Malformed("chunk size is not plain hex"));
     }
-    let size = line[..digits].iter().fold(0, |size, &byte| size * 16 + (byte as char).to_digit(16).unwrap_or(0) as usize);
+    let size = line[..digits]
+        .iter()
+        .fold(0, |size, &byte| size * 16 + (byte as char).to_digit(16).unwrap_or(0) as usize);
     extensions(&line[digits..])?;
     Ok(size)
 }

@@ -127,7 +127,11 @@ pub enum Parsed<T> {
 pub fn parse_head(buffer: &[u8]) -> Parsed<Head> {
     let mut fields = [const { MaybeUninit::uninit() }; HEADER_FIELDS_MAX];
     let mut request = httparse::Request::new(&mut []);
-    let status = httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut request, buffer, &mut fields);
+    let status = httparse::ParserConfig::default().parse_request_with_uninit_headers(
+        &mut request,
+        buffer,
+        &mut fields,
+    );
     let len = match status {
         Ok(httparse::Status::Complete(len)) => len,
         Ok(httparse::Status::Partial) => return partial(buffer),

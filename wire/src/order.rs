@@ -65,7 +65,8 @@ pub const AMOUNT_MESSAGE: &str = "must be an integer from 1 to 1000";
 pub fn fingerprint(user_id: &str, item_id: &str, amount: u32) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     // 0xff cannot appear in either text, so the fields cannot run into each other.
-    let bytes = user_id.bytes().chain([0xff]).chain(item_id.bytes()).chain([0xff]).chain(amount.to_le_bytes());
+    let bytes =
+        user_id.bytes().chain([0xff]).chain(item_id.bytes()).chain([0xff]).chain(amount.to_le_bytes());
     for byte in bytes {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
     }

@@ -126,7 +126,11 @@ pub struct OrderReader {
 
 impl Default for OrderReader {
     fn default() -> Self {
-        Self { buffers: Buffers::with_max_depth(1024, DEPTH_MAX), tape: Some(Tape(Vec::new())), raw: Vec::new() }
+        Self {
+            buffers: Buffers::with_max_depth(1024, DEPTH_MAX),
+            tape: Some(Tape(Vec::new())),
+            raw: Vec::new(),
+        }
     }
 }
 
@@ -142,7 +146,10 @@ impl OrderReader {
         self.raw.clear();
         self.raw.extend_from_slice(input.get(..len).unwrap_or_default());
         let base = input.as_ptr() as usize;
-        let span = |text: &str| Span { start: (start + text.as_ptr() as usize - base) as u32, len: text.len() as u32 };
+        let span = |text: &str| Span {
+            start: (start + text.as_ptr() as usize - base) as u32,
+            len: text.len() as u32,
+        };
         let mut tape = self.tape.take().unwrap_or_else(|| Tape(Vec::new())).reset();
         let is_json = simd_json::fill_tape_padded(input, len, &mut self.buffers, &mut tape).is_ok();
         let fields = if is_json { walk(&tape.0, span) } else { None };
@@ -177,10 +184,7 @@ fn walk(tape: &[Node<'_>], span: impl Fn(&str) -> Span) -> Option<Fields> {
     Some(fields)
 }
 
-fn text<'a>(
-    value: &Node<'a>,
-    check: fn(&str) -> Result<(), &'static str>,
-) -> Result<&'a str, &'static str> {
+fn text<'a>(value: &Node<'a>, check: fn(&str) -> Result<(), &'static str>) -> Result<&'a str, &'static str> {
     let Node::String(text) = value else { return Err(NOT_TEXT) };
     check(text).map(|()| *text)
 }

@@ -96,9 +96,15 @@ fn refused_for_their_size() {
     let long = "x".repeat(9000);
     assert_eq!(refusal(format!("GET /{long}").as_bytes()), Refusal::LineTooLong);
     assert_eq!(refusal(format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()), Refusal::LineTooLong);
-    assert_eq!(refusal(format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}").as_bytes()), Refusal::HeadersTooLarge);
+    assert_eq!(
+        refusal(format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}").as_bytes()),
+        Refusal::HeadersTooLarge
+    );
     let many = "X: 1\r\n".repeat(200);
-    assert_eq!(refusal(format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n").as_bytes()), Refusal::HeadersTooLarge);
+    assert_eq!(
+        refusal(format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n").as_bytes()),
+        Refusal::HeadersTooLarge
+    );
     for length in ["16385", "99999999999999999999999999"] {
         let request = format!("POST /buy HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
         assert_eq!(refusal(request.as_bytes()), Refusal::BodyTooLarge);
@@ -107,7 +113,8 @@ fn refused_for_their_size() {
 
 #[test]
 fn read_as_it_is() {
-    let bytes = b"\r\nPOST /buy?x=1 HTTP/1.1\r\nhost: a\r\nX-Correlation-ID: c-1\r\ncontent-length: 2\r\n\r\n{}GET";
+    let bytes =
+        b"\r\nPOST /buy?x=1 HTTP/1.1\r\nhost: a\r\nX-Correlation-ID: c-1\r\ncontent-length: 2\r\n\r\n{}GET";
     let request = complete(bytes);
     assert_eq!(request.head.method, Method::Post);
     assert_eq!(request.head.path.bytes(bytes), b"/buy");
@@ -131,11 +138,14 @@ fn read_as_it_is() {
 
 #[test]
 fn chunked_bodies_are_made_contiguous() {
-    let bytes = b"POST /buy HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n";
+    let bytes =
+        b"POST /buy HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n";
     let request = complete(bytes);
     assert_eq!(request.head.framing, Framing::Chunked);
     let mut buffer = bytes.to_vec();
-    let Parsed::Complete(request_again) = RequestReader::default().advance(&mut buffer) else { panic!("complete") };
+    let Parsed::Complete(request_again) = RequestReader::default().advance(&mut buffer) else {
+        panic!("complete")
+    };
     assert_eq!(request_again, request);
     assert_eq!(request.body.bytes(&buffer), b"{}");
     assert_eq!(request.len, bytes.len());
@@ -143,7 +153,8 @@ fn chunked_bodies_are_made_contiguous() {
 
 #[test]
 fn a_client_that_expects_100_is_seen_once() {
-    let mut buffer = b"POST /buy HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 2\r\n\r\n".to_vec();
+    let mut buffer =
+        b"POST /buy HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 2\r\n\r\n".to_vec();
     let mut reader = RequestReader::default();
     assert_eq!(reader.advance(&mut buffer), Parsed::Partial);
     assert!(reader.waits_for_body().is_some_and(|head| head.expects_continue));

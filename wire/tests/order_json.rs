@@ -14,7 +14,11 @@ fn read(reader: &mut OrderReader, body: &[u8]) -> (Result<Order, BadOrder>, Vec<
     buffer.resize(buffer.len() + PADDING_BYTES, b'\\');
     let span = Span { start: 5, len: body.len() as u32 };
     let result = reader.read(&mut buffer, span);
-    assert_eq!(&buffer[5 + body.len()..][..12], b"\"}]GET /next", "what follows a body belongs to the next request");
+    assert_eq!(
+        &buffer[5 + body.len()..][..12],
+        b"\"}]GET /next",
+        "what follows a body belongs to the next request"
+    );
     (result, buffer)
 }
 
@@ -28,10 +32,26 @@ fn faults(body: &str) -> String {
 
 #[test]
 fn every_wrong_field_is_named_at_once() {
-    let with = |amount: &str| format!(r#"{{"user_id":"u","item_id":"i","amount":{amount},"request_id":"r"}}"#);
-    for wrong in ["1.0", "1e0", "0", "-1", "1001", "true", "null", "\"1\"", "[1]", "{}", "18446744073709551615",
-        "18446744073709551616", "99999999999999999999999999", "1e400", "-9223372036854775809", "0.1"]
-    {
+    let with =
+        |amount: &str| format!(r#"{{"user_id":"u","item_id":"i","amount":{amount},"request_id":"r"}}"#);
+    for wrong in [
+        "1.0",
+        "1e0",
+        "0",
+        "-1",
+        "1001",
+        "true",
+        "null",
+        "\"1\"",
+        "[1]",
+        "{}",
+        "18446744073709551615",
+        "18446744073709551616",
+        "99999999999999999999999999",
+        "1e400",
+        "-9223372036854775809",
+        "0.1",
+    ] {
         assert_eq!(faults(&with(wrong)), "amount", "{wrong}");
     }
     for (body, named) in [
@@ -59,7 +79,10 @@ fn every_wrong_field_is_named_at_once() {
         (r#"{"user_id":"u","item_id":"i","amount":1,"am\u006funt":1,"request_id":"r"}"#, "amount"),
         (r#"{"user_id":"u u","item_id":"é","amount":1,"request_id":"  "}"#, "user_id,item_id,request_id"),
         (r#"{"user_id":"u","item_id":"i","amount":1,"request_id":"a\u0000"}"#, "request_id"),
-        (r#"{"user_id":"u","item_id":"i","amount":99999999999999999999,"request_id":1}"#, "amount,request_id"),
+        (
+            r#"{"user_id":"u","item_id":"i","amount":99999999999999999999,"request_id":1}"#,
+            "amount,request_id",
+        ),
     ] {
         assert_eq!(faults(body), named, "{body}");
     }
@@ -89,7 +112,8 @@ fn json() -> impl Strategy<Value = String> {
         Just("null".to_owned()),
         Just("{\"a\":[1,2,{}]}".to_owned()),
     ];
-    let key = prop_oneof![Just("user_id"), Just("item_id"), Just("amount"), Just("request_id"), Just("other")];
+    let key =
+        prop_oneof![Just("user_id"), Just("item_id"), Just("amount"), Just("request_id"), Just("other")];
     proptest::collection::vec((key, value), 0..7).prop_map(|fields| {
         let fields: Vec<String> = fields.iter().map(|(key, value)| format!("\"{key}\": {value}")).collect();
         format!("{{{}}}", fields.join(" ,"))

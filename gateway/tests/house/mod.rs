@@ -38,8 +38,8 @@ impl House {
         let settings = reader.gateway();
         reader.finish().expect("the test's settings are good");
         let shared = &settings.shared;
-        let embedded =
-            Embedded::start(&shared.orders_topic, &shared.dlq_topic, shared.orders_partitions).expect("broker");
+        let embedded = Embedded::start(&shared.orders_topic, &shared.dlq_topic, shared.orders_partitions)
+            .expect("broker");
         let memory = Memory::new(gateway::run::policy(&settings), 1_000_000);
         let (sink, _) = Sink::start("gateway", Level::Warn, std::io::stderr()).expect("log thread");
         let parts = Parts {
@@ -71,10 +71,21 @@ impl House {
 
     /// The identity of the contract, at rest.
     pub fn assert_identity(&self) {
-        let parts = ["orders_successful", "orders_failed", "orders_validation_failed",
-            "orders_idempotency_rejected", "rate_limited", "sold_out", "shed"];
+        let parts = [
+            "orders_successful",
+            "orders_failed",
+            "orders_validation_failed",
+            "orders_idempotency_rejected",
+            "rate_limited",
+            "sold_out",
+            "shed",
+        ];
         let sum: f64 = parts.iter().map(|part| self.metric(&format!("gateway_{part}_total"))).sum();
-        assert!((self.metric("gateway_orders_received_total") - sum).abs() < 0.5, "{:?}", self.running().page());
+        assert!(
+            (self.metric("gateway_orders_received_total") - sum).abs() < 0.5,
+            "{:?}",
+            self.running().page()
+        );
     }
 }
 

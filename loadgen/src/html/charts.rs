@@ -13,7 +13,8 @@ pub(super) fn outcomes(page: &mut String, series: &SeriesReport) {
         .filter(|name| series.buckets.iter().any(|bucket| bucket.outcomes.contains_key(name)))
         .collect();
     let width_s = series.width_ms as f64 / 1e3;
-    let rate = |bucket: &BucketReport, name| bucket.outcomes.get(name).map_or(0.0, |&count| count as f64 / width_s);
+    let rate =
+        |bucket: &BucketReport, name| bucket.outcomes.get(name).map_or(0.0, |&count| count as f64 / width_s);
     let all = |bucket: &BucketReport| bucket.outcomes.values().sum::<u64>() as f64 / width_s;
     let most = series.buckets.iter().map(all).fold(1.0, f64::max);
     let end_s = series.buckets.len() as f64 * width_s;
@@ -30,7 +31,10 @@ pub(super) fn outcomes(page: &mut String, series: &SeriesReport) {
             let top = floor[index] + rate(bucket, name);
             let command = if index == 0 { 'M' } else { 'L' };
             let _ = write!(page, "{command}{:.1} {:.1}H{:.1}", frame.x(from), frame.y(top), frame.x(to));
-            back.insert_str(0, &format!("L{:.1} {:.1}H{:.1}", frame.x(to), frame.y(floor[index]), frame.x(from)));
+            back.insert_str(
+                0,
+                &format!("L{:.1} {:.1}H{:.1}", frame.x(to), frame.y(floor[index]), frame.x(from)),
+            );
             floor[index] = top;
         }
         let _ = writeln!(page, "{back}Z\"/>");
@@ -64,9 +68,10 @@ pub(super) fn latency(page: &mut String, series: &SeriesReport) {
     let note = "of all answers, from the intended time of arrival";
     frame.open(page, "Latency over time", note, None, ("seconds", "ms"));
     let middle = |index: usize| (index as f64 + 0.5) * width_s;
-    for (class, pick) in
-        [("l-p99", (|bucket| bucket.p99_ms) as fn(&BucketReport) -> Option<f64>), ("l-p50", |bucket| bucket.p50_ms)]
-    {
+    for (class, pick) in [
+        ("l-p99", (|bucket| bucket.p99_ms) as fn(&BucketReport) -> Option<f64>),
+        ("l-p50", |bucket| bucket.p50_ms),
+    ] {
         let points = series.buckets.iter().enumerate().map(|(index, bucket)| (middle(index), pick(bucket)));
         frame.line(page, class, points);
     }
@@ -86,16 +91,17 @@ pub(super) fn stock(page: &mut String, series: &SeriesReport) {
     let Some(most) = known().max() else { return };
     let least = known().min().unwrap_or(0);
     let end_ms = series.stock.last().map_or(1, |sample| sample.at_ms).max(1);
-    let frame =
-        Frame { x: Scale::Linear(0.0, end_ms as f64 / 1e3), y: Scale::linear(least as f64, (most as f64).max(1.0)) };
+    let frame = Frame {
+        x: Scale::Linear(0.0, end_ms as f64 / 1e3),
+        y: Scale::linear(least as f64, (most as f64).max(1.0)),
+    };
     frame.open(page, "Stock", "units left, until the audit ended", None, ("seconds", "units"));
     let mut legend = Vec::new();
     for (index, item) in series.stock_items.iter().enumerate() {
         let class = format!("s-{index}");
-        let points = series
-            .stock
-            .iter()
-            .map(|sample| (sample.at_ms as f64 / 1e3, sample.left.get(index).copied().flatten().map(|left| left as f64)));
+        let points = series.stock.iter().map(|sample| {
+            (sample.at_ms as f64 / 1e3, sample.left.get(index).copied().flatten().map(|left| left as f64))
+        });
         frame.line(page, &class, points);
         legend.push((class, format!("item {}", Escaped(item))));
     }
@@ -116,14 +122,21 @@ pub(super) fn curve(page: &mut String, curve: &[CurvePoint]) {
     // The maximum has no place on an axis of nines; it ends the axis.
     let inner = || curve.iter().filter(|point| point.percentile < 100.0);
     let nines = |percentile: f64| -(1.0 - percentile / 100.0).log10();
-    let Some(last) = inner().map(|point| nines(point.percentile)).reduce(f64::max).filter(|&last| last > 0.0) else {
+    let Some(last) = inner().map(|point| nines(point.percentile)).reduce(f64::max).filter(|&last| last > 0.0)
+    else {
         return;
     };
     let values = || inner().flat_map(|point| [point.latency_ms, point.from_send_ms]);
     let (least, most) = (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
     let frame = Frame { x: Scale::Linear(0.0, last), y: Scale::log(least, most) };
     let ticks: Vec<(f64, &str)> = TICKS.into_iter().filter(|&(at, _)| at <= last + 1e-3).collect();
-    frame.open(page, "Percentiles of the 202 answers", "each step to the right is one more nine", Some(&ticks), ("", "ms"));
+    frame.open(
+        page,
+        "Percentiles of the 202 answers",
+        "each step to the right is one more nine",
+        Some(&ticks),
+        ("", "ms"),
+    );
     frame.line(page, "l-sent", inner().map(|point| (nines(point.percentile), Some(point.from_send_ms))));
     frame.line(page, "l-p99", inner().map(|point| (nines(point.percentile), Some(point.latency_ms))));
     Frame::close(

@@ -146,7 +146,12 @@ impl Frame {
     }
 
     /// A line through the points; a missing value is a gap.
-    pub(super) fn line(&self, page: &mut String, class: &str, points: impl Iterator<Item = (f64, Option<f64>)>) {
+    pub(super) fn line(
+        &self,
+        page: &mut String,
+        class: &str,
+        points: impl Iterator<Item = (f64, Option<f64>)>,
+    ) {
         let _ = write!(page, "<path class=\"line {class}\" d=\"");
         let mut is_down = false;
         for (x, y) in points {

@@ -15,10 +15,16 @@ pub(super) fn line(moment: &Moment) -> String {
             latency(moment),
         ),
         Stage::Draining => {
-            format!("        draining: {} of {} orders have ended{stock}", moment.orders_done, moment.orders_all)
+            format!(
+                "        draining: {} of {} orders have ended{stock}",
+                moment.orders_done, moment.orders_all
+            )
         }
         Stage::Auditing => {
-            format!("        auditing: {} of {} orders looked up{stock}", moment.orders_done, moment.orders_all)
+            format!(
+                "        auditing: {} of {} orders looked up{stock}",
+                moment.orders_done, moment.orders_all
+            )
         }
     }
 }

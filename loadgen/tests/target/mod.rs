@@ -12,10 +12,10 @@ use std::time::Duration;
 use loadgen::progress::Quiet;
 use loadgen::report::{Check, CheckState};
 use loadgen::{AuditSource, Item, Plan, Report};
+use store::Policy;
 use store::answer::{Admission, Answer, Reservation};
 use store::command::{Admit, Command, Origin, Reserve, Settle};
 use store::memory::Memory;
-use store::Policy;
 
 /// An order as it arrived.
 #[derive(Debug, Clone, serde::Deserialize)]
@@ -194,9 +194,10 @@ fn request(bytes: &[u8]) -> Option<(String, Vec<u8>, usize)> {
     let text = String::from_utf8_lossy(bytes);
     let head_end = text.find("\r\n\r\n")? + 4;
     let head = text[..head_end].to_owned();
-    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).map_or(0, |digits| {
-        digits.trim().parse::<usize>().expect("a length in digits")
-    });
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("Content-Length: "))
+        .map_or(0, |digits| digits.trim().parse::<usize>().expect("a length in digits"));
     let body = bytes.get(head_end..head_end + length)?.to_vec();
     Some((head, body, head_end + length))
 }
@@ -207,7 +208,8 @@ fn answer(inner: &Inner, head: &str, body: &[u8]) -> Option<String> {
     let (method, path) = (words.next()?, words.next()?);
     match (method, path) {
         ("POST", "/buy") => {
-            let mut order: Order = serde_json::from_slice(body).expect("our own generator sends valid orders");
+            let mut order: Order =
+                serde_json::from_slice(body).expect("our own generator sends valid orders");
             order.number = inner.counters.received.fetch_add(1, Ordering::Relaxed);
             let status = buy(inner, &order)?;
             Some(http(status, "{}"))
@@ -216,9 +218,10 @@ fn answer(inner: &Inner, head: &str, body: &[u8]) -> Option<String> {
         ("GET", path) => {
             let request_id = path.strip_prefix("/orders/")?;
             match inner.memory.apply(&Command::Status { request_id }) {
-                Ok(Answer::Status(Some(view))) => {
-                    Some(http(200, &format!("{{\"request_id\":\"{request_id}\",\"status\":\"{}\"}}", view.status)))
-                }
+                Ok(Answer::Status(Some(view))) => Some(http(
+                    200,
+                    &format!("{{\"request_id\":\"{request_id}\",\"status\":\"{}\"}}", view.status),
+                )),
                 _ => Some(http(404, "{}")),
             }
         }

@@ -21,7 +21,7 @@ use rdkafka_sys::rd_kafka_resp_err_t as Code;
 use shard::mailbox::Mailbox;
 
 use super::batch::Batch;
-use super::lease::{Ledger, Lease};
+use super::lease::{Lease, Ledger};
 use super::raw;
 use super::{ConsumerSettings, Ended, GroupState, Position, SPAN_RECORDS_MAX};
 use crate::native::{Context, Notice};
@@ -163,10 +163,11 @@ impl ConsumerContext for GroupContext {
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, list: &TopicPartitionList) {
-        let offset = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
-            Offset::Offset(offset) => Some((element.partition(), offset)),
-            _ => None,
-        };
+        let offset =
+            |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
+                Offset::Offset(offset) => Some((element.partition(), offset)),
+                _ => None,
+            };
         let elements = list.elements();
         let has_arrived = result.is_ok() && elements.iter().all(|element| element.error().is_ok());
         let offsets = elements.iter().filter_map(offset).collect();
@@ -347,7 +348,9 @@ impl Intake {
                 self.shared.commits_failed.fetch_add(1, Ordering::Relaxed);
             }
             for &(partition, offset) in &commit.offsets {
-                let Some(held) = self.held.iter().find(|held| held.lease.partition() == partition) else { continue };
+                let Some(held) = self.held.iter().find(|held| held.lease.partition() == partition) else {
+                    continue;
+                };
                 if commit.has_arrived {
                     held.lease.note_committed(offset);
                 } else {
@@ -369,7 +372,8 @@ impl Intake {
         for held in &self.held {
             if let Some(watermark) = held.lease.to_commit() {
                 // A watermark is an offset and so representable.
-                let _ = list.add_partition_offset(&self.topic, held.lease.partition(), Offset::Offset(watermark));
+                let _ =
+                    list.add_partition_offset(&self.topic, held.lease.partition(), Offset::Offset(watermark));
             }
         }
         if list.count() == 0 {
@@ -414,7 +418,9 @@ impl Intake {
         self.epoch += 1;
         for element in list.elements() {
             // Split before the assignment: then no record of it ever comes by the main queue.
-            let Some(mut queue) = self.client.split_partition_queue(&self.topic, element.partition()) else { continue };
+            let Some(mut queue) = self.client.split_partition_queue(&self.topic, element.partition()) else {
+                continue;
+            };
             let is_ready = Arc::new(AtomicBool::new(true));
             let (flag, thread) = (Arc::clone(&is_ready), self.shared.ledger.thread.clone());
             queue.set_nonempty_callback(move || {

@@ -72,7 +72,11 @@ struct Tracked {
 impl std::fmt::Debug for Lease {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (partition, epoch) = (self.partition, self.epoch);
-        formatter.debug_struct("Lease").field("partition", &partition).field("epoch", &epoch).finish_non_exhaustive()
+        formatter
+            .debug_struct("Lease")
+            .field("partition", &partition)
+            .field("epoch", &epoch)
+            .finish_non_exhaustive()
     }
 }
 

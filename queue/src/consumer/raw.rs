@@ -22,7 +22,8 @@ pub(super) fn last_header<'a>(message: &'a BorrowedMessage<'_>, name: &CStr) -> 
     let mut value = std::ptr::null();
     let mut value_len = 0;
     // SAFETY: the list is live, the name NUL-terminated; both results point into the message.
-    let found = unsafe { sys::rd_kafka_header_get_last(list, name.as_ptr(), &raw mut value, &raw mut value_len) };
+    let found =
+        unsafe { sys::rd_kafka_header_get_last(list, name.as_ptr(), &raw mut value, &raw mut value_len) };
     if found != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || value.is_null() {
         return None;
     }
@@ -34,7 +35,10 @@ pub(super) fn last_header<'a>(message: &'a BorrowedMessage<'_>, name: &CStr) -> 
 ///
 /// The crate's asynchronous commit asks for no reply, and librdkafka then makes no event of it: nobody would learn
 /// whether it arrived.
-pub(super) fn commit_async<C: ConsumerContext>(consumer: &BaseConsumer<C>, list: &TopicPartitionList) -> bool {
+pub(super) fn commit_async<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    list: &TopicPartitionList,
+) -> bool {
     let client = consumer.client().native_ptr();
     // SAFETY: live client; the queue is a counted reference that is given back below. The list is copied during the
     // call, and without a callback the opaque pointer is not used.

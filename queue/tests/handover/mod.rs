@@ -42,7 +42,11 @@ fn work(seat: &Seat, finished: &Finished) -> Worker {
                 done.reverse();
                 for half in done.chunks(done.len().div_ceil(2)) {
                     for &offset in half {
-                        *finished.lock().expect("no panic").entry((batch.lease().partition(), offset)).or_default() += 1;
+                        *finished
+                            .lock()
+                            .expect("no panic")
+                            .entry((batch.lease().partition(), offset))
+                            .or_default() += 1;
                     }
                     batch.lease().finish(half);
                 }
@@ -72,7 +76,10 @@ pub(crate) fn check(seat: &Seat) {
         let finished = finished.lock().expect("no panic");
         for (partition, offset) in committed {
             for below in 0..offset {
-                assert!(finished.contains_key(&(partition, below)), "{partition}-{below} committed, not finished");
+                assert!(
+                    finished.contains_key(&(partition, below)),
+                    "{partition}-{below} committed, not finished"
+                );
             }
         }
     };

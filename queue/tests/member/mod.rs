@@ -76,8 +76,11 @@ impl Member {
 
 /// Fills `partitions` partitions with `count` records each, value `<partition>-<n>`, and waits for their acknowledgement.
 pub(crate) fn fill(bootstrap: &str, topic: &str, partitions: i32, count: usize) {
-    let producer: BaseProducer =
-        ClientConfig::new().set("bootstrap.servers", bootstrap).set("linger.ms", "1").create().expect("a producer");
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("linger.ms", "1")
+        .create()
+        .expect("a producer");
     for partition in 0..partitions {
         for number in 0..count {
             let value = format!("{partition}-{number}");

@@ -136,7 +136,9 @@ impl Memory {
             Command::SetStock { item_id, units } => {
                 turn.set_stock(item_id, units as i64).map(|left| Answer::StockLeft(Some(left)))
             }
-            Command::AddStock { item_id, units } => Ok(Answer::StockLeft(turn.add_stock(item_id, units as i64))),
+            Command::AddStock { item_id, units } => {
+                Ok(Answer::StockLeft(turn.add_stock(item_id, units as i64)))
+            }
             Command::Ledgers { items } => Ok(Answer::Ledgers(turn.each(items, Turn::ledger))),
             Command::Ping => Ok(Answer::Done),
         }

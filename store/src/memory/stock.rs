@@ -125,7 +125,9 @@ impl Turn<'_> {
         let status = order.and_then(|order| order.status(self.now_ms));
         let fence = order.and_then(|order| order.fence(self.now_ms));
         let is_ours = |fence: &&Fence| {
-            fence.state == FenceState::Held && fence.attempt == settle.attempt && *fence.item_id == *settle.item_id
+            fence.state == FenceState::Held
+                && fence.attempt == settle.attempt
+                && *fence.item_id == *settle.item_id
         };
         match fence.filter(is_ours) {
             Some(fence) if status.is_none_or(|status| !status.is_end()) => Ok(fence.clone()),

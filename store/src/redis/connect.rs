@@ -37,7 +37,8 @@ pub(super) async fn connect(server: &Server, patience: Duration) -> Result<TcpSt
 }
 
 fn connect_blocking(host: &str, port: u16, patience: Duration) -> Result<TcpStream, String> {
-    let addresses = (host, port).to_socket_addrs().map_err(|error| format!("cannot resolve {host}: {error}"))?;
+    let addresses =
+        (host, port).to_socket_addrs().map_err(|error| format!("cannot resolve {host}: {error}"))?;
     let mut trouble = format!("{host} has no address");
     for address in addresses {
         let made = TcpStream::connect_timeout(&address, patience);

@@ -49,7 +49,8 @@ pub(super) fn fault(error: &[u8]) -> Fault {
     }
     let is_wrapped = error.starts_with(b"ERR Error running script");
     let mut words = error.split(|byte| !byte.is_ascii_uppercase());
-    let is_server = SERVER_CODES.contains(&code) || (is_wrapped && words.any(|word| SERVER_CODES.contains(&word)));
+    let is_server =
+        SERVER_CODES.contains(&code) || (is_wrapped && words.any(|word| SERVER_CODES.contains(&word)));
     if is_server { Fault::Server } else { Fault::Command }
 }
 
@@ -186,9 +187,15 @@ mod tests {
         for (error, expected) in [
             ("NOSCRIPT No matching script. Please use EVAL.", Fault::NoScript),
             ("LOADING Redis is loading the dataset in memory", Fault::Server),
-            ("READONLY You can't write against a read only replica. script: 1f, on @user_script:9.", Fault::Server),
+            (
+                "READONLY You can't write against a read only replica. script: 1f, on @user_script:9.",
+                Fault::Server,
+            ),
             ("OOM command not allowed when used memory > 'maxmemory'.", Fault::Server),
-            ("ERR Error running script (call to f_1f): @user_script:2: -OOM command not allowed", Fault::Server),
+            (
+                "ERR Error running script (call to f_1f): @user_script:2: -OOM command not allowed",
+                Fault::Server,
+            ),
             ("ERR Error running script (call to f_1f): @user_script:2: WRONGTYPE Operation", Fault::Command),
             ("WRONGTYPE Operation against a key holding the wrong kind of value", Fault::Command),
             ("ERR value is not an integer or out of range", Fault::Command),

@@ -1,8 +1,8 @@
 //! A command as bytes: which script or command of Redis it is, and its keys and arguments.
 
 use wire::names::{
-    IDEMPOTENCY_PREFIX, INVENTORY_PREFIX, LEDGER_PREFIX, ORDER_STATUS_PREFIX, RATELIMIT_PREFIX, RESERVATION_PREFIX,
-    WATERMARK_PREFIX,
+    IDEMPOTENCY_PREFIX, INVENTORY_PREFIX, LEDGER_PREFIX, ORDER_STATUS_PREFIX, RATELIMIT_PREFIX,
+    RESERVATION_PREFIX, WATERMARK_PREFIX,
 };
 use wire::resp::{Decimal, write_array, write_bulk, write_bulk_parts, write_command, write_number};
 

@@ -1,0 +1,89 @@
+//! Gateway and processor in one process, as `serve` and `demo` run them.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::ArgMatches;
+use settings::table::{self, Setting};
+use shard::log::{Level, Sink};
+
+use crate::flags::{failed, read_settings};
+use crate::places::{Places, announce_notices};
+
+/// Everything that is up. Fields drop in order: the embedded broker last.
+pub(crate) struct House {
+    pub(crate) gateway: gateway::Running,
+    pub(crate) processor: processor::Running,
+    pub(crate) sink: Arc<Sink>,
+    pub(crate) places: Places,
+    pub(crate) shutdown_timeout: Duration,
+}
+
+/// Settings that are embedded unless given.
+pub(crate) const EMBEDDED: [(&Setting, &str); 2] =
+    [(&table::REDIS_ADDR, "embedded"), (&table::KAFKA_ADDR, "embedded")];
+
+impl House {
+    /// Starts both on one truth and one broker. `level` is the least level logged; `None` takes LOG_LEVEL.
+    pub(crate) fn start(
+        flags: &ArgMatches,
+        defaults: &[(&Setting, &str)],
+        level: Option<Level>,
+        out: impl std::io::Write + Send + 'static,
+    ) -> Result<Self, ExitCode> {
+        let ((for_gateway, mut for_processor), notices) =
+            read_settings(flags, defaults, |reader| (reader.gateway(), reader.processor()))?;
+        // WORKERS are the gateway's cores; the processor beside it has one.
+        for_processor.shared.workers = None;
+        let level = level.unwrap_or(crate::places::level(for_gateway.shared.log_level));
+        let (sink, _) = Sink::start("flash-sale", level, out).map_err(failed)?;
+        announce_notices(&sink, &notices);
+        let places =
+            Places::open(&for_gateway.shared, &gateway::run::policy(&for_gateway)).map_err(failed)?;
+        places.announce(&sink);
+        let processor = processor::start(
+            &for_processor,
+            processor::Parts {
+                sink: Arc::clone(&sink),
+                source: places.source.clone(),
+                kafka_bootstrap: places.bootstrap.clone(),
+                guard: places.guard(),
+            },
+        )
+        .map_err(failed)?;
+        let gateway = gateway::start(
+            &for_gateway,
+            gateway::Parts {
+                sink: Arc::clone(&sink),
+                source: places.source.clone(),
+                kafka_bootstrap: places.bootstrap.clone(),
+                guard: places.guard(),
+            },
+        )
+        .map_err(failed)?;
+        let shutdown_timeout = for_gateway.shared.shutdown_timeout;
+        Ok(Self { gateway, processor, sink, places, shutdown_timeout })
+    }
+
+    /// Waits until both are ready; false when they are not within `patience`.
+    pub(crate) fn is_ready_within(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            if self.gateway.is_ready() && self.processor.is_healthy() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
+
+    /// Stops intake first, then what follows it; true when nothing was left on the road.
+    pub(crate) fn stop(self) -> bool {
+        let is_answered = self.gateway.stop(self.shutdown_timeout).is_clean;
+        let is_finished = self.processor.stop(self.shutdown_timeout).is_clean;
+        self.sink.flush();
+        drop(self.places);
+        is_answered && is_finished
+    }
+}

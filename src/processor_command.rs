@@ -1,0 +1,64 @@
+//! `flash-sale processor`
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::ArgMatches;
+use processor::Parts;
+use shard::log::{Level, Sink};
+
+use crate::flags::{FAILED, failed, read_settings};
+use crate::places::{Places, announce_notices, level, model_policy};
+use crate::signals::Ending;
+
+/// Runs a processor until a signal.
+pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
+    let (settings, notices) = match read_settings(flags, &[], |reader| reader.processor()) {
+        Ok(read) => read,
+        Err(code) => return code,
+    };
+    let ending = match Ending::new() {
+        Ok(ending) => ending,
+        Err(error) => return failed(error),
+    };
+    let sink = match Sink::start("processor", level(settings.shared.log_level), std::io::stdout()) {
+        Ok((sink, _)) => sink,
+        Err(error) => return failed(error),
+    };
+    announce_notices(&sink, &notices);
+    let places = match Places::open(&settings.shared, &model_policy(&settings.shared)) {
+        Ok(places) => places,
+        Err(error) => return failed(error),
+    };
+    places.announce(&sink);
+    let parts = Parts {
+        sink: Arc::clone(&sink),
+        source: places.source.clone(),
+        kafka_bootstrap: places.bootstrap.clone(),
+        guard: places.guard(),
+    };
+    let running = match processor::start(&settings, parts) {
+        Ok(running) => running,
+        Err(error) => return failed(error),
+    };
+    sink.line(Level::Info, "processor_started", "The processor works", |line| {
+        line.text("metrics_addr", &running.metrics_addr().to_string())
+            .text("redis_addr", &settings.shared.redis.to_string())
+            .text("kafka_addr", &places.bootstrap);
+    });
+    let signal = ending.wait();
+    sink.line(Level::Info, "processor_stopping", "Draining", |line| {
+        line.number("signal", signal as u64);
+    });
+    let stopped = running.stop(settings.shared.shutdown_timeout);
+    let message =
+        if stopped.is_clean { "Every order begun has its end" } else { "Orders were left to the next owner" };
+    sink.line(
+        if stopped.is_clean { Level::Info } else { Level::Error },
+        "processor_stopped",
+        message,
+        |_| {},
+    );
+    sink.flush();
+    if stopped.is_clean { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+}
