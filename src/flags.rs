@@ -1,6 +1,7 @@
 //! Settings as flags: one flag for each variable of the table, under the same name.
 //!
-//! Values stay text here. `settings` checks them together with the environment, so that all bad ones are named in one run.
+//! Values stay text here. `settings` checks them together with the environment, so that all bad ones are named in one
+//! run.
 
 use std::collections::HashMap;
 use std::process::ExitCode;

@@ -1,5 +1,5 @@
-//! `flash-sale`: one binary, a subcommand for each part (contract, "Processes"). No logic lives here: a subcommand reads
-//! its settings, starts what the crates offer and waits for a signal.
+//! `flash-sale`: one binary, a subcommand for each part (contract, "Processes"). No logic lives here: a subcommand
+//! reads its settings, starts what the crates offer and waits for a signal.
 
 /// Settings as flags, and the exit codes.
 mod flags;

@@ -9,8 +9,8 @@ use store::Policy;
 use store::memory::Memory;
 use store::open::Source;
 
-/// Entries the embedded store may hold: an order takes three to four (limit, id, status, fence) of about 200 bytes, so
-/// this is a million orders in about 800 MB. Over it the answer is 503.
+/// Entries the embedded store may hold: an order takes three to four (limit, id, status, fence) of about 200 bytes,
+/// so this is a million orders in about 800 MB. Over it the answer is 503.
 const MEMORY_ENTRIES_MAX: usize = 4_000_000;
 
 /// The truth and the broker of a process.

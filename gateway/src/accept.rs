@@ -44,8 +44,8 @@ pub fn bind(address: SocketAddr, cores: usize) -> std::io::Result<Vec<StdListene
     Ok(listeners)
 }
 
-/// A shared port can be bound beside another gateway by mistake, which then gets half of the buyers: bound once without
-/// sharing, the mistake shows.
+/// A shared port can be bound beside another gateway by mistake, which then gets half of the buyers: bound once
+/// without sharing, the mistake shows.
 fn refuse_if_taken(address: SocketAddr) -> std::io::Result<()> {
     if address.port() == 0 {
         return Ok(());

@@ -4,8 +4,8 @@
 //! exactly `success_threshold` probes are let through; when all succeed it closes and the back-off is reset, when one
 //! fails it opens with the back-off doubled, up to the maximum.
 //!
-//! [`Machine`] is pure: time is an argument. [`Breaker`] shares one between cores: the closed state, which every order
-//! passes, is read from one atomic without a lock.
+//! [`Machine`] is pure: time is an argument. [`Breaker`] shares one between cores: the closed state, which every
+//! order passes, is read from one atomic without a lock.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -47,7 +47,8 @@ pub struct Rules {
     pub max_timeout: Duration,
 }
 
-/// Leave to try. What became of it must be told to [`Breaker::settle`]; a permit that was not used is given back there.
+/// Leave to try. What became of it must be told to [`Breaker::settle`]; a permit that was not used is given back
+/// there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Permit {
     /// Counts changes of state: what was sent before a change must not count after it.

@@ -1,8 +1,9 @@
 //! One connection: bytes to requests, answers to bytes, in the order of the requests.
 //!
 //! Everything that one read brought is on the road together; the answers leave in one write. A connection reads again
-//! only when those are written, so what it holds is bounded: one read buffer of [`BUFFER_BYTES_MAX`] and the answers to
-//! [`PIPELINE_MAX`] requests. No timer per read: the core's sweep looks at [`Register`] and shuts late sockets down.
+//! only when those are written, so what it holds is bounded: one read buffer of [`BUFFER_BYTES_MAX`] and the answers
+//! to [`PIPELINE_MAX`] requests. No timer per read: the core's sweep looks at [`Register`] and shuts late sockets
+//! down.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};

@@ -123,8 +123,8 @@ impl Core {
         Some(Place { core: Rc::clone(self) })
     }
 
-    /// Remembers to give an admission back when Redis can be asked again. Over the bound it is dropped, which lets its
-    /// id be taken over after `PUBLISH_TIMEOUT`.
+    /// Remembers to give an admission back when Redis can be asked again. Over the bound it is dropped, which lets
+    /// its id be taken over after `PUBLISH_TIMEOUT`.
     pub fn retract_later(&self, user_id: &str, request_id: &str, sequence: Sequence) {
         let mut retracts = self.retracts.borrow_mut();
         if retracts.len() < self.limits.in_flight_max {

@@ -1,4 +1,5 @@
-//! Gates that cost no round trip: what this core knows well enough to answer by itself. In a sale most requests end here.
+//! Gates that cost no round trip: what this core knows well enough to answer by itself. In a sale most requests end
+//! here.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -24,7 +25,8 @@ struct Item {
 }
 
 impl SoldOut {
-    /// True when the item is known to be sold out. Remembers that it was asked for, so that the next refresh covers it.
+    /// True when the item is known to be sold out. Remembers that it was asked for, so that the next refresh covers
+    /// it.
     pub fn is_closed(&mut self, item_id: &str, now: Instant) -> bool {
         let is_fresh = self.refreshed.is_some_and(|at| now.saturating_duration_since(at) < FLAGS_AGE_MAX);
         if let Some(item) = self.items.get_mut(item_id) {

@@ -1,7 +1,7 @@
 //! Correlation ids for requests that bring none: version 4 UUIDs (RFC 9562 section 5.4) from a generator of the core.
 //!
-//! xoshiro-like quality is not needed and secrecy is not claimed: the ids must only not collide. `SplitMix64`, seeded per
-//! core from the operating system's entropy by way of the standard library's hash seeds, has a period of 2^64.
+//! xoshiro-like quality is not needed and secrecy is not claimed: the ids must only not collide. `SplitMix64`, seeded
+//! per core from the operating system's entropy by way of the standard library's hash seeds, has a period of 2^64.
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};

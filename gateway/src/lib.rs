@@ -1,8 +1,8 @@
 //! The road of an order from a socket to the broker's acknowledgement and back.
 //!
-//! Owns: the listening sockets, the connections, the gates, the breaker and what a buyer is told. One monoio runtime a
-//! core; a core owns everything it touches ([`core::Core`]). What crosses cores: the breaker's state, the producer's
-//! hand-off and its delivery reports, the drain phase, metric cells at scrape.
+//! Owns: the listening sockets, the connections, the gates, the breaker and what a buyer is told. One monoio runtime
+//! a core; a core owns everything it touches ([`core::Core`]). What crosses cores: the breaker's state, the
+//! producer's hand-off and its delivery reports, the drain phase, metric cells at scrape.
 //!
 //! Invariants:
 //! - 202 only after the broker's acknowledgement (acks=all);

@@ -1,8 +1,8 @@
 //! The metrics of the gateway: the runbook's names, and the contract's additions.
 //!
-//! Identity (contract, "Metrics beyond the runbook's"), exact at any scrape because both sides are counted at the same
-//! moment on the same core: received = successful + failed + validation_failed + idempotency_rejected + rate_limited +
-//! sold_out + shed.
+//! Identity (contract, "Metrics beyond the runbook's"), exact at any scrape because both sides are counted at the
+//! same moment on the same core: received = successful + failed + validation_failed + idempotency_rejected +
+//! rate_limited + sold_out + shed.
 
 use shard::cells::{Cell, Cells, Durations, Page};
 use std::time::Instant;

@@ -70,8 +70,8 @@ pub enum Outcome {
     Fault,
 }
 
-/// Leads one order to its outcome. Never panics on what others send; every await ends by a deadline of the store or of
-/// the sweep.
+/// Leads one order to its outcome. Never panics on what others send; every await ends by a deadline of the store or
+/// of the sweep.
 pub async fn place(core: &Rc<Core>, order: &Order<'_>) -> Outcome {
     let Some(_place) = may_enter(core) else { return Outcome::Shed };
     if core.limits.sold_out_gate && core.sold_out.borrow_mut().is_closed(order.item_id, order.began) {

@@ -1,5 +1,5 @@
-//! What each outcome tells the buyer and the metrics: the one table. A new outcome does not compile without its status,
-//! its body and its counter.
+//! What each outcome tells the buyer and the metrics: the one table. A new outcome does not compile without its
+//! status, its body and its counter.
 
 use std::io::Write as _;
 

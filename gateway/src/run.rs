@@ -1,5 +1,5 @@
-//! From settings and parts to running cores, and back to nothing in order: not ready → orders on the road end → producer
-//! flushed → cores return.
+//! From settings and parts to running cores, and back to nothing in order: not ready → orders on the road end →
+//! producer flushed → cores return.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -97,8 +97,8 @@ pub fn policy(settings: &settings::Gateway) -> Policy {
     }
 }
 
-/// Binds, connects in the background and starts one core each. Returns as soon as the port is open; `/health` tells when
-/// Redis and Kafka are there.
+/// Binds, connects in the background and starts one core each. Returns as soon as the port is open; `/health` tells
+/// when Redis and Kafka are there.
 ///
 /// # Errors
 /// See [`StartError`].
@@ -287,8 +287,8 @@ impl Running {
         redis && self.producer.is_reachable()
     }
 
-    /// Refuses new orders, waits until those on the road have ended, flushes the producer and ends the cores; all within
-    /// `timeout` plus a second.
+    /// Refuses new orders, waits until those on the road have ended, flushes the producer and ends the cores; all
+    /// within `timeout` plus a second.
     pub fn stop(self, timeout: Duration) -> Stopped {
         let deadline = Instant::now() + timeout;
         self.shared.drain.enter(Phase::Draining);

@@ -1,11 +1,11 @@
 //! Which admissions of a core are resolved.
 //!
-//! Confirming each acknowledged id in Redis would double its work. Instead every admission carries the core's owner name
-//! and a rising number; the core writes one watermark now and then («everything up to here is acknowledged, released or
-//! suspended»), and only the path of a duplicate reads it (design.md, rule 3).
+//! Confirming each acknowledged id in Redis would double its work. Instead every admission carries the core's owner
+//! name and a rising number; the core writes one watermark now and then («everything up to here is acknowledged,
+//! released or suspended»), and only the path of a duplicate reads it (design.md, rule 3).
 //!
-//! Bound: `span_max` numbers between the watermark and the newest; over it no admission begins. It is reached only when
-//! one order is stuck while that many others pass: PUBLISH_TIMEOUT at full speed is 2 s × 40,000.
+//! Bound: `span_max` numbers between the watermark and the newest; over it no admission begins. It is reached only
+//! when one order is stuck while that many others pass: PUBLISH_TIMEOUT at full speed is 2 s × 40,000.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -12,7 +12,8 @@ use crate::metrics::{Counter, Gauge};
 
 /// The tick. A log line lies at most this long.
 const TICK: Duration = Duration::from_millis(20);
-/// Deadlines, flags and the watermark: a flag is at most this old plus a round trip, so a restock shows within 200 ms.
+/// Deadlines, flags and the watermark: a flag is at most this old plus a round trip, so a restock shows within 200
+/// ms.
 const DEADLINES_TICKS: u64 = 5;
 /// Connections.
 const CONNECTIONS_TICKS: u64 = 12;
@@ -44,7 +45,8 @@ pub(crate) async fn sweep(core: Rc<Core>) {
                 core.publisher.expire(began_before);
             }
             copy_gauges(&core);
-            // Spawned: a Redis that does not answer must not hold up the clock. Each is bounded by the store's deadline.
+            // Spawned: a Redis that does not answer must not hold up the clock. Each is bounded by the store's
+            // deadline.
             drop(monoio::spawn(refresh_sold_out(Rc::clone(&core))));
             drop(monoio::spawn(write_watermark(Rc::clone(&core))));
             drop(monoio::spawn(give_back(Rc::clone(&core))));

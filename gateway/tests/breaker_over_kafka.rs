@@ -1,5 +1,5 @@
-//! Promise: after the threshold the breaker opens and answers at once; /health and the metric say so; probes close it.
-//! Method: the embedded broker is taken down and brought back.
+//! Promise: after the threshold the breaker opens and answers at once; /health and the metric say so; probes close
+//! it. Method: the embedded broker is taken down and brought back.
 
 mod house;
 

@@ -1,6 +1,5 @@
-//! Promise: a framing refusal ends the connection and nothing behind it runs; everything RFC 9112 allows is served, in
-//! order, however it is cut.
-//! Method: raw bytes over real sockets; what ran is read from the metrics.
+//! Promise: a framing refusal ends the connection and nothing behind it runs; everything RFC 9112 allows is served,
+//! in order, however it is cut. Method: raw bytes over real sockets; what ran is read from the metrics.
 
 mod house;
 
@@ -104,7 +103,8 @@ fn an_order_cut_anywhere_is_one_order() {
     let (first, second) = body.split_at(20);
     client.send_raw(
         format!(
-            "POST /buy HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{first}\r\n{:x};x=\"y\"\r\n{second}\r\n0\r\nT: t\r\n\r\n",
+            "POST /buy HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
+             {:x}\r\n{first}\r\n{:x};x=\"y\"\r\n{second}\r\n0\r\nT: t\r\n\r\n",
             first.len(),
             second.len()
         )

@@ -1,6 +1,6 @@
-//! Promise: with Redis away or hanging every buyer hears 503 within a second, nothing is let through, /health says so,
-//! and afterwards every refused id can be bought with: an id whose admission was lost is not locked.
-//! Method: a real Redis, stopped, frozen and cut off under a running gateway.
+//! Promise: with Redis away or hanging every buyer hears 503 within a second, nothing is let through, /health says
+//! so, and afterwards every refused id can be bought with: an id whose admission was lost is not locked. Method: a
+//! real Redis, stopped, frozen and cut off under a running gateway.
 
 mod house;
 

@@ -1,6 +1,6 @@
 //! Promise: each row of the contract's table is answered as written, and the connection stays where HTTP allows it.
-//! Method: raw bytes over real sockets to a gateway on the embedded default; status, body, headers, then one more order
-//! on the same connection.
+//! Method: raw bytes over real sockets to a gateway on the embedded default; status, body, headers, then one more
+//! order on the same connection.
 
 mod house;
 

@@ -1,5 +1,5 @@
-//! Promise: a gateway that is told to stop answers every order it has begun, refuses new ones with 503, and says clean.
-//! Method: orders are put on the road behind a slow broker, then it is stopped.
+//! Promise: a gateway that is told to stop answers every order it has begun, refuses new ones with 503, and says
+//! clean. Method: orders are put on the road behind a slow broker, then it is stopped.
 
 mod house;
 

@@ -1,7 +1,7 @@
 //! After the last answer: waits until every acknowledged order has an end.
 //!
-//! Walks the orders once, a thousand at a time, and stays at a thousand until all of them have ended: orders end about
-//! in the order of their arrival, so this asks for each of them little more than once.
+//! Walks the orders once, a thousand at a time, and stays at a thousand until all of them have ended: orders end
+//! about in the order of their arrival, so this asks for each of them little more than once.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crate::os::Timer;
 
-/// Shortest wait. Arrivals that are due within it go out together; halving it halves their lateness (50 µs on average)
-/// and doubles the wakes of a core that has nothing else to do (at most 10,000/s, about 3 µs each).
+/// Shortest wait. Arrivals that are due within it go out together; halving it halves their lateness (50 µs on
+/// average) and doubles the wakes of a core that has nothing else to do (at most 10,000/s, about 3 µs each).
 pub(crate) const WAIT_MIN: Duration = Duration::from_micros(100);
 
 /// The clockwork of one core.

@@ -38,8 +38,8 @@ pub enum Stocking {
 pub struct Thresholds {
     /// 99th percentile of the 202 answers, from the intended time, milliseconds.
     pub p99_ms_max: Option<f64>,
-    /// Runbook, critical alert 4: `gateway_orders_failed_total / gateway_orders_received_total`, and the same share as
-    /// the buyers saw it (500, 503, other, time-outs, resets and arrivals that never got a connection).
+    /// Runbook, critical alert 4: `gateway_orders_failed_total / gateway_orders_received_total`, and the same share
+    /// as the buyers saw it (500, 503, other, time-outs, resets and arrivals that never got a connection).
     pub failed_share_max: f64,
     /// Runbook, critical alert 5: 99th percentile of `processor_order_processing_duration_seconds`.
     pub processing_p99_s_max: Option<f64>,
@@ -95,7 +95,8 @@ pub struct Plan {
     pub stocking: Stocking,
     /// Share of the orders that want the first item, 0..=1; the others share the rest evenly.
     pub hot_share: f64,
-    /// Share of the orders that are sent twice, 0..=1: half of them at once (a double click), half about 100 ms later.
+    /// Share of the orders that are sent twice, 0..=1: half of them at once (a double click), half about 100 ms
+    /// later.
     pub duplicates_share: f64,
     /// Units of an order: 1..=`amount_max`, evenly; itself 1..=1000.
     pub amount_max: u32,
@@ -114,8 +115,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A run with the defaults: 100,000 buyers at 5,000 requests a second over 128 connections from one core, who want
-    /// 2,000 units of item 101.
+    /// A run with the defaults: 100,000 buyers at 5,000 requests a second over 128 connections from one core, who
+    /// want 2,000 units of item 101.
     pub fn new(target: SocketAddr) -> Self {
         Self {
             target,

@@ -25,8 +25,8 @@ use crate::record::{Ended, Record};
 use crate::series::Coarse;
 use crate::workload::{Send, Sends, Workload};
 
-/// How often time-outs are looked for and the live view is fed. An answer may be this much later than the time-out and
-/// still count as one.
+/// How often time-outs are looked for and the live view is fed. An answer may be this much later than the time-out
+/// and still count as one.
 const SWEEP_MS: u64 = 100;
 /// How long the first connections may take before the run begins without the missing ones.
 const OPEN_PATIENCE: Duration = Duration::from_secs(5);

@@ -1,7 +1,7 @@
 //! Claim: a sale that keeps the contract passes, and every number of the report is what happened.
 //!
-//! Method: an honest target over the embedded store; 300 buyers, some of whom click twice, some of whose payments fail,
-//! want 100 units of two items. The expected numbers are counted from the plan and by the target.
+//! Method: an honest target over the embedded store; 300 buyers, some of whom click twice, some of whose payments
+//! fail, want 100 units of two items. The expected numbers are counted from the plan and by the target.
 
 mod target;
 

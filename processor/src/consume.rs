@@ -1,5 +1,5 @@
-//! Batches in: takes what the consumer's thread posted and sets each on its road. Several are on it at once; how many is
-//! the consumer's bound on records in flight.
+//! Batches in: takes what the consumer's thread posted and sets each on its road. Several are on it at once; how many
+//! is the consumer's bound on records in flight.
 
 use std::rc::Rc;
 use std::sync::Arc;

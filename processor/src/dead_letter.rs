@@ -1,4 +1,5 @@
-//! What failed, kept for people: the original bytes and key, and headers that say why and from where (contract, "Kafka").
+//! What failed, kept for people: the original bytes and key, and headers that say why and from where (contract,
+//! "Kafka").
 
 use std::ffi::CStr;
 use std::time::Instant;

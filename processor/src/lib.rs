@@ -1,7 +1,7 @@
 //! From an acknowledged order to exactly one end.
 //!
-//! Owns: the group member, the road of a batch ([`order`]), payments, dead letters, the metrics and their page. Cores are
-//! monoio runtimes; the consumer has a thread of its own and posts batches to them.
+//! Owns: the group member, the road of a batch ([`order`]), payments, dead letters, the metrics and their page. Cores
+//! are monoio runtimes; the consumer has a thread of its own and posts batches to them.
 //!
 //! Invariants:
 //! - every effect is made by a script that is fenced by request id and attempt, so a redelivery changes nothing;

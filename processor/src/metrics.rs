@@ -1,8 +1,8 @@
 //! The metrics of the processor: the runbook's names, and the contract's additions.
 //!
-//! Identity, exact at rest: processed = success + failed + sold_out + redelivered. Failed are payments that failed, items
-//! of unknown stock, orders Redis refused and records that are no order; redelivered changed nothing because the order
-//! had its end before.
+//! Identity, exact at rest: processed = success + failed + sold_out + redelivered. Failed are payments that failed,
+//! items of unknown stock, orders Redis refused and records that are no order; redelivered changed nothing because
+//! the order had its end before.
 
 use std::sync::atomic::Ordering;
 

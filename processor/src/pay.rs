@@ -16,8 +16,8 @@ pub enum Paid {
     No,
 }
 
-/// Who is asked for money. `request_id` and `attempt` are the idempotency key of a payment: asked twice, it must answer
-/// alike and charge once.
+/// Who is asked for money. `request_id` and `attempt` are the idempotency key of a payment: asked twice, it must
+/// answer alike and charge once.
 pub trait PaymentGateway {
     /// Charges one order.
     fn charge(&self, request_id: &str, amount: u32, attempt: u32) -> impl Future<Output = Paid> + 'static;

@@ -6,8 +6,8 @@ use crate::core::{BackOff, Core};
 use crate::metrics::Counter;
 use crate::read::Work;
 
-/// What became of each order's wish, in order; the error is Redis's refusal of that one order. Asks again until the store
-/// answers: the fence makes a repeated step harmless.
+/// What became of each order's wish, in order; the error is Redis's refusal of that one order. Asks again until the
+/// store answers: the fence makes a repeated step harmless.
 pub(crate) async fn reserve(core: &Core, works: &[Work]) -> Vec<Result<Reservation, String>> {
     let commands: Vec<Command<'_>> = works.iter().map(command).collect();
     ask_until_answered(core, &commands)

@@ -113,8 +113,8 @@ fn policy(settings: &settings::Processor) -> Policy {
     }
 }
 
-/// Binds the metrics port, joins the group in the background and starts the cores. Returns before the group is joined;
-/// `/health` tells when.
+/// Binds the metrics port, joins the group in the background and starts the cores. Returns before the group is
+/// joined; `/health` tells when.
 ///
 /// # Errors
 /// See [`StartError`].
@@ -291,7 +291,8 @@ impl Running {
         web::health(&self.shared) == (true, true)
     }
 
-    /// Takes nothing more, finishes what was begun, commits, leaves the group; all within `timeout` and a few seconds.
+    /// Takes nothing more, finishes what was begun, commits, leaves the group; all within `timeout` and a few
+    /// seconds.
     pub fn stop(self, timeout: Duration) -> Stopped {
         let deadline = Instant::now() + timeout;
         self.shared.drain.enter(Phase::Draining);

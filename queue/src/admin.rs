@@ -43,8 +43,8 @@ fn partitions(client: &BaseConsumer, topic: &str, timeout: Duration) -> Result<O
         .filter(|&count| count > 0))
 }
 
-/// Makes each missing topic with its wanted partitions and the broker's default replication, and waits until all can be
-/// used. A topic that exists is left as it is, whatever its partitions. Returns the partitions of each.
+/// Makes each missing topic with its wanted partitions and the broker's default replication, and waits until all can
+/// be used. A topic that exists is left as it is, whatever its partitions. Returns the partitions of each.
 ///
 /// # Errors
 /// When Kafka cannot be reached or refuses within `timeout`.

@@ -1,17 +1,18 @@
 //! The consumer group member of a process.
 //!
-//! One OS thread owns the librdkafka consumer. It takes records a partition at a time, posts them as [`Batch`]es to the
-//! core that works on that partition (`partition % cores`), and commits the watermark below which every record is
+//! One OS thread owns the librdkafka consumer. It takes records a partition at a time, posts them as [`Batch`]es to
+//! the core that works on that partition (`partition % cores`), and commits the watermark below which every record is
 //! finished. Cores say what is finished through the batch's [`Lease`]; nothing else goes back.
 //!
 //! Invariants:
 //! - an offset is committed only when every record below it, taken under this lease, is finished;
 //! - a revoke is answered only when the records begun are finished and their watermark is committed, or after
-//!   `settle_ms`; what is left then is delivered to the next owner, whose effects are fenced by request id and attempt;
+//!   `settle_ms`; what is left then is delivered to the next owner, whose effects are fenced by request id and
+//!   attempt;
 //! - an assignment that is already lost is given up at once and nothing is committed for it;
-//! - over a bound the thread stops taking and goes on polling for the group: membership never depends on the load. The
-//!   records stay in librdkafka's queue of their partition, so nothing that was fetched is thrown away (a *paused*
-//!   partition would drop them).
+//! - over a bound the thread stops taking and goes on polling for the group: membership never depends on the load.
+//!   The records stay in librdkafka's queue of their partition, so nothing that was fetched is thrown away (a
+//!   *paused* partition would drop them).
 //!
 //! Bounds: `records_in_flight_max` unfinished records and `bytes_in_flight_max` of their bytes (each overshot by one
 //! batch at most), [`SPAN_RECORDS_MAX`] between a partition's watermark and its position, and per partition
@@ -43,9 +44,9 @@ pub use lease::{Lease, Progress};
 
 use intake::{GroupContext, Intake, Shared};
 
-/// Records of a partition from its watermark to its position, finished ones among them. One that stays unfinished (its
-/// payment takes minutes, the dead letter topic is away) does not hold up the others before this many lie behind it.
-/// Doubling costs 1 MiB more of entries a partition at worst, and twice the redelivery after a crash.
+/// Records of a partition from its watermark to its position, finished ones among them. One that stays unfinished
+/// (its payment takes minutes, the dead letter topic is away) does not hold up the others before this many lie behind
+/// it. Doubling costs 1 MiB more of entries a partition at worst, and twice the redelivery after a crash.
 pub const SPAN_RECORDS_MAX: usize = 65_536;
 
 /// Fetched ahead per partition at most, inside librdkafka: 3,000 orders of 1.3 KiB.
@@ -65,8 +66,8 @@ pub struct ConsumerSettings {
     /// After this long without a heartbeat the group takes the partitions away. Within the broker's bounds, 6 s to
     /// 30 min by default.
     pub session_timeout_ms: u64,
-    /// How long a revoke may wait for records that were begun; below the session timeout, so that the group is not held
-    /// up longer than by a member that died.
+    /// How long a revoke may wait for records that were begun; below the session timeout, so that the group is not
+    /// held up longer than by a member that died.
     pub settle_ms: u64,
     /// Unfinished records at most.
     pub records_in_flight_max: usize,
@@ -230,9 +231,9 @@ impl Consumer {
         self.shared.state()
     }
 
-    /// Records of our partitions that the group has not committed yet, given how far `orders` reaches. Asks the broker
-    /// where the group stands for partitions that have not been committed under this lease, so it may wait up to
-    /// `timeout`: not for a core.
+    /// Records of our partitions that the group has not committed yet, given how far `orders` reaches. Asks the
+    /// broker where the group stands for partitions that have not been committed under this lease, so it may wait up
+    /// to `timeout`: not for a core.
     ///
     /// # Errors
     /// When the broker does not answer in time.

@@ -1,9 +1,9 @@
-//! A whole broker inside this process: librdkafka's mock cluster, so that demo and tests run the production producer and
-//! consumer. Nothing outlives the process.
+//! A whole broker inside this process: librdkafka's mock cluster, so that demo and tests run the production producer
+//! and consumer. Nothing outlives the process.
 //!
 //! What it cannot do, and what is done about it: it keeps at most 5 MiB or 100,000 batches a partition and drops the
-//! oldest *silently* ([`Guard`] lets the intake shed before that); it makes no topics on request (they are made here, at
-//! start); it waits 3 s before a group's first rebalance (set to 50 ms here); it does not recognise retries (the
+//! oldest *silently* ([`Guard`] lets the intake shed before that); it makes no topics on request (they are made here,
+//! at start); it waits 3 s before a group's first rebalance (set to 50 ms here); it does not recognise retries (the
 //! processor makes a doubled order one in any case).
 
 use std::fmt;
@@ -20,7 +20,8 @@ const PARTITION_BYTES_MAX: i64 = 5 * 1024 * 1024;
 /// A record at worst: value 700 (four fields at 100 + 100 + 4 + 200 characters of up to 2 bytes when escaped or not
 /// ASCII, correlation id 128, names and numbers 130), key 100, headers 400, framing 100.
 const RECORD_BYTES_MAX: i64 = 1300;
-/// Records of a partition that may wait: half of what fits, the other half for what is in flight when the intake learns.
+/// Records of a partition that may wait: half of what fits, the other half for what is in flight when the intake
+/// learns.
 const PARTITION_RECORDS_MAX: i64 = PARTITION_BYTES_MAX / RECORD_BYTES_MAX / 2;
 
 /// The broker. Lives until dropped; drop it after every client of it.
@@ -103,7 +104,8 @@ impl Embedded {
     }
 }
 
-/// Keeps the embedded broker from dropping records: the intake asks before it admits, the processor tells how far it is.
+/// Keeps the embedded broker from dropping records: the intake asks before it admits, the processor tells how far it
+/// is.
 #[derive(Debug)]
 pub struct Guard {
     acknowledged: Vec<AtomicI64>,

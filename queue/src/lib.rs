@@ -1,13 +1,13 @@
 //! Kafka behind one door.
 //!
-//! Owns: the idempotent producer with its three publish results ([`producer`], [`publisher`]), the consumer on its own
-//! thread with offsets committed only below the watermark of finished records ([`consumer`], [`offsets`]), topics and
-//! their depth ([`admin`]), and the embedded broker with its limits guarded ([`embedded`]).
+//! Owns: the idempotent producer with its three publish results ([`producer`], [`publisher`]), the consumer on its
+//! own thread with offsets committed only below the watermark of finished records ([`consumer`], [`offsets`]), topics
+//! and their depth ([`admin`]), and the embedded broker with its limits guarded ([`embedded`]).
 //!
 //! Called by: gateway (publish), processor (consume, dead letters, depth), loadgen's audit and the `dlq` subcommand.
 //!
-//! Invariants: librdkafka's threads never run our code beyond pushing into a bounded mailbox and waking a core; no call
-//! on a core waits for the network; a producer is flushed before it is dropped.
+//! Invariants: librdkafka's threads never run our code beyond pushing into a bounded mailbox and waking a core; no
+//! call on a core waits for the network; a producer is flushed before it is dropped.
 //!
 //! It never looks into an order and never decides what a buyer is told.
 
@@ -17,7 +17,8 @@ pub mod producer;
 /// The producer as one core sees it: publish and await the acknowledgement.
 pub mod publisher;
 
-/// The raw calls that the `rdkafka` crate does not offer: produce by a topic handle, message status, batches of events.
+/// The raw calls that the `rdkafka` crate does not offer: produce by a topic handle, message status, batches of
+/// events.
 mod native;
 
 /// The consumer group member of a process.

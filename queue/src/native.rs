@@ -54,8 +54,8 @@ pub(crate) struct Client {
 struct Queue(*mut sys::rd_kafka_queue_t);
 struct Topic(*mut sys::rd_kafka_topic_t);
 
-// SAFETY: librdkafka's handles may be used from any thread at once; it locks inside (its INTRODUCTION.md, "Threads and
-// callbacks"). The queue is polled by one thread only, which the owner sees to.
+// SAFETY: librdkafka's handles may be used from any thread at once; it locks inside (its INTRODUCTION.md, "Threads
+// and callbacks"). The queue is polled by one thread only, which the owner sees to.
 unsafe impl Send for Queue {}
 // SAFETY: as above.
 unsafe impl Sync for Queue {}
@@ -133,7 +133,8 @@ impl Client {
     ) -> Result<(), sys::rd_kafka_resp_err_t> {
         let bytes = |bytes: Option<&[u8]>| bytes.map_or((std::ptr::null(), 0), |b| (b.as_ptr(), b.len()));
         let ((key, key_len), (value, value_len)) = (bytes(key), bytes(value));
-        // SAFETY: a fresh list; each name and value is read and copied during the call, lengths are those of the slices.
+        // SAFETY: a fresh list; each name and value is read and copied during the call, lengths are those of the
+        // slices.
         let list = unsafe {
             let list = sys::rd_kafka_headers_new(headers.len());
             for (name, header) in headers {
@@ -185,7 +186,8 @@ impl Client {
         if event.is_null() {
             return Polled::Nothing;
         }
-        // SAFETY: `event` is live until the destroy below; messages got from it live as long as it; strings are copied.
+        // SAFETY: `event` is live until the destroy below; messages got from it live as long as it; strings are
+        // copied.
         unsafe {
             let polled = match sys::rd_kafka_event_type(event) {
                 sys::RD_KAFKA_EVENT_DR => {
@@ -213,8 +215,8 @@ impl Client {
         }
     }
 
-    /// Sends everything that is queued without lingering and waits until all fates are known; false when time ran out.
-    /// Somebody must go on polling meanwhile.
+    /// Sends everything that is queued without lingering and waits until all fates are known; false when time ran
+    /// out. Somebody must go on polling meanwhile.
     pub(crate) fn flush(&self, timeout: Duration) -> bool {
         // SAFETY: live client.
         let error =

@@ -66,8 +66,8 @@ impl Tracker {
         self.entries.front().map(|entry| entry.offset).or(self.position)
     }
 
-    /// Records from the watermark to the position, finished ones among them: what this tracker holds, and what would be
-    /// delivered again after a crash.
+    /// Records from the watermark to the position, finished ones among them: what this tracker holds, and what would
+    /// be delivered again after a crash.
     pub fn span(&self) -> usize {
         self.entries.len()
     }

@@ -1,8 +1,8 @@
 //! The one librdkafka producer of a process.
 //!
-//! Cores call [`Producer::send`], which copies the record into librdkafka's bounded queue and returns. One thread polls
-//! the delivery reports, sorts them by core and posts each core's share with one wake a burst. Idempotent, acks=all:
-//! librdkafka retries inside without reordering or doubling.
+//! Cores call [`Producer::send`], which copies the record into librdkafka's bounded queue and returns. One thread
+//! polls the delivery reports, sorts them by core and posts each core's share with one wake a burst. Idempotent,
+//! acks=all: librdkafka retries inside without reordering or doubling.
 //!
 //! Bound: what may be outstanding is `queue_messages_max` in librdkafka; each core's mailbox holds as many letters as
 //! that core may have orders in flight, so posting to it cannot fail.

@@ -1,5 +1,5 @@
-//! Claim: a record whose header names are not text, from whatever producer, is delivered like any other, and the headers
-//! we know are read from it. Method: such a record, made by librdkafka's raw calls, on the embedded broker.
+//! Claim: a record whose header names are not text, from whatever producer, is delivered like any other, and the
+//! headers we know are read from it. Method: such a record, made by librdkafka's raw calls, on the embedded broker.
 #![allow(missing_docs, unsafe_code)]
 
 mod member;

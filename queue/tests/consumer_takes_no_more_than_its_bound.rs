@@ -1,6 +1,6 @@
-//! Claim: never more than the bound of records is unfinished (one batch over it at most), the member stays in the group
-//! while it takes nothing, and it goes on when there is room; nothing is lost or doubled by the wait.
-//! Method: a member with a bound of 300 on 4,000 records that finishes nothing for two session timeouts, then all.
+//! Claim: never more than the bound of records is unfinished (one batch over it at most), the member stays in the
+//! group while it takes nothing, and it goes on when there is room; nothing is lost or doubled by the wait. Method: a
+//! member with a bound of 300 on 4,000 records that finishes nothing for two session timeouts, then all.
 #![allow(missing_docs)]
 
 mod member;

@@ -1,7 +1,7 @@
-//! Claim: whatever the order in which records are finished, and whatever gaps lie between their offsets, what would be
-//! committed never passes an unfinished record, never goes back, and reaches one past the last record when all are
-//! finished. Method: random histories of takes, finishes (doubled and foreign ones too) and rewinds against the plainest
-//! model, two sets of offsets.
+//! Claim: whatever the order in which records are finished, and whatever gaps lie between their offsets, what would
+//! be committed never passes an unfinished record, never goes back, and reaches one past the last record when all are
+//! finished. Method: random histories of takes, finishes (doubled and foreign ones too) and rewinds against the
+//! plainest model, two sets of offsets.
 #![allow(missing_docs)]
 
 use std::collections::BTreeSet;

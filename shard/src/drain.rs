@@ -20,8 +20,8 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// The phase now. Relaxed would do for a flag alone; Acquire pairs with [`Drain::enter`] so that whatever the main
-    /// thread wrote before the change is seen after it.
+    /// The phase now. Relaxed would do for a flag alone; Acquire pairs with [`Drain::enter`] so that whatever the
+    /// main thread wrote before the change is seen after it.
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Running,

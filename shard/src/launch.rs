@@ -1,9 +1,9 @@
 //! One runtime a core.
 //!
-//! The driver is chosen per core: `io_uring` with `COOP_TASKRUN` and `SINGLE_ISSUER` (plain `io_uring` measured slower
-//! than epoll here, design.md "Ring flags decide"), and epoll where that ring cannot be made: an old kernel, a seccomp
-//! filter, a small memlock limit. monoio's own detection probes a ring of two entries only and returns an error when
-//! the real one fails, hence our own fall-back. `MONOIO_FORCE_LEGACY_DRIVER=1` forces epoll.
+//! The driver is chosen per core: `io_uring` with `COOP_TASKRUN` and `SINGLE_ISSUER` (plain `io_uring` measured
+//! slower than epoll here, design.md "Ring flags decide"), and epoll where that ring cannot be made: an old kernel, a
+//! seccomp filter, a small memlock limit. monoio's own detection probes a ring of two entries only and returns an
+//! error when the real one fails, hence our own fall-back. `MONOIO_FORCE_LEGACY_DRIVER=1` forces epoll.
 
 use std::fmt;
 use std::future::Future;

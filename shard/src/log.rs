@@ -1,9 +1,9 @@
 //! One JSON object a line on stdout, without ever holding up an order.
 //!
-//! A core writes lines into its own buffer ([`CoreLog`]); full or due buffers go through a bounded queue to one writer
-//! thread ([`Sink`]). When the queue is full because the sink is slow, the buffer's lines are dropped and counted.
-//! No logging crate is used because the accepted path writes a line per order: here that costs one copy into a warm
-//! buffer; everything else uses the same writer so that lines never interleave.
+//! A core writes lines into its own buffer ([`CoreLog`]); full or due buffers go through a bounded queue to one
+//! writer thread ([`Sink`]). When the queue is full because the sink is slow, the buffer's lines are dropped and
+//! counted. No logging crate is used because the accepted path writes a line per order: here that costs one copy into
+//! a warm buffer; everything else uses the same writer so that lines never interleave.
 //!
 //! Bound: `CHUNKS_MAX` × `CHUNK_BYTES` queued, plus one chunk a core.
 
@@ -142,7 +142,8 @@ impl Sink {
     }
 }
 
-/// The log of one core. Call [`CoreLog::flush`] at every tick of the core's sweep, or lines lie until the chunk is full.
+/// The log of one core. Call [`CoreLog::flush`] at every tick of the core's sweep, or lines lie until the chunk is
+/// full.
 pub struct CoreLog {
     sink: Arc<Sink>,
     chunk: RefCell<Vec<u8>>,

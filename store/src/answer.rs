@@ -58,7 +58,8 @@ pub enum Reservation {
         /// Units left.
         left: i64,
     },
-    /// This attempt holds them already: a redelivery, or a second copy of the order. Pay and settle; only one settles.
+    /// This attempt holds them already: a redelivery, or a second copy of the order. Pay and settle; only one
+    /// settles.
     HeldAlready,
     /// Too few left: ended as FAILED_SOLD_OUT now.
     SoldOut {

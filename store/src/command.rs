@@ -179,7 +179,7 @@ pub struct Settle<'a> {
     pub item_id: &'a str,
     /// Must be the attempt that holds the reservation.
     pub attempt: u32,
-    /// The record that ends it. A refund writes it down, so that a redelivery of that very record is told that its dead
-    /// letter may be missing ([`crate::Reservation::EndedBefore`]).
+    /// The record that ends it. A refund writes it down, so that a redelivery of that very record is told that its
+    /// dead letter may be missing ([`crate::Reservation::EndedBefore`]).
     pub origin: Origin,
 }

@@ -55,8 +55,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// How long an owner's watermark is kept after its last rise: it must outlive every pending id that it covers, and
-    /// the longest time after which somebody may ask for one.
+    /// How long an owner's watermark is kept after its last rise: it must outlive every pending id that it covers,
+    /// and the longest time after which somebody may ask for one.
     pub fn watermark_ttl_ms(&self) -> u64 {
         self.idempotency_ttl_ms + self.takeover_after_ms
     }
@@ -76,7 +76,8 @@ pub trait Store {
 
 /// The steps by name, for callers that ask one at a time.
 pub trait StoreSteps: Store {
-    /// May this order be published? Takes the id, counts it against the user's limit and sets PENDING, or does nothing.
+    /// May this order be published? Takes the id, counts it against the user's limit and sets PENDING, or does
+    /// nothing.
     fn admit(&self, admit: Admit<'_>) -> impl Future<Output = Result<Admission, StoreError>> {
         async move {
             match self.ask(&Command::Admit(admit)).await? {

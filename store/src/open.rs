@@ -20,14 +20,14 @@ pub enum Source {
 }
 
 impl Source {
-    /// What `address` names. `memory` is made only for `embedded`, and only once: every role of a process must be given
-    /// the same source, or each would have a truth of its own.
+    /// What `address` names. `memory` is made only for `embedded`, and only once: every role of a process must be
+    /// given the same source, or each would have a truth of its own.
     pub fn new(address: &RedisAddress, memory: impl FnOnce() -> Arc<Memory>) -> Self {
         Server::from_address(address).map_or_else(|| Self::Memory(memory()), Self::Redis)
     }
 
-    /// The store of this core; call it on the core, inside its runtime. `in_flight_max` bounds the commands of this core
-    /// that wait for an answer.
+    /// The store of this core; call it on the core, inside its runtime. `in_flight_max` bounds the commands of this
+    /// core that wait for an answer.
     pub fn open(&self, policy: &Policy, in_flight_max: usize) -> AnyStore {
         match self {
             Self::Redis(server) => {

@@ -1,9 +1,10 @@
 //! Claim: the model and the scripts give the same answer to every command of every history.
 //!
-//! Method: random histories over a few users, ids, items and owners (so that they meet), with times that mostly rise and
-//! now and then go back or jump, replays, operators who SET, DEL and spoil the inventory, and steps in batches; each goes
-//! through the model and through a real Redis, every answer is compared, and at the end all statuses, stocks and ledgers,
-//! and that exactly the right keys have a time to live. The seed is printed; `STORE_TEST_SEED` repeats a run.
+//! Method: random histories over a few users, ids, items and owners (so that they meet), with times that mostly rise
+//! and now and then go back or jump, replays, operators who SET, DEL and spoil the inventory, and steps in batches;
+//! each goes through the model and through a real Redis, every answer is compared, and at the end all statuses,
+//! stocks and ledgers, and that exactly the right keys have a time to live. The seed is printed; `STORE_TEST_SEED`
+//! repeats a run.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;

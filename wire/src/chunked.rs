@@ -112,7 +112,8 @@ fn size(line: &[u8]) -> Result<usize, Refusal> {
     Ok(size)
 }
 
-/// `*( ";" token [ "=" ( token / quoted-string ) ] )`, without the "bad" white space that RFC 9112 lets a receiver drop.
+/// `*( ";" token [ "=" ( token / quoted-string ) ] )`, without the "bad" white space that RFC 9112 lets a receiver
+/// drop.
 fn extensions(mut rest: &[u8]) -> Result<(), Refusal> {
     const MALFORMED: Refusal = Refusal::Malformed("malformed chunk extension");
     while let Some((&semicolon, after)) = rest.split_first() {

@@ -60,8 +60,8 @@ pub fn check_amount(amount: i128) -> Result<(), &'static str> {
 pub const AMOUNT_MESSAGE: &str = "must be an integer from 1 to 1000";
 
 /// What is kept of an order to tell a retry from another order under the same id: FNV-1a over user, item and amount,
-/// 64 bits, finished by a multiply-xorshift. Not secret and not meant to withstand an attacker: who forges a collision
-/// only gets 409 where 422 was due.
+/// 64 bits, finished by a multiply-xorshift. Not secret and not meant to withstand an attacker: who forges a
+/// collision only gets 409 where 422 was due.
 pub fn fingerprint(user_id: &str, item_id: &str, amount: u32) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     // 0xff cannot appear in either text, so the fields cannot run into each other.

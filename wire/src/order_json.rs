@@ -1,8 +1,8 @@
 //! The JSON body of an order, read in place on the connection's padded buffer.
 //!
-//! simd-json fills a reused tape; one walk over it takes the four fields, refuses a field given twice and skips unknown
-//! ones. What simd-json refuses is looked at once more, slowly and on a copy: a number beyond 64 bits is legal JSON and a
-//! wrong *field*, not a wrong body (contract: 400 has two shapes).
+//! simd-json fills a reused tape; one walk over it takes the four fields, refuses a field given twice and skips
+//! unknown ones. What simd-json refuses is looked at once more, slowly and on a copy: a number beyond 64 bits is
+//! legal JSON and a wrong *field*, not a wrong body (contract: 400 has two shapes).
 
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -135,8 +135,8 @@ impl Default for OrderReader {
 }
 
 impl OrderReader {
-    /// Reads the order in `body`, a piece of `buffer`; at least [`PADDING_BYTES`] initialised bytes must follow it there
-    /// (else nothing is an order). Escapes are resolved in place.
+    /// Reads the order in `body`, a piece of `buffer`; at least [`PADDING_BYTES`] initialised bytes must follow it
+    /// there (else nothing is an order). Escapes are resolved in place.
     ///
     /// # Errors
     /// When the body is not an order.
@@ -199,8 +199,8 @@ fn amount(value: &Node<'_>) -> Result<u32, &'static str> {
     order::check_amount(number).map(|()| number as u32)
 }
 
-/// Which of the two shapes of 400 a body deserves that simd-json refused. Never finds an order: a body that `serde_json`
-/// finds good in every field would be one that the two disagree on, and is refused as a body.
+/// Which of the two shapes of 400 a body deserves that simd-json refused. Never finds an order: a body that
+/// `serde_json` finds good in every field would be one that the two disagree on, and is refused as a body.
 #[cold]
 fn second_look(raw: &[u8]) -> BadOrder {
     struct Look;

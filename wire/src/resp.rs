@@ -9,8 +9,8 @@
 
 /// Longest `+` or `-` line without its end. Redis' own errors stay below 1 KiB; a script's error quotes its message.
 pub const LINE_BYTES_MAX: usize = 16 * 1024;
-/// Longest bulk string. What we ask for is a word, a number or a correlation id; 1 MiB is far above all of them and still
-/// cheap to hold when a broken server announces it.
+/// Longest bulk string. What we ask for is a word, a number or a correlation id; 1 MiB is far above all of them and
+/// still cheap to hold when a broken server announces it.
 pub const BULK_BYTES_MAX: usize = 1024 * 1024;
 /// Most elements of an array: 10,000 statuses of one audit command, rounded up to a power of two.
 pub const ARRAY_ITEMS_MAX: usize = 16 * 1024;

@@ -1,5 +1,5 @@
-//! Promise: a body is an order, or the buyer is told every wrong field at once; nothing outside the rules gets through.
-//! Method: a table of bodies, then random JSON compared with serde_json as a second reader.
+//! Promise: a body is an order, or the buyer is told every wrong field at once; nothing outside the rules gets
+//! through. Method: a table of bodies, then random JSON compared with serde_json as a second reader.
 
 use proptest::prelude::*;
 use wire::http1::Span;

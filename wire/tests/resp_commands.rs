@@ -1,5 +1,5 @@
-//! Claim: what is written is the command that was meant. Method: random commands, in parts and as numbers, are compared
-//! with the packing of the `redis` crate.
+//! Claim: what is written is the command that was meant. Method: random commands, in parts and as numbers, are
+//! compared with the packing of the `redis` crate.
 
 use proptest::prelude::*;
 use wire::resp;

@@ -1,6 +1,6 @@
 //! Claim: a stream of replies is read to the same values as by the `redis` crate, wherever it is cut, and no proper
-//! prefix of a reply is mistaken for a reply or for an error. Method: random trees of replies are written by hand-made
-//! RESP, read at every split point, and compared with `redis::parse_redis_value`.
+//! prefix of a reply is mistaken for a reply or for an error. Method: random trees of replies are written by
+//! hand-made RESP, read at every split point, and compared with `redis::parse_redis_value`.
 
 use proptest::prelude::*;
 use redis::Value;

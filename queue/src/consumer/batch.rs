@@ -43,8 +43,8 @@ pub struct Batch {
     records: Vec<Record>,
 }
 
-/// A batch is closed when it holds this much: larger ones save wakes that are already few, smaller ones spread a burst
-/// over more of them.
+/// A batch is closed when it holds this much: larger ones save wakes that are already few, smaller ones spread a
+/// burst over more of them.
 pub(super) const BATCH_RECORDS_MAX: usize = 256;
 /// Or this much, whichever comes first; a single record may be larger. Keeps pieces addressable by 32 bits.
 pub(super) const BATCH_BYTES_MAX: usize = 1024 * 1024;

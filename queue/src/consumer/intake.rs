@@ -30,7 +30,8 @@ use crate::native::{Context, Notice};
 const TURN_MAX: Duration = Duration::from_millis(50);
 /// Between two commits. Doubling halves the broker's work for the group and doubles what a crash delivers again.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
-/// A commit without an answer for this long is taken for lost. librdkafka answers each; this is for the day it does not.
+/// A commit without an answer for this long is taken for lost. librdkafka answers each; this is for the day it does
+/// not.
 const COMMIT_ANSWER_MAX: Duration = Duration::from_secs(10);
 /// The commit before a revoke is answered may take this long.
 const REVOKE_COMMIT_MAX: Duration = Duration::from_secs(2);

@@ -1,4 +1,5 @@
-//! A partition for as long as it is ours: which of its records are finished, and whether it is about to be taken away.
+//! A partition for as long as it is ours: which of its records are finished, and whether it is about to be taken
+//! away.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicUsize, Ordering};
@@ -8,8 +9,8 @@ use parking_lot::Mutex;
 
 use crate::offsets::Tracker;
 
-/// Told of each move of a partition's watermark: partition, watermark (exclusive). Called on the finishing core, so it
-/// must not wait.
+/// Told of each move of a partition's watermark: partition, watermark (exclusive). Called on the finishing core, so
+/// it must not wait.
 pub type Progress = Arc<dyn Fn(i32, i64) + Send + Sync>;
 
 /// What all leases of a consumer add up to, and how to wake the consumer's thread.
@@ -55,7 +56,8 @@ pub struct Lease {
     epoch: u64,
     state: AtomicU8,
     tracker: Mutex<Tracked>,
-    /// What the broker has acknowledged as committed, -1 when not known. Written by the consumer's thread and its watch.
+    /// What the broker has acknowledged as committed, -1 when not known. Written by the consumer's thread and its
+    /// watch.
     committed: AtomicI64,
     ledger: Arc<Ledger>,
 }

@@ -10,8 +10,8 @@ use rdkafka_sys as sys;
 
 /// The value of the last header called `name`; `None` when there is none or its value is null.
 ///
-/// The crate's own iterator panics on a header name that is not UTF-8, and anybody who may produce to the topic can send
-/// one. The look-up by name never turns a foreign name into text.
+/// The crate's own iterator panics on a header name that is not UTF-8, and anybody who may produce to the topic can
+/// send one. The look-up by name never turns a foreign name into text.
 pub(super) fn last_header<'a>(message: &'a BorrowedMessage<'_>, name: &CStr) -> Option<&'a [u8]> {
     let mut list = std::ptr::null_mut();
     // SAFETY: the message is live as long as the borrow; the list stays the message's own and is not freed by us.

@@ -100,7 +100,8 @@ pub(crate) fn check(seat: &Seat) {
     second.quit();
     let all: Vec<(i32, i64)> = (0..PARTITIONS).map(|partition| (partition, RECORDS as i64)).collect();
     assert_eq!(committed(seat, PARTITIONS).into_iter().collect::<Vec<_>>(), all);
-    // What was begun was finished before the partition went, what was not begun was abandoned: nothing was done twice.
+    // What was begun was finished before the partition went, what was not begun was abandoned: nothing was done
+    // twice.
     let finished = finished.lock().expect("no panic");
     let twice: Vec<_> = finished.iter().filter(|(_, times)| **times != 1).collect();
     assert!(twice.is_empty(), "{} records, such as {:?}", twice.len(), &twice[..twice.len().min(5)]);

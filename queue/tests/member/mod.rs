@@ -74,7 +74,8 @@ impl Member {
     }
 }
 
-/// Fills `partitions` partitions with `count` records each, value `<partition>-<n>`, and waits for their acknowledgement.
+/// Fills `partitions` partitions with `count` records each, value `<partition>-<n>`, and waits for their
+/// acknowledgement.
 pub(crate) fn fill(bootstrap: &str, topic: &str, partitions: i32, count: usize) {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)

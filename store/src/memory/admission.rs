@@ -26,8 +26,8 @@ impl Admissions {
     }
 }
 
-/// The rule of the limit. Fewer than `rate_limit_max_requests` admissions may lie in `(at - window, at]`; `at` is never
-/// before the last admission, so that a clock that goes back lets nobody in twice.
+/// The rule of the limit. Fewer than `rate_limit_max_requests` admissions may lie in `(at - window, at]`; `at` is
+/// never before the last admission, so that a clock that goes back lets nobody in twice.
 ///
 /// # Errors
 /// The milliseconds until the next admission is possible.

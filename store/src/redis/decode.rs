@@ -21,8 +21,8 @@ pub(super) enum Fault {
     Command,
 }
 
-/// Codes that speak of the server, not of the command. All are given before a command, or a script's first write, takes
-/// effect.
+/// Codes that speak of the server, not of the command. All are given before a command, or a script's first write,
+/// takes effect.
 const SERVER_CODES: [&[u8]; 15] = [
     b"LOADING",
     b"READONLY",

@@ -1,9 +1,9 @@
 //! The same over real Redis: Lua scripts by EVALSHA over one pipelined TCP connection a core.
 //!
 //! A [`Connection`] belongs to the core that opened it; its callers only append to a buffer and wait, its tasks
-//! (`tasks.rs`) write that buffer once a turn, read, and answer everybody whose reply has come. What a command is in bytes
-//! stands in `encode.rs`, what a reply means in `decode.rs`, the order between them in `flight.rs`, and what a reply, a
-//! loss or a silence does in `link.rs`.
+//! (`tasks.rs`) write that buffer once a turn, read, and answer everybody whose reply has come. What a command is in
+//! bytes stands in `encode.rs`, what a reply means in `decode.rs`, the order between them in `flight.rs`, and what a
+//! reply, a loss or a silence does in `link.rs`.
 //!
 //! Invariants:
 //! - a command is written at most once a session and never again after a loss: [`StoreError::Lost`] says that it may
@@ -50,8 +50,8 @@ mod connect;
 /// Supervisor, sweep, reader, writer.
 mod tasks;
 
-/// Default of [`ConnectionSettings::deadline_ms`]: a buyer gets 503 within a second of a death, and half of that is left
-/// for the sweep, a held-up core and the reply itself. A healthy Redis answers in under 10 ms.
+/// Default of [`ConnectionSettings::deadline_ms`]: a buyer gets 503 within a second of a death, and half of that is
+/// left for the sweep, a held-up core and the reply itself. A healthy Redis answers in under 10 ms.
 const DEADLINE_MS: u64 = 500;
 /// Between two looks of [`Connection::reachable_within`].
 const LOOK_MS: u64 = 2;
@@ -162,8 +162,8 @@ impl Connection {
         (!self.is_reachable()).then(|| self.link.trouble())
     }
 
-    /// Waits until it is reachable; false when `patience` has passed before. For starts and command lines; an order asks
-    /// and is told.
+    /// Waits until it is reachable; false when `patience` has passed before. For starts and command lines; an order
+    /// asks and is told.
     pub async fn reachable_within(&self, patience: Duration) -> bool {
         let begun = Instant::now();
         while !self.is_reachable() {

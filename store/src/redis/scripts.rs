@@ -1,7 +1,7 @@
 //! The scripts and the rules compiled into them.
 //!
-//! The policy is prepended as constants, so a script takes fewer arguments and its SHA names the rules it enforces: two
-//! gateways with other rules do not run each other's scripts by mistake.
+//! The policy is prepended as constants, so a script takes fewer arguments and its SHA names the rules it enforces:
+//! two gateways with other rules do not run each other's scripts by mistake.
 
 use crate::Policy;
 
