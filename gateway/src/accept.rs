@@ -27,12 +27,11 @@ const BACKLOG: i32 = 4096;
 pub fn bind(address: SocketAddr, cores: usize) -> std::io::Result<Vec<StdListener>> {
     let mut listeners: Vec<StdListener> = Vec::with_capacity(cores);
     for _ in 0..cores {
-        let address = match listeners.first() {
-            Some(first) => first.local_addr()?,
-            None => {
-                refuse_if_taken(address)?;
-                address
-            }
+        let address = if let Some(first) = listeners.first() {
+            first.local_addr()?
+        } else {
+            refuse_if_taken(address)?;
+            address
         };
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;

@@ -52,7 +52,7 @@ fn a_stopped_redis() {
 
 #[test]
 fn a_frozen_redis() {
-    let redis = Redis::start();
+    let mut redis = Redis::start();
     let house = House::new(&[("REDIS_ADDR", &redis.addr())]);
     let mut client = house.client();
     assert_eq!(client.post_buy(&order("u", "before"), &[]).status, 202);

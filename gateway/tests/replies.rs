@@ -58,7 +58,7 @@ fn every_bad_order_has_the_contracts_answer_and_the_connection_stays() {
     let request_id = "must be 1 to 200 characters, not blank, without control characters";
     let with = |field: &str, value: &str| {
         let mut parts =
-            vec![("user_id", "\"u\""), ("item_id", "\"i\""), ("amount", "1"), ("request_id", "\"r\"")];
+            [("user_id", "\"u\""), ("item_id", "\"i\""), ("amount", "1"), ("request_id", "\"r\"")];
         parts.iter_mut().filter(|(name, _)| *name == field).for_each(|part| part.1 = value);
         let parts: Vec<String> = parts.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
         format!("{{{}}}", parts.join(","))

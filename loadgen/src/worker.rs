@@ -255,10 +255,11 @@ impl Core {
                 (state.open, state.lanes.len())
             };
             let is_ready = open == wanted || began.elapsed() > OPEN_PATIENCE;
-            let mut board = self.shared.boards[self.state.borrow().index as usize].lock();
-            board.is_ready = is_ready;
-            board.open = open;
-            drop(board);
+            {
+                let mut board = self.shared.boards[self.state.borrow().index as usize].lock();
+                board.is_ready = is_ready;
+                board.open = open;
+            }
             if let Some(&start) = self.shared.start.get() {
                 self.state.borrow_mut().start = Some(start);
                 return;
@@ -276,12 +277,11 @@ impl Core {
                 state.dispatch();
                 state.until_next()
             };
-            let waited = match &pace {
-                Some(pace) => pace.wait(wait).await,
-                None => {
-                    sleep(wait).await;
-                    Ok(())
-                }
+            let waited = if let Some(pace) = &pace {
+                pace.wait(wait).await
+            } else {
+                sleep(wait).await;
+                Ok(())
             };
             // Without a timerfd the wheel of 1 ms is left; the lateness in the report tells.
             if waited.is_err() {

@@ -92,7 +92,7 @@ pub fn ensure_topics(
                     break;
                 }
                 Ok(None) | Err(_) if Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(20))
+                    std::thread::sleep(Duration::from_millis(20));
                 }
                 Ok(None) => {
                     return Err(failed(&format!("topic {topic} on {bootstrap}"), "not there in time"));

@@ -113,9 +113,9 @@ impl fmt::Display for RedisAddress {
                     write!(formatter, "{}:***@", user.as_deref().unwrap_or(""))?;
                 }
                 if host.contains(':') {
-                    write!(formatter, "[{host}]")?
+                    write!(formatter, "[{host}]")?;
                 } else {
-                    formatter.write_str(host)?
+                    formatter.write_str(host)?;
                 }
                 write!(formatter, ":{port}/{db}")
             }

@@ -112,7 +112,7 @@ fn steps() -> impl Strategy<Value = Step> {
         8 => (user.clone(), id.clone(), prop::bool::weighted(0.1), owner.clone(), later_ms).prop_map(
             |(user, id, other, owner, later_ms)| Step::Admit { user, id, contents: u64::from(other), owner, later_ms }
         ),
-        2 => (user.clone(), id.clone(), honest.clone())
+        2 => (user.clone(), id.clone(), honest)
             .prop_map(|(user, id, honest)| Step::Release { user, id, honest }),
         2 => (user, id.clone(), honest).prop_map(|(user, id, honest)| Step::Suspend { user, id, honest }),
         2 => (owner, 0_u64..4).prop_map(|(owner, but)| Step::Confirm { owner, but }),
