@@ -47,7 +47,9 @@ fn a_freed_id_does_not_count_against_the_limit() {
 fn possibly_persisted_keeps_the_id_for_a_retry() {
     let house = House::new(&[("PUBLISH_TIMEOUT", "500ms"), ("CIRCUIT_BREAKER_FAILURE_THRESHOLD", "100")]);
     let mut client = house.client();
-    assert_eq!(client.post_buy(&order("u", "warm"), &[]).status, 202);
+    testkit::wait_until("the producer is connected", Duration::from_secs(20), || {
+        matches!(client.post_buy(&order("u", "warm"), &[]).status, 202 | 409)
+    });
     house.embedded.delay(Duration::from_millis(1500));
     assert_eq!(client.post_buy(&order("u", "r"), &[]).status, 503);
     let status = client.get("/orders/r");

@@ -235,7 +235,7 @@ mod tests {
         workload.request_into(&mut request, &mut scratch, 36);
         assert_eq!(
             String::from_utf8(request).expect("ASCII"),
-            "POST /buy HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nContent-Type: application/json\r\nContent-Length: 67\r\n\r\n\
+            "POST /buy HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nContent-Type: application/json\r\nContent-Length: 68\r\n\r\n\
              {\"user_id\":\"r1-u10\",\"item_id\":\"101\",\"amount\":1,\"request_id\":\"r1-10\"}"
         );
         assert_eq!(order::check_request_id(&workload.request_id(u64::MAX)), Ok(()));
