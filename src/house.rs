@@ -25,7 +25,7 @@ pub(crate) const EMBEDDED: [(&Setting, &str); 2] =
     [(&table::REDIS_ADDR, "embedded"), (&table::KAFKA_ADDR, "embedded")];
 
 impl House {
-    /// Starts both on one truth and one broker. `level` is the least level logged; `None` takes LOG_LEVEL.
+    /// Starts both on one truth and one broker. `level` is the least level logged; `None` takes `LOG_LEVEL`.
     pub(crate) fn start(
         flags: &ArgMatches,
         defaults: &[(&Setting, &str)],
@@ -44,7 +44,7 @@ impl House {
         places.announce(&sink);
         let processor = processor::start(
             &for_processor,
-            processor::Parts {
+            &processor::Parts {
                 sink: Arc::clone(&sink),
                 source: places.source.clone(),
                 kafka_bootstrap: places.bootstrap.clone(),
@@ -54,7 +54,7 @@ impl House {
         .map_err(failed)?;
         let gateway = gateway::start(
             &for_gateway,
-            gateway::Parts {
+            &gateway::Parts {
                 sink: Arc::clone(&sink),
                 source: places.source.clone(),
                 kafka_bootstrap: places.bootstrap.clone(),

@@ -37,7 +37,7 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
         kafka_bootstrap: places.bootstrap.clone(),
         guard: places.guard(),
     };
-    let running = match processor::start(&settings, parts) {
+    let running = match processor::start(&settings, &parts) {
         Ok(running) => running,
         Err(error) => return failed(error),
     };

@@ -1,6 +1,7 @@
 //! `flash-sale stock set|add|show`: the inventory of items in a Redis.
 
 use std::cell::RefCell;
+use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -92,51 +93,45 @@ async fn act(store: &AnyStore, verb: &str, items: &[String], units: u64) -> Resu
         let trouble = store.trouble().unwrap_or_else(|| "it does not answer".to_owned());
         return Err(format!("Redis cannot be reached: {trouble}"));
     }
-    let ask =
-        async |command: store::Command<'_>| store.ask(&command).await.map_err(|error| error.to_string());
     let names: Vec<&str> = items.iter().map(String::as_str).collect();
     let item_id = names[0];
-    match verb {
-        "show" => {
-            let Answer::Stock(levels) = ask(store::Command::Stock { items: &names }).await? else {
-                return Err("unexpected answer".to_owned());
-            };
-            let Answer::Ledgers(ledgers) = ask(store::Command::Ledgers { items: &names }).await? else {
-                return Err("unexpected answer".to_owned());
-            };
-            let mut text = format!(
-                "{:<24} {:>12} {:>12} {:>12} {:>8}\n",
-                "item", "brought in", "left", "taken", "drift"
-            );
-            for ((item, level), ledger) in names.iter().zip(levels).zip(ledgers) {
-                let cell = |value: Option<i64>| {
-                    value.map_or_else(|| "unknown".to_owned(), |value| value.to_string())
-                };
-                let drift = ledger.zip(level).map(|(ledger, left)| ledger.base - left - ledger.taken);
-                let (base, taken) = (ledger.map(|ledger| ledger.base), ledger.map(|ledger| ledger.taken));
-                text += &format!(
-                    "{item:<24} {:>12} {:>12} {:>12} {:>8}\n",
-                    cell(base),
-                    cell(level),
-                    cell(taken),
-                    cell(drift)
-                );
-            }
-            Ok(text)
-        }
-        _ => {
-            let command = if verb == "set" {
-                store::Command::SetStock { item_id, units }
-            } else {
-                store::Command::AddStock { item_id, units }
-            };
-            match ask(command).await? {
-                Answer::StockLeft(Some(left)) => Ok(format!("{item_id}: {left} left\n")),
-                Answer::StockLeft(None) => Err(format!(
-                    "the stock of {item_id} is unknown; set it first: flash-sale stock set {item_id} UNITS"
-                )),
-                _ => Err("unexpected answer".to_owned()),
-            }
-        }
+    if verb == "show" {
+        return show(store, &names).await;
     }
+    let command = if verb == "set" {
+        store::Command::SetStock { item_id, units }
+    } else {
+        store::Command::AddStock { item_id, units }
+    };
+    match ask(store, command).await? {
+        Answer::StockLeft(Some(left)) => Ok(format!("{item_id}: {left} left\n")),
+        Answer::StockLeft(None) => Err(format!(
+            "the stock of {item_id} is unknown; set it first: flash-sale stock set {item_id} UNITS"
+        )),
+        _ => Err("unexpected answer".to_owned()),
+    }
+}
+
+async fn ask(store: &AnyStore, command: store::Command<'_>) -> Result<Answer, String> {
+    store.ask(&command).await.map_err(|error| error.to_string())
+}
+
+async fn show(store: &AnyStore, names: &[&str]) -> Result<String, String> {
+    let Answer::Stock(levels) = ask(store, store::Command::Stock { items: names }).await? else {
+        return Err("unexpected answer".to_owned());
+    };
+    let Answer::Ledgers(ledgers) = ask(store, store::Command::Ledgers { items: names }).await? else {
+        return Err("unexpected answer".to_owned());
+    };
+    let mut text =
+        format!("{:<24} {:>12} {:>12} {:>12} {:>8}\n", "item", "brought in", "left", "taken", "drift");
+    let cell = |value: Option<i64>| value.map_or_else(|| "unknown".to_owned(), |value| value.to_string());
+    for ((item, level), ledger) in names.iter().zip(levels).zip(ledgers) {
+        let drift = ledger.zip(level).map(|(ledger, left)| ledger.base - left - ledger.taken);
+        let (base, taken) = (cell(ledger.map(|ledger| ledger.base)), cell(ledger.map(|ledger| ledger.taken)));
+        let (left, drift) = (cell(level), cell(drift));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{item:<24} {base:>12} {left:>12} {taken:>12} {drift:>8}");
+    }
+    Ok(text)
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// Items a core keeps flags of: one MGET of this size at most. An item costs about 150 bytes.
 const ITEMS_MAX: usize = 1024;
 /// An item nobody asked for this long is forgotten.
-const ITEM_IDLE: Duration = Duration::from_secs(60);
+const ITEM_IDLE: Duration = Duration::from_mins(1);
 /// Flags older than this are not knowledge any more: Redis has not answered meanwhile.
 const FLAGS_AGE_MAX: Duration = Duration::from_secs(1);
 

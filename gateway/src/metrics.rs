@@ -5,6 +5,7 @@
 //! rate_limited + sold_out + shed.
 
 use shard::cells::{Cell, Cells, Durations, Page};
+use shard::launch::Driver;
 use std::time::Instant;
 
 use crate::core::Shared;
@@ -141,7 +142,6 @@ pub fn page(shared: &Shared, producer: &queue::Producer) -> Result<String, Strin
     page.gauge("gateway_connections", "Open connections now.", gauged(Gauge::Connections) as f64);
     let drivers = shared.drivers.lock().clone();
     let count = |wanted| drivers.iter().flatten().filter(|&&driver| driver == wanted).count() as f64;
-    use shard::launch::Driver;
     page.labelled_gauge(
         "gateway_io_driver",
         "Cores by the IO driver they run on.",

@@ -241,7 +241,7 @@ fn encode(order: &Order<'_>, value: &mut Vec<u8>) {
 async fn give_back(core: &Core, order: &Order<'_>, sequence: Sequence) {
     core.limited.borrow_mut().forget(order.user_id);
     let released = core.store.ask(&Command::Release(retract_of(order, &sequence))).await;
-    settle_retract(core, order, sequence, released);
+    settle_retract(core, order, sequence, &released);
 }
 
 /// Keeps the id for a retry that publishes again at once.
@@ -253,7 +253,7 @@ async fn suspend(core: &Core, order: &Order<'_>, sequence: Sequence) {
     // Else it is dropped unresolved: its owner ends, and the id can be taken over after PUBLISH_TIMEOUT.
 }
 
-fn settle_retract(core: &Core, order: &Order<'_>, sequence: Sequence, released: Result<Answer, StoreError>) {
+fn settle_retract(core: &Core, order: &Order<'_>, sequence: Sequence, released: &Result<Answer, StoreError>) {
     match released {
         Ok(_) | Err(StoreError::Refused(_)) => sequence.resolve(),
         Err(_) => core.retract_later(order.user_id, order.request_id, sequence),

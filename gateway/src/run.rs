@@ -102,7 +102,7 @@ pub fn policy(settings: &settings::Gateway) -> Policy {
 ///
 /// # Errors
 /// See [`StartError`].
-pub fn start(settings: &settings::Gateway, parts: Parts) -> Result<Running, StartError> {
+pub fn start(settings: &settings::Gateway, parts: &Parts) -> Result<Running, StartError> {
     let cpus = launch::allowed_cpus();
     let cores = settings.shared.workers.unwrap_or(cpus.len()).clamp(1, 255);
     let listeners = accept::bind(settings.listen_addr, cores)
@@ -115,9 +115,9 @@ pub fn start(settings: &settings::Gateway, parts: Parts) -> Result<Running, Star
         publish_timeout: settings.publish_timeout,
         sold_out_gate: settings.sold_out_gate,
     };
-    let producer = Producer::start(&producer_settings(settings, &parts), cores, limits.in_flight_max)
+    let producer = Producer::start(&producer_settings(settings, parts), cores, limits.in_flight_max)
         .map_err(StartError::Producer)?;
-    ensure_topics(settings, &parts)?;
+    ensure_topics(settings, parts)?;
     let rules = Rules {
         failure_threshold: settings.breaker_failure_threshold,
         success_threshold: settings.breaker_success_threshold,

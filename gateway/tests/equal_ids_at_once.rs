@@ -1,4 +1,4 @@
-//! Promise: of equal orders under one request_id at once on several cores exactly one gets 202, the others 409.
+//! Promise: of equal orders under one `request_id` at once on several cores exactly one gets 202, the others 409.
 //! Method: many connections send the same bytes at the same moment, many times.
 
 mod house;

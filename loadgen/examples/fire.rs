@@ -27,6 +27,7 @@ fn main() -> ExitCode {
                 report.generator.driver,
                 report.generator.cpu_us_per_request.unwrap_or(f64::NAN),
             );
+            println!("busy {:?} starved {:?}", report.generator.busy_share, report.generator.starved_share);
             println!("lateness {:?}", report.generator.lateness_ms);
             println!("connection wait {:?}", report.generator.connection_wait_ms);
             for (outcome, of) in &report.outcomes {

@@ -1,6 +1,7 @@
 //! Answers of the target, read from bytes: the status and where the answer ends. Bodies are not looked into.
 //!
-//! Reads `Content-Length` and `chunked` bodies; an answer without either ends with its connection. No IO, no clock.
+//! Reads `Content-Length` and `chunked` bodies; an answer without either ends with its connection. No IO, no
+//! clock.
 
 use std::ops::Range;
 
@@ -24,7 +25,8 @@ pub struct Answer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
-/// Reads the first whole answer of `bytes`; `None` when it is not whole yet. Interim answers (1xx) are skipped.
+/// Reads the first whole answer of `bytes`; `None` when it is not whole yet. Interim answers (1xx) are
+/// skipped.
 ///
 /// # Errors
 /// [`Malformed`].

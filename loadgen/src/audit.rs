@@ -42,7 +42,8 @@ struct Tally<'a> {
     ledger: LedgerReport,
 }
 
-/// Waits for the ends and then looks at every order. `seeded` are the units before the first arrival, when known.
+/// Waits for the ends and then looks at every order. `seeded` are the units before the first arrival, when
+/// known.
 pub(crate) async fn audit<P: Progress>(
     inquiry: &mut Inquiry<'_, P>,
     plan: &Plan,
@@ -74,7 +75,7 @@ pub(crate) async fn audit<P: Progress>(
         tally.offenders.insert(Rule::AcknowledgedOnce, twice);
     }
     tally.name_offences(inquiry);
-    tally.count_items(record, left);
+    tally.count_items(record, left.as_deref());
     Audited { ledger: tally.ledger, looked_at, trouble }
 }
 
@@ -170,14 +171,14 @@ impl Tally<'_> {
         }
     }
 
-    fn count_items(&mut self, record: &Record, left: Option<Vec<Option<i64>>>) {
+    fn count_items(&mut self, record: &Record, left: Option<&[Option<i64>]>) {
         let Some(seeded) = self.seeded else { return };
         for (index, item) in self.plan.items.iter().enumerate() {
             let units = &self.units[index];
             self.ledger.items.push(ItemReport {
                 item_id: item.id.clone(),
                 seeded: seeded[index],
-                left: left.as_ref().and_then(|left| left[index]),
+                left: left.and_then(|left| left[index]),
                 sold: units.sold,
                 refunded: units.refunded,
                 sold_out_refusals: units.sold_out_ends + record.sold_out[index],

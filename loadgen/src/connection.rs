@@ -1,5 +1,5 @@
-//! The life of one connection: it reads answers, and comes back when it is lost. Requests are written by the core's
-//! walk ([`crate::worker`]) through a second handle, so that sending wakes no task.
+//! The life of one connection: it reads answers, and comes back when it is lost. Requests are written by the
+//! core's walk ([`crate::worker`]) through a second handle, so that sending wakes no task.
 
 use std::io;
 use std::net::TcpStream;
@@ -14,7 +14,8 @@ use crate::os;
 use crate::outcome::Outcome;
 use crate::worker::Core;
 
-/// First pause after a connection that failed or was lost before it gave an answer; doubles up to [`PAUSE_MAX`].
+/// First pause after a connection that failed or was lost before it gave an answer; doubles up to
+/// [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// Longest pause: a target that comes back is found within a second.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -74,10 +75,11 @@ async fn read_answers(
         match answer::read(&buffer[..filled]) {
             Ok(Some(answer)) => {
                 lost.was_useful = true;
-                // More bytes than the answer to the one request: they would be taken for the answer to the next.
+                // More bytes than the answer to the one request: they would be taken for the answer to the
+                // next.
                 let closes = answer.closes || answer.bytes < filled;
-                core.answered(lane, Outcome::of_status(answer.status), closes);
-                if closes {
+                let was_asked = core.answered(lane, Outcome::of_status(answer.status), closes);
+                if closes || !was_asked {
                     break;
                 }
                 filled = 0;

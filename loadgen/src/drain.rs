@@ -1,7 +1,7 @@
 //! After the last answer: waits until every acknowledged order has an end.
 //!
-//! Walks the orders once, a thousand at a time, and stays at a thousand until all of them have ended: orders end
-//! about in the order of their arrival, so this asks for each of them little more than once.
+//! Walks the orders once, a thousand at a time, and stays at a thousand until all of them have ended: orders
+//! end about in the order of their arrival, so this asks for each of them little more than once.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -21,7 +21,8 @@ use crate::workload::Workload;
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 /// Longest pause: as much as the drain can overstate its duration.
 const PAUSE_MAX: Duration = Duration::from_millis(200);
-/// Orders left in doubt may stay PENDING for ever; they are at rest when none of them has moved for this long.
+/// Orders left in doubt may stay PENDING for ever; they are at rest when none of them has moved for this
+/// long.
 const QUIET: Duration = Duration::from_secs(1);
 /// Orders in doubt that are watched for movement; more would not tell more.
 const DOUBTS_MAX: usize = 10_000;

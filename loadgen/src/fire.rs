@@ -17,7 +17,7 @@ use crate::record::Record;
 use crate::run::RunError;
 use crate::series::Coarse;
 use crate::watch::Watch;
-use crate::worker::{self, Board, Shared};
+use crate::worker::{self, Board, CpuTime, Shared};
 use crate::workload::Workload;
 
 /// How often the live view is fed.
@@ -33,8 +33,8 @@ pub(crate) struct Fired {
     pub(crate) record: Record,
     pub(crate) books: Books,
     pub(crate) driver: Driver,
-    /// Of all cores; `None` when the kernel does not tell.
-    pub(crate) cpu_ns: Option<u64>,
+    /// One a core; empty when the kernel does not tell.
+    pub(crate) cpu: Vec<CpuTime>,
     pub(crate) start_unix_ms: u64,
     /// The last that was shown.
     pub(crate) moment: Moment,
@@ -96,7 +96,7 @@ fn thread_is_over(thread: &thread::JoinHandle<std::io::Result<()>>) -> bool {
 fn gather(shared: &Shared, start_unix_ms: u64, moment: Moment) -> Result<Fired, RunError> {
     let mut record = Record::new(shared.plan.items.len());
     let mut ledgers = Vec::with_capacity(shared.boards.len());
-    let mut cpu_ns = Some(0);
+    let mut cpu = Vec::with_capacity(shared.boards.len());
     let mut driver = Driver::IoUring;
     for board in &shared.boards {
         let notes = board
@@ -106,13 +106,13 @@ fn gather(shared: &Shared, start_unix_ms: u64, moment: Moment) -> Result<Fired, 
             .ok_or_else(|| RunError::Core(std::io::Error::other("it ended without its notes")))?;
         record.join(notes.record);
         ledgers.push(notes.ledger);
-        cpu_ns = cpu_ns.zip(notes.cpu_ns).map(|(all, more)| all + more);
+        cpu.extend(notes.cpu);
         if notes.driver == Driver::Epoll {
             driver = Driver::Epoll;
         }
     }
     let books = Books::new(ledgers, shared.plan.buyers);
-    Ok(Fired { record, books, driver, cpu_ns, start_unix_ms, moment })
+    Ok(Fired { record, books, driver, cpu, start_unix_ms, moment })
 }
 
 /// True when a stop was asked for.

@@ -115,11 +115,15 @@ impl Report {
             };
             let _ = writeln!(
                 page,
-                "<tr><td><span class=\"state {class}\">{word}</span></td><td><code>{}</code></td>\
+                "<tr class=\"row-{class}\"><td><span class=\"state {class}\">{word}</span></td><td><code>{}</code></td>\
                  <td class=\"n\">{}</td><td>{} {}</td><td>{}</td></tr>",
                 Escaped(&check.name),
                 table::number(check.value),
-                Escaped(check.relation),
+                match check.relation {
+                    "<=" => "≤",
+                    ">=" => "≥",
+                    other => other,
+                },
                 table::number(Some(check.limit)),
                 Escaped(&check.detail)
             );
@@ -169,10 +173,11 @@ impl Report {
             generator.cpu_us_per_request.map_or_else(|| "unknown".to_owned(), |us| format!("{us:.1} µs"));
         let _ = write!(
             page,
-            "<section>\n<h2>The generator itself</h2>\n<dl>\n\
+            "<section>\n<h2>The generator itself</h2>\n<dl class=\"wide\">\n\
              <div><dt>Lateness, p50 / p99 / max</dt><dd>{} / {} / {} ms</dd></div>\n\
              <div><dt>Wait for a connection, p50 / p99 / max</dt><dd>{} / {} / {} ms</dd></div>\n\
              <div><dt>Processor time a request</dt><dd>{cpu}</dd></div>\n\
+             <div><dt>Busiest core ran / wanted to, but could not</dt><dd>{} / {}</dd></div>\n\
              <div><dt>Reconnects</dt><dd>{}</dd></div>\n\
              <div><dt>Driver</dt><dd>{}</dd></div>\n</dl>\n</section>\n",
             plot::short(generator.lateness_ms.p50),
@@ -181,6 +186,8 @@ impl Report {
             plot::short(generator.connection_wait_ms.p50),
             plot::short(generator.connection_wait_ms.p99),
             plot::short(generator.connection_wait_ms.max),
+            percent(generator.busy_share),
+            percent(generator.starved_share),
             generator.reconnects,
             generator.driver
         );
@@ -236,9 +243,10 @@ fn orders(page: &mut String, ledger: &LedgerReport) {
     for offence in &ledger.offences {
         let _ = write!(
             page,
-            "<div class=\"offence\"><h3><code>{}</code> broken by {} orders</h3>\n<p>",
+            "<div class=\"offence\"><h3><code>{}</code> broken by {} {}</h3>\n<p>",
             offence.rule,
-            thousands(offence.count as f64)
+            thousands(offence.count as f64),
+            if offence.count == 1 { "order" } else { "orders" }
         );
         for id in &offence.request_ids {
             let _ = write!(page, "<code>{}</code> ", Escaped(id));
@@ -258,6 +266,10 @@ fn class(verdict: Verdict) -> &'static str {
 
 fn word(verdict: Verdict) -> &'static str {
     verdict.sentence().split_once(':').map_or("", |(word, _)| word)
+}
+
+fn percent(share: Option<f64>) -> String {
+    share.map_or_else(|| "unknown".to_owned(), |share| format!("{:.0} %", share * 100.0))
 }
 
 /// Whole, in groups of three digits.

@@ -12,7 +12,8 @@ use wire::names::Status;
 use crate::answer;
 use crate::plan::Plan;
 
-/// Requests on the road at once: 64 of about 100 bytes fit any socket buffer, so writing never waits for reading.
+/// Requests on the road at once: 64 of about 100 bytes fit any socket buffer, so writing never waits for
+/// reading.
 const PIPELINED_MAX: usize = 64;
 /// Between two tries with a target that is away.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
@@ -48,7 +49,8 @@ impl HttpOrders {
         for some in ids.chunks(PIPELINED_MAX) {
             let began = Instant::now();
             loop {
-                // A lost or late exchange leaves the connection in an unknown state: it is dropped in either case.
+                // A lost or late exchange leaves the connection in an unknown state: it is dropped in either
+                // case.
                 let result = match timeout(patience, self.exchange(some)).await {
                     Ok(Ok(more)) => {
                         statuses.extend(more);

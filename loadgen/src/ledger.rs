@@ -1,7 +1,7 @@
 //! What was answered to each request id, in four bits, and how it ended, in two.
 //!
-//! A core keeps the orders whose number leaves its index when divided by the number of cores; [`Books`] puts the
-//! cores together for the audit. 100 million orders cost 50 MB for the answers and 25 MB for the ends.
+//! A core keeps the orders whose number leaves its index when divided by the number of cores; [`Books`] puts
+//! the cores together for the audit. 100 million orders cost 50 MB for the answers and 25 MB for the ends.
 
 use wire::names::Status;
 
@@ -249,7 +249,8 @@ impl Rule {
     }
 }
 
-/// Which rule the status of an order breaks, given what was answered. Orders left in doubt may have no end or one.
+/// Which rule the status of an order breaks, given what was answered. Orders left in doubt may have no end or
+/// one.
 pub fn broken_rule(answers: Answers, status: Option<Status>) -> Option<Rule> {
     if answers.acknowledged() {
         let has_end = status.is_some_and(Status::is_end);

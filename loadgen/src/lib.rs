@@ -1,21 +1,23 @@
 //! The load generator that judges: it sells a sale to itself and says whether the books add up.
 //!
-//! Owns: the arrival times ([`schedule`]), what is asked for ([`workload`]), the buyers' connections, the notes taken
-//! of every answer ([`outcome`], [`series`]), the ledger of every request id ([`ledger`]), the audit against the
-//! store and the verdict ([`report`]).
+//! Owns: the arrival times ([`schedule`]), what is asked for ([`workload`]), the buyers' connections, the
+//! notes taken of every answer ([`outcome`], [`series`]), the ledger of every request id ([`ledger`]), the
+//! audit against the store and the verdict ([`report`]).
 //!
-//! Called by: `flash-sale demo`, `flash-sale loadgen`, perf scenarios and tests, by one function: [`run::run`].
+//! Called by: `flash-sale demo`, `flash-sale loadgen`, perf scenarios and tests, by one function:
+//! [`run::run`].
 //!
 //! Invariants:
-//! - open loop: arrival times are fixed before the run by the seed; latency counts from the intended time, waiting
-//!   for a free connection included, and the generator's own lateness is measured and reported;
-//! - every order of the run is a pure function of the seed and its number, so the ledger needs four bits an order for
-//!   the answers and two for the ends, and nothing else in memory grows with the number of orders;
-//! - one request in flight a connection; a request without an answer after `request_timeout` is ended by closing it;
+//! - open loop: arrival times are fixed before the run by the seed; latency counts from the intended time,
+//!   waiting for a free connection included, and the generator's own lateness is measured and reported;
+//! - every order of the run is a pure function of the seed and its number, so the ledger needs four bits an
+//!   order for the answers and two for the ends, and nothing else in memory grows with the number of orders;
+//! - one request in flight a connection; a request without an answer after `request_timeout` is ended by
+//!   closing it;
 //! - a check that could not be judged says so; it never counts as held.
 //!
-//! It never changes an order or the stock of a running sale (it may set the stock before the first arrival), never
-//! talks to Kafka, and never retries a request on its own.
+//! It never changes an order or the stock of a running sale (it may set the stock before the first arrival),
+//! never talks to Kafka, and never retries a request on its own.
 
 /// What is to be done, with ranges.
 pub mod plan;

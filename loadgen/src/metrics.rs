@@ -1,4 +1,5 @@
-//! Metric pages of the target, read over a plain blocking connection before and after the run, never on a core.
+//! Metric pages of the target, read over a plain blocking connection before and after the run, never on a
+//! core.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -80,16 +81,16 @@ impl MetricsPage {
         )
     }
 
-    /// How much a counter has risen since `before`. A counter that fell was reset and counts from zero, as Prometheus
-    /// has it.
+    /// How much a counter has risen since `before`. A counter that fell was reset and counts from zero, as
+    /// Prometheus has it.
     pub(crate) fn rise(&self, before: &Self, name: &str) -> Option<f64> {
         let after = self.sum(name)?;
         let before = before.sum(name).unwrap_or(0.0);
         Some(if after >= before { after - before } else { after })
     }
 
-    /// A quantile of a histogram's rise since `before`, interpolated in its bucket as Prometheus does; `None` when
-    /// nothing was observed.
+    /// A quantile of a histogram's rise since `before`, interpolated in its bucket as Prometheus does; `None`
+    /// when nothing was observed.
     pub(crate) fn quantile_of_rise(&self, before: &Self, name: &str, quantile: f64) -> Option<f64> {
         let family = format!("{name}_bucket");
         let mut buckets: Vec<(f64, f64)> = Vec::new();

@@ -1,5 +1,5 @@
-//! What std and monoio cannot ask the kernel for: a second handle to a socket of monoio, and a timer finer than its
-//! wheel of 1 ms.
+//! What std and monoio cannot ask the kernel for: a second handle to a socket of monoio, and a timer finer
+//! than its wheel of 1 ms.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -36,7 +36,8 @@ impl Timer {
         Ok(self.0.try_clone()?.into())
     }
 
-    /// Runs out once, after `wait`; no longer readable until then. A wait of zero would switch it off, so it is 1 ns.
+    /// Runs out once, after `wait`; no longer readable until then. A wait of zero would switch it off, so it
+    /// is 1 ns.
     pub(crate) fn set(&self, wait: Duration) -> io::Result<()> {
         let value = libc::timespec {
             tv_sec: wait.as_secs() as libc::time_t,

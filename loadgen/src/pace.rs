@@ -1,7 +1,7 @@
 //! Waiting for the next arrival, finer than a millisecond.
 //!
-//! monoio's wheel turns once a millisecond; an arrival would be half a millisecond late on average, more than a good
-//! answer takes. A `timerfd` that the runtime polls like a socket is exact to tens of microseconds.
+//! monoio's wheel turns once a millisecond; an arrival would be half a millisecond late on average, more than
+//! a good answer takes. A `timerfd` that the runtime polls like a socket is exact to tens of microseconds.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -29,11 +29,12 @@ impl Pace {
         Ok(Self { timer, poll })
     }
 
-    /// Waits this long, at least [`WAIT_MIN`]. Setting the timer takes back an earlier expiry, so there is nothing to
-    /// read from it.
+    /// Waits this long, at least [`WAIT_MIN`]. Setting the timer takes back an earlier expiry, so there is
+    /// nothing to read from it.
     pub(crate) async fn wait(&self, wait: Duration) -> io::Result<()> {
         self.timer.set(wait.max(WAIT_MIN))?;
-        // Not relaxed: on epoll an old readiness must be checked with the kernel, or this would return at once.
+        // Not relaxed: on epoll an old readiness must be checked with the kernel, or this would return at
+        // once.
         self.poll.readable(false).await
     }
 }

@@ -38,18 +38,22 @@ pub enum Stocking {
 pub struct Thresholds {
     /// 99th percentile of the 202 answers, from the intended time, milliseconds.
     pub p99_ms_max: Option<f64>,
-    /// Runbook, critical alert 4: `gateway_orders_failed_total / gateway_orders_received_total`, and the same share
-    /// as the buyers saw it (500, 503, other, time-outs, resets and arrivals that never got a connection).
+    /// Runbook, critical alert 4: `gateway_orders_failed_total / gateway_orders_received_total`, and the same
+    /// share as the buyers saw it (500, 503, other, time-outs, resets and arrivals that never got a
+    /// connection).
     pub failed_share_max: f64,
     /// Runbook, critical alert 5: 99th percentile of `processor_order_processing_duration_seconds`.
     pub processing_p99_s_max: Option<f64>,
-    /// Runbook, critical alert 2: `processor_dlq_size`. Its own text expects payment time-outs there, so a sale with
-    /// simulated payment failures leaves it out.
+    /// Runbook, critical alert 2: `processor_dlq_size`. Its own text expects payment time-outs there, so a
+    /// sale with simulated payment failures leaves it out.
     pub dlq_size_max: Option<u64>,
-    /// Least share of the asked rate that must really have been offered, else the run is invalid.
+    /// Least share of the asked rate that must really have been offered. Less means that the target held all
+    /// the connections, or else that one of the next two is broken as well.
     pub offered_share_min: Option<f64>,
     /// 99th percentile of the generator's own lateness in milliseconds, else the run is invalid.
     pub lateness_p99_ms_max: Option<f64>,
+    /// Share of the run that the generator's busiest core may have been busy, else the run is invalid.
+    pub busy_share_max: Option<f64>,
 }
 
 impl Default for Thresholds {
@@ -61,6 +65,7 @@ impl Default for Thresholds {
             dlq_size_max: None,
             offered_share_min: Some(0.95),
             lateness_p99_ms_max: Some(100.0),
+            busy_share_max: Some(0.95),
         }
     }
 }
@@ -72,7 +77,8 @@ pub struct Plan {
     pub target: SocketAddr,
     /// The `Host` header.
     pub host: String,
-    /// First part of every request id and user id, 1..=24 of `[A-Za-z0-9_]`. Two runs against one store must differ.
+    /// First part of every request id and user id, 1..=24 of `[A-Za-z0-9_]`. Two runs against one store must
+    /// differ.
     pub run_id: String,
     /// Orders, each of its own buyer, 1..=10^9. Repeats come on top.
     pub buyers: u64,
@@ -80,8 +86,8 @@ pub struct Plan {
     pub rate_per_s: u64,
     /// How they are spread.
     pub arrivals: Arrivals,
-    /// Closed loop: no arrival times, a connection asks again as soon as it is answered. For finding the knee; the
-    /// latencies then say nothing about a buyer's wait.
+    /// Closed loop: no arrival times, a connection asks again as soon as it is answered. For finding the
+    /// knee; the latencies then say nothing about a buyer's wait.
     pub closed: bool,
     /// Sockets to the target, 1..=60,000; each costs about 17 KiB here.
     pub connections: usize,
@@ -95,8 +101,8 @@ pub struct Plan {
     pub stocking: Stocking,
     /// Share of the orders that want the first item, 0..=1; the others share the rest evenly.
     pub hot_share: f64,
-    /// Share of the orders that are sent twice, 0..=1: half of them at once (a double click), half about 100 ms
-    /// later.
+    /// Share of the orders that are sent twice, 0..=1: half of them at once (a double click), half about 100
+    /// ms later.
     pub duplicates_share: f64,
     /// Units of an order: 1..=`amount_max`, evenly; itself 1..=1000.
     pub amount_max: u32,
@@ -115,8 +121,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A run with the defaults: 100,000 buyers at 5,000 requests a second over 128 connections from one core, who
-    /// want 2,000 units of item 101.
+    /// A run with the defaults: 100,000 buyers at 5,000 requests a second over 128 connections from one core,
+    /// who want 2,000 units of item 101.
     pub fn new(target: SocketAddr) -> Self {
         Self {
             target,
@@ -136,7 +142,7 @@ impl Plan {
             amount_max: 1,
             seed: 1,
             request_timeout: Duration::from_secs(10),
-            drain_timeout: Duration::from_secs(60),
+            drain_timeout: Duration::from_mins(1),
             gateway_metrics: true,
             processor_metrics: None,
             thresholds: Thresholds::default(),
@@ -194,7 +200,8 @@ impl Plan {
 pub const BUYERS_MAX: u64 = 1_000_000_000;
 /// Most items of a run: what the store answers in one command.
 pub const ITEMS_MAX: usize = 1_024;
-/// Longest run id: with `-`, `u` and 6 digits of the order it stays far inside the 100 characters of a user id.
+/// Longest run id: with `-`, `u` and 6 digits of the order it stays far inside the 100 characters of a user
+/// id.
 pub const RUN_ID_CHARS_MAX: usize = 24;
 
 /// A run id that no earlier run on this machine had: the time in milliseconds, in base 36.

@@ -6,7 +6,8 @@ use crate::outcome::{OUTCOMES, Outcome};
 use crate::report::Quantiles;
 use crate::series::{Coarse, Series};
 
-/// Longest latency that is told apart, nanoseconds; longer ones count as this. The longest time-out of a plan.
+/// Longest latency that is told apart, nanoseconds; longer ones count as this. The longest time-out of a
+/// plan.
 const LATENCY_NS_MAX: u64 = 120_000_000_000;
 
 /// A histogram with three digits from 1 µs on: about 220 KB.
@@ -157,7 +158,11 @@ pub(crate) fn quantiles_ms(histogram: &Histogram<u64>) -> Quantiles {
 
 /// One quantile in milliseconds.
 pub(crate) fn quantile_ms(histogram: &Histogram<u64>, quantile: f64) -> f64 {
-    round(histogram.value_at_quantile(quantile) as f64 / 1e6)
+    // The crate answers with the end of a step, which may lie beyond the largest value; for quantile 0 with
+    // the least value it can tell apart, not the least that was recorded.
+    let ns = if quantile > 0.0 { histogram.value_at_quantile(quantile) } else { histogram.min() };
+    let ns = ns.min(histogram.max());
+    round(ns as f64 / 1e6)
 }
 
 /// To whole microseconds: the histogram knows no more.

@@ -1,4 +1,5 @@
-//! What came out of a run. The JSON of it is the interface of scripts: `tests/report_schema.rs` holds its shape.
+//! What came out of a run. The JSON of it is the interface of scripts: `tests/report_forms.rs` holds its
+//! shape.
 
 use std::collections::BTreeMap;
 
@@ -106,8 +107,13 @@ pub struct GeneratorReport {
     pub lateness_ms: Quantiles,
     /// Waiting for a free connection; part of the latency.
     pub connection_wait_ms: Quantiles,
-    /// Processor time of the generator's cores per request sent, microseconds; `null` where the kernel does not tell.
+    /// Processor time of the generator's cores per request sent, microseconds; `null` where the kernel does
+    /// not tell.
     pub cpu_us_per_request: Option<f64>,
+    /// Share of the run that its busiest core ran; near 1 it could not have sent more. `null` likewise.
+    pub busy_share: Option<f64>,
+    /// Share of the run that a core could have run, but the processor was taken by others. `null` likewise.
+    pub starved_share: Option<f64>,
     /// Connections made again after they were lost.
     pub reconnects: u64,
     /// `io_uring` or `epoll`.
@@ -191,11 +197,11 @@ pub struct ItemReport {
     pub seeded: i64,
     /// Units after the drain; `null` is unknown.
     pub left: Option<i64>,
-    /// Units of COMPLETED orders.
+    /// Units of `COMPLETED` orders.
     pub sold: u64,
-    /// Units of FAILED_PAYMENT orders, which were on sale again.
+    /// Units of `FAILED_PAYMENT` orders, which were on sale again.
     pub refunded: u64,
-    /// Orders that were told it is sold out: 410 and FAILED_SOLD_OUT.
+    /// Orders that were told it is sold out: 410 and `FAILED_SOLD_OUT`.
     pub sold_out_refusals: u64,
     /// Least level of all samples.
     pub least_seen: Option<i64>,
@@ -273,7 +279,8 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The worst that the checks say. A broken ledger stays broken whatever the generator was; a threshold does not.
+    /// The worst that the checks say. A broken ledger stays broken whatever the generator was; a threshold
+    /// does not.
     pub fn of(checks: &[Check]) -> Self {
         let broken = |kind| checks.iter().any(|check| check.kind == kind && check.state == CheckState::Fail);
         if broken(CheckKind::Ledger) {

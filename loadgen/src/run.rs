@@ -58,8 +58,8 @@ impl std::error::Error for RunError {}
 /// How long the first connection may take.
 const REACH_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Runs a plan to its verdict. Blocks; call it from a thread that is no core. `interrupt` ends it early: what was
-/// measured so far is reported, nothing is judged.
+/// Runs a plan to its verdict. Blocks; call it from a thread that is no core. `interrupt` ends it early: what
+/// was measured so far is reported, nothing is judged.
 ///
 /// # Errors
 /// [`RunError`] when it could not be run at all.
@@ -108,6 +108,7 @@ pub fn run(
         plan,
         record: &fired.record,
         offered_rate: summary.offered_rate(),
+        busy_share: summary.busiest(|core| core.ran_ns),
         audited: audited.as_ref(),
         seen: &seen,
         gateway: gateway.as_ref(),

@@ -1,7 +1,7 @@
 //! When requests arrive: fixed before the run by rate and seed, in nanoseconds from its start.
 //!
-//! Times are computed, never stored: a hundred million arrivals cost no memory. Every core walks the whole schedule
-//! and takes its own part, so that the times do not depend on how many cores there are.
+//! Times are computed, never stored: a hundred million arrivals cost no memory. Every core walks the whole
+//! schedule and takes its own part, so that the times do not depend on how many cores there are.
 
 use crate::plan::Arrivals;
 
@@ -59,8 +59,8 @@ pub(crate) enum Salt {
     RepeatKind,
 }
 
-/// The random number of `(seed, salt, index)`: the finaliser of `SplitMix64` over a Weyl step, so that any number can
-/// be had without those before it.
+/// The random number of `(seed, salt, index)`: the finaliser of `SplitMix64` over a Weyl step, so that any
+/// number can be had without those before it.
 pub(crate) fn mix(seed: u64, salt: Salt, index: u64) -> u64 {
     let start = finish(seed ^ (salt as u64).wrapping_mul(0xd6e8_feb8_6659_fd93));
     finish(start.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15)))

@@ -1,5 +1,5 @@
-//! Latencies and counts over time, in bounded memory: when the buckets run out, neighbours are merged and the width
-//! doubles.
+//! Latencies and counts over time, in bounded memory: when the buckets run out, neighbours are merged and the
+//! width doubles.
 
 use crate::outcome::{OUTCOMES, Outcome};
 
@@ -15,8 +15,8 @@ const OCTAVES: usize = 27;
 /// The first 16 values one by one, then 16 steps for each octave from 2^4 µs on.
 const SLOTS: usize = STEPS + (OCTAVES - 4) * STEPS;
 
-/// A coarse histogram of latencies in microseconds, up to 134 s. For plots and the live view; quantiles of the report
-/// come from the three-digit histograms.
+/// A coarse histogram of latencies in microseconds, up to 134 s. For plots and the live view; quantiles of
+/// the report come from the three-digit histograms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coarse {
     slots: Box<[u32; SLOTS]>,

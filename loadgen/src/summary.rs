@@ -14,6 +14,7 @@ use crate::report::{
 };
 use crate::series::Bucket;
 use crate::watch::Seen;
+use crate::worker::CpuTime;
 
 /// Points of the percentile curve: 0 to 99.999 %, denser where it matters.
 const CURVE_PERCENTILES: [f64; 23] = [
@@ -31,7 +32,8 @@ pub(crate) struct Summary<'a> {
 }
 
 impl Summary<'_> {
-    /// Requests a second, over the stretch that so many arrivals fill: the last one is followed by one distance more.
+    /// Requests a second, over the stretch that so many arrivals fill: the last one is followed by one
+    /// distance more.
     pub(crate) fn offered_rate(&self) -> f64 {
         let record = &self.fired.record;
         let distance_s = if self.plan.closed { 0.0 } else { 1.0 / self.plan.rate_per_s as f64 };
@@ -107,14 +109,25 @@ impl Summary<'_> {
 
     fn generator(&self) -> GeneratorReport {
         let record = &self.fired.record;
-        let cpu_ns = self.fired.cpu_ns.filter(|_| record.sent > 0);
+        let cpu = &self.fired.cpu;
+        let ran_ns: u64 = cpu.iter().map(|core| core.ran_ns).sum();
         GeneratorReport {
             lateness_ms: quantiles_ms(&record.lateness),
             connection_wait_ms: quantiles_ms(&record.connection_wait),
-            cpu_us_per_request: cpu_ns.map(|ns| ns as f64 / 1e3 / record.sent as f64),
+            cpu_us_per_request: (ran_ns > 0 && record.sent > 0)
+                .then(|| ran_ns as f64 / 1e3 / record.sent as f64),
+            busy_share: self.busiest(|core| core.ran_ns),
+            starved_share: self.busiest(|core| core.starved_ns),
             reconnects: record.reconnects,
             driver: self.fired.driver.name(),
         }
+    }
+
+    /// The largest share of the run that a core had of this.
+    pub(crate) fn busiest(&self, time_ns: impl Fn(&CpuTime) -> u64) -> Option<f64> {
+        let most_ns = self.fired.cpu.iter().map(time_ns).max()?;
+        let run_ns = self.fired.record.last_answer_ns;
+        (run_ns > 0).then(|| most_ns as f64 / run_ns as f64)
     }
 
     fn series(&self) -> SeriesReport {

@@ -46,8 +46,8 @@ impl AuditSource {
     }
 }
 
-/// Orders asked for in one command: a Redis with 1,000 keys to read answers within a millisecond, so that the orders
-/// still on the road are not held up.
+/// Orders asked for in one command: a Redis with 1,000 keys to read answers within a millisecond, so that the
+/// orders still on the road are not held up.
 pub(crate) const IDS_MAX: usize = 1_000;
 /// Commands of this reader in flight; it asks one at a time.
 const IN_FLIGHT_MAX: usize = 16;
@@ -56,8 +56,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two tries.
 const RETRY_EVERY: Duration = Duration::from_millis(50);
 
-/// No command of an audit looks at the policy; the scripts of the connection are compiled with it, so it is one that
-/// every script can be compiled with.
+/// No command of an audit looks at the policy; the scripts of the connection are compiled with it, so it is
+/// one that every script can be compiled with.
 const POLICY: Policy = Policy {
     rate_limit_max_requests: 60,
     rate_limit_window_ms: 60_000,
@@ -122,8 +122,8 @@ impl Reader {
         }
     }
 
-    /// Puts the stock where the plan wants it, or finds it there. The units before the first arrival, by item; `None`
-    /// when this source knows no stock.
+    /// Puts the stock where the plan wants it, or finds it there. The units before the first arrival, by
+    /// item; `None` when this source knows no stock.
     pub(crate) async fn stock_up(&self, plan: &Plan) -> Result<Option<Vec<i64>>, String> {
         let Self::Store(store) = self else { return Ok(None) };
         if plan.stocking == Stocking::Set {

@@ -1,5 +1,7 @@
 //! Every check of a run, by name, with what was found and what was allowed.
 
+use std::fmt::Write as _;
+
 use crate::audit::{Audited, NO_OVERSELL};
 use crate::ledger::Rule;
 use crate::metrics::MetricsPage;
@@ -17,6 +19,8 @@ pub(crate) struct Evidence<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) record: &'a Record,
     pub(crate) offered_rate: f64,
+    /// `None` when the kernel does not tell.
+    pub(crate) busy_share: Option<f64>,
     /// `None` when no audit was asked for.
     pub(crate) audited: Option<&'a Audited>,
     pub(crate) seen: &'a Seen,
@@ -73,13 +77,31 @@ fn not_judged(
 }
 
 fn validity(evidence: &Evidence<'_>, checks: &mut Vec<Check>) {
-    let Some(limit_ms) = evidence.plan.thresholds.lateness_p99_ms_max else { return };
+    let limits = &evidence.plan.thresholds;
+    let kind = CheckKind::Validity;
+    // A closed loop is meant to be as busy as it can, and has no times to be late for.
     if evidence.plan.closed {
         return;
     }
-    let p99_ms = quantile_ms(&evidence.record.lateness, 0.99);
-    let detail = "p99 of the generator's own lateness, without waiting for connections, ms";
-    checks.push(check("generator_lateness_ms", CheckKind::Validity, p99_ms, "<=", limit_ms, detail));
+    if let Some(limit_ms) = limits.lateness_p99_ms_max {
+        let p99_ms = quantile_ms(&evidence.record.lateness, 0.99);
+        let detail = "p99 of the generator's own lateness, without waiting for connections, ms";
+        checks.push(check("generator_lateness_ms", kind, p99_ms, "<=", limit_ms, detail));
+    }
+    if let Some(limit) = limits.busy_share_max {
+        let name = "generator_busy_share";
+        checks.push(match evidence.busy_share {
+            Some(share) => check(
+                name,
+                kind,
+                share,
+                "<=",
+                limit,
+                "share of the run that the generator's busiest core ran",
+            ),
+            None => not_judged(name, kind, "<=", limit, "the kernel does not tell"),
+        });
+    }
 }
 
 fn thresholds(evidence: &Evidence<'_>, checks: &mut Vec<Check>) {
@@ -139,7 +161,8 @@ fn some_ids(ids: &[String], count: u64) -> String {
     let mut text = ids.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
     let shown = ids.len().min(SHOWN) as u64;
     if count > shown {
-        text.push_str(&format!(" and {} more", count - shown));
+        // Writing to a string cannot fail.
+        let _ = write!(text, " and {} more", count - shown);
     }
     text
 }
@@ -155,7 +178,8 @@ fn units(evidence: &Evidence<'_>, audited: &Audited, checks: &mut Vec<Check>) {
             "the stock of an item is unknown after the run".to_owned()
         };
         for name in names {
-            // An unknown level at the end of a sale we stocked ourselves is a fault, not a gap in what can be known.
+            // An unknown level at the end of a sale we stocked ourselves is a fault, not a gap in what can be
+            // known.
             checks.push(if items.is_empty() {
                 not_judged(name, kind, "=", 0.0, &*why)
             } else {
@@ -194,8 +218,8 @@ fn units(evidence: &Evidence<'_>, audited: &Audited, checks: &mut Vec<Check>) {
     checks.push(no_undersell(evidence.plan.amount_max, items));
 }
 
-/// Sold out may be said while units are left only if these came back by refunds afterwards, or are too few for the
-/// order that was refused.
+/// Sold out may be said while units are left only if these came back by refunds afterwards, or are too few
+/// for the order that was refused.
 fn no_undersell(amount_max: u32, items: &[ItemReport]) -> Check {
     let allowed = |item: &ItemReport| item.refunded as i64 + i64::from(amount_max) - 1;
     let worst = items
@@ -226,7 +250,7 @@ fn listed(items: &[ItemReport], words: impl Fn(&ItemReport) -> String) -> String
         .collect::<Vec<_>>()
         .join("; ");
     if items.len() > SHOWN {
-        text.push_str(&format!("; and {} more", items.len() - SHOWN));
+        let _ = write!(text, "; and {} more", items.len() - SHOWN);
     }
     text
 }

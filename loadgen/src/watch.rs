@@ -76,8 +76,14 @@ impl Watch {
         Ok(watch)
     }
 
-    /// The moment that samples count from.
+    /// The moment that samples count from; the first one is what was last seen before it.
     pub(crate) fn starts_at(&self, start: Instant) {
+        let mut seen = self.shared.seen.lock();
+        if !seen.now.is_empty() {
+            let left = seen.now.iter().take(ITEMS_SHOWN).copied().collect();
+            seen.samples.push(StockSample { at_ms: 0, left });
+        }
+        drop(seen);
         // Set once, by the firing.
         let _ = self.shared.start.set(start);
     }

@@ -1,7 +1,7 @@
 //! One core of the generator: the arrivals that fall to it, its connections, its notes.
 //!
-//! There is no queue of waiting arrivals: the schedule itself is the queue, and the arrival that waits longest is the
-//! one the walk stands at. So a target that stalls costs no memory.
+//! There is no queue of waiting arrivals: the schedule itself is the queue, and the arrival that waits
+//! longest is the one the walk stands at. So a target that stalls costs no memory.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -25,8 +25,8 @@ use crate::record::{Ended, Record};
 use crate::series::Coarse;
 use crate::workload::{Send, Sends, Workload};
 
-/// How often time-outs are looked for and the live view is fed. An answer may be this much later than the time-out
-/// and still count as one.
+/// How often time-outs are looked for and the live view is fed. An answer may be this much later than the
+/// time-out and still count as one.
 const SWEEP_MS: u64 = 100;
 /// How long the first connections may take before the run begins without the missing ones.
 const OPEN_PATIENCE: Duration = Duration::from_secs(5);
@@ -34,8 +34,8 @@ const OPEN_PATIENCE: Duration = Duration::from_secs(5);
 const INTERRUPT_GRACE: Duration = Duration::from_secs(1);
 /// How often the end of the run is looked for once everything is sent.
 const END_POLL: Duration = Duration::from_millis(5);
-/// A request is at most a kilobyte and the only one of its socket, so the socket's buffer has room and a write never
-/// waits; should a peer manage to fill it, this is how long a core may stand still.
+/// A request is at most a kilobyte and the only one of its socket, so the socket's buffer has room and a
+/// write never waits; should a peer manage to fill it, this is how long a core may stand still.
 const WRITE_TIMEOUT: Duration = Duration::from_millis(1);
 
 /// What the cores and the main thread share.
@@ -55,8 +55,6 @@ pub(crate) struct Shared {
 pub(crate) struct Board {
     /// It has its connections.
     pub(crate) is_ready: bool,
-    /// Connections that are up.
-    pub(crate) open: usize,
     pub(crate) outcomes: [u64; OUTCOMES],
     pub(crate) in_flight: u64,
     pub(crate) waiting_ns: u64,
@@ -72,8 +70,17 @@ pub(crate) struct Notes {
     pub(crate) record: Record,
     pub(crate) ledger: Ledger,
     pub(crate) driver: Driver,
-    /// Processor time from the first arrival to the last answer; `None` when the kernel does not tell.
-    pub(crate) cpu_ns: Option<u64>,
+    /// From the first arrival to the last answer; `None` when the kernel does not tell.
+    pub(crate) cpu: Option<CpuTime>,
+}
+
+/// What a thread had of its processor.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct CpuTime {
+    /// It ran.
+    pub(crate) ran_ns: u64,
+    /// It could have run, but others did.
+    pub(crate) starved_ns: u64,
 }
 
 /// A request on the road.
@@ -109,6 +116,7 @@ impl Lane {
 #[derive(Debug)]
 pub(crate) struct Core {
     shared: Arc<Shared>,
+    index: usize,
     state: RefCell<State>,
 }
 
@@ -143,16 +151,19 @@ pub(crate) async fn work(shared: Arc<Shared>, seat: Seat) {
         monoio::spawn(connection::live(Rc::clone(&core), lane));
     }
     core.wait_for_start().await;
-    let cpu_before_ns = thread_cpu_ns();
+    let cpu_before = thread_cpu_time();
     monoio::spawn(sweep(Rc::clone(&core)));
     core.pace().await;
-    let cpu_ns = thread_cpu_ns().zip(cpu_before_ns).map(|(after, before)| after.saturating_sub(before));
+    let cpu = thread_cpu_time().zip(cpu_before).map(|(after, before)| CpuTime {
+        ran_ns: after.ran_ns.saturating_sub(before.ran_ns),
+        starved_ns: after.starved_ns.saturating_sub(before.starved_ns),
+    });
     core.hang_up().await;
     core.show();
     let mut state = core.state.borrow_mut();
     let record = std::mem::replace(&mut state.record, Record::new(0));
     let ledger = std::mem::replace(&mut state.ledger, Ledger::new(0, 0, 1));
-    shared.boards[seat.index].lock().notes = Some(Notes { record, ledger, driver: seat.driver, cpu_ns });
+    shared.boards[seat.index].lock().notes = Some(Notes { record, ledger, driver: seat.driver, cpu });
 }
 
 async fn sweep(core: Rc<Core>) {
@@ -186,7 +197,7 @@ impl Core {
             ledger: Ledger::new(plan.buyers, index, plan.workers),
         };
         state.advance();
-        Self { shared: Arc::clone(shared), state: RefCell::new(state) }
+        Self { shared: Arc::clone(shared), index, state: RefCell::new(state) }
     }
 
     pub(crate) fn plan(&self) -> &Plan {
@@ -211,8 +222,10 @@ impl Core {
         state.dispatch();
     }
 
-    /// An answer came; the connection can be used again unless it closes.
-    pub(crate) fn answered(&self, lane: usize, outcome: Outcome, closes: bool) {
+    /// An answer came; the connection can be used again unless it closes. False when nobody had asked, as
+    /// with a 408 before a server hangs up: the connection must then end, or its next answer would be taken
+    /// for another one.
+    pub(crate) fn answered(&self, lane: usize, outcome: Outcome, closes: bool) -> bool {
         let mut state = self.state.borrow_mut();
         let now_ns = state.now_ns();
         match std::mem::replace(&mut state.lanes[lane], Lane::Down) {
@@ -225,9 +238,12 @@ impl Core {
                     state.idle.push_back(lane);
                 }
                 state.dispatch();
+                true
             }
-            // Nobody asked: a 408 before the server hangs up. The connection ends anyhow.
-            other => state.lanes[lane] = other,
+            other => {
+                state.lanes[lane] = other;
+                false
+            }
         }
     }
 
@@ -255,11 +271,7 @@ impl Core {
                 (state.open, state.lanes.len())
             };
             let is_ready = open == wanted || began.elapsed() > OPEN_PATIENCE;
-            {
-                let mut board = self.shared.boards[self.state.borrow().index as usize].lock();
-                board.is_ready = is_ready;
-                board.open = open;
-            }
+            self.shared.boards[self.index].lock().is_ready = is_ready;
             if let Some(&start) = self.shared.start.get() {
                 self.state.borrow_mut().start = Some(start);
                 return;
@@ -307,8 +319,7 @@ impl Core {
     fn show(&self) {
         let mut state = self.state.borrow_mut();
         let now_ns = state.now_ns();
-        let mut board = self.shared.boards[state.index as usize].lock();
-        board.open = state.open;
+        let mut board = self.shared.boards[self.index].lock();
         board.outcomes = state.record.counts;
         board.in_flight = state.in_flight;
         board.waiting_ns = match (&state.next, state.blocked_since_ns) {
@@ -370,7 +381,8 @@ impl State {
             self.lanes[lane] = Lane::Ending(socket);
             return;
         }
-        // Waiting for a connection began when the arrival was both due and without one; what was before it is ours.
+        // Waiting for a connection began when the arrival was both due and without one; what was before it is
+        // ours.
         let waited_from_ns = self.blocked_since_ns.map_or(sent_ns, |since_ns| since_ns.max(intended_ns));
         self.record.sent(
             sent_ns,
@@ -430,8 +442,9 @@ impl State {
     }
 }
 
-/// Processor time of this thread so far: the first number of `schedstat`, nanoseconds.
-fn thread_cpu_ns() -> Option<u64> {
+/// This thread so far: the first two numbers of `schedstat`, nanoseconds.
+fn thread_cpu_time() -> Option<CpuTime> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    text.split_ascii_whitespace().next()?.parse().ok()
+    let mut numbers = text.split_ascii_whitespace().map(str::parse);
+    Some(CpuTime { ran_ns: numbers.next()?.ok()?, starved_ns: numbers.next()?.ok()? })
 }

@@ -1,11 +1,12 @@
 //! What each buyer asks for, and the bytes of it.
 //!
-//! An order is a pure function of the seed and its number (`sequence`, from 0), so the audit knows item and amount of
-//! every request id without anything having been stored. The request id is `<run>-<sequence in base 36>`, the user
-//! `<run>-u<sequence in base 36>`: no two orders share a user, so the rate limit of a user is never met.
+//! An order is a pure function of the seed and its number (`sequence`, from 0), so the audit knows item and
+//! amount of every request id without anything having been stored. The request id is `<run>-<sequence in base
+//! 36>`, the user `<run>-u<sequence in base 36>`: no two orders share a user, so the rate limit of a user is
+//! never met.
 //!
-//! A repeat is the same body sent again: half of them in the very next slot (a double click, which meets the first
-//! while it is still on the road), half about 100 ms of arrivals later.
+//! A repeat is the same body sent again: half of them in the very next slot (a double click, which meets the
+//! first while it is still on the road), half about 100 ms of arrivals later.
 
 use std::collections::VecDeque;
 use std::io::Write as _;

@@ -1,7 +1,8 @@
 //! Claim: a sale that keeps the contract passes, and every number of the report is what happened.
 //!
-//! Method: an honest target over the embedded store; 300 buyers, some of whom click twice, some of whose payments
-//! fail, want 100 units of two items. The expected numbers are counted from the plan and by the target.
+//! Method: an honest target over the embedded store; 300 buyers, some of whom click twice, some of whose
+//! payments fail, want 100 units of two items. The expected numbers are counted from the plan and by the
+//! target.
 
 mod target;
 
@@ -12,7 +13,8 @@ use target::{Conduct, Target, check, failed, run};
 
 #[test]
 fn everything_adds_up() {
-    let target = Target::start(|order| if order.number % 9 == 0 { Conduct::Unpaid } else { Conduct::Honest });
+    let target =
+        Target::start(|_, order| if order.number % 9 == 0 { Conduct::Unpaid } else { Conduct::Honest });
     let mut plan = target.plan();
     plan.items.push(Item { id: "102".to_owned(), stock: 10 });
     plan.hot_share = 0.8;

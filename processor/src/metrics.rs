@@ -21,7 +21,7 @@ pub enum Counter {
     Success,
     /// See the head.
     Failed,
-    /// FAILED_SOLD_OUT
+    /// `FAILED_SOLD_OUT`
     SoldOut,
     /// Dead letters written.
     DeadLetters,

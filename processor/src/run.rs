@@ -118,7 +118,7 @@ fn policy(settings: &settings::Processor) -> Policy {
 ///
 /// # Errors
 /// See [`StartError`].
-pub fn start(settings: &settings::Processor, parts: Parts) -> Result<Running, StartError> {
+pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, StartError> {
     let listener = TcpListener::bind(settings.metrics_addr)
         .map_err(|error| StartError::Bind(settings.metrics_addr, error))?;
     let address = listener.local_addr().map_err(StartError::Thread)?;
@@ -135,7 +135,7 @@ pub fn start(settings: &settings::Processor, parts: Parts) -> Result<Running, St
         notice: Arc::clone(&notice),
     };
     let producer = Producer::start(&producer_settings, cores, in_flight_max).map_err(StartError::Producer)?;
-    ensure_topics(settings, &parts)?;
+    ensure_topics(settings, parts)?;
     let shared = Arc::new(Shared {
         drain: Arc::new(Drain::default()),
         cells: (0..cores).map(|_| ProcessorCells::default()).collect(),

@@ -26,6 +26,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
@@ -35,6 +36,7 @@ use crate::admin::Watermarks;
 use crate::native::Notice;
 
 mod batch;
+mod group;
 mod intake;
 mod lease;
 mod raw;
@@ -42,7 +44,8 @@ mod raw;
 pub use batch::{Batch, Record};
 pub use lease::{Lease, Progress};
 
-use intake::{GroupContext, Intake, Shared};
+use group::GroupContext;
+use intake::{Intake, Shared};
 
 /// Records of a partition from its watermark to its position, finished ones among them. One that stays unfinished
 /// (its payment takes minutes, the dead letter topic is away) does not hold up the others before this many lie behind
@@ -157,7 +160,7 @@ pub struct Consumer {
     topic: String,
     shared: Arc<Shared>,
     thread: thread::Thread,
-    ended: Receiver<Ended>,
+    ended: Mutex<Receiver<Ended>>,
 }
 
 impl Consumer {
@@ -223,7 +226,7 @@ impl Consumer {
         let shared = Arc::new(Shared::new(settings, thread.clone()));
         let intake = Intake::new(Arc::clone(&client), Arc::clone(&shared), settings, inboxes);
         send_setup.send(intake).map_err(|error| failed(&error))?;
-        Ok(Self { client, topic: settings.topic.clone(), shared, thread, ended })
+        Ok(Self { client, topic: settings.topic.clone(), shared, thread, ended: Mutex::new(ended) })
     }
 
     /// The member as it stands; never waits for the network.
@@ -273,13 +276,14 @@ impl Consumer {
     }
 
     /// Takes no more records, waits until those begun are finished, commits, and leaves the group. Blocks up to
-    /// `timeout` and a little: not for a core.
-    pub fn stop(self, timeout: Duration) -> Ended {
+    /// `timeout` and a little: not for a core. Once.
+    pub fn stop(&self, timeout: Duration) -> Ended {
         let deadline = Instant::now() + timeout;
         self.shared.stop_by(deadline);
         self.thread.unpark();
         let unfinished = || self.shared.state().records_in_flight;
         self.ended
+            .lock()
             .recv_timeout(timeout + intake::LEAVE_MAX + Duration::from_secs(1))
             .unwrap_or_else(|_| Ended { unfinished: unfinished(), has_committed: false, has_left: false })
     }

@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(gateway.breaker_failure_threshold, 5);
         assert_eq!(gateway.breaker_success_threshold, 2);
         assert_eq!(gateway.breaker_base_timeout, Duration::from_secs(30));
-        assert_eq!(gateway.breaker_max_timeout, Duration::from_secs(300));
+        assert_eq!(gateway.breaker_max_timeout, Duration::from_mins(5));
         assert_eq!(gateway.rate_limit_max_requests, 60);
         assert_eq!(gateway.rate_limit_window_ms, 60_000);
     }

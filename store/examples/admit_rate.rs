@@ -1,8 +1,8 @@
-//! What an order costs Redis, in µs of its CPU (INFO cpu, before and after): `admit`, `reserve` + `settle`, and for
-//! comparison the cheapest thing that could be called a limit and an id, INCR + SET NX EX.
+//! What an order costs Redis, in µs of its CPU (INFO cpu, before and after): `admit`, `reserve` + `settle`,
+//! and for comparison the cheapest thing that could be called a limit and an id, INCR + SET NX EX.
 //!
-//! `cargo run --release -p store --example admit_rate [orders] [in flight]`; starts a Redis of its own, or uses
-//! `REDIS_ADDR`. Orders are of unique buyers, as in a sale.
+//! `cargo run --release -p store --example admit_rate [orders] [in flight]`; starts a Redis of its own, or
+//! uses `REDIS_ADDR`. Orders are of unique buyers, as in a sale.
 
 use std::cell::Cell;
 use std::io::{Read as _, Write as _};
@@ -43,7 +43,7 @@ fn main() {
     measure("INCR + SET NX EX, pipelined", &mut || plain(&addr, orders, in_flight));
     for users in [orders, 1000] {
         measure(&format!("admit, {users} buyers"), &mut || {
-            drive(&addr, orders, in_flight, users, Road::Admit)
+            drive(&addr, orders, in_flight, users, Road::Admit);
         });
     }
     measure("admit again (409)", &mut || {

@@ -61,12 +61,12 @@ pub enum Reservation {
     /// This attempt holds them already: a redelivery, or a second copy of the order. Pay and settle; only one
     /// settles.
     HeldAlready,
-    /// Too few left: ended as FAILED_SOLD_OUT now.
+    /// Too few left: ended as `FAILED_SOLD_OUT` now.
     SoldOut {
         /// Units left, less than wanted.
         left: i64,
     },
-    /// Stock is unknown: ended as FAILED_UNKNOWN_ITEM now.
+    /// Stock is unknown: ended as `FAILED_UNKNOWN_ITEM` now.
     UnknownItem,
     /// The order had ended before; nothing was changed.
     EndedBefore {
@@ -82,7 +82,8 @@ pub enum Reservation {
 /// What became of a settlement or refund.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ending {
-    /// True when this call made the end; false when the order had ended otherwise or the reservation is not ours.
+    /// True when this call made the end; false when the order had ended otherwise or the reservation is not
+    /// ours.
     pub applied: bool,
     /// The status after the call; `None` when it is no longer known.
     pub status: Option<Status>,
@@ -106,8 +107,8 @@ pub struct Ledger {
     pub taken: i64,
 }
 
-/// Units as `inventory:<item>` has them; `None` when the text is not a plain integer that both Redis and Lua take
-/// exactly: no sign but minus, no leading zero, at most 15 digits.
+/// Units as `inventory:<item>` has them; `None` when the text is not a plain integer that both Redis and Lua
+/// take exactly: no sign but minus, no leading zero, at most 15 digits.
 pub fn known_units(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     let is_plain = digits.iter().all(u8::is_ascii_digit) && (digits.first() != Some(&b'0') || text == b"0");

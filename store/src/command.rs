@@ -30,7 +30,7 @@ pub enum Command<'a> {
     Reserve(Reserve<'a>),
     /// Paid: end it as COMPLETED.
     Settle(Settle<'a>),
-    /// Not paid: put the units back and end it as FAILED_PAYMENT.
+    /// Not paid: put the units back and end it as `FAILED_PAYMENT`.
     Refund(Settle<'a>),
     /// Status and correlation id of an order.
     Status {
@@ -120,7 +120,8 @@ pub struct Admit<'a> {
     pub owner: &'a str,
     /// Number of this admission under that owner, rising from 1.
     pub sequence: u64,
-    /// The time of the decision. `None` outside tests: the store's own clock, so that gateways need not agree.
+    /// The time of the decision. `None` outside tests: the store's own clock, so that gateways need not
+    /// agree.
     pub now_ms: Option<u64>,
 }
 
@@ -137,7 +138,8 @@ pub struct Retract<'a> {
     pub sequence: u64,
 }
 
-/// The watermark of an owner: every admission up to and including `sequence` is acknowledged, released or suspended.
+/// The watermark of an owner: every admission up to and including `sequence` is acknowledged, released or
+/// suspended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Confirm<'a> {
     /// The gateway core and its epoch.
@@ -179,7 +181,7 @@ pub struct Settle<'a> {
     pub item_id: &'a str,
     /// Must be the attempt that holds the reservation.
     pub attempt: u32,
-    /// The record that ends it. A refund writes it down, so that a redelivery of that very record is told that its
-    /// dead letter may be missing ([`crate::Reservation::EndedBefore`]).
+    /// The record that ends it. A refund writes it down, so that a redelivery of that very record is told
+    /// that its dead letter may be missing ([`crate::Reservation::EndedBefore`]).
     pub origin: Origin,
 }

@@ -1,18 +1,18 @@
 //! The truth about stock, limits and ids.
 //!
-//! One trait, [`Store`], with two implementations: [`redis`] (Lua scripts by EVALSHA over one pipelined connection a
-//! core) and [`memory`] (the reference model of those scripts, and the embedded default). Property tests run the same
-//! random histories through both and compare every answer.
+//! One trait, [`Store`], with two implementations: [`redis`] (Lua scripts by EVALSHA over one pipelined
+//! connection a core) and [`memory`] (the reference model of those scripts, and the embedded default).
+//! Property tests run the same random histories through both and compare every answer.
 //!
-//! Called by: gateway (`admit`, `gates`, status), processor (`reserve`, `settle`, `refund`), loadgen's audit and the
-//! `stock` subcommand.
+//! Called by: gateway (`admit`, `gates`, status), processor (`reserve`, `settle`, `refund`), loadgen's audit
+//! and the `stock` subcommand.
 //!
 //! Invariants:
 //! - every multi-step change is one atomic step: a script, or one hold of the model's lock;
 //! - stock never goes below zero, a missing `inventory:<item>` is unknown and never created by a refund;
 //! - never more than `rate_limit_max_requests` admissions of a user in any trailing `rate_limit_window_ms`;
-//! - an order's end is written once; only a replay with a higher attempt may change FAILED_PAYMENT or
-//!   FAILED_UNKNOWN_ITEM.
+//! - an order's end is written once; only a replay with a higher attempt may change `FAILED_PAYMENT` or
+//!   `FAILED_UNKNOWN_ITEM`.
 //!
 //! It never talks to Kafka and never decides what a buyer is told.
 
@@ -50,13 +50,14 @@ pub struct Policy {
     pub idempotency_ttl_ms: u64,
     /// How long an order's status and its fence are kept (`ORDER_STATUS_TTL`); the id stays taken as long.
     pub order_status_ttl_ms: u64,
-    /// A pending id older than this, not covered by its owner's watermark, may be taken over (design.md rule 3).
+    /// A pending id older than this, not covered by its owner's watermark, may be taken over (design.md rule
+    /// 3).
     pub takeover_after_ms: u64,
 }
 
 impl Policy {
-    /// How long an owner's watermark is kept after its last rise: it must outlive every pending id that it covers,
-    /// and the longest time after which somebody may ask for one.
+    /// How long an owner's watermark is kept after its last rise: it must outlive every pending id that it
+    /// covers, and the longest time after which somebody may ask for one.
     pub fn watermark_ttl_ms(&self) -> u64 {
         self.idempotency_ttl_ms + self.takeover_after_ms
     }
@@ -76,8 +77,8 @@ pub trait Store {
 
 /// The steps by name, for callers that ask one at a time.
 pub trait StoreSteps: Store {
-    /// May this order be published? Takes the id, counts it against the user's limit and sets PENDING, or does
-    /// nothing.
+    /// May this order be published? Takes the id, counts it against the user's limit and sets PENDING, or
+    /// does nothing.
     fn admit(&self, admit: Admit<'_>) -> impl Future<Output = Result<Admission, StoreError>> {
         async move {
             match self.ask(&Command::Admit(admit)).await? {

@@ -1,6 +1,5 @@
 //! Either store behind one type, as an address asks for it.
 
-use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -20,14 +19,14 @@ pub enum Source {
 }
 
 impl Source {
-    /// What `address` names. `memory` is made only for `embedded`, and only once: every role of a process must be
-    /// given the same source, or each would have a truth of its own.
+    /// What `address` names. `memory` is made only for `embedded`, and only once: every role of a process
+    /// must be given the same source, or each would have a truth of its own.
     pub fn new(address: &RedisAddress, memory: impl FnOnce() -> Arc<Memory>) -> Self {
         Server::from_address(address).map_or_else(|| Self::Memory(memory()), Self::Redis)
     }
 
-    /// The store of this core; call it on the core, inside its runtime. `in_flight_max` bounds the commands of this
-    /// core that wait for an answer.
+    /// The store of this core; call it on the core, inside its runtime. `in_flight_max` bounds the commands
+    /// of this core that wait for an answer.
     pub fn open(&self, policy: &Policy, in_flight_max: usize) -> AnyStore {
         match self {
             Self::Redis(server) => {
@@ -67,21 +66,17 @@ impl AnyStore {
 }
 
 impl Store for AnyStore {
-    fn ask(&self, command: &Command<'_>) -> impl Future<Output = Result<Answer, StoreError>> {
-        async move {
-            match self {
-                Self::Redis(connection) => connection.ask(command).await,
-                Self::Memory(memory) => memory.ask(command).await,
-            }
+    async fn ask(&self, command: &Command<'_>) -> Result<Answer, StoreError> {
+        match self {
+            Self::Redis(connection) => connection.ask(command).await,
+            Self::Memory(memory) => memory.ask(command).await,
         }
     }
 
-    fn ask_all(&self, commands: &[Command<'_>]) -> impl Future<Output = Vec<Result<Answer, StoreError>>> {
-        async move {
-            match self {
-                Self::Redis(connection) => connection.ask_all(commands).await,
-                Self::Memory(memory) => memory.ask_all(commands).await,
-            }
+    async fn ask_all(&self, commands: &[Command<'_>]) -> Vec<Result<Answer, StoreError>> {
+        match self {
+            Self::Redis(connection) => connection.ask_all(commands).await,
+            Self::Memory(memory) => memory.ask_all(commands).await,
         }
     }
 

@@ -1,20 +1,21 @@
 //! The Redis protocol, version 2: commands out, replies in.
 //!
-//! Commands are appended to the caller's buffer, arguments in parts so that a key is never put together elsewhere
-//! first. Replies are read in place: a [`Reply`] borrows the bytes it was read from, an array is walked over the same
-//! bytes again, and nothing is allocated. What is not whole yet is asked for again with more bytes; what can never
-//! become whole is [`Malformed`], and the connection is worth nothing after it.
+//! Commands are appended to the caller's buffer, arguments in parts so that a key is never put together
+//! elsewhere first. Replies are read in place: a [`Reply`] borrows the bytes it was read from, an array is
+//! walked over the same bytes again, and nothing is allocated. What is not whole yet is asked for again with
+//! more bytes; what can never become whole is [`Malformed`], and the connection is worth nothing after it.
 //!
 //! Source of the format: <https://redis.io/docs/latest/develop/reference/protocol-spec/>, the RESP2 part.
 
-/// Longest `+` or `-` line without its end. Redis' own errors stay below 1 KiB; a script's error quotes its message.
+/// Longest `+` or `-` line without its end. Redis' own errors stay below 1 KiB; a script's error quotes its
+/// message.
 pub const LINE_BYTES_MAX: usize = 16 * 1024;
-/// Longest bulk string. What we ask for is a word, a number or a correlation id; 1 MiB is far above all of them and
-/// still cheap to hold when a broken server announces it.
+/// Longest bulk string. What we ask for is a word, a number or a correlation id; 1 MiB is far above all of
+/// them and still cheap to hold when a broken server announces it.
 pub const BULK_BYTES_MAX: usize = 1024 * 1024;
 /// Most elements of an array: 10,000 statuses of one audit command, rounded up to a power of two.
 pub const ARRAY_ITEMS_MAX: usize = 16 * 1024;
-/// Deepest nesting of arrays; we ask for two at most (`ROLE`).
+/// Deepest nesting of arrays; we ask for one.
 pub const DEPTH_MAX: usize = 4;
 
 /// Bytes that can never become a reply: the stream has lost its framing.
@@ -22,7 +23,7 @@ pub const DEPTH_MAX: usize = 4;
 pub struct Malformed;
 
 /// One reply, borrowed from the bytes it was read from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply<'a> {
     /// `+`: a short text such as `OK`.
     Status(&'a [u8]),
@@ -39,7 +40,7 @@ pub enum Reply<'a> {
 }
 
 /// The replies in an array, all of them known to be whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Items<'a> {
     bytes: &'a [u8],
     left: usize,

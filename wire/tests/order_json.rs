@@ -1,5 +1,5 @@
 //! Promise: a body is an order, or the buyer is told every wrong field at once; nothing outside the rules gets
-//! through. Method: a table of bodies, then random JSON compared with serde_json as a second reader.
+//! through. Method: a table of bodies, then random JSON compared with `serde_json` as a second reader.
 
 use proptest::prelude::*;
 use wire::http1::Span;
@@ -65,7 +65,7 @@ fn every_wrong_field_is_named_at_once() {
         (r#"{"user_id":"u""#, "body"),
         (r#"{"user_id":"u"} x"#, "body"),
         (r#"{"user_id":"u",}"#, "body"),
-        (r#"{'user_id':'u'}"#, "body"),
+        (r"{'user_id':'u'}", "body"),
         (r#"{"amount":01}"#, "body"),
         (r#"{"amount":+1}"#, "body"),
         (r#"{"amount":NaN}"#, "body"),

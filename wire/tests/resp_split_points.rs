@@ -1,6 +1,6 @@
-//! Claim: a stream of replies is read to the same values as by the `redis` crate, wherever it is cut, and no proper
-//! prefix of a reply is mistaken for a reply or for an error. Method: random trees of replies are written by
-//! hand-made RESP, read at every split point, and compared with `redis::parse_redis_value`.
+//! Claim: a stream of replies is read to the same values as by the `redis` crate, wherever it is cut, and no
+//! proper prefix of a reply is mistaken for a reply or for an error. Method: random trees of replies are
+//! written by hand-made RESP, read at every split point, and compared with `redis::parse_redis_value`.
 
 use proptest::prelude::*;
 use redis::Value;
@@ -29,7 +29,9 @@ fn write(tree: &Tree, out: &mut Vec<u8>) {
         }
         Tree::Array(items) => {
             out.extend(format!("*{}\r\n", items.len()).bytes());
-            items.iter().for_each(|item| write(item, out));
+            for item in items {
+                write(item, out);
+            }
         }
     }
 }
@@ -76,7 +78,7 @@ proptest! {
         for split in 0..=stream.len() {
             let mut at = 0;
             let mut read = 0;
-            while let Some((reply, consumed)) = parse(&stream[at..split]).expect("whole replies and a prefix of one") {
+            while let Some((reply, consumed)) = parse(&stream[at..split]).expect("no prefix is malformed") {
                 let expected = redis::parse_redis_value(&stream[at..]).expect("the other reader takes it");
                 prop_assert_eq!(as_value(reply), expected);
                 at += consumed;

@@ -48,7 +48,7 @@ impl House {
             kafka_bootstrap: embedded.bootstrap().to_owned(),
             guard: Some(embedded.guard()),
         };
-        let gateway = gateway::start(&settings, parts).expect("gateway");
+        let gateway = gateway::start(&settings, &parts).expect("gateway");
         testkit::wait_until("the gateway is ready", Duration::from_secs(10), || gateway.is_ready());
         Self { gateway: Some(gateway), memory, embedded, sink }
     }

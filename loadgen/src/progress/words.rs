@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use super::{Moment, Stage};
 use crate::outcome::Outcome;
 
@@ -51,7 +53,8 @@ pub(super) fn latency(moment: &Moment) -> String {
     let mut text =
         format!("p50 {} ms, p99 {} ms, {} in flight", ms(moment.p50_ms), ms(moment.p99_ms), moment.in_flight);
     if moment.waiting_ms > 0 {
-        text.push_str(&format!(", no free connection for {} ms", moment.waiting_ms));
+        // Writing to a string cannot fail.
+        let _ = write!(text, ", no free connection for {} ms", moment.waiting_ms);
     }
     text
 }

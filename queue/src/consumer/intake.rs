@@ -4,27 +4,24 @@
 //! by the loop when its time has come. Each partition has a queue of its own in librdkafka, so that «take no more of
 //! this one» needs no pause, and the main queue carries events only.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::base_consumer::PartitionQueue;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
-use rdkafka_sys::rd_kafka_resp_err_t as Code;
 use shard::mailbox::Mailbox;
 
 use super::batch::Batch;
+use super::group::{GroupContext, Wish, accept, give_up};
 use super::lease::{Lease, Ledger};
 use super::raw;
 use super::{ConsumerSettings, Ended, GroupState, Position, SPAN_RECORDS_MAX};
-use crate::native::{Context, Notice};
+use crate::native::Notice;
 
 /// The thread sleeps no longer than this: what it is not woken for (a span that shrank, a deadline) waits that long.
 const TURN_MAX: Duration = Duration::from_millis(50);
@@ -109,83 +106,6 @@ impl Shared {
         let mut stop_by = self.stop_by.lock();
         *stop_by = Some(stop_by.map_or(deadline, |earlier| earlier.min(deadline)));
     }
-}
-
-/// What librdkafka tells us from within `poll`; the loop deals with it afterwards.
-pub(super) struct GroupContext {
-    inner: Context,
-    wishes: Mutex<VecDeque<Wish>>,
-    commits: Mutex<Vec<Commit>>,
-    /// The loop has ended: nobody is left to answer later.
-    answers_itself: AtomicBool,
-}
-
-enum Wish {
-    Assign(TopicPartitionList),
-    Revoke(TopicPartitionList),
-}
-
-struct Commit {
-    has_arrived: bool,
-    offsets: Vec<(i32, i64)>,
-}
-
-impl GroupContext {
-    pub(super) fn new(notice: Notice) -> Self {
-        Self {
-            inner: Context { notice },
-            wishes: Mutex::new(VecDeque::new()),
-            commits: Mutex::new(Vec::new()),
-            answers_itself: AtomicBool::new(false),
-        }
-    }
-}
-
-impl ClientContext for GroupContext {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.inner.log(level, facility, message);
-    }
-
-    fn error(&self, _: KafkaError, _: &str) {
-        // Comes again as the result of the poll, where the loop tells it without repeating itself.
-    }
-}
-
-impl ConsumerContext for GroupContext {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: Code, list: &mut TopicPartitionList) {
-        let is_assign = code == Code::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-        if self.answers_itself.load(Ordering::Relaxed) {
-            // The result is of no use: the client is being closed.
-            let _ = if is_assign { accept(consumer, list) } else { give_up(consumer, list) };
-            return;
-        }
-        let wish = if is_assign { Wish::Assign(list.clone()) } else { Wish::Revoke(list.clone()) };
-        self.wishes.lock().push_back(wish);
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, list: &TopicPartitionList) {
-        let offset =
-            |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
-                Offset::Offset(offset) => Some((element.partition(), offset)),
-                _ => None,
-            };
-        let elements = list.elements();
-        let has_arrived = result.is_ok() && elements.iter().all(|element| element.error().is_ok());
-        let offsets = elements.iter().filter_map(offset).collect();
-        self.commits.lock().push(Commit { has_arrived, offsets });
-    }
-}
-
-fn is_cooperative(consumer: &BaseConsumer<GroupContext>) -> bool {
-    matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative)
-}
-
-fn accept(consumer: &BaseConsumer<GroupContext>, list: &TopicPartitionList) -> KafkaResult<()> {
-    if is_cooperative(consumer) { consumer.incremental_assign(list) } else { consumer.assign(list) }
-}
-
-fn give_up(consumer: &BaseConsumer<GroupContext>, list: &TopicPartitionList) -> KafkaResult<()> {
-    if is_cooperative(consumer) { consumer.incremental_unassign(list) } else { consumer.unassign() }
 }
 
 /// A partition that is ours.
@@ -277,7 +197,9 @@ impl Intake {
             }
         };
         self.end_leases(|_| true);
-        self.unposted = self.unposted.take().and_then(abandon);
+        if let Some(batch) = self.unposted.take() {
+            batch.lease().abandon(batch.records().len());
+        }
         let in_flight = |this: &Self| this.shared.ledger.records.load(Ordering::Relaxed);
         self.turn_until(stop_by, |this| in_flight(this) == 0);
         let unfinished = in_flight(&self);
@@ -572,9 +494,4 @@ impl Intake {
 
 fn names(list: &TopicPartitionList, partition: i32) -> bool {
     list.elements().iter().any(|element| element.partition() == partition)
-}
-
-fn abandon(batch: Batch) -> Option<Batch> {
-    batch.lease().abandon(batch.records().len());
-    None
 }

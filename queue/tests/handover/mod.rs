@@ -54,7 +54,9 @@ fn work(seat: &Seat, finished: &Finished) -> Worker {
             thread::sleep(Duration::from_millis(1));
         }
         let rest = member.take();
-        rest.iter().for_each(|batch| batch.lease().abandon(batch.records().len()));
+        for batch in &rest {
+            batch.lease().abandon(batch.records().len());
+        }
         let ended = member.stop();
         assert!(ended.is_clean(), "{ended:?}");
     });

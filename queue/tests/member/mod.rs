@@ -14,7 +14,7 @@ use shard::mailbox::Mailbox;
 use testkit::wait_until;
 
 /// What a test waits for at most; a real broker under load may take seconds to rebalance.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Where and as whom to consume.
 #[derive(Clone)]

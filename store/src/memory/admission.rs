@@ -26,15 +26,16 @@ impl Admissions {
     }
 }
 
-/// The rule of the limit. Fewer than `rate_limit_max_requests` admissions may lie in `(at - window, at]`; `at` is
-/// never before the last admission, so that a clock that goes back lets nobody in twice.
+/// The rule of the limit. Fewer than `rate_limit_max_requests` admissions may lie in `(at - window, at]`;
+/// `at` is never before the last admission, so that a clock that goes back lets nobody in twice.
 ///
 /// # Errors
 /// The milliseconds until the next admission is possible.
 fn count(stamps_ms: &mut VecDeque<u64>, now_ms: u64, policy: &Policy) -> Result<u64, u64> {
     let window_ms = policy.rate_limit_window_ms;
     let max = policy.rate_limit_max_requests as usize;
-    // A stamp more than a window ahead is from a clock that has jumped; waiting for it would lock the user out.
+    // A stamp more than a window ahead is from a clock that has jumped; waiting for it would lock the user
+    // out.
     if stamps_ms.back().is_some_and(|&last_ms| last_ms > now_ms + window_ms) {
         stamps_ms.clear();
     }

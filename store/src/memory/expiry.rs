@@ -1,8 +1,9 @@
 //! What has a time to live, and who removes it.
 //!
-//! A value is dead from the first millisecond after its `until_ms`, whether or not it was removed (as in Redis). The
-//! shelves only free the memory: each holds every entry of its kind once, in order of expiry, because all entries of
-//! a kind live equally long. An entry whose life was prolonged is put back at the end when its turn comes.
+//! A value is dead from the first millisecond after its `until_ms`, whether or not it was removed (as in
+//! Redis). The shelves only free the memory: each holds every entry of its kind once, in order of expiry,
+//! because all entries of a kind live equally long. An entry whose life was prolonged is put back at the end
+//! when its turn comes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,16 +1,17 @@
 //! The reference model of the scripts, which is also the embedded default.
 //!
 //! It owns the whole truth of a process behind one lock: orders ([`orders`]), the admissions of users
-//! ([`admission`]), stock and ledgers ([`stock`]). Each command is one hold of that lock, so it is as atomic as a
-//! script, and its answer is the script's, always: `tests/model_equals_redis.rs` compares them over random histories.
-//! It reads like a specification; where a script and this disagree, one of the two is wrong.
+//! ([`admission`]), stock and ledgers ([`stock`]). Each command is one hold of that lock, so it is as atomic
+//! as a script, and its answer is the script's, always: `tests/model_equals_redis.rs` compares them over
+//! random histories. It reads like a specification; where a script and this disagree, one of the two is
+//! wrong.
 //!
 //! Called from any core and any thread ([`Memory::apply`] does not wait). Nothing outlives the process.
 //!
-//! Bound: `entries_max` orders, users, items and owners together; over it a command that would need a new entry is
-//! answered [`StoreError::Full`]. An order costs about 500 bytes (its entry, twice its id, owner and correlation id),
-//! a user about 200 bytes and 8 for each admission in the window. Entries expire as in Redis; each command drops at
-//! most [`expiry::SWEEP_MAX`] of a kind, so that no caller pays for many.
+//! Bound: `entries_max` orders, users, items and owners together; over it a command that would need a new
+//! entry is answered [`StoreError::Full`]. An order costs about 500 bytes (its entry, twice its id, owner and
+//! correlation id), a user about 200 bytes and 8 for each admission in the window. Entries expire as in
+//! Redis; each command drops at most [`expiry::SWEEP_MAX`] of a kind, so that no caller pays for many.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -86,8 +87,8 @@ impl Memory {
         Self::with_clock(policy, entries_max, shard::clock::unix_ms)
     }
 
-    /// As [`Memory::new`] with a clock of the caller's, in Unix milliseconds. It should not go back; when it does,
-    /// entries live longer.
+    /// As [`Memory::new`] with a clock of the caller's, in Unix milliseconds. It should not go back; when it
+    /// does, entries live longer.
     pub fn with_clock(
         policy: Policy,
         entries_max: usize,
@@ -99,7 +100,8 @@ impl Memory {
     /// One atomic step, at once.
     ///
     /// # Errors
-    /// [`StoreError::Full`] over the bound of entries, [`StoreError::Refused`] for a command out of its bounds.
+    /// [`StoreError::Full`] over the bound of entries, [`StoreError::Refused`] for a command out of its
+    /// bounds.
     pub fn apply(&self, command: &Command<'_>) -> Result<Answer, StoreError> {
         self.apply_in(&mut self.state.lock(), command)
     }

@@ -18,14 +18,15 @@ pub(super) struct Order {
 
 /// `idempotency:<request_id>`: who took the id, with what contents.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_field_names, reason = "correlation_id is the contract's word")]
 pub(super) struct Id {
     /// The broker may have the order: the next try takes over at once.
     pub(super) is_suspended: bool,
     pub(super) fingerprint: u64,
     /// When it was taken, or last taken over.
     pub(super) taken_ms: u64,
-    /// The admission that was counted for it: later than `taken_ms` when the clock had gone back, earlier after a
-    /// take-over, which is not counted again.
+    /// The admission that was counted for it: later than `taken_ms` when the clock had gone back, earlier
+    /// after a take-over, which is not counted again.
     pub(super) counted_ms: u64,
     pub(super) owner: Box<str>,
     pub(super) sequence: u64,

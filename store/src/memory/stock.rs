@@ -93,7 +93,7 @@ impl Turn<'_> {
         Ok(Ending { applied: true, status: Some(Status::Completed) })
     }
 
-    /// Puts the units of a held order back and ends it as FAILED_PAYMENT. An unknown stock stays unknown.
+    /// Puts the units of a held order back and ends it as `FAILED_PAYMENT`. An unknown stock stays unknown.
     pub(super) fn refund(&mut self, settle: &Settle<'_>) -> Result<Ending, StoreError> {
         let held = match self.held_by(settle) {
             Ok(held) => held,

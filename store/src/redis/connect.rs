@@ -1,8 +1,8 @@
 //! A socket to the server, made off the core.
 //!
-//! Resolving a name blocks, and connecting may take minutes to fail, so both are done by a short-lived thread. The
-//! core looks for its result every few milliseconds instead of being woken: a waker that reaches a core which has
-//! ended meanwhile would drop that core's tasks on the wrong thread.
+//! Resolving a name blocks, and connecting may take minutes to fail, so both are done by a short-lived
+//! thread. The core looks for its result every few milliseconds instead of being woken: a waker that reaches
+//! a core which has ended meanwhile would drop that core's tasks on the wrong thread.
 
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::sync::mpsc::{TryRecvError, channel};

@@ -21,8 +21,8 @@ pub(super) enum Fault {
     Command,
 }
 
-/// Codes that speak of the server, not of the command. All are given before a command, or a script's first write,
-/// takes effect.
+/// Codes that speak of the server, not of the command. All are given before a command, or a script's first
+/// write, takes effect.
 const SERVER_CODES: [&[u8]; 15] = [
     b"LOADING",
     b"READONLY",
@@ -41,7 +41,8 @@ const SERVER_CODES: [&[u8]; 15] = [
     b"UNKILLABLE",
 ];
 
-/// Reads the code of an error. Redis before 7 wraps the error of a script: `ERR Error running script …: -OOM …`.
+/// Reads the code of an error. Redis before 7 wraps the error of a script: `ERR Error running script …: -OOM
+/// …`.
 pub(super) fn fault(error: &[u8]) -> Fault {
     let code = error.split(|&byte| byte == b' ').next().unwrap_or_default();
     if code == b"NOSCRIPT" {
@@ -54,30 +55,32 @@ pub(super) fn fault(error: &[u8]) -> Fault {
     if is_server { Fault::Server } else { Fault::Command }
 }
 
+/// A reply that is not what was asked for.
+struct WrongShape;
+
+type Shaped<T> = Result<T, WrongShape>;
+
 /// The answer in a reply that is not an error.
 ///
 /// # Errors
 /// [`StoreError::Refused`] for a reply of the wrong shape, and for a value that nobody of ours has written.
-pub(super) fn decode(kind: Kind, reply: Reply<'_>) -> Result<Answer, StoreError> {
+pub(super) fn decode(kind: Kind, reply: &Reply<'_>) -> Result<Answer, StoreError> {
     let answer = match kind {
         Kind::Eval(script) => eval(script, reply),
-        Kind::Confirm | Kind::Ping => matches!(reply, Reply::Status(_)).then_some(Answer::Done),
+        Kind::Confirm | Kind::Ping => match reply {
+            Reply::Status(_) => Ok(Answer::Done),
+            _ => Err(WrongShape),
+        },
         Kind::Status => status(reply).map(Answer::Status),
-        Kind::Statuses(count) => items(reply, count).and_then(|items| {
-            let statuses = items.take(count as usize).map(optional_word);
-            statuses.collect::<Option<_>>().map(Answer::Statuses)
-        }),
-        Kind::Stock(count) => {
-            let level = |reply| text(reply).and_then(|text| known_units(text.as_bytes()));
-            items(reply, count).map(|items| Answer::Stock(items.take(count as usize).map(level).collect()))
-        }
+        Kind::Statuses(count) => each(reply, count, optional_word).map(Answer::Statuses),
+        Kind::Stock(count) => each(reply, count, |level| Ok(units(level))).map(Answer::Stock),
         Kind::Ledgers(count) => ledgers(reply, count).map(Answer::Ledgers),
-        Kind::Own(_) => None,
+        Kind::Own(_) => Err(WrongShape),
     };
-    answer.ok_or_else(|| StoreError::Refused(format!("unexpected reply {reply:?} to {kind:?}")))
+    answer.map_err(|WrongShape| StoreError::Refused(format!("unexpected reply {reply:?} to {kind:?}")))
 }
 
-fn eval(script: Script, reply: Reply<'_>) -> Option<Answer> {
+fn eval(script: Script, reply: &Reply<'_>) -> Shaped<Answer> {
     match script {
         Script::Admit => admission(reply).map(Answer::Admitted),
         Script::Release | Script::Suspend => integer(reply).map(|flag| Answer::Retracted(flag == 1)),
@@ -85,97 +88,120 @@ fn eval(script: Script, reply: Reply<'_>) -> Option<Answer> {
         Script::Settle => ending(reply, Status::Completed).map(Answer::Ended),
         Script::Refund => ending(reply, Status::FailedPayment).map(Answer::Ended),
         Script::SetStock | Script::AddStock => match reply {
-            Reply::Nil => Some(Answer::StockLeft(None)),
+            Reply::Nil => Ok(Answer::StockLeft(None)),
             reply => integer(reply).map(|left| Answer::StockLeft(Some(left))),
         },
-        Script::Ledgers => None,
+        Script::Ledgers => Err(WrongShape),
     }
 }
 
 /// See the head of `admit.lua`.
-fn admission(reply: Reply<'_>) -> Option<Admission> {
-    match reply {
-        Reply::Integer(0) => Some(Admission::Fresh),
-        Reply::Integer(1) => Some(Admission::TakenOver),
-        Reply::Integer(2) => Some(Admission::Mismatch),
-        Reply::Integer(wait) if wait < 0 => Some(Admission::Limited { retry_after_ms: wait.unsigned_abs() }),
-        reply => text(reply).map(|first| Admission::Duplicate { correlation_id: first.to_owned() }),
+fn admission(reply: &Reply<'_>) -> Shaped<Admission> {
+    match *reply {
+        Reply::Integer(0) => Ok(Admission::Fresh),
+        Reply::Integer(1) => Ok(Admission::TakenOver),
+        Reply::Integer(2) => Ok(Admission::Mismatch),
+        Reply::Integer(wait) if wait < 0 => Ok(Admission::Limited { retry_after_ms: wait.unsigned_abs() }),
+        ref reply => text(reply).map(|first| Admission::Duplicate { correlation_id: first.to_owned() }),
     }
 }
 
 /// See the head of `reserve.lua`.
-fn reservation(reply: Reply<'_>) -> Option<Reservation> {
-    match reply {
-        Reply::Integer(-1) => return Some(Reservation::HeldAlready),
-        Reply::Integer(-2) => return Some(Reservation::UnknownItem),
-        Reply::Integer(left) => return (left >= 0).then_some(Reservation::Held { left }),
-        _ => {}
+fn reservation(reply: &Reply<'_>) -> Shaped<Reservation> {
+    match *reply {
+        Reply::Integer(-1) => Ok(Reservation::HeldAlready),
+        Reply::Integer(-2) => Ok(Reservation::UnknownItem),
+        Reply::Integer(left) if left >= 0 => Ok(Reservation::Held { left }),
+        ref reply => {
+            let mut words = text(reply)?.split(' ');
+            match words.next() {
+                Some("S") => Ok(Reservation::SoldOut { left: word(&mut words)? }),
+                Some("E") => {
+                    let attempt = word(&mut words)?;
+                    let same_origin = word::<u8>(&mut words)? == 1;
+                    let status = word(&mut words)?;
+                    Ok(Reservation::EndedBefore { status, attempt, same_origin })
+                }
+                _ => Err(WrongShape),
+            }
+        }
     }
-    let text = text(reply)?;
-    if let Some(left) = text.strip_prefix("S ") {
-        return Some(Reservation::SoldOut { left: left.parse().ok()? });
-    }
-    let mut words = text.strip_prefix("E ")?.split(' ');
-    let attempt = words.next()?.parse().ok()?;
-    let same_origin = words.next()? == "1";
-    Some(Reservation::EndedBefore { status: Status::from_str(words.next()?).ok()?, attempt, same_origin })
 }
 
 /// See the heads of `settle.lua` and `refund.lua`.
-fn ending(reply: Reply<'_>, end: Status) -> Option<Ending> {
+fn ending(reply: &Reply<'_>, end: Status) -> Shaped<Ending> {
     match reply {
-        Reply::Integer(1) => Some(Ending { applied: true, status: Some(end) }),
+        Reply::Integer(1) => Ok(Ending { applied: true, status: Some(end) }),
         reply => optional_word(reply).map(|status| Ending { applied: false, status }),
     }
 }
 
 /// A status and the `idempotency` text beside it.
-fn status(reply: Reply<'_>) -> Option<Option<StatusView>> {
+fn status(reply: &Reply<'_>) -> Shaped<Option<StatusView>> {
     let mut items = items(reply, 2)?;
-    let status = optional_word(items.next()?)?;
+    let status = optional_word(&items.next().ok_or(WrongShape)?)?;
     // The correlation id is the rest behind the seventh blank; a text that nobody of ours wrote has none.
-    let correlation_id = text(items.next()?).and_then(|id| id.splitn(8, ' ').nth(7)).map(str::to_owned);
-    Some(status.map(|status| StatusView { status, correlation_id }))
+    let id = items.next().and_then(|id| text(&id).ok());
+    let correlation_id = id.and_then(|id| id.splitn(8, ' ').nth(7)).map(str::to_owned);
+    Ok(status.map(|status| StatusView { status, correlation_id }))
 }
 
-fn ledgers(reply: Reply<'_>, count: u32) -> Option<Vec<Option<Ledger>>> {
-    let mut numbers = items(reply, 2 * count)?;
-    let mut ledgers = Vec::with_capacity(count as usize);
-    for _ in 0..count {
-        let (base, taken) = (numbers.next()?, numbers.next()?);
-        ledgers.push(match base {
-            Reply::Nil => None,
-            base => {
-                let taken = if taken == Reply::Nil { 0 } else { text(taken)?.parse().ok()? };
-                Some(Ledger { base: text(base)?.parse().ok()?, taken })
-            }
-        });
-    }
-    Some(ledgers)
+/// Base and taken of each, in a row.
+fn ledgers(reply: &Reply<'_>, count: u32) -> Shaped<Vec<Option<Ledger>>> {
+    let mut numbers = each(reply, 2 * count, optional_number)?.into_iter();
+    let mut next = || numbers.next().flatten();
+    let ledger = |_| {
+        let (base, taken) = (next(), next());
+        base.map(|base| Ledger { base, taken: taken.unwrap_or(0) })
+    };
+    Ok((0..count).map(ledger).collect())
+}
+
+/// The first `count` items of an array, each by itself.
+fn each<T>(reply: &Reply<'_>, count: u32, read: impl Fn(&Reply<'_>) -> Shaped<T>) -> Shaped<Vec<T>> {
+    items(reply, count)?.take(count as usize).map(|item| read(&item)).collect()
 }
 
 /// An array of at least so many.
-fn items(reply: Reply<'_>, count: u32) -> Option<Items<'_>> {
+fn items<'a>(reply: &Reply<'a>, count: u32) -> Shaped<Items<'a>> {
     match reply {
-        Reply::Array(items) if items.len() >= count as usize => Some(items),
-        _ => None,
+        Reply::Array(items) if items.len() >= count as usize => Ok(items.clone()),
+        _ => Err(WrongShape),
     }
 }
 
-fn integer(reply: Reply<'_>) -> Option<i64> {
-    if let Reply::Integer(number) = reply { Some(number) } else { None }
+fn integer(reply: &Reply<'_>) -> Shaped<i64> {
+    if let Reply::Integer(number) = reply { Ok(*number) } else { Err(WrongShape) }
 }
 
-fn text(reply: Reply<'_>) -> Option<&str> {
-    if let Reply::Bulk(bytes) = reply { from_utf8(bytes).ok() } else { None }
+fn text<'a>(reply: &Reply<'a>) -> Shaped<&'a str> {
+    if let Reply::Bulk(bytes) = reply { from_utf8(bytes).map_err(|_| WrongShape) } else { Err(WrongShape) }
+}
+
+/// Units left; whatever is no plain integer is unknown.
+fn units(reply: &Reply<'_>) -> Option<i64> {
+    if let Reply::Bulk(bytes) = reply { known_units(bytes) } else { None }
 }
 
 /// A word of [`Status`], or nil.
-fn optional_word(reply: Reply<'_>) -> Option<Option<Status>> {
+fn optional_word(reply: &Reply<'_>) -> Shaped<Option<Status>> {
     match reply {
-        Reply::Nil => Some(None),
-        reply => Status::from_str(text(reply)?).ok().map(Some),
+        Reply::Nil => Ok(None),
+        reply => text(reply)?.parse().map(Some).map_err(|_| WrongShape),
     }
+}
+
+/// A number as text, or nil.
+fn optional_number(reply: &Reply<'_>) -> Shaped<Option<i64>> {
+    match reply {
+        Reply::Nil => Ok(None),
+        reply => text(reply)?.parse().map(Some).map_err(|_| WrongShape),
+    }
+}
+
+/// The next word, as a number or a status.
+fn word<'a, T: FromStr>(words: &mut impl Iterator<Item = &'a str>) -> Shaped<T> {
+    words.next().and_then(|word| word.parse().ok()).ok_or(WrongShape)
 }
 
 #[cfg(test)]
@@ -216,7 +242,7 @@ mod tests {
             (Kind::Stock(1), Reply::Integer(1)),
         ];
         for (kind, reply) in wrong {
-            assert!(matches!(decode(kind, reply), Err(StoreError::Refused(_))), "{kind:?} {reply:?}");
+            assert!(matches!(decode(kind, &reply), Err(StoreError::Refused(_))), "{kind:?} {reply:?}");
         }
     }
 }

@@ -29,11 +29,11 @@ pub(super) enum Kind {
 pub(super) enum Own {
     Auth,
     Select,
-    Role,
     /// In the handshake.
     Load(Script),
     /// After NOSCRIPT.
     Reload(Script),
+    /// Could an order be written now? In the handshake, and after a silence.
     Probe,
 }
 
@@ -105,7 +105,9 @@ pub(super) fn encode(out: &mut Vec<u8>, command: &Command<'_>, shas: &Shas, poli
         Command::AddStock { item_id, units } => change_stock(out, item_id, units, shas, Script::AddStock),
         Command::Ledgers { items } => {
             eval(out, shas, Script::Ledgers, items.len(), 0);
-            items.iter().for_each(|item_id| key(out, LEDGER_PREFIX, item_id));
+            for item_id in items {
+                key(out, LEDGER_PREFIX, item_id);
+            }
             Kind::Ledgers(items.len() as u32)
         }
         Command::Ping => {
@@ -121,8 +123,9 @@ pub(super) fn encode_own(out: &mut Vec<u8>, own: Own, policy: &Policy) -> Kind {
         Own::Load(script) | Own::Reload(script) => {
             write_command(out, &[b"SCRIPT", b"LOAD", script.source(policy).as_bytes()]);
         }
-        Own::Role => write_command(out, &[b"ROLE"]),
-        Own::Probe => write_command(out, &[b"PING"]),
+        // A write of nothing to a key that cannot be there (no id is empty): it changes nothing, but a
+        // replica, a server out of memory and one that cannot save refuse it as they would refuse an order.
+        Own::Probe => write_command(out, &[b"SETRANGE", ORDER_STATUS_PREFIX.as_bytes(), b"0", b""]),
         Own::Auth | Own::Select => unreachable!("written with their arguments by the handshake"),
     }
     Kind::Own(own)
@@ -187,7 +190,9 @@ fn change_stock(out: &mut Vec<u8>, item_id: &str, units: u64, shas: &Shas, scrip
 fn mget(out: &mut Vec<u8>, prefix: &str, names: &[&str]) {
     write_array(out, 1 + names.len().max(1));
     write_bulk(out, b"MGET");
-    names.iter().for_each(|name| key(out, prefix, name));
+    for name in names {
+        key(out, prefix, name);
+    }
     if names.is_empty() {
         key(out, prefix, "");
     }

@@ -1,9 +1,9 @@
 //! The commands on their way: written or not, and in which order their replies will come.
 //!
-//! A turn's commands gather in one [`Flush`]; when the writer takes it, it moves behind those already sent, and its
-//! bytes stay until its last reply, so that a command refused for want of its script can be sent again without having
-//! been copied. Buffers are recycled. No IO here; the order of replies is the order of commands, always, whether or
-//! not anybody still waits for them.
+//! A turn's commands gather in one [`Flush`]; when the writer takes it, it moves behind those already sent,
+//! and its bytes stay until its last reply, so that a command refused for want of its script can be sent
+//! again without having been copied. Buffers are recycled. No IO here; the order of replies is the order of
+//! commands, always, whether or not anybody still waits for them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -1,4 +1,5 @@
-//! One connection's state, shared by its callers and its tasks: who may ask, what a reply does, what a loss does.
+//! One connection's state, shared by its callers and its tasks: who may ask, what a reply does, what a loss
+//! does.
 //!
 //! ```text
 //! Down ──connected──► Handshake ──all accepted──► Up ──"I cannot serve"──► Failing
@@ -25,7 +26,8 @@ use super::scripts::{Script, Shas};
 use super::{ConnectionSettings, Stats};
 use crate::{Command, StoreError};
 
-/// How often one command may find its script gone before it is given up: a flush between each load and its use.
+/// How often one command may find its script gone before it is given up: a flush between each load and its
+/// use.
 const SCRIPT_MISSES_MAX: u8 = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +49,8 @@ pub(super) struct Link {
     reloading: Cell<u32>,
     /// The number of the present session; rises with each.
     session: Cell<u64>,
-    /// A second handle of the session's socket, only to shut it down: that ends a read or a write on either driver.
+    /// A second handle of the session's socket, only to shut it down: that ends a read or a write on either
+    /// driver.
     socket: RefCell<Option<TcpStream>>,
     writer: RefCell<Option<Waker>>,
     supervisor: RefCell<Option<Waker>>,
@@ -207,7 +210,7 @@ impl Link {
                 resp::write_command(out, &[b"SELECT", resp::Decimal::new(db).as_bytes()]);
             });
         }
-        self.push(Whose::Own, 0, |out| encode_own(out, Own::Role, &self.settings.policy));
+        self.push(Whose::Own, 0, |out| encode_own(out, Own::Probe, &self.settings.policy));
         for script in Script::ALL {
             self.push(Whose::Own, 0, |out| encode_own(out, Own::Load(script), &self.settings.policy));
         }
@@ -296,7 +299,7 @@ impl Link {
                         self.fail(&text(error));
                     }
                 },
-                (kind, reply) => self.answer(&pending.whose, decode(kind, reply)),
+                (kind, reply) => self.answer(&pending.whose, decode(kind, &reply)),
             }
             if self.session.get() != session || self.state.get() == State::Down {
                 return Ok(at);
@@ -340,25 +343,16 @@ impl Link {
     fn own_reply(&self, session: u64, own: Own, reply: Reply<'_>) {
         if let Reply::Error(error) = reply {
             self.count(|stats| stats.errors += 1);
-            match own {
-                // Not every server or ACL has it; then the first write tells.
-                Own::Role if fault(error) == Fault::Command || error.starts_with(b"NOPERM") => {}
-                Own::Reload(_) | Own::Probe => return self.fail(&text(error)),
-                _ => return self.lose(session, &format!("handshake refused: {}", text(error))),
-            }
+            let refusal = text(error);
+            return match self.state.get() {
+                State::Handshake(_) => self.lose(session, &format!("handshake refused: {refusal}")),
+                _ => self.fail(&refusal),
+            };
         }
-        match (own, reply) {
-            (Own::Role, Reply::Array(mut role)) => {
-                if role.next() != Some(Reply::Bulk(b"master")) {
-                    return self.lose(session, "it is not a master");
-                }
-            }
-            (Own::Load(script) | Own::Reload(script), Reply::Bulk(sha)) => {
-                let Ok(sha) = sha.try_into() else { return self.lose(session, "a SHA of another length") };
-                self.shas.borrow_mut().set(script, sha);
-                self.reloading.set(self.reloading.get() & !(1 << script as u32));
-            }
-            _ => {}
+        if let (Own::Load(script) | Own::Reload(script), Reply::Bulk(sha)) = (own, reply) {
+            let Ok(sha) = sha.try_into() else { return self.lose(session, "a SHA of another length") };
+            self.shas.borrow_mut().set(script, sha);
+            self.reloading.set(self.reloading.get() & !(1 << script as u32));
         }
         match self.state.get() {
             State::Handshake(1) => {

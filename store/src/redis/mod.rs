@@ -1,25 +1,25 @@
 //! The same over real Redis: Lua scripts by EVALSHA over one pipelined TCP connection a core.
 //!
-//! A [`Connection`] belongs to the core that opened it; its callers only append to a buffer and wait, its tasks
-//! (`tasks.rs`) write that buffer once a turn, read, and answer everybody whose reply has come. What a command is in
-//! bytes stands in `encode.rs`, what a reply means in `decode.rs`, the order between them in `flight.rs`, and what a
-//! reply, a loss or a silence does in `link.rs`.
+//! A [`Connection`] belongs to the core that opened it; its callers only append to a buffer and wait, its
+//! tasks (`tasks.rs`) write that buffer once a turn, read, and answer everybody whose reply has come. What a
+//! command is in bytes stands in `encode.rs`, what a reply means in `decode.rs`, the order between them in
+//! `flight.rs`, and what a reply, a loss or a silence does in `link.rs`.
 //!
 //! Invariants:
-//! - a command is written at most once a session and never again after a loss: [`StoreError::Lost`] says that it may
-//!   have happened, every other error that it has not;
+//! - a command is written at most once a session and never again after a loss: [`StoreError::Lost`] says that
+//!   it may have happened, every other error that it has not;
 //! - every command taken is answered within `deadline_ms` plus 100 ms, whatever the server does;
 //! - nothing here blocks the core, and no waker leaves it;
 //! - a caller that goes away leaves its place in the order of replies behind, nothing else.
 //!
-//! It never falls back to anything when the server is away. It needs a single Redis 6 or newer: `admit.lua` reads the
-//! watermark of an owner that only the stored id names, which a cluster would not allow.
+//! It never falls back to anything when the server is away. It needs a single Redis 6 or newer: `admit.lua`
+//! reads the watermark of an owner that only the stored id names, which a cluster would not allow.
 //!
-//! Bounds, each core: `in_flight_max` commands, at most about 600 bytes each plus what an audit asks at once (10,000
-//! ids of 220 bytes); a read buffer of 32 KiB that grows to 2 MiB for such an audit only.
+//! Bounds, each core: `in_flight_max` commands, at most about 600 bytes each plus what an audit asks at once
+//! (10,000 ids of 220 bytes); a read buffer of 32 KiB that grows to 2 MiB for such an audit only.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -50,8 +50,8 @@ mod connect;
 /// Supervisor, sweep, reader, writer.
 mod tasks;
 
-/// Default of [`ConnectionSettings::deadline_ms`]: a buyer gets 503 within a second of a death, and half of that is
-/// left for the sweep, a held-up core and the reply itself. A healthy Redis answers in under 10 ms.
+/// Default of [`ConnectionSettings::deadline_ms`]: a buyer gets 503 within a second of a death, and half of
+/// that is left for the sweep, a held-up core and the reply itself. A healthy Redis answers in under 10 ms.
 const DEADLINE_MS: u64 = 500;
 /// Between two looks of [`Connection::reachable_within`].
 const LOOK_MS: u64 = 2;
@@ -102,7 +102,8 @@ pub struct ConnectionSettings {
     pub server: Server,
     /// Compiled into the scripts.
     pub policy: Policy,
-    /// Longest time from a flush to the replies of its commands, and for each step of connecting; 10..=10,000.
+    /// Longest time from a flush to the replies of its commands, and for each step of connecting;
+    /// 10..=10,000.
     pub deadline_ms: u64,
     /// Most commands of this core that wait for a reply.
     pub in_flight_max: usize,
@@ -124,7 +125,8 @@ pub struct Stats {
     pub flushes: u64,
     /// Commands taken, those of the connection itself (handshake, probes, scripts) included.
     pub commands: u64,
-    /// Commands that ended without an answer after they were taken: refused, lost, or sent away by the server.
+    /// Commands that ended without an answer after they were taken: refused, lost, or sent away by the
+    /// server.
     pub errors: u64,
     /// Connections that came up after the first.
     pub reconnects: u64,
@@ -162,8 +164,8 @@ impl Connection {
         (!self.is_reachable()).then(|| self.link.trouble())
     }
 
-    /// Waits until it is reachable; false when `patience` has passed before. For starts and command lines; an order
-    /// asks and is told.
+    /// Waits until it is reachable; false when `patience` has passed before. For starts and command lines; an
+    /// order asks and is told.
     pub async fn reachable_within(&self, patience: Duration) -> bool {
         let begun = Instant::now();
         while !self.is_reachable() {
@@ -178,15 +180,13 @@ impl Connection {
 
 impl Store for Connection {
     /// Nothing is sent before the future is first polled; dropping it later does not take the command back.
-    fn ask(&self, command: &Command<'_>) -> impl Future<Output = Result<Answer, StoreError>> {
-        async move { self.link.ask(command)?.await }
+    async fn ask(&self, command: &Command<'_>) -> Result<Answer, StoreError> {
+        self.link.ask(command)?.await
     }
 
-    fn ask_all(&self, commands: &[Command<'_>]) -> impl Future<Output = Vec<Result<Answer, StoreError>>> {
-        async move {
-            let batch = self.link.ask_all(commands);
-            poll_fn(|context| batch.take(context.waker()).map_or(Poll::Pending, Poll::Ready)).await
-        }
+    async fn ask_all(&self, commands: &[Command<'_>]) -> Vec<Result<Answer, StoreError>> {
+        let batch = self.link.ask_all(commands);
+        poll_fn(|context| batch.take(context.waker()).map_or(Poll::Pending, Poll::Ready)).await
     }
 
     fn is_reachable(&self) -> bool {

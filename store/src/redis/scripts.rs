@@ -1,7 +1,9 @@
 //! The scripts and the rules compiled into them.
 //!
-//! The policy is prepended as constants, so a script takes fewer arguments and its SHA names the rules it enforces:
-//! two gateways with other rules do not run each other's scripts by mistake.
+//! The policy is prepended as constants, so a script takes fewer arguments and its SHA names the rules it
+//! enforces: two gateways with other rules do not run each other's scripts by mistake.
+
+use std::fmt::Write as _;
 
 use crate::Policy;
 
@@ -52,7 +54,8 @@ impl Script {
         let mut source = String::new();
         for (name, value) in constants(policy) {
             if body.contains(name) {
-                source += &format!("local {name} = {value}\n");
+                // Writing to a string cannot fail.
+                let _ = writeln!(source, "local {name} = {value}");
             }
         }
         if body.contains("KNOWN_UNITS") {

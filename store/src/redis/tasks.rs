@@ -1,4 +1,5 @@
-//! The tasks of a connection: one supervisor and one sweep for its life, a writer and a reader for each session.
+//! The tasks of a connection: one supervisor and one sweep for its life, a writer and a reader for each
+//! session.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::rc::Rc;
@@ -12,13 +13,15 @@ use monoio::time::sleep;
 use super::connect::connect;
 use super::link::{Link, State};
 
-/// First pause after a failure; doubles up to the next. Halving it doubles the connects a dead server is offered.
+/// First pause after a failure; doubles up to the next. Halving it doubles the connects a dead server is
+/// offered.
 const BACK_OFF_MS_MIN: u64 = 50;
 /// Longest pause: what a buyer's retry has to wait at most after Redis is back.
 const BACK_OFF_MS_MAX: u64 = 1000;
 /// Between two looks for late replies; added to the deadline in the worst case.
 const SWEEP_MS: u64 = 50;
-/// A sweep this late says that the core itself was held up: replies may be waiting unread, so nobody is judged.
+/// A sweep this late says that the core itself was held up: replies may be waiting unread, so nobody is
+/// judged.
 const SWEEP_LATE_MS: u64 = 150;
 /// Silence after which the server is asked whether it is there.
 const IDLE_MS: u64 = 1000;

@@ -1,4 +1,5 @@
-//! What the tests of this crate stand on: the rules they play by, and a core with a connection to a private Redis.
+//! What the tests of this crate stand on: the rules they play by, and a core with a connection to a private
+//! Redis.
 
 // Each test file uses a part of it.
 #![allow(dead_code, unreachable_pub)]
@@ -85,4 +86,30 @@ pub fn reserve<'a>(request_id: &'a str, item_id: &'a str, amount: u32) -> Reserv
 /// The end that matches [`reserve`].
 pub fn settle<'a>(request_id: &'a str, item_id: &'a str) -> Settle<'a> {
     Settle { request_id, item_id, attempt: 0, origin: origin(1) }
+}
+
+/// Two tests of one scenario, an `async fn(&impl Store)`: in the model, and (feature `real`) in a Redis of
+/// its own.
+#[macro_export]
+macro_rules! in_both {
+    ($($scenario:ident),* $(,)?) => {
+        mod in_the_model {
+            $(#[test]
+            fn $scenario() {
+                let model = store::memory::Memory::new(super::world::policy(), 10_000);
+                super::world::on_core(async move { super::$scenario(&model).await });
+            })*
+        }
+        #[cfg(feature = "real")]
+        mod in_redis {
+            $(#[test]
+            fn $scenario() {
+                let redis = testkit::redis::Redis::start();
+                super::world::on_core(async move {
+                    let connection = super::world::connect(&redis, super::world::policy()).await;
+                    super::$scenario(&*connection).await;
+                });
+            })*
+        }
+    };
 }

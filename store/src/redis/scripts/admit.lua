@@ -1,11 +1,13 @@
 -- Takes a request id, counts it against the user's limit and sets PENDING; or does nothing at all.
 -- KEYS ratelimit:<user> idempotency:<id> order_status:<id>
--- ARGV fingerprint (16 hex digits), "<owner> <sequence> <correlation id>", and in tests only: seconds, microseconds
--- Answers 0 fresh, 1 taken over, 2 other contents, -n over the limit for n ms, text: the correlation id of the first.
+-- ARGV fingerprint (16 hex digits), "<owner> <sequence> <correlation id>"; in tests only: seconds, microseconds
+-- Answers 0 fresh, 1 taken over, 2 other contents, -n over the limit for n ms, text: the correlation id of
+-- the first.
 --
--- ratelimit is the log of admissions, 6 bytes big-endian milliseconds each, ascending, the last LIMIT of them.
--- idempotency is "<P or U> <fingerprint> <taken s> <taken µs> <ms since it was counted> <owner> <sequence> <correlation
--- id>"; seconds and microseconds as TIME gives them, because Lua is slow at printing a number.
+-- ratelimit is the log of admissions, 6 bytes big-endian milliseconds each, ascending, the last LIMIT of
+-- them.
+-- idempotency is "<P or U> <fingerprint> <taken s> <taken µs> <ms since it was counted> <owner> <sequence>
+-- <correlation id>"; seconds and microseconds as TIME gives them, because Lua is slow at printing a number.
 local call = redis.call
 local log = call('GET', KEYS[1])
 local time = ARGV[3] and { ARGV[3], ARGV[4] } or call('TIME')
@@ -35,9 +37,10 @@ elseif #log > 0 then
 end
 
 if not wait and call('SET', KEYS[3], 'PENDING', 'NX', 'PX', ORDER_STATUS_TTL) then
-  local counted = at == now and ' 0 ' or (' ' .. (now - at) .. ' ')
+  local age = at == now and ' 0 ' or (' ' .. (now - at) .. ' ')
+  local id = 'P ' .. ARGV[1] .. ' ' .. time[1] .. ' ' .. time[2] .. age .. ARGV[2]
   call('PSETEX', KEYS[1], WINDOW_TTL, log .. struct.pack('>I6', at))
-  call('PSETEX', KEYS[2], IDEMPOTENCY_TTL, 'P ' .. ARGV[1] .. ' ' .. time[1] .. ' ' .. time[2] .. counted .. ARGV[2])
+  call('PSETEX', KEYS[2], IDEMPOTENCY_TTL, id)
   return 0
 end
 
@@ -58,7 +61,7 @@ if state ~= 'U' then
   local watermark = call('GET', 'gateway_watermark:' .. owner)
   if watermark and tonumber(watermark) >= tonumber(sequence) then return correlation end
 end
-local counted = ' ' .. (now - taken + age) .. ' '
-call('PSETEX', KEYS[2], IDEMPOTENCY_TTL, 'P ' .. ARGV[1] .. ' ' .. time[1] .. ' ' .. time[2] .. counted .. ARGV[2])
+local id = 'P ' .. ARGV[1] .. ' ' .. time[1] .. ' ' .. time[2] .. ' ' .. (now - taken + age) .. ' ' .. ARGV[2]
+call('PSETEX', KEYS[2], IDEMPOTENCY_TTL, id)
 call('PSETEX', KEYS[3], ORDER_STATUS_TTL, 'PENDING')
 return 1

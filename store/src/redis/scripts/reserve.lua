@@ -4,7 +4,8 @@
 -- Answers n >= 0 held and n left, -1 held already, -2 unknown item, "S <left>" sold out,
 -- "E <recorded attempt> <1 when the same record> <status>" ended before.
 --
--- reservation is "<H, R or U> <attempt> <partition> <offset> <amount> <item>": held, refunded, or unknown item.
+-- reservation is "<H, R or U> <attempt> <partition> <offset> <amount> <item>": held, refunded, or unknown
+-- item.
 local call = redis.call
 local held = call('MGET', KEYS[1], KEYS[2], KEYS[3])
 local status, fence, stock = held[1], held[2], held[3]

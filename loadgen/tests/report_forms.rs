@@ -1,0 +1,109 @@
+//! Claim: the JSON has the documented shape; the page stands alone; the table is aligned and has colours only
+//! when asked.
+//!
+//! Method: one real report. Its JSON is reduced to names and types and compared with
+//! `golden/report_schema.txt` (`UPDATE_GOLDEN=1` writes it anew); the page is searched for anything that
+//! leads out of it.
+
+mod target;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use loadgen::{Item, Report};
+use serde_json::Value;
+use target::{Conduct, Target, run};
+
+fn report() -> Report {
+    let target = Target::start(|_, order| match order.number {
+        0 => Conduct::Forget,
+        51 => Conduct::HangUp,
+        n if n % 9 == 1 => Conduct::Unpaid,
+        n if n > 250 => Conduct::Say(410),
+        _ => Conduct::Honest,
+    });
+    let mut plan = target.plan();
+    plan.items.push(Item { id: "102".to_owned(), stock: 20 });
+    plan.hot_share = 0.9;
+    plan.duplicates_share = 0.1;
+    plan.rate_per_s = 500;
+    run(&plan, &target.audit())
+}
+
+#[test]
+fn a_report_in_all_its_forms() {
+    let report = report();
+    schema(&report);
+    page(&report);
+    table(&report);
+}
+
+fn schema(report: &Report) {
+    let json: Value = serde_json::from_str(&report.json().expect("JSON")).expect("our own JSON");
+    let mut shape = String::new();
+    describe(&mut shape, "$", &json);
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/report_schema.txt");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&golden, &shape).expect("the golden file can be written");
+    }
+    let expected = std::fs::read_to_string(&golden).expect("the golden file is kept with the tests");
+    assert_eq!(shape, expected, "the JSON has another shape than {}", golden.display());
+}
+
+/// One line a path: arrays by their first element, maps keyed by data as `*`.
+fn describe(shape: &mut String, path: &str, value: &Value) {
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let _ = writeln!(shape, "{path} {kind}");
+    match value {
+        Value::Array(items) => {
+            if let Some(first) = items.first() {
+                describe(shape, &format!("{path}[]"), first);
+            }
+        }
+        Value::Object(fields) => {
+            let is_data = path.ends_with("outcomes") || path.ends_with("ends");
+            let sorted: BTreeMap<_, _> = fields.iter().collect();
+            for (name, field) in sorted.into_iter().take(if is_data { 1 } else { usize::MAX }) {
+                let name = if is_data { "*" } else { name };
+                describe(shape, &format!("{path}.{name}"), field);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn page(report: &Report) {
+    let page = report.html();
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("report.html");
+    std::fs::write(&file, &page).expect("the target directory can be written");
+    for leaving in ["http://", "https://", "src=", "href=", "url(", "@import", "<script", "<link", "<img"] {
+        assert!(!page.contains(leaving), "{leaving} in {}", file.display());
+    }
+    assert!(page.contains("prefers-color-scheme: dark"));
+    assert_eq!(page.matches("<svg").count(), 4, "four plots");
+    for tag in ["section", "figure", "svg", "table", "div", "p", "h2", "tbody", "span", "small", "code"] {
+        let opened = page.matches(&format!("<{tag}>")).count() + page.matches(&format!("<{tag} ")).count();
+        assert_eq!(
+            opened,
+            page.matches(&format!("</{tag}>")).count(),
+            "<{tag}> is not closed as often as opened"
+        );
+    }
+    assert!(!page.contains("NaN") && !page.contains("inf"), "a number that is none, in {}", file.display());
+}
+
+fn table(report: &Report) {
+    let plain = report.table(false);
+    assert!(!plain.contains('\x1b'));
+    assert!(report.table(true).contains("\x1b[31mFAIL\x1b[0m"));
+    assert!(plain.contains("FAIL  every_202_ends_once"), "{plain}");
+    assert!(plain.trim_end().ends_with("FAIL: an order or a unit is not accounted for"), "{plain}");
+}
