@@ -47,6 +47,9 @@ pub(crate) fn command() -> Command {
             .help(help)
     };
     Command::new("loadgen")
+        .subcommand(crate::audit_command::command())
+        .subcommand_negates_reqs(true)
+        .args_conflicts_with_subcommands(true)
         .about("Judges a sale: open-loop load, latencies from the intended time, and an audit of every order")
         .args([
             Arg::new("target").long("target").value_name("URL").required(true).help("The gateway: http://host:port"),
@@ -98,6 +101,9 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// Runs it.
 pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
+    if let Some(("audit", flags)) = flags.subcommand() {
+        return crate::audit_command::run(flags);
+    }
     let ending = match Ending::new() {
         Ok(ending) => ending,
         Err(error) => return failed(error),

@@ -28,6 +28,9 @@ mod demo_command;
 /// `flash-sale loadgen`
 mod loadgen_command;
 
+/// `flash-sale loadgen audit`
+mod audit_command;
+
 /// `flash-sale stock`
 mod stock_command;
 

@@ -17,7 +17,7 @@
 //! - a check that could not be judged says so; it never counts as held.
 //!
 //! It never changes an order or the stock of a running sale (it may set the stock before the first arrival),
-//! never talks to Kafka, and never retries a request on its own.
+//! never writes to Kafka, and never retries a request on its own.
 
 /// What is to be done, with ranges.
 pub mod plan;
@@ -59,6 +59,9 @@ mod watch;
 
 /// Where the audit reads the truth.
 pub mod truth;
+
+/// The audit of whatever lies in the topics, whoever sent it.
+pub mod topics;
 
 mod http_orders;
 

@@ -79,18 +79,7 @@ impl Reader {
         match source {
             AuditSource::None => Ok(None),
             AuditSource::Http => Ok(Some(Self::Http(HttpOrders::new(plan)))),
-            AuditSource::Store(source) => {
-                let store = source.open(&POLICY, IN_FLIGHT_MAX);
-                let began = Instant::now();
-                while !store.is_reachable() {
-                    if began.elapsed() > PATIENCE {
-                        let reason = store.trouble().unwrap_or_else(|| "no reason known".to_owned());
-                        return Err(format!("the store cannot be reached: {reason}"));
-                    }
-                    sleep(Duration::from_millis(5)).await;
-                }
-                Ok(Some(Self::Store(store)))
-            }
+            AuditSource::Store(source) => Ok(Some(Self::Store(open_store(source).await?))),
         }
     }
 
@@ -143,8 +132,22 @@ impl Reader {
     }
 }
 
+/// Opens a store and waits until it can be reached.
+pub(crate) async fn open_store(source: &Source) -> Result<AnyStore, String> {
+    let store = source.open(&POLICY, IN_FLIGHT_MAX);
+    let began = Instant::now();
+    while !store.is_reachable() {
+        if began.elapsed() > PATIENCE {
+            let reason = store.trouble().unwrap_or_else(|| "no reason known".to_owned());
+            return Err(format!("the store cannot be reached: {reason}"));
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    Ok(store)
+}
+
 /// Asks until the store answers or the patience is over. Only for commands that may be asked twice.
-async fn ask(store: &AnyStore, command: &Command<'_>) -> Result<Answer, String> {
+pub(crate) async fn ask(store: &AnyStore, command: &Command<'_>) -> Result<Answer, String> {
     let began = Instant::now();
     loop {
         match store.ask(command).await {

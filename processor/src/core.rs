@@ -15,8 +15,9 @@ use shard::launch::Driver;
 use shard::log::{CoreLog, Sink};
 use store::AnyStore;
 
+use crate::desk::Desk;
 use crate::metrics::{Counter, ProcessorCells};
-use crate::pay::{Desk, Simulator};
+use crate::pay::Simulator;
 
 /// Items with a line of their own in the metrics; later ones have none.
 pub const ITEMS_MAX: usize = 1000;
@@ -79,7 +80,9 @@ pub struct Core {
     /// Who is asked for money.
     pub payments: Simulator,
     /// Payments under way.
-    pub desk: Rc<Desk>,
+    pub payments_desk: Rc<Desk>,
+    /// Commands at the store: a Redis that is given more than it does in its deadline looks dead.
+    pub store_desk: Rc<Desk>,
     /// Its log.
     pub log: CoreLog,
     /// Items this core has seen.

@@ -32,6 +32,9 @@ mod reserve;
 /// 5. Money.
 pub mod pay;
 
+/// How many payments, and how many commands, are under way at once.
+pub mod desk;
+
 /// 6. The end.
 mod settle;
 

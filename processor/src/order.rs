@@ -47,9 +47,9 @@ pub(crate) async fn process(core: Rc<Core>, batch: Batch) {
     let reservations = reserve(&core, &works).await;
     let mut paid = Vec::with_capacity(works.len());
     let mut ended = Vec::new();
-    for (work, reservation) in works.into_iter().zip(reservations) {
+    for (work, reserved) in works.into_iter().zip(reservations) {
         core.note_item(&work.item_id);
-        match reservation {
+        match reserved.answer {
             Ok(Reservation::Held { .. } | Reservation::HeldAlready) => {
                 // A payment that answers at once stays with its batch; one that takes its time goes its own way, so
                 // that it holds up nobody.
@@ -67,13 +67,14 @@ pub(crate) async fn process(core: Rc<Core>, batch: Batch) {
             // Its end was made by this very record before, but the dead letter may not have been written.
             Ok(Reservation::EndedBefore { status, same_origin: true, .. }) if is_replayable(status) => {
                 let letter = (reason_of(status), "redelivered; the end was made before".to_owned());
-                drop(monoio::spawn(bury_and_end(
-                    Rc::clone(&core),
-                    Rc::clone(&batch),
-                    work,
-                    letter,
-                    End::Before,
-                )));
+                let end = if reserved.was_asked_before { End::Made(status) } else { End::Before };
+                drop(monoio::spawn(bury_and_end(Rc::clone(&core), Rc::clone(&batch), work, letter, end)));
+            }
+            // The answer to our own first asking was lost.
+            Ok(Reservation::EndedBefore { status: Status::FailedSoldOut, .. })
+                if reserved.was_asked_before =>
+            {
+                ended.push((work, End::Made(Status::FailedSoldOut)));
             }
             Ok(Reservation::EndedBefore { .. }) => ended.push((work, End::Before)),
             Err(reason) => {
@@ -100,14 +101,18 @@ async fn close(core: &Rc<Core>, batch: &Rc<Batch>, paid: Vec<(Work, Paid)>) {
     let endings = settle(core, &paid).await;
     let mut ended = Vec::with_capacity(paid.len());
     for ((work, paid), ending) in paid.into_iter().zip(endings) {
-        match (paid, ending) {
-            (Paid::Yes, Ok(Ending { applied: true, .. })) => ended.push((work, End::Made(Status::Completed))),
-            (Paid::No, Ok(Ending { applied: true, .. })) => {
+        // Ours also when our first asking was carried out and only its answer was lost: the dead letter is then still
+        // to be written.
+        let wanted = if paid == Paid::Yes { Status::Completed } else { Status::FailedPayment };
+        let is_ours = |made: Ending| made.applied || (ending.was_asked_before && made.status == Some(wanted));
+        match (paid, ending.answer) {
+            (Paid::Yes, Ok(made)) if is_ours(made) => ended.push((work, End::Made(wanted))),
+            (Paid::No, Ok(made)) if is_ours(made) => {
                 let letter = (DeadLetterReason::PaymentTimeout, "the payment did not come".to_owned());
-                let end = End::Made(Status::FailedPayment);
+                let end = End::Made(wanted);
                 drop(monoio::spawn(bury_and_end(Rc::clone(core), Rc::clone(batch), work, letter, end)));
             }
-            (_, Ok(Ending { applied: false, .. })) => ended.push((work, End::Before)),
+            (_, Ok(_)) => ended.push((work, End::Before)),
             (_, Err(reason)) => {
                 let letter = (DeadLetterReason::RedisFailure, reason);
                 drop(monoio::spawn(bury_and_end(
@@ -137,7 +142,7 @@ fn pay_at_once(core: &Core, work: &Work) -> Option<Paid> {
 
 async fn pay_slowly(core: Rc<Core>, batch: Rc<Batch>, work: Work) {
     let paid = {
-        let _seat = core.desk.seat().await;
+        let _seat = core.payments_desk.seat(1).await;
         core.payments.charge(&work.request_id, work.amount, work.attempt).await
     };
     close(&core, &batch, vec![(work, paid)]).await;

@@ -1,10 +1,6 @@
-//! Money: who is asked, and how many at once.
+//! Money: who is asked.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::future::Future;
-use std::rc::Rc;
-use std::task::{Poll, Waker};
 use std::time::Duration;
 
 /// What a payment came to.
@@ -56,47 +52,6 @@ impl PaymentGateway for Simulator {
                 monoio::time::sleep(latency).await;
             }
             answer
-        }
-    }
-}
-
-/// Bounds the payments under way on a core: `PAYMENT_CONCURRENCY` shared evenly.
-#[derive(Debug)]
-pub struct Desk {
-    free: Cell<usize>,
-    waiting: RefCell<VecDeque<Waker>>,
-}
-
-/// A place at the desk; leaving frees it.
-#[derive(Debug)]
-pub struct Seat(Rc<Desk>);
-
-impl Desk {
-    /// So many places.
-    pub fn new(places: usize) -> Rc<Self> {
-        Rc::new(Self { free: Cell::new(places), waiting: RefCell::default() })
-    }
-
-    /// Waits for a place. Those who wait are bounded by the records in flight.
-    pub async fn seat(self: &Rc<Self>) -> Seat {
-        std::future::poll_fn(|context| {
-            if self.free.get() == 0 {
-                self.waiting.borrow_mut().push_back(context.waker().clone());
-                return Poll::Pending;
-            }
-            self.free.set(self.free.get() - 1);
-            Poll::Ready(Seat(Rc::clone(self)))
-        })
-        .await
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.free.set(self.0.free.get() + 1);
-        let next = self.0.waiting.borrow_mut().pop_front();
-        if let Some(next) = next {
-            next.wake();
         }
     }
 }

@@ -6,19 +6,15 @@ use crate::core::{BackOff, Core};
 use crate::metrics::Counter;
 use crate::read::Work;
 
-/// What became of each order's wish, in order; the error is Redis's refusal of that one order. Asks again until the
-/// store answers: the fence makes a repeated step harmless.
-pub(crate) async fn reserve(core: &Core, works: &[Work]) -> Vec<Result<Reservation, String>> {
+/// What became of each order's wish, in order. Asks again until the store answers: the fence makes a repeated step
+/// harmless.
+pub(crate) async fn reserve(core: &Core, works: &[Work]) -> Vec<Answered<Reservation>> {
     let commands: Vec<Command<'_>> = works.iter().map(command).collect();
-    ask_until_answered(core, &commands)
-        .await
-        .into_iter()
-        .map(|answer| match answer {
-            Ok(Answer::Reserved(reservation)) => Ok(reservation),
-            Ok(other) => Err(format!("unexpected answer {other:?}")),
-            Err(reason) => Err(reason),
-        })
-        .collect()
+    let picked = |answer| match answer {
+        Answer::Reserved(reservation) => Ok(reservation),
+        other => Err(format!("unexpected answer {other:?}")),
+    };
+    ask_until_answered(core, &commands).await.into_iter().map(|answered| answered.and_then(picked)).collect()
 }
 
 fn command(work: &Work) -> Command<'_> {
@@ -31,19 +27,47 @@ fn command(work: &Work) -> Command<'_> {
     })
 }
 
+/// The answer to a step.
+#[derive(Debug, Clone)]
+pub(crate) struct Answered<T> {
+    /// The error is Redis's refusal of this one order.
+    pub(crate) answer: Result<T, String>,
+    /// An earlier asking was lost and may have been carried out: what «was so before» may then be our own doing, and
+    /// what follows from it (a dead letter) is still ours to do.
+    pub(crate) was_asked_before: bool,
+}
+
+impl<T> Answered<T> {
+    pub(crate) fn and_then<U>(self, pick: impl FnOnce(T) -> Result<U, String>) -> Answered<U> {
+        Answered { answer: self.answer.and_then(pick), was_asked_before: self.was_asked_before }
+    }
+}
+
 /// Asks all, then those again that had no answer, with back-off, until each has one.
-pub(crate) async fn ask_until_answered(core: &Core, commands: &[Command<'_>]) -> Vec<Result<Answer, String>> {
-    let mut answers: Vec<Option<Result<Answer, String>>> = vec![None; commands.len()];
+pub(crate) async fn ask_until_answered(core: &Core, commands: &[Command<'_>]) -> Vec<Answered<Answer>> {
+    let mut answers: Vec<Option<Answered<Answer>>> = vec![None; commands.len()];
+    let mut was_lost = vec![false; commands.len()];
     let mut back_off = BackOff::default();
     let mut open: Vec<usize> = (0..commands.len()).collect();
     loop {
         let asked: Vec<Command<'_>> = open.iter().map(|&at| commands[at]).collect();
         let mut still_open = Vec::new();
-        for (&at, answer) in open.iter().zip(core.store.ask_all(&asked).await) {
+        let answered = {
+            let _seat = core.store_desk.seat(asked.len()).await;
+            core.store.ask_all(&asked).await
+        };
+        for (&at, answer) in open.iter().zip(answered) {
             match answer {
-                Ok(answer) => answers[at] = Some(Ok(answer)),
-                Err(StoreError::Refused(reason)) => answers[at] = Some(Err(reason)),
-                Err(StoreError::Away | StoreError::Lost | StoreError::Full) => still_open.push(at),
+                Ok(answer) => {
+                    answers[at] = Some(Answered { answer: Ok(answer), was_asked_before: was_lost[at] });
+                }
+                Err(StoreError::Refused(reason)) => {
+                    answers[at] = Some(Answered { answer: Err(reason), was_asked_before: was_lost[at] });
+                }
+                Err(error) => {
+                    was_lost[at] |= error == StoreError::Lost;
+                    still_open.push(at);
+                }
             }
         }
         if still_open.is_empty() {

@@ -24,8 +24,9 @@ use store::open::Source;
 
 use crate::consume;
 use crate::core::{Core, Shared};
+use crate::desk::Desk;
 use crate::metrics::ProcessorCells;
-use crate::pay::{Desk, Simulator};
+use crate::pay::Simulator;
 use crate::watch::{self, Watched};
 use crate::web;
 
@@ -33,6 +34,12 @@ use crate::web;
 const RECORDS_IN_FLIGHT_MAX: usize = 16_384;
 /// Bytes of records in hand at once.
 const BYTES_IN_FLIGHT_MAX: usize = 64 * 1024 * 1024;
+/// Commands at the store at once: 16 batches of 256. At 14 µs each they take Redis 60 ms, far inside the deadline also
+/// when the gateway asks as much; doubling it only lengthens that queue.
+const STORE_COMMANDS_MAX: usize = 4_096;
+/// How long the store may take for a command before its connection is given up. Nobody waits at a till here: longer
+/// than the gateway's, so that a Redis that is only busy is not taken for dead.
+const STORE_DEADLINE_MS: u64 = 3_000;
 /// Session of a group member; well above a garbage collection of the broker, well below a buyer's patience.
 const SESSION_TIMEOUT_MS: u64 = 10_000;
 /// A revoke may wait this long for what was begun.
@@ -248,7 +255,7 @@ async fn live(
     shared.drivers.lock()[seat.index] = Some(seat.driver);
     let core = Rc::new(Core {
         index: seat.index,
-        store: source.open(&policy(&settings), RECORDS_IN_FLIGHT_MAX * 2),
+        store: source.open_patient(&policy(&settings), RECORDS_IN_FLIGHT_MAX * 2, STORE_DEADLINE_MS),
         publisher: Publisher::open(producer, seat.index, RECORDS_IN_FLIGHT_MAX),
         orders_topic: settings.shared.orders_topic.clone(),
         payments: Simulator {
@@ -256,7 +263,8 @@ async fn live(
             latency: settings.payment_latency,
             seed: settings.payment_seed,
         },
-        desk: Desk::new(settings.payment_concurrency.div_ceil(cores)),
+        payments_desk: Desk::new(settings.payment_concurrency.div_ceil(cores)),
+        store_desk: Desk::new(STORE_COMMANDS_MAX.div_ceil(cores)),
         log: CoreLog::new(Arc::clone(&shared.sink)),
         items: RefCell::default(),
         letters_logged: Cell::new(0),

@@ -5,10 +5,10 @@ use store::{Answer, Command, Ending, Settle};
 use crate::core::Core;
 use crate::pay::Paid;
 use crate::read::Work;
-use crate::reserve::ask_until_answered;
+use crate::reserve::{Answered, ask_until_answered};
 
-/// Settles what was paid and refunds what was not; in order, the error is Redis's refusal of that one order.
-pub(crate) async fn settle<'a>(core: &Core, paid: &'a [(Work, Paid)]) -> Vec<Result<Ending, String>> {
+/// Settles what was paid and refunds what was not, in order.
+pub(crate) async fn settle<'a>(core: &Core, paid: &'a [(Work, Paid)]) -> Vec<Answered<Ending>> {
     let command = |work: &'a Work, paid: Paid| {
         let settle = Settle {
             request_id: &work.request_id,
@@ -22,13 +22,9 @@ pub(crate) async fn settle<'a>(core: &Core, paid: &'a [(Work, Paid)]) -> Vec<Res
         }
     };
     let commands: Vec<Command<'_>> = paid.iter().map(|(work, paid)| command(work, *paid)).collect();
-    ask_until_answered(core, &commands)
-        .await
-        .into_iter()
-        .map(|answer| match answer {
-            Ok(Answer::Ended(ending)) => Ok(ending),
-            Ok(other) => Err(format!("unexpected answer {other:?}")),
-            Err(reason) => Err(reason),
-        })
-        .collect()
+    let picked = |answer| match answer {
+        Answer::Ended(ending) => Ok(ending),
+        other => Err(format!("unexpected answer {other:?}")),
+    };
+    ask_until_answered(core, &commands).await.into_iter().map(|answered| answered.and_then(picked)).collect()
 }

@@ -39,7 +39,7 @@ mod batch;
 mod group;
 mod intake;
 mod lease;
-mod raw;
+pub(crate) mod raw;
 
 pub use batch::{Batch, Record};
 pub use lease::{Lease, Progress};

@@ -30,6 +30,9 @@ pub mod offsets;
 /// Topics: create with the wanted partitions, is Kafka there, how much lies in a topic.
 pub mod admin;
 
+/// A whole topic, from its beginning to its end.
+pub mod reader;
+
 /// A whole broker inside this process, for demo and tests, with its limits guarded.
 pub mod embedded;
 

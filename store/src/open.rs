@@ -28,9 +28,15 @@ impl Source {
     /// The store of this core; call it on the core, inside its runtime. `in_flight_max` bounds the commands
     /// of this core that wait for an answer.
     pub fn open(&self, policy: &Policy, in_flight_max: usize) -> AnyStore {
+        self.open_patient(policy, in_flight_max, crate::redis::DEADLINE_MS)
+    }
+
+    /// As [`Source::open`], with another deadline for a command than a buyer's 500 ms.
+    pub fn open_patient(&self, policy: &Policy, in_flight_max: usize, deadline_ms: u64) -> AnyStore {
         match self {
             Self::Redis(server) => {
-                let settings = ConnectionSettings::new(server.clone(), policy.clone(), in_flight_max);
+                let mut settings = ConnectionSettings::new(server.clone(), policy.clone(), in_flight_max);
+                settings.deadline_ms = deadline_ms;
                 AnyStore::Redis(Connection::open(settings))
             }
             Self::Memory(memory) => AnyStore::Memory(Arc::clone(memory)),

@@ -101,6 +101,11 @@ impl Kafka {
         self.addr.clone()
     }
 
+    /// Process id of the private broker; `None` for the shared one and while it is stopped.
+    pub fn pid(&self) -> Option<u32> {
+        self.own.as_ref()?.server.as_ref().map(Guarded::pid)
+    }
+
     /// Kills the private broker: connections break, the port refuses. What it has acknowledged is on its
     /// disk.
     ///

@@ -84,6 +84,11 @@ impl Redis {
         self.port
     }
 
+    /// Process id of the running server; `None` while it is stopped.
+    pub fn pid(&self) -> Option<u32> {
+        self.server.as_ref().map(Guarded::pid)
+    }
+
     /// Kills the server: connections break, the port refuses. All data is gone.
     pub fn stop(&mut self) {
         self.server = None;

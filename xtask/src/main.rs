@@ -19,6 +19,8 @@ mod tidy;
 
 mod up;
 
+mod perf;
+
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, Command, value_parser};
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Some(("ci", _)) => ci::run(),
         Some(("up", args)) => up::run(args.get_one("env").map(std::path::PathBuf::as_path)),
         Some(("tidy", _)) => tidy::run(),
+        Some(("perf", args)) => perf::run(args),
         _ => unreachable!("clap requires one of the subcommands above"),
     };
     match result {
@@ -111,7 +114,7 @@ fn command_line() -> Command {
         )
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([test, ci, up, tidy])
+        .subcommands([test, ci, up, tidy, perf::command()])
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A real Redis and a real Kafka, found or got: addresses given by the environment, else a docker engine that
 //! answers, else Debian's redis-server and Apache Kafka as processes of our own.
 
-mod apt;
+pub(crate) mod apt;
 
 mod docker;
 
@@ -26,9 +26,9 @@ const GIVEN_S: u64 = 15;
 /// The programs from which tests start servers of their own, to take them away.
 #[derive(Debug)]
 pub(crate) struct Programs {
-    redis_server: PathBuf,
+    pub(crate) redis_server: PathBuf,
     /// Directory with Kafka's jars in `libs/`.
-    kafka_home: PathBuf,
+    pub(crate) kafka_home: PathBuf,
 }
 
 impl Programs {

@@ -12,7 +12,7 @@ use rdkafka_sys as sys;
 ///
 /// The crate's own iterator panics on a header name that is not UTF-8, and anybody who may produce to the topic can
 /// send one. The look-up by name never turns a foreign name into text.
-pub(super) fn last_header<'a>(message: &'a BorrowedMessage<'_>, name: &CStr) -> Option<&'a [u8]> {
+pub(crate) fn last_header<'a>(message: &'a BorrowedMessage<'_>, name: &CStr) -> Option<&'a [u8]> {
     let mut list = std::ptr::null_mut();
     // SAFETY: the message is live as long as the borrow; the list stays the message's own and is not freed by us.
     let found = unsafe { sys::rd_kafka_message_headers(message.ptr(), &raw mut list) };

@@ -52,7 +52,7 @@ mod tasks;
 
 /// Default of [`ConnectionSettings::deadline_ms`]: a buyer gets 503 within a second of a death, and half of
 /// that is left for the sweep, a held-up core and the reply itself. A healthy Redis answers in under 10 ms.
-const DEADLINE_MS: u64 = 500;
+pub(crate) const DEADLINE_MS: u64 = 500;
 /// Between two looks of [`Connection::reachable_within`].
 const LOOK_MS: u64 = 2;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::step::{self, Result};
 
 /// The full path of `program`, installing the Debian package `package` if there is none in `PATH`.
-pub(super) fn program(program: &str, package: &str) -> Result<PathBuf> {
+pub(crate) fn program(program: &str, package: &str) -> Result<PathBuf> {
     if let Some(path) = in_path(program) {
         return Ok(path);
     }

@@ -1,0 +1,60 @@
+//! `cargo xtask perf`: measurements that anyone can repeat, each one command, one run, one folder of results.
+//!
+//! Everything real: Redis and Kafka as processes of this run, our binary as processes, an outside client. What
+//! counts is CPU per order and ratios inside one run; absolute times drift with the machine.
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+
+use crate::step::Result;
+
+/// What a process has used so far.
+mod cpu;
+
+/// A page of metrics.
+mod page;
+
+/// The services and processes of a run.
+mod stage;
+
+/// The outside client.
+mod wrk;
+
+/// Where results go.
+mod record;
+
+/// The whole road on real services, audited.
+mod road;
+
+/// The command line.
+pub(crate) fn command() -> Command {
+    let out = Arg::new("out")
+        .long("out")
+        .value_name("DIR")
+        .value_parser(value_parser!(std::path::PathBuf))
+        .help("Where the results go; by default perf/runs/<date>-<machine>-<commit>");
+    let road = Command::new("road")
+        .about("Gateway and processor as two processes on real Redis and Kafka: wrk, loadgen, then every book checked")
+        .arg(out)
+        .arg(
+            Arg::new("seconds")
+                .long("seconds")
+                .value_name("N")
+                .default_value("8")
+                .value_parser(value_parser!(u64).range(1..=600))
+                .help("How long wrk runs"),
+        );
+    Command::new("perf")
+        .about("Measure, and keep the run under perf/runs/")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(road)
+        .after_help("Measure with nothing else running: two cores are shared by everything that is measured.")
+}
+
+/// Runs one of them.
+pub(crate) fn run(args: &ArgMatches) -> Result<()> {
+    match args.subcommand() {
+        Some(("road", args)) => road::run(args),
+        _ => unreachable!("clap requires one of the subcommands above"),
+    }
+}

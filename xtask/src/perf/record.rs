@@ -1,0 +1,83 @@
+//! Where results go: a folder a run, with what is needed to repeat and to doubt it.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use clap::ArgMatches;
+
+use crate::step::{self, Result};
+use crate::workspace;
+
+/// The folder of one run.
+#[derive(Debug)]
+pub(crate) struct Record {
+    dir: PathBuf,
+    head: String,
+}
+
+impl Record {
+    /// Opens the folder that was asked for, or the one of this day, machine and commit.
+    pub(crate) fn open(args: &ArgMatches, what: &str) -> Result<Self> {
+        let ask = |program: &str, args: &[&str]| {
+            let mut command = Command::new(program);
+            command.args(args).current_dir(workspace::root());
+            step::capture(command, Duration::from_secs(10)).unwrap_or_default().trim().to_owned()
+        };
+        let commit = ask("git", &["rev-parse", "--short=9", "HEAD"]);
+        let changes = ask("git", &["status", "--porcelain", "--untracked-files=no"]);
+        let date = ask("date", &["-u", "+%Y-%m-%d"]);
+        let machine = machine();
+        let dir = args.get_one::<PathBuf>("out").cloned().unwrap_or_else(|| {
+            workspace::root().join("perf/runs").join(format!("{date}-{machine}-{commit}"))
+        });
+        fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+        let mut head = format!("# {what}\n\n");
+        let state = if changes.is_empty() { "" } else { " with uncommitted changes" };
+        let model = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = model.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+        for (name, value) in [
+            ("date", ask("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"])),
+            ("commit", format!("{commit}{state}")),
+            ("machine", format!("{machine}, {}", model.trim_start_matches([' ', '\t', ':']))),
+            ("kernel", ask("uname", &["-sr"])),
+            ("rustc", ask("rustc", &["--version"])),
+            ("redis", ask("redis-server", &["--version"])),
+            ("command", format!("cargo xtask {}", std::env::args().skip(1).collect::<Vec<_>>().join(" "))),
+        ] {
+            // Writing to a string cannot fail.
+            let _ = writeln!(head, "- {name}: {value}");
+        }
+        Ok(Self { dir, head })
+    }
+
+    /// Writes `<name>.md`: the head and then `text`; prints it as well.
+    pub(crate) fn write(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.dir.join(format!("{name}.md"));
+        fs::write(&path, format!("{}\n{text}", self.head)).map_err(|e| format!("{}: {e}", path.display()))?;
+        println!("{text}");
+        step::say(format_args!(
+            "kept in {}",
+            path.strip_prefix(workspace::root()).unwrap_or(&path).display()
+        ));
+        Ok(())
+    }
+
+    /// The folder, for files of other programs.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+/// Cores and memory, as in `2cpu-24g`: folders of one kind of machine can be compared.
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|line| line.split_ascii_whitespace().next()?.parse::<u64>().ok());
+    format!("{cores}cpu-{}g", kib.unwrap_or(0).div_ceil(1024 * 1024))
+}

@@ -1,0 +1,151 @@
+//! The services and processes of a run, all of them ended with it.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use testkit::child::{self, Guarded, Signal};
+use testkit::http::Client;
+use testkit::kafka::Kafka;
+use testkit::redis::Redis;
+use testkit::{TempDir, free_port};
+
+use crate::services::Programs;
+use crate::step::{self, Result};
+use crate::workspace;
+
+/// How long a process may take to be healthy.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A Redis and a Kafka of this run's own, and a folder for the logs of what is started on them.
+pub(crate) struct Stage {
+    pub(crate) redis: Redis,
+    pub(crate) kafka: Kafka,
+    dir: TempDir,
+}
+
+/// A process on the stage.
+pub(crate) struct Actor {
+    pub(crate) name: &'static str,
+    /// Where it answers HTTP.
+    pub(crate) address: String,
+    process: Guarded,
+    log: PathBuf,
+}
+
+impl Stage {
+    /// Starts both services; what is missing is installed.
+    pub(crate) fn set() -> Result<Self> {
+        let programs = Programs::obtain()?;
+        let redis = step::timed("start Redis", || {
+            Ok(Redis::start_program(&programs.redis_server, &["--maxclients", "20000"])?)
+        })?;
+        let kafka = step::timed("start Kafka", || Ok(Kafka::start_in(&programs.kafka_home)?))?;
+        Ok(Self { redis, kafka, dir: TempDir::new("xtask-perf") })
+    }
+
+    /// Builds our binaries; returns the path of one.
+    pub(crate) fn build(package: &str) -> Result<PathBuf> {
+        step::timed(&format!("build {package}"), || {
+            step::run(workspace::cargo(&["build", "--locked", "--release", "--package", package]))
+        })?;
+        Ok(target_dir().join("release").join(package))
+    }
+
+    /// Starts `flash-sale <subcommand>` with this stage's addresses; `listen` is the flag of its own address.
+    pub(crate) fn flash_sale(&self, name: &'static str, listen: &str, args: &[&str]) -> Result<Actor> {
+        let address = format!("127.0.0.1:{}", free_port());
+        let mut command = Command::new(target_dir().join("release/flash-sale"));
+        command
+            .arg(name)
+            .args(["--redis-addr", &self.redis.addr(), "--kafka-addr", &self.kafka.addr()])
+            .args([listen, &address])
+            .args(args);
+        self.launch(name, address, command)
+    }
+
+    /// Starts the raw responder.
+    pub(crate) fn responder(&self) -> Result<Actor> {
+        let address = format!("127.0.0.1:{}", free_port());
+        let mut command = Command::new(target_dir().join("release/responder"));
+        command.args(["--listen", &address]);
+        self.launch("responder", address, command)
+    }
+
+    /// Starts any program that will answer HTTP at `address`.
+    pub(crate) fn launch(&self, name: &'static str, address: String, mut command: Command) -> Result<Actor> {
+        let log = self.dir.path().join(format!("{name}-{}.log", address.replace(':', "-")));
+        let out = File::create(&log).map_err(|e| format!("{}: {e}", log.display()))?;
+        let errors = out.try_clone().map_err(|e| format!("{}: {e}", log.display()))?;
+        command.stdin(Stdio::null()).stdout(out).stderr(errors);
+        let process = child::spawn(command).map_err(|e| format!("cannot start {name}: {e}"))?;
+        Ok(Actor { name, address, process, log })
+    }
+
+    /// Runs a command of our binary to its end; its standard output.
+    pub(crate) fn ask(&self, args: &[&str]) -> Result<String> {
+        let mut command = Command::new(target_dir().join("release/flash-sale"));
+        command.args(args).env("REDIS_ADDR", self.redis.addr()).env("KAFKA_ADDR", self.kafka.addr());
+        step::capture(command, Duration::from_mins(5))
+    }
+}
+
+impl Actor {
+    /// Process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Waits until `GET /health` says 200.
+    pub(crate) fn wait_healthy(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.process.ended() {
+                return Err(
+                    format!("{} ended with {}: {}", self.name, child::describe(status), self.tail()).into()
+                );
+            }
+            if std::net::TcpStream::connect(&self.address).is_ok()
+                && Client::connect(&self.address).get("/health").status == 200
+            {
+                return Ok(());
+            }
+            if begun.elapsed() > PATIENCE {
+                return Err(
+                    format!("{} is not healthy after {PATIENCE:?}: {}", self.name, self.tail()).into()
+                );
+            }
+            step::pause()?;
+        }
+    }
+
+    /// Waits until it accepts connections.
+    pub(crate) fn wait_open(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        while std::net::TcpStream::connect(&self.address).is_err() {
+            if begun.elapsed() > PATIENCE || self.process.ended().is_some() {
+                return Err(format!("{} does not open {}: {}", self.name, self.address, self.tail()).into());
+            }
+            step::pause()?;
+        }
+        Ok(())
+    }
+
+    /// SIGTERM; how it ended.
+    pub(crate) fn end(mut self) -> Result<String> {
+        self.process.signal(Signal::Terminate).map_err(|e| format!("{}: {e}", self.name))?;
+        let status = self.process.wait().map_err(|e| format!("{}: {e}", self.name))?;
+        Ok(child::describe(status))
+    }
+
+    fn tail(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(10)..].join("\n")
+    }
+}
+
+fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace::root().join("target"), PathBuf::from)
+}
