@@ -8,8 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use loadgen::{AuditSource, Item, Plan, Report, Stocking, progress};
+use loadgen::plan::Retries;
+use loadgen::scenario::Scenario;
+use loadgen::{Arrivals, AuditSource, Item, Plan, Report, Stocking, progress};
 
 use crate::flags::failed;
 use crate::signals::Ending;
@@ -51,8 +54,15 @@ pub(crate) fn command() -> Command {
         .subcommand_negates_reqs(true)
         .args_conflicts_with_subcommands(true)
         .about("Judges a sale: open-loop load, latencies from the intended time, and an audit of every order")
-        .args([
+        .args(vec![
             Arg::new("target").long("target").value_name("URL").required(true).help("The gateway: http://host:port"),
+            file("scenario", "What to do, as a file (perf/scenarios/*.toml); flags that are given win over it"),
+            Arg::new("rate-scale")
+                .long("rate-scale")
+                .value_name("FACTOR")
+                .default_value("1")
+                .value_parser(value_parser!(f64))
+                .help("Multiplies every rate of the scenario: the same sale for a smaller or larger machine"),
             number("rate", "5000", "Arrivals a second, open loop"),
             number("buyers", "0", "Orders; 0 takes rate × duration"),
             duration("duration", "10s", "How long arrivals last when --buyers is not given"),
@@ -64,12 +74,33 @@ pub(crate) fn command() -> Command {
             number("seed", "1", "Fixes arrival times and orders"),
             share("hot-share", "1", "Share of the orders that want the first item"),
             share("duplicates", "0", "Share of the orders that are sent twice"),
+            share("reused", "0", "Share of the orders whose id is used again with other contents"),
+            share("invalid", "0", "Share of the orders that break a rule of the contract"),
+            share("bots", "0", "Share of the orders that come from ten users far over the limit"),
+            Arg::new("zipf")
+                .long("zipf")
+                .value_name("EXPONENT")
+                .value_parser(value_parser!(f64))
+                .help("Items by Zipf's law instead of one hot item"),
+            number("retries", "0", "Sends of an order at most after trouble, under the same id; 0 gives up at once"),
+            duration("retry-back-off", "200ms", "Wait before the second send; doubles"),
+            Arg::new("poisson").long("poisson").action(ArgAction::SetTrue).help("Independent buyers instead of equal distances"),
+            Arg::new("requests-per-connection")
+                .long("requests-per-connection")
+                .value_name("N")
+                .value_parser(value_parser!(u64).range(1..))
+                .help("Close and reopen a connection after so many answers"),
             duration("drain-timeout", "60s", "How long acknowledged orders may take to end"),
             Arg::new("p99-ms")
                 .long("p99-ms")
                 .value_name("MS")
                 .value_parser(value_parser!(f64))
                 .help("Most that the 99th percentile of 202 may be"),
+            Arg::new("end-to-end-p99-ms")
+                .long("end-to-end-p99-ms")
+                .value_name("MS")
+                .value_parser(value_parser!(f64))
+                .help("Most that the 99th percentile from the intended time to the end of an order may be"),
             Arg::new("closed").long("closed").action(ArgAction::SetTrue).help("Closed loop, for finding the knee"),
             Arg::new("keep-stock").long("keep-stock").action(ArgAction::SetTrue).help(
                 "Do not set the stock; it must be there already",
@@ -86,7 +117,7 @@ pub(crate) fn command() -> Command {
         .after_help(
             "Examples:\n  \
              flash-sale loadgen --target http://127.0.0.1:8080 --rate 5000 --duration 30s --redis 127.0.0.1:6379\n  \
-             flash-sale loadgen --target http://127.0.0.1:8080 --buyers 100000 --stock 2000 --html report.html\n  \
+             flash-sale loadgen --target http://127.0.0.1:8080 --scenario perf/scenarios/flash_sale.toml --html report.html\n  \
              flash-sale loadgen --target http://127.0.0.1:8080 --closed --no-audit --connections 256\n\n\
              Without --redis the audit asks GET /orders/{request_id} of the target.\n\
              Exit codes: 0 held, 1 could not run, 2 usage, 3 threshold broken, 4 ledger violated, 5 generator \
@@ -139,22 +170,75 @@ fn plan(flags: &ArgMatches) -> Result<(Plan, AuditSource), String> {
     let (target, host) = target(text("target").unwrap_or_default())?;
     let mut plan = Plan::new(target);
     plan.host = host;
-    plan.rate_per_s = number("rate");
-    plan.buyers = match number("buyers") {
-        0 => (plan.rate_per_s as f64 * duration("duration").as_secs_f64()).ceil() as u64,
-        buyers => buyers,
-    };
-    plan.connections = number("connections") as usize;
-    plan.workers = number("workers") as usize;
+    if let Some(path) = flags.get_one::<PathBuf>("scenario") {
+        let scale = flags.get_one::<f64>("rate-scale").copied().unwrap_or(1.0);
+        Scenario::read(path)?.apply(&mut plan, scale)?;
+    }
+    // With a scenario, a flag counts only when somebody typed it.
+    let has_scenario = plan.scenario.is_some();
+    let is_said = |name: &str| !has_scenario || flags.value_source(name) == Some(ValueSource::CommandLine);
+    if has_scenario && ["rate", "buyers", "duration"].into_iter().any(is_said) {
+        return Err(
+            "--scenario says when buyers arrive; use --rate-scale instead of --rate, --buyers, --duration"
+                .to_owned(),
+        );
+    }
+    if !has_scenario {
+        plan.rate_per_s = number("rate");
+        plan.buyers = match number("buyers") {
+            0 => (plan.rate_per_s as f64 * duration("duration").as_secs_f64()).ceil() as u64,
+            buyers => buyers,
+        };
+        plan.arrivals = if flags.get_flag("poisson") { Arrivals::Poisson } else { Arrivals::Uniform };
+    }
     plan.closed = flags.get_flag("closed");
-    plan.seed = number("seed");
-    plan.hot_share = share("hot-share");
-    plan.duplicates_share = share("duplicates");
-    plan.amount_max = number("amount-max") as u32;
-    plan.drain_timeout = duration("drain-timeout");
-    plan.thresholds.p99_ms_max = flags.get_one::<f64>("p99-ms").copied();
-    let item = |index: u64| Item { id: (101 + index).to_string(), stock: number("stock") };
-    plan.items = (0..number("items")).map(item).collect();
+    for (name, field) in [("connections", &mut plan.connections), ("workers", &mut plan.workers)] {
+        if is_said(name) {
+            *field = number(name) as usize;
+        }
+    }
+    for (name, field) in [
+        ("hot-share", &mut plan.hot_share),
+        ("duplicates", &mut plan.duplicates_share),
+        ("reused", &mut plan.reused_share),
+        ("invalid", &mut plan.invalid_share),
+        ("bots", &mut plan.bots_share),
+    ] {
+        if is_said(name) {
+            *field = share(name);
+        }
+    }
+    if is_said("seed") {
+        plan.seed = number("seed");
+    }
+    if is_said("amount-max") {
+        plan.amount_max = number("amount-max") as u32;
+    }
+    if is_said("drain-timeout") {
+        plan.drain_timeout = duration("drain-timeout");
+    }
+    if is_said("retries") && number("retries") > 0 {
+        let attempts_max = number("retries").min(u64::from(u32::MAX)) as u32;
+        plan.retries = Some(Retries { attempts_max, back_off: duration("retry-back-off") });
+    }
+    plan.zipf_exponent = flags.get_one::<f64>("zipf").copied().or(plan.zipf_exponent);
+    plan.requests_per_connection =
+        flags.get_one::<u64>("requests-per-connection").copied().or(plan.requests_per_connection);
+    let limits = &mut plan.thresholds;
+    limits.p99_ms_max = flags.get_one::<f64>("p99-ms").copied().or(limits.p99_ms_max);
+    limits.end_to_end_p99_ms_max =
+        flags.get_one::<f64>("end-to-end-p99-ms").copied().or(limits.end_to_end_p99_ms_max);
+    if is_said("items") {
+        let stock = if is_said("stock") { number("stock") } else { plan.items[0].stock };
+        plan.items =
+            (0..number("items")).map(|index| Item { id: (101 + index).to_string(), stock }).collect();
+    } else if is_said("stock") {
+        plan.items.iter_mut().for_each(|item| item.stock = number("stock"));
+    }
+    if has_scenario && ["duplicates", "reused"].into_iter().any(is_said) {
+        let phases = std::mem::take(&mut plan.phases);
+        plan.set_phases(phases);
+    }
     if flags.get_flag("keep-stock") {
         plan.stocking = Stocking::Expect;
     }

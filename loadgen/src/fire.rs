@@ -9,6 +9,9 @@ use parking_lot::Mutex;
 use shard::clock;
 use shard::launch::{self, Driver};
 
+use crate::curve::Curve;
+use crate::end_to_end::Follower;
+use crate::faults::{Faults, Made};
 use crate::ledger::Books;
 use crate::outcome::OUTCOMES;
 use crate::plan::Plan;
@@ -38,6 +41,8 @@ pub(crate) struct Fired {
     pub(crate) start_unix_ms: u64,
     /// The last that was shown.
     pub(crate) moment: Moment,
+    /// What was done to the system.
+    pub(crate) faults: Vec<Made>,
 }
 
 /// Sends everything and waits for the answers.
@@ -47,6 +52,7 @@ pub(crate) fn fire(
     requests: u64,
     interrupt: &Arc<AtomicBool>,
     watch: &Watch,
+    follower: &Follower,
     progress: &mut impl Progress,
 ) -> Result<Fired, RunError> {
     let shared = Arc::new(Shared {
@@ -54,6 +60,7 @@ pub(crate) fn fire(
         workload: Arc::clone(workload),
         start: OnceLock::new(),
         interrupt: Arc::clone(interrupt),
+        tip: follower.tip(),
         boards: (0..plan.workers).map(|_| Mutex::new(Board::default())).collect(),
     });
     let threads = {
@@ -69,6 +76,8 @@ pub(crate) fn fire(
     let start = Instant::now() + LEAD;
     let start_unix_ms = clock::unix_ms() + LEAD.as_millis() as u64;
     watch.starts_at(start);
+    follower.starts_at(start);
+    let faults = Faults::begin(plan, start).map_err(RunError::Core)?;
     // Nobody else sets it.
     let _ = shared.start.set(start);
 
@@ -86,15 +95,16 @@ pub(crate) fn fire(
     }
     let moment = view.moment(&shared, requests, start, watch);
     progress.update(&moment);
-    gather(&shared, start_unix_ms, moment)
+    gather(&shared, start_unix_ms, moment, faults.end())
 }
 
 fn thread_is_over(thread: &thread::JoinHandle<std::io::Result<()>>) -> bool {
     thread.is_finished()
 }
 
-fn gather(shared: &Shared, start_unix_ms: u64, moment: Moment) -> Result<Fired, RunError> {
-    let mut record = Record::new(shared.plan.items.len());
+fn gather(shared: &Shared, start_unix_ms: u64, moment: Moment, faults: Vec<Made>) -> Result<Fired, RunError> {
+    let curve = Arc::new(Curve::new(&shared.plan.phases));
+    let mut record = Record::new(shared.plan.items.len(), curve, shared.plan.phases.len());
     let mut ledgers = Vec::with_capacity(shared.boards.len());
     let mut cpu = Vec::with_capacity(shared.boards.len());
     let mut driver = Driver::IoUring;
@@ -112,7 +122,7 @@ fn gather(shared: &Shared, start_unix_ms: u64, moment: Moment) -> Result<Fired, 
         }
     }
     let books = Books::new(ledgers, shared.plan.buyers);
-    Ok(Fired { record, books, driver, cpu, start_unix_ms, moment })
+    Ok(Fired { record, books, driver, cpu, start_unix_ms, moment, faults })
 }
 
 /// True when a stop was asked for.

@@ -22,11 +22,20 @@
 /// What is to be done, with ranges.
 pub mod plan;
 
+/// A plan as a file.
+pub mod scenario;
+
 /// When buyers arrive.
 pub mod schedule;
 
+/// How the rate moves.
+pub mod curve;
+
 /// What each of them asks for, and the bytes of it.
 pub mod workload;
+
+/// All requests of a run, in order.
+pub mod sends;
 
 /// The road: stock up, fire, drain, audit, verdict.
 pub mod run;
@@ -36,6 +45,18 @@ mod fire;
 mod worker;
 
 mod pace;
+
+/// Who comes again.
+mod retry;
+
+/// Phases, judged one by one.
+mod phases;
+
+/// Things done to the system during the run.
+mod faults;
+
+/// How long until the end of an order.
+mod end_to_end;
 
 mod os;
 

@@ -6,6 +6,9 @@ use std::time::Duration;
 use shard::clock;
 use wire::order;
 
+use crate::curve::{Curve, Phase, Shape};
+use crate::workload::Workload;
+
 /// How arrivals are spread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrivals {
@@ -33,11 +36,34 @@ pub enum Stocking {
     Expect,
 }
 
+/// What a buyer does who got 503, 500, no answer in time, or whose connection broke: the same order again, under
+/// the same request id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retries {
+    /// Sends of one order at most, the first included; 2..=16.
+    pub attempts_max: u32,
+    /// Wait before the second; doubles with each, and each is spread over half to one and a half of it.
+    pub back_off: Duration,
+}
+
+/// Something done to the system during the run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// When, from the first arrival on.
+    pub at: Duration,
+    /// For `sh -c`.
+    pub run: String,
+    /// What it is, for the plots; the command when not given.
+    pub name: String,
+}
+
 /// Limits that the verdict judges; `None` is not judged.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Thresholds {
     /// 99th percentile of the 202 answers, from the intended time, milliseconds.
     pub p99_ms_max: Option<f64>,
+    /// 99th percentile from the intended time to the end of an order, of the orders that are followed, milliseconds.
+    pub end_to_end_p99_ms_max: Option<f64>,
     /// Runbook, critical alert 4: `gateway_orders_failed_total / gateway_orders_received_total`, and the same
     /// share as the buyers saw it (500, 503, other, time-outs, resets and arrivals that never got a
     /// connection).
@@ -60,6 +86,7 @@ impl Default for Thresholds {
     fn default() -> Self {
         Self {
             p99_ms_max: None,
+            end_to_end_p99_ms_max: None,
             failed_share_max: 0.1,
             processing_p99_s_max: Some(5.0),
             dlq_size_max: None,
@@ -73,6 +100,8 @@ impl Default for Thresholds {
 /// A run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
+    /// The scenario it was made from.
+    pub scenario: Option<String>,
     /// The gateway.
     pub target: SocketAddr,
     /// The `Host` header.
@@ -104,8 +133,29 @@ pub struct Plan {
     /// Share of the orders that are sent twice, 0..=1: half of them at once (a double click), half about 100
     /// ms later.
     pub duplicates_share: f64,
+    /// Share of the orders whose id is used again with other contents, 0..=1; with `duplicates_share` at most 1.
+    pub reused_share: f64,
+    /// Share of the orders that break a rule of the contract, 0..=1.
+    pub invalid_share: f64,
+    /// Share of the orders that come from bots, a few users far over the limit, 0..=1.
+    pub bots_share: f64,
+    /// How many bots there are, 1..=10,000.
+    pub bots: u32,
+    /// Items by Zipf's law with this exponent instead of one hot item: the n-th is wanted 1/n^s as often as the
+    /// first; 0.1..=5.
+    pub zipf_exponent: Option<f64>,
     /// Units of an order: 1..=`amount_max`, evenly; itself 1..=1000.
     pub amount_max: u32,
+    /// How the rate moves; empty is `rate_per_s` throughout. Then `rate_per_s` is the mean and `buyers` follows.
+    pub phases: Vec<Phase>,
+    /// The rates of the phases rise until one is too much: report the last that held.
+    pub finds_knee: bool,
+    /// Whether who was refused by trouble comes again.
+    pub retries: Option<Retries>,
+    /// Answers after which a connection is closed and made anew; `None` keeps it.
+    pub requests_per_connection: Option<u64>,
+    /// What is done to the system, in the order of time.
+    pub faults: Vec<Fault>,
     /// Fixes arrival times and orders.
     pub seed: u64,
     /// An answer later than this is none.
@@ -125,6 +175,7 @@ impl Plan {
     /// who want 2,000 units of item 101.
     pub fn new(target: SocketAddr) -> Self {
         Self {
+            scenario: None,
             target,
             host: target.to_string(),
             run_id: fresh_run_id(),
@@ -139,7 +190,17 @@ impl Plan {
             stocking: Stocking::Set,
             hot_share: 1.0,
             duplicates_share: 0.0,
+            reused_share: 0.0,
+            invalid_share: 0.0,
+            bots_share: 0.0,
+            bots: 10,
+            zipf_exponent: None,
             amount_max: 1,
+            phases: Vec::new(),
+            finds_knee: false,
+            retries: None,
+            requests_per_connection: None,
+            faults: Vec::new(),
             seed: 1,
             request_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_mins(1),
@@ -147,6 +208,23 @@ impl Plan {
             processor_metrics: None,
             thresholds: Thresholds::default(),
         }
+    }
+
+    /// Takes phases: `rate_per_s` becomes their mean (rounded), and `buyers` as many orders as fit in beside their
+    /// repeats.
+    pub fn set_phases(&mut self, phases: Vec<Phase>) {
+        let curve = Curve::new(&phases);
+        let seconds = curve.duration().as_secs_f64();
+        self.phases = phases;
+        self.rate_per_s = if seconds > 0.0 { (curve.arrivals() as f64 / seconds).round() as u64 } else { 0 };
+        self.buyers = Workload::new(self).buyers_for(curve.arrivals());
+    }
+
+    /// Requests a second that are asked for, on average.
+    pub fn asked_rate(&self) -> f64 {
+        let curve = Curve::new(&self.phases);
+        let seconds = curve.duration().as_secs_f64();
+        if seconds > 0.0 { curve.arrivals() as f64 / seconds } else { self.rate_per_s as f64 }
     }
 
     /// Everything that is wrong with it, one line each; empty when it can be run.
@@ -168,10 +246,33 @@ impl Plan {
         for item in &self.items {
             range(&format!("stock of item {}", item.id), item.stock, 0, 1_000_000_000_000);
         }
-        for (name, share) in [("hot_share", self.hot_share), ("duplicates_share", self.duplicates_share)] {
+        range("bots", u64::from(self.bots), 1, 10_000);
+        if let Some(retries) = self.retries {
+            range("attempts_max of retries", u64::from(retries.attempts_max), 2, 16);
+            range("back_off of retries in milliseconds", retries.back_off.as_millis() as u64, 1, 600_000);
+        }
+        if let Some(requests) = self.requests_per_connection {
+            range("requests_per_connection", requests, 1, u64::MAX);
+        }
+        range("phases", self.phases.len() as u64, 0, PHASES_MAX as u64);
+        for (name, share) in [
+            ("hot_share", self.hot_share),
+            ("duplicates_share", self.duplicates_share),
+            ("reused_share", self.reused_share),
+            ("duplicates_share + reused_share", self.duplicates_share + self.reused_share),
+            ("invalid_share", self.invalid_share),
+            ("bots_share", self.bots_share),
+            ("invalid_share + bots_share", self.invalid_share + self.bots_share),
+        ] {
             if !(0.0..=1.0).contains(&share) {
                 faults.push(format!("{name} is {share}, must be 0 to 1"));
             }
+        }
+        if let Some(exponent) = self.zipf_exponent.filter(|exponent| !(0.1..=5.0).contains(exponent)) {
+            faults.push(format!("zipf_exponent is {exponent}, must be 0.1 to 5"));
+        }
+        for phase in &self.phases {
+            faults.extend(phase_faults(phase));
         }
         let run_id_is_legal = (1..=RUN_ID_CHARS_MAX).contains(&self.run_id.len())
             && self.run_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
@@ -196,6 +297,28 @@ impl Plan {
     }
 }
 
+fn phase_faults(phase: &Phase) -> Vec<String> {
+    let mut faults = Vec::new();
+    let rates = match phase.shape {
+        Shape::Ramp { from_per_s, to_per_s } => [from_per_s, to_per_s],
+        Shape::Decay { from_per_s, half_life } => {
+            if half_life.is_zero() {
+                faults.push(format!("phase {:?}: half_life must be longer than zero", phase.name));
+            }
+            [from_per_s, from_per_s]
+        }
+    };
+    if phase.duration.is_zero() {
+        faults.push(format!("phase {:?}: duration must be longer than zero", phase.name));
+    }
+    if rates.iter().any(|rate| !(0.0..=1e7).contains(rate)) || rates == [0.0, 0.0] {
+        faults.push(format!("phase {:?}: rates must be 0 to 10000000 and not both 0", phase.name));
+    }
+    faults
+}
+
+/// Most phases of a run; the notes of each cost 2 KB a core.
+pub const PHASES_MAX: usize = 256;
 /// Most orders of a run: 6 bits each, 750 MB.
 pub const BUYERS_MAX: u64 = 1_000_000_000;
 /// Most items of a run: what the store answers in one command.

@@ -1,7 +1,10 @@
 //! The notes one core takes of its requests, and the notes of all cores together.
 
+use std::sync::Arc;
+
 use hdrhistogram::Histogram;
 
+use crate::curve::Curve;
 use crate::outcome::{OUTCOMES, Outcome};
 use crate::report::Quantiles;
 use crate::series::{Coarse, Series};
@@ -11,7 +14,7 @@ use crate::series::{Coarse, Series};
 const LATENCY_NS_MAX: u64 = 120_000_000_000;
 
 /// A histogram with three digits from 1 µs on: about 220 KB.
-fn histogram() -> Histogram<u64> {
+pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1_000, LATENCY_NS_MAX, 3).expect("constant bounds that the crate accepts")
 }
 
@@ -34,6 +37,14 @@ pub(crate) struct Ended {
     pub(crate) sent_ns: Option<u64>,
 }
 
+/// What was noted of one phase, by the intended times.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PhaseNotes {
+    pub(crate) counts: [u64; OUTCOMES],
+    /// From the intended time, answers only.
+    pub(crate) latency: Coarse,
+}
+
 /// What a core noted.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
@@ -46,6 +57,15 @@ pub(crate) struct Record {
     pub(crate) recent: Coarse,
     /// 410 answers by item.
     pub(crate) sold_out: Vec<u64>,
+    /// One a phase of the plan.
+    pub(crate) phases: Vec<PhaseNotes>,
+    curve: Arc<Curve>,
+    /// Answers that no order of the run should get.
+    pub(crate) unexpected: u64,
+    /// Sends beyond the plan: the same order again after trouble.
+    pub(crate) retries: u64,
+    /// Buyers who gave up because too many waited for their next try.
+    pub(crate) retries_dropped: u64,
     pub(crate) sent: u64,
     pub(crate) last_sent_ns: u64,
     pub(crate) last_answer_ns: u64,
@@ -53,8 +73,13 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn new(items: usize) -> Self {
+    pub(crate) fn new(items: usize, curve: Arc<Curve>, phases: usize) -> Self {
         Self {
+            phases: vec![PhaseNotes::default(); phases],
+            curve,
+            unexpected: 0,
+            retries: 0,
+            retries_dropped: 0,
             counts: [0; OUTCOMES],
             latencies: std::array::from_fn(|_| None),
             lateness: histogram(),
@@ -89,6 +114,14 @@ impl Record {
             latencies.sent.saturating_record(ended.at_ns.saturating_sub(sent_ns));
         }
         self.series.record(ended.at_ns, outcome, latency_ns / 1_000);
+        if !self.phases.is_empty()
+            && let Some(phase) = self.phases.get_mut(self.curve.phase_at(ended.intended_ns))
+        {
+            phase.counts[outcome as usize] += 1;
+            if outcome.is_answer() {
+                phase.latency.record_us(latency_ns / 1_000);
+            }
+        }
         if outcome.is_answer() {
             self.recent.record_us(latency_ns / 1_000);
             self.last_answer_ns = ended.at_ns;
@@ -116,6 +149,15 @@ impl Record {
         for (count, more) in self.sold_out.iter_mut().zip(other.sold_out) {
             *count += more;
         }
+        for (mine, theirs) in self.phases.iter_mut().zip(&other.phases) {
+            for (count, more) in mine.counts.iter_mut().zip(theirs.counts) {
+                *count += more;
+            }
+            mine.latency.join(&theirs.latency);
+        }
+        self.unexpected += other.unexpected;
+        self.retries += other.retries;
+        self.retries_dropped += other.retries_dropped;
         self.sent += other.sent;
         self.last_sent_ns = self.last_sent_ns.max(other.last_sent_ns);
         self.last_answer_ns = self.last_answer_ns.max(other.last_answer_ns);

@@ -31,6 +31,14 @@ pub struct Report {
     pub duration_s: f64,
     /// By name of [`crate::outcome::Outcome`]; those that did not occur are left out.
     pub outcomes: BTreeMap<&'static str, OutcomeReport>,
+    /// From the intended time of an order to its end; `null` when no order was followed.
+    pub end_to_end: Option<EndToEndReport>,
+    /// One a phase of the plan, by the intended times; empty without phases.
+    pub phases: Vec<PhaseReport>,
+    /// The last phase before one was too much; `null` when it was not looked for, or none held.
+    pub knee: Option<KneeReport>,
+    /// What was done to the system, in the order of time.
+    pub faults: Vec<FaultMark>,
     /// About the generator itself.
     pub generator: GeneratorReport,
     /// Every check, held or not.
@@ -48,6 +56,8 @@ pub struct Report {
 /// The plan as the report tells it.
 #[derive(Debug, Clone, Serialize)]
 pub struct PlanSummary {
+    /// Name of the scenario; `null` without one.
+    pub scenario: Option<String>,
     /// Address of the gateway.
     pub target: String,
     /// Orders.
@@ -64,6 +74,14 @@ pub struct PlanSummary {
     pub hot_share: f64,
     /// Share of orders sent twice.
     pub duplicates_share: f64,
+    /// Share of orders whose id was used again with other contents.
+    pub reused_share: f64,
+    /// Share of orders that broke a rule.
+    pub invalid_share: f64,
+    /// Share of orders that came from bots.
+    pub bots_share: f64,
+    /// Items by Zipf's law with this exponent; `null` for one hot item.
+    pub zipf_exponent: Option<f64>,
     /// Most units of an order.
     pub amount_max: u32,
     /// Fixes arrivals and orders.
@@ -81,6 +99,64 @@ pub struct OutcomeReport {
     pub latency_ms: Quantiles,
     /// From the moment it was really sent: what the server did.
     pub from_send_ms: Quantiles,
+}
+
+/// How long orders took to their end.
+#[derive(Debug, Clone, Serialize)]
+pub struct EndToEndReport {
+    /// Orders followed to their end.
+    pub count: u64,
+    /// One acknowledged order in so many was followed.
+    pub one_in: u64,
+    /// Of these, not followed because too many were.
+    pub missed: u64,
+    /// From the intended time; an end is seen a few milliseconds late.
+    pub latency_ms: Quantiles,
+}
+
+/// One phase of the plan.
+#[derive(Debug, Clone, Serialize)]
+pub struct PhaseReport {
+    /// Its name.
+    pub name: String,
+    /// From the first arrival on.
+    pub begins_s: f64,
+    /// How long it lasted.
+    pub duration_s: f64,
+    /// Requests a second asked for, on average.
+    pub asked_rate: f64,
+    /// Requests a second of its arrivals that were answered, whenever.
+    pub answered_rate: f64,
+    /// By name of the outcome; zeroes left out.
+    pub outcomes: BTreeMap<&'static str, u64>,
+    /// Median of its answers from the intended time, known to 6 %; `null` when there was none.
+    pub p50_ms: Option<f64>,
+    /// 99 %.
+    pub p99_ms: Option<f64>,
+    /// Enough was answered, in time; what «in time» is says the scenario's p99.
+    pub held: bool,
+}
+
+/// How much the target can take.
+#[derive(Debug, Clone, Serialize)]
+pub struct KneeReport {
+    /// The last phase that held.
+    pub phase: String,
+    /// Requests a second it asked for.
+    pub rate: f64,
+    /// The first that did not; `null` when all held, and the knee lies higher.
+    pub broken_by: Option<String>,
+}
+
+/// Something done to the system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FaultMark {
+    /// Since the first arrival, milliseconds.
+    pub at_ms: u64,
+    /// What it was.
+    pub what: String,
+    /// Why it was not what it should be; `null` when the script ended with 0.
+    pub trouble: Option<String>,
 }
 
 /// Quantiles in milliseconds, three digits.
@@ -116,6 +192,10 @@ pub struct GeneratorReport {
     pub starved_share: Option<f64>,
     /// Connections made again after they were lost.
     pub reconnects: u64,
+    /// Sends beyond the plan: the same order again after trouble.
+    pub retries: u64,
+    /// Buyers who gave up because too many waited for their next try.
+    pub retries_given_up: u64,
     /// `io_uring` or `epoll`.
     pub driver: &'static str,
 }

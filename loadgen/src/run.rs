@@ -11,6 +11,7 @@ use shard::launch;
 
 use crate::audit::{self, Audited};
 use crate::drain::Inquiry;
+use crate::end_to_end::Follower;
 use crate::fire::{self, Fired, is_interrupted};
 use crate::metrics::MetricsPage;
 use crate::plan::Plan;
@@ -82,18 +83,20 @@ pub fn run(
     let processor = plan.processor_metrics.map(|address| (address, read_processor(address)));
 
     let watch = Watch::begin(audit, plan).map_err(RunError::Core)?;
-    let fired = fire::fire(plan, &workload, requests, interrupt, &watch, &mut progress)?;
+    let follower = Follower::begin(audit, plan, &workload).map_err(RunError::Core)?;
+    let fired = fire::fire(plan, &workload, requests, interrupt, &watch, &follower, &mut progress)?;
     let audited = if is_interrupted(interrupt) {
         None
     } else {
         inquire(plan, audit, &workload, &fired, seeded.as_deref(), interrupt, &watch, &mut progress)?
     };
     let seen = watch.end();
+    let ends = follower.end();
     progress.done();
 
     let gateway = gateway.map(|before| pages(before, || MetricsPage::read(plan.target, &plan.host)));
     let processor = processor.map(|(address, before)| pages(before, || read_processor(address)));
-    let summary = Summary { plan, requests, fired: &fired, seen: &seen };
+    let summary = Summary { plan, requests, fired: &fired, seen: &seen, ends: ends.as_ref() };
     if is_interrupted(interrupt) {
         return Ok(summary.report(Vec::new(), None, Verdict::Interrupted));
     }
@@ -113,6 +116,8 @@ pub fn run(
         seen: &seen,
         gateway: gateway.as_ref(),
         processor: processor.as_ref(),
+        ends: ends.as_ref(),
+        faults: &fired.faults,
     });
     let verdict = Verdict::of(&checks);
     Ok(summary.report(checks, audited.map(|audited| audited.ledger), verdict))

@@ -3,7 +3,8 @@
 //! Times are computed, never stored: a hundred million arrivals cost no memory. Every core walks the whole
 //! schedule and takes its own part, so that the times do not depend on how many cores there are.
 
-use crate::plan::Arrivals;
+use crate::curve::Curve;
+use crate::plan::{Arrivals, Plan};
 
 const NANOS_PER_S: u64 = 1_000_000_000;
 
@@ -11,16 +12,34 @@ const NANOS_PER_S: u64 = 1_000_000_000;
 #[derive(Debug, Clone)]
 pub struct Schedule {
     arrivals: Arrivals,
-    rate_per_s: u64,
+    pace: Pace,
     seed: u64,
     slot: u64,
-    poisson_ns: u64,
+    /// Sum of the exponential distances so far, in arrivals of mean distance 1.
+    poisson: f64,
+    /// Phase of the last arrival.
+    phase: usize,
+}
+
+#[derive(Debug, Clone)]
+enum Pace {
+    Constant { rate_per_s: u64 },
+    Phases(Curve),
 }
 
 impl Schedule {
     /// Arrivals at `rate_per_s` on average.
     pub fn new(arrivals: Arrivals, rate_per_s: u64, seed: u64) -> Self {
-        Self { arrivals, rate_per_s, seed, slot: 0, poisson_ns: 0 }
+        Self { arrivals, pace: Pace::Constant { rate_per_s }, seed, slot: 0, poisson: 0.0, phase: 0 }
+    }
+
+    /// Arrivals as the plan has them.
+    pub fn of(plan: &Plan) -> Self {
+        let mut schedule = Self::new(plan.arrivals, plan.rate_per_s, plan.seed);
+        if !plan.phases.is_empty() {
+            schedule.pace = Pace::Phases(Curve::new(&plan.phases));
+        }
+        schedule
     }
 }
 
@@ -31,20 +50,25 @@ impl Iterator for Schedule {
     fn next(&mut self) -> Option<u64> {
         let slot = self.slot;
         self.slot += 1;
-        match self.arrivals {
-            Arrivals::Uniform => {
+        let arrivals = match (self.arrivals, &self.pace) {
+            (Arrivals::Uniform, Pace::Constant { rate_per_s }) => {
                 // Whole seconds and the rest apart, so that nothing overflows and no error adds up.
-                let whole_s = slot / self.rate_per_s;
-                let rest = slot % self.rate_per_s;
-                Some(whole_s * NANOS_PER_S + rest * NANOS_PER_S / self.rate_per_s)
+                let (whole_s, rest) = (slot / rate_per_s, slot % rate_per_s);
+                return Some(whole_s * NANOS_PER_S + rest * NANOS_PER_S / rate_per_s);
             }
-            Arrivals::Poisson => {
+            (Arrivals::Uniform, Pace::Phases(_)) => slot as f64,
+            (Arrivals::Poisson, _) => {
                 // 1 - u lies in (0, 1], so the logarithm is finite; its negative is exponential with mean 1.
-                let exponential = -(1.0 - unit(mix(self.seed, Salt::Gap, slot))).ln();
-                self.poisson_ns += (exponential * NANOS_PER_S as f64 / self.rate_per_s as f64).round() as u64;
-                Some(self.poisson_ns)
+                self.poisson += -(1.0 - unit(mix(self.seed, Salt::Gap, slot))).ln();
+                self.poisson
             }
-        }
+        };
+        Some(match &self.pace {
+            Pace::Constant { rate_per_s } => {
+                (arrivals * NANOS_PER_S as f64 / *rate_per_s as f64).round() as u64
+            }
+            Pace::Phases(curve) => curve.at_ns(arrivals, &mut self.phase),
+        })
     }
 }
 
@@ -57,6 +81,11 @@ pub(crate) enum Salt {
     Amount,
     Repeat,
     RepeatKind,
+    OrderKind,
+    Wrong,
+    Bot,
+    Jitter,
+    Sample,
 }
 
 /// The random number of `(seed, salt, index)`: the finaliser of `SplitMix64` over a Weyl step, so that any

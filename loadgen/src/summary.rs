@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use shard::clock;
 
+use crate::end_to_end::Ends;
+use crate::faults::Made;
 use crate::fire::Fired;
 use crate::outcome::Outcome;
+use crate::phases;
 use crate::plan::{Arrivals, Plan};
 use crate::record::{Latencies, quantile_ms, quantiles_ms};
 use crate::report::{
-    BucketReport, Check, CurvePoint, GeneratorReport, LedgerReport, OutcomeReport, PlanSummary, Report,
-    SCHEMA, SeriesReport, Verdict,
+    BucketReport, Check, CurvePoint, EndToEndReport, FaultMark, GeneratorReport, LedgerReport, OutcomeReport,
+    PlanSummary, Report, SCHEMA, SeriesReport, Verdict,
 };
 use crate::series::Bucket;
 use crate::watch::Seen;
@@ -29,6 +32,8 @@ pub(crate) struct Summary<'a> {
     pub(crate) requests: u64,
     pub(crate) fired: &'a Fired,
     pub(crate) seen: &'a Seen,
+    /// Orders followed to their end; `None` when none were.
+    pub(crate) ends: Option<&'a Ends>,
 }
 
 impl Summary<'_> {
@@ -36,7 +41,7 @@ impl Summary<'_> {
     /// distance more.
     pub(crate) fn offered_rate(&self) -> f64 {
         let record = &self.fired.record;
-        let distance_s = if self.plan.closed { 0.0 } else { 1.0 / self.plan.rate_per_s as f64 };
+        let distance_s = if self.plan.closed { 0.0 } else { 1.0 / self.plan.asked_rate() };
         per_s(record.sent, record.last_sent_ns as f64 / 1e9 + distance_s)
     }
 
@@ -56,11 +61,15 @@ impl Summary<'_> {
             started_at: clock::rfc3339_ms(fired.start_unix_ms),
             plan: self.plan_summary(),
             requests: record.sent,
-            asked_rate: if plan.closed { 0.0 } else { plan.rate_per_s as f64 },
+            asked_rate: if plan.closed { 0.0 } else { plan.asked_rate() },
             offered_rate: self.offered_rate(),
             achieved_rate: per_s(record.answered(), duration_s),
             duration_s,
             outcomes: self.outcomes(),
+            end_to_end: self.ends.map(end_to_end),
+            phases: phases::report(plan, record),
+            knee: phases::knee(plan, record),
+            faults: fired.faults.iter().map(fault).collect(),
             generator: self.generator(),
             checks,
             ledger,
@@ -73,6 +82,7 @@ impl Summary<'_> {
     fn plan_summary(&self) -> PlanSummary {
         let plan = self.plan;
         PlanSummary {
+            scenario: plan.scenario.clone(),
             target: plan.target.to_string(),
             buyers: plan.buyers,
             requests: self.requests,
@@ -85,6 +95,10 @@ impl Summary<'_> {
             workers: plan.workers,
             hot_share: plan.hot_share,
             duplicates_share: plan.duplicates_share,
+            reused_share: plan.reused_share,
+            invalid_share: plan.invalid_share,
+            bots_share: plan.bots_share,
+            zipf_exponent: plan.zipf_exponent,
             amount_max: plan.amount_max,
             seed: plan.seed,
         }
@@ -119,6 +133,8 @@ impl Summary<'_> {
             busy_share: self.busiest(|core| core.ran_ns),
             starved_share: self.busiest(|core| core.starved_ns),
             reconnects: record.reconnects,
+            retries: record.retries,
+            retries_given_up: record.retries_dropped,
             driver: self.fired.driver.name(),
         }
     }
@@ -140,6 +156,19 @@ impl Summary<'_> {
             stock: self.seen.samples.clone(),
         }
     }
+}
+
+fn end_to_end(ends: &Ends) -> EndToEndReport {
+    EndToEndReport {
+        count: ends.histogram.len(),
+        one_in: ends.one_in,
+        missed: ends.missed,
+        latency_ms: quantiles_ms(&ends.histogram),
+    }
+}
+
+fn fault(made: &Made) -> FaultMark {
+    FaultMark { at_ms: made.at_ms, what: made.name.clone(), trouble: made.trouble.clone() }
 }
 
 fn bucket(bucket: &Bucket) -> BucketReport {

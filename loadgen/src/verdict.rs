@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::audit::{Audited, NO_OVERSELL};
+use crate::end_to_end::Ends;
+use crate::faults::Made;
 use crate::ledger::Rule;
 use crate::metrics::MetricsPage;
 use crate::outcome::Outcome;
@@ -27,6 +29,9 @@ pub(crate) struct Evidence<'a> {
     /// `None` when they were not asked for.
     pub(crate) gateway: Option<&'a Pages>,
     pub(crate) processor: Option<&'a Pages>,
+    /// `None` when they were not followed.
+    pub(crate) ends: Option<&'a Ends>,
+    pub(crate) faults: &'a [Made],
 }
 
 /// All checks, in the order of the report.
@@ -79,6 +84,19 @@ fn not_judged(
 fn validity(evidence: &Evidence<'_>, checks: &mut Vec<Check>) {
     let limits = &evidence.plan.thresholds;
     let kind = CheckKind::Validity;
+    if !evidence.plan.faults.is_empty() {
+        let troubles: Vec<String> = evidence
+            .faults
+            .iter()
+            .filter_map(|made| Some(format!("{}: {}", made.name, made.trouble.as_ref()?)))
+            .collect();
+        let missed = evidence.plan.faults.len() - evidence.faults.len();
+        let mut detail = troubles.join("; ");
+        if detail.is_empty() {
+            "fault scripts that failed or were never due".clone_into(&mut detail);
+        }
+        checks.push(check("faults_were_made", kind, (troubles.len() + missed) as f64, "=", 0.0, detail));
+    }
     // A closed loop is meant to be as busy as it can, and has no times to be late for.
     if evidence.plan.closed {
         return;
@@ -119,8 +137,9 @@ fn thresholds(evidence: &Evidence<'_>, checks: &mut Vec<Check>) {
         });
     }
     if let Some(limit) = limits.offered_share_min.filter(|_| !plan.closed) {
-        let share = evidence.offered_rate / plan.rate_per_s as f64;
-        let detail = format!("offered {:.0}/s of {}/s", evidence.offered_rate, plan.rate_per_s);
+        let asked_rate = plan.asked_rate();
+        let share = evidence.offered_rate / asked_rate;
+        let detail = format!("offered {:.0}/s of {asked_rate:.0}/s", evidence.offered_rate);
         checks.push(check("offered_share", kind, share, ">=", limit, detail));
     }
     let all: u64 = record.counts.iter().sum();
@@ -129,10 +148,19 @@ fn thresholds(evidence: &Evidence<'_>, checks: &mut Vec<Check>) {
     let share = if all == 0 { 0.0 } else { failed as f64 / all as f64 };
     let detail = format!("{failed} of {all} requests: 500, 503, other, time-out, reset or unsent");
     checks.push(check("buyers_failed_share", kind, share, "<=", limits.failed_share_max, detail));
-    let wrong =
-        record.count(Outcome::Invalid) + record.count(Outcome::Mismatch) + record.count(Outcome::Other);
-    let detail = "400, 422 and other answers: every order of the run is valid and no id has two contents";
-    checks.push(check("no_unexpected_answers", kind, wrong as f64, "=", 0.0, detail));
+    let detail = "answers that the order cannot deserve: 400 to a good one, anything but 400 to a wrong one, 422 \
+                  without other contents, statuses that the contract does not know";
+    checks.push(check("no_unexpected_answers", kind, record.unexpected as f64, "=", 0.0, detail));
+    if let Some(limit_ms) = limits.end_to_end_p99_ms_max {
+        let name = "end_to_end_p99_ms";
+        checks.push(match evidence.ends.filter(|ends| !ends.histogram.is_empty()) {
+            Some(ends) => {
+                let p99_ms = quantile_ms(&ends.histogram, 0.99);
+                check(name, kind, p99_ms, "<=", limit_ms, "p99 from the intended time to the order's end, ms")
+            }
+            None => not_judged(name, kind, "<=", limit_ms, "no order was followed to its end"),
+        });
+    }
 }
 
 fn orders(evidence: &Evidence<'_>, audited: &Audited, checks: &mut Vec<Check>) {

@@ -17,13 +17,17 @@ use parking_lot::Mutex;
 use shard::launch::{Driver, Seat};
 
 use crate::connection;
+use crate::curve::Curve;
+use crate::end_to_end::Tip;
 use crate::ledger::Ledger;
 use crate::outcome::{OUTCOMES, Outcome};
 use crate::pace::Pace;
 use crate::plan::Plan;
 use crate::record::{Ended, Record};
+use crate::retry::Waiting;
+use crate::sends::{Send, Sends, Turn};
 use crate::series::Coarse;
-use crate::workload::{Send, Sends, Workload};
+use crate::workload::{OrderKind, Repeat, Workload};
 
 /// How often time-outs are looked for and the live view is fed. An answer may be this much later than the
 /// time-out and still count as one.
@@ -46,6 +50,8 @@ pub(crate) struct Shared {
     /// Set by the main thread once every core is ready.
     pub(crate) start: OnceLock<Instant>,
     pub(crate) interrupt: Arc<AtomicBool>,
+    /// Where acknowledged orders of the sample go.
+    pub(crate) tip: Option<Tip>,
     /// One a core.
     pub(crate) boards: Vec<Mutex<Board>>,
 }
@@ -86,9 +92,26 @@ pub(crate) struct CpuTime {
 /// A request on the road.
 #[derive(Debug, Clone, Copy)]
 struct Flight {
-    sequence: u64,
+    due: Due,
     intended_ns: u64,
     sent_ns: u64,
+}
+
+/// A request that is to be sent.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    at_ns: u64,
+    sequence: u64,
+    is_altered: bool,
+    /// Sends of it before this one that ended in trouble.
+    attempts: u32,
+}
+
+impl Due {
+    fn scheduled(send: Send) -> Self {
+        let is_altered = send.turn == Turn::Repeat(Repeat::Altered);
+        Self { at_ns: send.at_ns, sequence: send.sequence, is_altered, attempts: 0 }
+    }
 }
 
 #[derive(Debug)]
@@ -129,9 +152,15 @@ struct State {
     index: u64,
     workers: u64,
     sends: Sends,
-    /// Where the walk stands; `None` when all is sent.
-    next: Option<Send>,
+    /// Where the walk stands; `None` when all of the plan is sent.
+    scheduled: Option<Send>,
+    /// Those that come again.
+    waiting: Waiting,
+    tip: Option<Tip>,
     lanes: Vec<Lane>,
+    /// Answers on the connection of each lane.
+    uses: Vec<u64>,
+    uses_max: u64,
     /// First in, first out, so that all connections are used.
     idle: VecDeque<usize>,
     in_flight: u64,
@@ -161,7 +190,8 @@ pub(crate) async fn work(shared: Arc<Shared>, seat: Seat) {
     core.hang_up().await;
     core.show();
     let mut state = core.state.borrow_mut();
-    let record = std::mem::replace(&mut state.record, Record::new(0));
+    state.record.retries_dropped = state.waiting.dropped;
+    let record = std::mem::replace(&mut state.record, Record::new(0, Arc::default(), 0));
     let ledger = std::mem::replace(&mut state.ledger, Ledger::new(0, 0, 1));
     shared.boards[seat.index].lock().notes = Some(Notes { record, ledger, driver: seat.driver, cpu });
 }
@@ -185,7 +215,11 @@ impl Core {
             index: index as u64,
             workers: plan.workers as u64,
             sends: Sends::new(plan, Arc::clone(&shared.workload)),
-            next: None,
+            scheduled: None,
+            waiting: Waiting::new(plan.retries, plan.seed),
+            tip: shared.tip.clone(),
+            uses: vec![0; share],
+            uses_max: plan.requests_per_connection.unwrap_or(u64::MAX),
             lanes: std::iter::repeat_with(|| Lane::Down).take(share).collect(),
             idle: VecDeque::with_capacity(share),
             in_flight: 0,
@@ -193,7 +227,7 @@ impl Core {
             blocked_since_ns: None,
             request: Vec::with_capacity(1024),
             scratch: Vec::with_capacity(512),
-            record: Record::new(plan.items.len()),
+            record: Record::new(plan.items.len(), Arc::new(Curve::new(&plan.phases)), plan.phases.len()),
             ledger: Ledger::new(plan.buyers, index, plan.workers),
         };
         state.advance();
@@ -207,7 +241,7 @@ impl Core {
     /// Everything is sent and answered.
     pub(crate) fn is_over(&self) -> bool {
         let state = self.state.borrow();
-        state.next.is_none() && state.in_flight == 0
+        state.next().is_none() && state.in_flight == 0
     }
 
     /// A connection is up.
@@ -217,6 +251,7 @@ impl Core {
         let mut state = self.state.borrow_mut();
         state.open += 1;
         state.record.reconnects += u64::from(is_again);
+        state.uses[lane] = 0;
         state.lanes[lane] = Lane::Idle(socket);
         state.idle.push_back(lane);
         state.dispatch();
@@ -231,7 +266,12 @@ impl Core {
         match std::mem::replace(&mut state.lanes[lane], Lane::Down) {
             Lane::Busy { socket, flight, .. } => {
                 state.end(flight, outcome, now_ns);
+                state.uses[lane] += 1;
                 if closes {
+                    state.lanes[lane] = Lane::Ending(socket);
+                } else if state.uses[lane] >= state.uses_max {
+                    // The reader sees the end and makes the connection anew.
+                    drop(socket.shutdown(Shutdown::Both));
                     state.lanes[lane] = Lane::Ending(socket);
                 } else {
                     state.lanes[lane] = Lane::Idle(socket);
@@ -322,7 +362,7 @@ impl Core {
         let mut board = self.shared.boards[self.index].lock();
         board.outcomes = state.record.counts;
         board.in_flight = state.in_flight;
-        board.waiting_ns = match (&state.next, state.blocked_since_ns) {
+        board.waiting_ns = match (state.next(), state.blocked_since_ns) {
             (Some(next), Some(_)) if !state.closed => now_ns.saturating_sub(next.at_ns),
             _ => 0,
         };
@@ -337,10 +377,31 @@ impl State {
         self.start.map_or(0, |start| start.elapsed().as_nanos() as u64)
     }
 
-    /// To the next request of this core.
+    /// To the next request of the plan for this core.
     fn advance(&mut self) {
         let (index, workers) = (self.index, self.workers);
-        self.next = self.sends.find(|send| send.sequence % workers == index);
+        self.scheduled = self.sends.find(|send| send.sequence % workers == index);
+    }
+
+    /// What is to be sent next: of the plan, or again.
+    fn next(&self) -> Option<Due> {
+        let scheduled = self.scheduled.map(Due::scheduled);
+        let Some(&again) = self.waiting.first() else { return scheduled };
+        if scheduled.is_some_and(|scheduled| scheduled.at_ns <= again.at_ns) {
+            return scheduled;
+        }
+        let (at_ns, sequence) = (again.at_ns, again.sequence);
+        Some(Due { at_ns, sequence, is_altered: again.is_altered, attempts: again.attempts })
+    }
+
+    /// What [`State::next`] told is sent, or given up.
+    fn take_next(&mut self, due: &Due) {
+        if due.attempts == 0 {
+            self.advance();
+        } else {
+            self.waiting.pop();
+            self.record.retries += 1;
+        }
     }
 
     /// Sends what is due as long as connections are idle.
@@ -350,8 +411,9 @@ impl State {
         }
         loop {
             let now_ns = self.now_ns();
-            let intended_ns = self.next.map(|next| if self.closed { now_ns } else { next.at_ns });
-            let Some((next, intended_ns)) = self.next.zip(intended_ns).filter(|&(_, at_ns)| at_ns <= now_ns)
+            let next = self.next();
+            let intended_ns = next.map(|next| if self.closed { now_ns } else { next.at_ns });
+            let Some((next, intended_ns)) = next.zip(intended_ns).filter(|&(_, at_ns)| at_ns <= now_ns)
             else {
                 self.blocked_since_ns = None;
                 return;
@@ -364,12 +426,12 @@ impl State {
         }
     }
 
-    fn send(&mut self, lane: usize, send: Send, intended_ns: u64) {
+    fn send(&mut self, lane: usize, due: Due, intended_ns: u64) {
         let Lane::Idle(socket) = std::mem::replace(&mut self.lanes[lane], Lane::Down) else {
             debug_assert!(false, "only idle lanes are in the queue of idle lanes");
             return;
         };
-        self.workload.request_into(&mut self.request, &mut self.scratch, send.sequence);
+        self.workload.request_into(&mut self.request, &mut self.scratch, due.sequence, due.is_altered);
         let sent_ns = self.now_ns();
         let written = (&socket).write(&self.request);
         if written.as_ref().map_or(true, |&bytes| bytes != self.request.len()) {
@@ -389,25 +451,48 @@ impl State {
             waited_from_ns.saturating_sub(intended_ns),
             sent_ns.saturating_sub(waited_from_ns),
         );
-        let flight = Flight { sequence: send.sequence, intended_ns, sent_ns };
+        let flight = Flight { due, intended_ns, sent_ns };
         self.lanes[lane] = Lane::Busy { socket, flight, is_timed_out: false };
         self.in_flight += 1;
-        self.advance();
+        self.take_next(&due);
     }
 
     fn end(&mut self, flight: Flight, outcome: Outcome, now_ns: u64) {
         self.in_flight -= 1;
-        let Flight { sequence, intended_ns, sent_ns } = flight;
+        let Flight { due: Due { sequence, is_altered, attempts, .. }, intended_ns, sent_ns } = flight;
         self.record.ended(&Ended { outcome, at_ns: now_ns, intended_ns, sent_ns: Some(sent_ns) });
         self.ledger.note(sequence, outcome);
         if outcome == Outcome::SoldOut {
             self.record.sold_out[self.workload.want(sequence).item] += 1;
         }
+        if !self.is_expected(sequence, outcome) {
+            self.record.unexpected += 1;
+        }
+        if outcome == Outcome::Accepted
+            && let Some(tip) = &self.tip
+        {
+            tip.acknowledged(sequence, intended_ns);
+        }
+        self.waiting.ended(sequence, attempts + 1, is_altered, outcome, now_ns);
+    }
+
+    /// False for an answer that this order cannot deserve, whatever became of others.
+    fn is_expected(&self, sequence: u64, outcome: Outcome) -> bool {
+        let is_invalid = matches!(self.workload.kind(sequence), OrderKind::Invalid(_));
+        match outcome {
+            Outcome::Invalid => is_invalid,
+            Outcome::Mismatch => self.workload.repeat(sequence) == Some(Repeat::Altered),
+            Outcome::Accepted | Outcome::Duplicate | Outcome::SoldOut | Outcome::Limited => !is_invalid,
+            Outcome::Other => false,
+            Outcome::Failed | Outcome::Unavailable | Outcome::Timeout | Outcome::Reset | Outcome::Unsent => {
+                true
+            }
+        }
     }
 
     /// How long the walk may sleep.
     fn until_next(&self) -> Duration {
-        match self.next {
+        match self.next() {
             None => END_POLL,
             // An idle connection wakes the walk, not the clock.
             Some(_) if self.closed || self.blocked_since_ns.is_some() => END_POLL,
@@ -420,7 +505,8 @@ impl State {
         let now_ns = self.now_ns();
         let mut patience = shared.plan.request_timeout;
         if shared.interrupt.load(Ordering::Relaxed) {
-            self.next = None;
+            self.scheduled = None;
+            self.waiting.clear();
             patience = patience.min(INTERRUPT_GRACE);
         }
         let patience_ns = patience.as_nanos() as u64;
@@ -433,11 +519,11 @@ impl State {
                 drop(socket.shutdown(Shutdown::Both));
             }
         }
-        while let Some(next) = self.next.filter(|next| !self.closed && next.at_ns + patience_ns <= now_ns) {
+        while let Some(next) = self.next().filter(|next| !self.closed && next.at_ns + patience_ns <= now_ns) {
             let ended =
                 Ended { outcome: Outcome::Unsent, at_ns: now_ns, intended_ns: next.at_ns, sent_ns: None };
             self.record.ended(&ended);
-            self.advance();
+            self.take_next(&next);
         }
     }
 }

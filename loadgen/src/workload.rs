@@ -2,18 +2,34 @@
 //!
 //! An order is a pure function of the seed and its number (`sequence`, from 0), so the audit knows item and
 //! amount of every request id without anything having been stored. The request id is `<run>-<sequence in base
-//! 36>`, the user `<run>-u<sequence in base 36>`: no two orders share a user, so the rate limit of a user is
-//! never met.
-//!
-//! A repeat is the same body sent again: half of them in the very next slot (a double click, which meets the
-//! first while it is still on the road), half about 100 ms of arrivals later.
+//! 36>`, the user `<run>-u<sequence in base 36>`: no two buyers share a user, so only bots, who do, meet the rate
+//! limit of a user.
 
-use std::collections::VecDeque;
 use std::io::Write as _;
-use std::sync::Arc;
 
 use crate::plan::Plan;
-use crate::schedule::{Salt, Schedule, mix, unit};
+use crate::schedule::{Salt, mix, unit};
+
+/// Who orders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OrderKind {
+    /// A buyer of whom there is only this order.
+    Buyer,
+    /// One of a few users who order far more than they may.
+    Bot(u64),
+    /// Whose order breaks a rule; by which of the wrong bodies.
+    Invalid(u64),
+}
+
+/// What the second send of an order is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeat {
+    /// The same bytes again.
+    Same,
+    /// The same id with another user: other contents, but the same units of the same item, so that the books do not
+    /// depend on which of the two came first.
+    Altered,
+}
 
 /// What one order wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +50,12 @@ pub struct Workload {
     seed: u64,
     hot_share: f64,
     duplicates_share: f64,
+    reused_share: f64,
+    invalid_share: f64,
+    bots_share: f64,
+    bots: u64,
+    /// By item: share of the orders that want it or one before it; empty without Zipf.
+    popularity: Vec<f64>,
     amount_max: u32,
 }
 
@@ -48,14 +70,35 @@ impl Workload {
             seed: plan.seed,
             hot_share: plan.hot_share,
             duplicates_share: plan.duplicates_share,
+            reused_share: plan.reused_share,
+            invalid_share: plan.invalid_share,
+            bots_share: plan.bots_share,
+            bots: u64::from(plan.bots.max(1)),
+            popularity: plan
+                .zipf_exponent
+                .map(|exponent| zipf(exponent, plan.items.len()))
+                .unwrap_or_default(),
             amount_max: plan.amount_max,
         }
+    }
+
+    /// Orders of the plan.
+    pub fn buyers(&self) -> u64 {
+        self.buyers
+    }
+
+    /// The seed of the plan.
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// Item and units of an order.
     pub fn want(&self, sequence: u64) -> Want {
         let cold = self.item_ids.len() as u64 - 1;
-        let item = if cold == 0 || unit(mix(self.seed, Salt::Hot, sequence)) < self.hot_share {
+        let item = if !self.popularity.is_empty() {
+            let at = unit(mix(self.seed, Salt::Item, sequence));
+            (self.popularity.partition_point(|&share| share <= at) as u64).min(cold)
+        } else if cold == 0 || unit(mix(self.seed, Salt::Hot, sequence)) < self.hot_share {
             0
         } else {
             1 + mix(self.seed, Salt::Item, sequence) % cold
@@ -68,17 +111,56 @@ impl Workload {
         Want { item: item as usize, amount }
     }
 
-    /// Whether an order is sent a second time.
-    pub fn is_repeated(&self, sequence: u64) -> bool {
-        self.duplicates_share > 0.0 && unit(mix(self.seed, Salt::Repeat, sequence)) < self.duplicates_share
+    /// Who orders.
+    pub fn kind(&self, sequence: u64) -> OrderKind {
+        if self.invalid_share + self.bots_share <= 0.0 {
+            return OrderKind::Buyer;
+        }
+        let at = unit(mix(self.seed, Salt::OrderKind, sequence));
+        if at < self.invalid_share {
+            OrderKind::Invalid(mix(self.seed, Salt::Wrong, sequence) % WRONG_BODIES)
+        } else if at < self.invalid_share + self.bots_share {
+            OrderKind::Bot(mix(self.seed, Salt::Bot, sequence) % self.bots)
+        } else {
+            OrderKind::Buyer
+        }
     }
 
-    /// Requests in all, repeats included. Costs 2 ns an order when there are repeats.
+    /// How an order is sent a second time, if it is.
+    pub fn repeat(&self, sequence: u64) -> Option<Repeat> {
+        if self.duplicates_share + self.reused_share <= 0.0 {
+            return None;
+        }
+        let at = unit(mix(self.seed, Salt::Repeat, sequence));
+        if at < self.duplicates_share {
+            Some(Repeat::Same)
+        } else if at < self.duplicates_share + self.reused_share {
+            Some(Repeat::Altered)
+        } else {
+            None
+        }
+    }
+
+    /// Requests in all, repeats included and retries not. Costs 2 ns an order when there are repeats.
     pub fn requests(&self) -> u64 {
-        if self.duplicates_share <= 0.0 {
+        if self.duplicates_share + self.reused_share <= 0.0 {
             return self.buyers;
         }
-        self.buyers + (0..self.buyers).filter(|&sequence| self.is_repeated(sequence)).count() as u64
+        self.buyers + (0..self.buyers).filter(|&sequence| self.repeat(sequence).is_some()).count() as u64
+    }
+
+    /// As many orders as make so many requests, repeats included.
+    pub fn buyers_for(&self, requests: u64) -> u64 {
+        if self.duplicates_share + self.reused_share <= 0.0 {
+            return requests;
+        }
+        let (mut buyers, mut sends) = (0, 0);
+        while sends < requests {
+            sends += 1 + u64::from(self.repeat(buyers).is_some());
+            buyers += 1;
+        }
+        // The last one may have had its repeat outside.
+        if sends > requests { buyers - 1 } else { buyers }
     }
 
     /// The request id of an order, appended.
@@ -96,21 +178,12 @@ impl Workload {
     }
 
     /// The whole request of an order, replacing what `out` held. `scratch` only saves an allocation.
-    pub fn request_into(&self, out: &mut Vec<u8>, scratch: &mut Vec<u8>, sequence: u64) {
-        let want = self.want(sequence);
+    pub fn request_into(&self, out: &mut Vec<u8>, scratch: &mut Vec<u8>, sequence: u64, is_altered: bool) {
         scratch.clear();
-        scratch.extend_from_slice(b"{\"user_id\":\"");
-        scratch.extend_from_slice(self.run_id.as_bytes());
-        scratch.extend_from_slice(b"-u");
-        base36_into(scratch, sequence);
-        scratch.extend_from_slice(b"\",\"item_id\":\"");
-        scratch.extend_from_slice(self.item_ids[want.item].as_bytes());
-        scratch.extend_from_slice(b"\",\"amount\":");
-        decimal_into(scratch, want.amount as usize);
-        scratch.extend_from_slice(b",\"request_id\":\"");
-        self.request_id_into(scratch, sequence);
-        scratch.extend_from_slice(b"\"}");
-
+        match self.kind(sequence) {
+            OrderKind::Invalid(wrong) => self.wrong_body_into(scratch, sequence, wrong),
+            kind => self.body_into(scratch, sequence, kind, is_altered),
+        }
         out.clear();
         out.extend_from_slice(b"POST /buy HTTP/1.1\r\nHost: ");
         out.extend_from_slice(self.host.as_bytes());
@@ -119,86 +192,63 @@ impl Workload {
         out.extend_from_slice(b"\r\n\r\n");
         out.extend_from_slice(scratch);
     }
-}
 
-/// One request to send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Send {
-    /// When it is due, nanoseconds from the start of the run.
-    pub at_ns: u64,
-    /// Which order.
-    pub sequence: u64,
-    /// True for the second time.
-    pub is_repeat: bool,
-}
-
-/// All requests of a run in the order of their arrival.
-///
-/// Memory: the late repeats of the last 100 ms, at most [`LATE_SLOTS_MAX`] of them, 16 bytes each.
-#[derive(Debug, Clone)]
-pub struct Sends {
-    workload: Arc<Workload>,
-    schedule: Schedule,
-    slot: u64,
-    next_sequence: u64,
-    late_slots: u64,
-    /// The order to repeat in this slot.
-    at_once: Option<u64>,
-    /// Slot from which an order may be repeated, ascending.
-    late: VecDeque<(u64, u64)>,
-}
-
-/// Longest distance of a late repeat, in slots.
-const LATE_SLOTS_MAX: u64 = 65_536;
-
-impl Sends {
-    /// From the first one on.
-    pub fn new(plan: &Plan, workload: Arc<Workload>) -> Self {
-        Self {
-            workload,
-            schedule: Schedule::new(plan.arrivals, plan.rate_per_s, plan.seed),
-            slot: 0,
-            next_sequence: 0,
-            late_slots: (plan.rate_per_s / 10).clamp(16, LATE_SLOTS_MAX),
-            at_once: None,
-            late: VecDeque::new(),
-        }
-    }
-
-    fn next_order(&mut self) -> Option<(u64, bool)> {
-        if let Some(sequence) = self.at_once.take() {
-            return Some((sequence, true));
-        }
-        let fresh_are_left = self.next_sequence < self.workload.buyers;
-        // When no order is left, the last repeats do not wait for slots that will not come.
-        if self.late.front().is_some_and(|&(from_slot, _)| from_slot <= self.slot || !fresh_are_left) {
-            return self.late.pop_front().map(|(_, sequence)| (sequence, true));
-        }
-        if !fresh_are_left {
-            return None;
-        }
-        let sequence = self.next_sequence;
-        self.next_sequence += 1;
-        if self.workload.is_repeated(sequence) {
-            if mix(self.workload.seed, Salt::RepeatKind, sequence) & 1 == 0 {
-                self.at_once = Some(sequence);
-            } else {
-                self.late.push_back((self.slot + self.late_slots, sequence));
+    fn body_into(&self, out: &mut Vec<u8>, sequence: u64, kind: OrderKind, is_altered: bool) {
+        let want = self.want(sequence);
+        out.extend_from_slice(b"{\"user_id\":\"");
+        out.extend_from_slice(self.run_id.as_bytes());
+        match kind {
+            OrderKind::Bot(bot) => {
+                out.extend_from_slice(b"-bot");
+                base36_into(out, bot);
+            }
+            OrderKind::Buyer | OrderKind::Invalid(_) => {
+                out.extend_from_slice(b"-u");
+                base36_into(out, sequence);
             }
         }
-        Some((sequence, false))
+        if is_altered {
+            out.extend_from_slice(b"-other");
+        }
+        out.extend_from_slice(b"\",\"item_id\":\"");
+        out.extend_from_slice(self.item_ids[want.item].as_bytes());
+        out.extend_from_slice(b"\",\"amount\":");
+        decimal_into(out, want.amount as usize);
+        out.extend_from_slice(b",\"request_id\":\"");
+        self.request_id_into(out, sequence);
+        out.extend_from_slice(b"\"}");
+    }
+
+    /// A body that breaks one rule of the contract; its id is its own, so that the audit can look for it.
+    fn wrong_body_into(&self, out: &mut Vec<u8>, sequence: u64, wrong: u64) {
+        let id = self.request_id(sequence);
+        let text = match wrong {
+            0 => format!(r#"{{"user_id":"u","item_id":"i","amount":0,"request_id":"{id}"}}"#),
+            1 => format!(r#"{{"user_id":"u","item_id":"i","amount":"1","request_id":"{id}"}}"#),
+            2 => format!(r#"{{"user_id":"u","item_id":"i","amount":1.0,"request_id":"{id}"}}"#),
+            3 => format!(r#"{{"user_id":"u v","item_id":"i","amount":1,"request_id":"{id}"}}"#),
+            4 => format!(r#"{{"user_id":"u","amount":1,"request_id":"{id}"}}"#),
+            5 => format!(r#"{{"user_id":"u","item_id":"i","amount":1,"amount":1,"request_id":"{id}"}}"#),
+            6 => format!(r#"["{id}"]"#),
+            _ => format!(r#"{{"user_id":"u","item_id":"i","amount":1,"request_id":"{id}""#),
+        };
+        out.extend_from_slice(text.as_bytes());
     }
 }
 
-impl Iterator for Sends {
-    type Item = Send;
+/// Kinds of wrong bodies.
+const WRONG_BODIES: u64 = 8;
 
-    fn next(&mut self) -> Option<Send> {
-        let (sequence, is_repeat) = self.next_order()?;
-        self.slot += 1;
-        let at_ns = self.schedule.next()?;
-        Some(Send { at_ns, sequence, is_repeat })
-    }
+/// Cumulated shares of items of which the n-th is wanted 1/n^s as often as the first.
+fn zipf(exponent: f64, items: usize) -> Vec<f64> {
+    let weights: Vec<f64> = (1..=items).map(|rank| (rank as f64).powf(-exponent)).collect();
+    let all: f64 = weights.iter().sum();
+    let mut sum = 0.0;
+    let cumulate = |weight: &f64| {
+        sum += weight / all;
+        sum
+    };
+    weights.iter().map(cumulate).collect()
 }
 
 fn base36_into(out: &mut Vec<u8>, number: u64) {
@@ -233,13 +283,28 @@ mod tests {
         plan.run_id = "r1".to_owned();
         let workload = Workload::new(&plan);
         let (mut request, mut scratch) = (Vec::new(), Vec::new());
-        workload.request_into(&mut request, &mut scratch, 36);
+        workload.request_into(&mut request, &mut scratch, 36, false);
         assert_eq!(
             String::from_utf8(request).expect("ASCII"),
             "POST /buy HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nContent-Type: application/json\r\nContent-Length: 68\r\n\r\n\
              {\"user_id\":\"r1-u10\",\"item_id\":\"101\",\"amount\":1,\"request_id\":\"r1-10\"}"
         );
         assert_eq!(order::check_request_id(&workload.request_id(u64::MAX)), Ok(()));
+    }
+
+    #[test]
+    fn zipf_wants_the_second_half_as_often_as_the_first() {
+        let mut plan = Plan::new(([127, 0, 0, 1], 8080).into());
+        plan.items = (0..4).map(|item| crate::plan::Item { id: format!("i{item}"), stock: 1 }).collect();
+        plan.zipf_exponent = Some(1.0);
+        let workload = Workload::new(&plan);
+        let mut counts = [0_u32; 4];
+        (0..100_000).for_each(|sequence| counts[workload.want(sequence).item] += 1);
+        for (rank, count) in counts.iter().enumerate() {
+            // 1 + 1/2 + 1/3 + 1/4 = 25/12
+            let expected = 100_000.0 * 12.0 / 25.0 / (rank + 1) as f64;
+            assert!((f64::from(*count) - expected).abs() < 1_000.0, "{counts:?}");
+        }
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use loadgen::schedule::Schedule;
-use loadgen::workload::{Sends, Workload};
+use loadgen::sends::{Sends, Turn};
+use loadgen::workload::Workload;
 use loadgen::{Arrivals, Item, Plan};
 use proptest::prelude::*;
 
@@ -46,9 +47,9 @@ proptest! {
         let mut firsts = HashSet::new();
         let mut repeats = HashSet::new();
         for send in &sends {
-            if send.is_repeat {
+            if let Turn::Repeat(repeat) = send.turn {
                 prop_assert!(firsts.contains(&send.sequence), "a repeat comes after its first");
-                prop_assert!(workload.is_repeated(send.sequence));
+                prop_assert_eq!(workload.repeat(send.sequence), Some(repeat));
                 prop_assert!(repeats.insert(send.sequence), "an order is repeated once");
             } else {
                 prop_assert!(firsts.insert(send.sequence), "an order arrives once");

@@ -1,0 +1,91 @@
+//! Phases of a run, judged one by one: how much of what was asked was answered, how fast, and where it broke.
+
+use crate::outcome::Outcome;
+use crate::plan::Plan;
+use crate::record::{PhaseNotes, Record};
+use crate::report::{KneeReport, PhaseReport};
+
+/// Share of a phase's arrivals that must be answered, other than by trouble, for it to hold.
+const ANSWERED_SHARE_MIN: f64 = 0.99;
+/// What is in time where the plan does not say: a buyer's patience for the first word.
+const P99_MS_MAX: f64 = 1_000.0;
+
+/// One a phase.
+pub(crate) fn report(plan: &Plan, record: &Record) -> Vec<PhaseReport> {
+    let mut begins_s = 0.0;
+    let p99_ms_max = plan.thresholds.p99_ms_max.unwrap_or(P99_MS_MAX);
+    let one = |(phase, notes): (&crate::curve::Phase, &PhaseNotes)| {
+        let duration_s = phase.duration.as_secs_f64();
+        let count = |outcome: Outcome| notes.counts[outcome as usize];
+        let all: u64 = notes.counts.iter().sum();
+        let answered: u64 = Outcome::ALL.into_iter().filter(|o| o.is_answer()).map(count).sum();
+        let trouble: u64 = Outcome::ALL.into_iter().filter(|o| o.is_failure()).map(count).sum();
+        let p99_ms = notes.latency.quantile_ms(0.99);
+        let good_share = if all == 0 { 0.0 } else { (all - trouble) as f64 / all as f64 };
+        let report = PhaseReport {
+            name: phase.name.clone(),
+            begins_s,
+            duration_s,
+            asked_rate: phase.arrivals() / duration_s,
+            answered_rate: answered as f64 / duration_s,
+            outcomes: Outcome::ALL
+                .into_iter()
+                .map(|outcome| (outcome.name(), count(outcome)))
+                .filter(|&(_, count)| count > 0)
+                .collect(),
+            p50_ms: notes.latency.quantile_ms(0.5),
+            p99_ms,
+            held: good_share >= ANSWERED_SHARE_MIN && p99_ms.is_some_and(|p99_ms| p99_ms <= p99_ms_max),
+        };
+        begins_s += duration_s;
+        report
+    };
+    plan.phases.iter().zip(&record.phases).map(one).collect()
+}
+
+/// The last phase before the first that did not hold.
+pub(crate) fn knee(plan: &Plan, record: &Record) -> Option<KneeReport> {
+    if !plan.finds_knee {
+        return None;
+    }
+    let phases = report(plan, record);
+    let broken = phases.iter().position(|phase| !phase.held);
+    let last = &phases[..broken.unwrap_or(phases.len())].last()?;
+    Some(KneeReport {
+        phase: last.name.clone(),
+        rate: last.asked_rate,
+        broken_by: broken.map(|index| phases[index].name.clone()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::curve::{Curve, Phase};
+    use crate::record::Ended;
+
+    #[test]
+    fn the_knee_is_the_last_phase_before_the_first_that_broke() {
+        let mut plan = Plan::new(([127, 0, 0, 1], 1).into());
+        let phases = [("a", 100.0), ("b", 200.0), ("c", 300.0)];
+        plan.set_phases(
+            phases.map(|(name, rate)| Phase::constant(name, rate, Duration::from_secs(1))).to_vec(),
+        );
+        plan.finds_knee = true;
+        let mut record = Record::new(1, Arc::new(Curve::new(&plan.phases)), 3);
+        let mut note = |second: u64, outcome, latency_ms: u64| {
+            let intended_ns = second * 1_000_000_000;
+            let at_ns = intended_ns + latency_ms * 1_000_000;
+            record.ended(&Ended { outcome, at_ns, intended_ns, sent_ns: Some(intended_ns) });
+        };
+        note(0, Outcome::Accepted, 5);
+        note(1, Outcome::SoldOut, 5);
+        note(2, Outcome::Accepted, 5_000);
+        let knee = knee(&plan, &record).expect("two held");
+        assert_eq!((knee.phase.as_str(), knee.broken_by.as_deref()), ("b", Some("c")));
+        assert!((knee.rate - 200.0).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,256 @@
+//! A plan as a file: what is asked for, in which mix, with which faults, and what must hold.
+//!
+//! Only what a file can say is here; where the target is and how it is audited stays on the command line. A name
+//! the format does not know is an error that says where, so that a slip of the pen is never a default.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de};
+
+use crate::curve::{Phase, Shape};
+use crate::plan::{Arrivals, Fault, Item, Plan, Retries};
+
+/// A scenario file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// For reports.
+    pub name: String,
+    /// What it is for, in a sentence.
+    pub about: String,
+    #[serde(default)]
+    seed: Option<u64>,
+    #[serde(default)]
+    connections: Option<usize>,
+    #[serde(default)]
+    workers: Option<usize>,
+    #[serde(default)]
+    requests_per_connection: Option<u64>,
+    #[serde(default)]
+    arrivals: Option<ArrivalsWord>,
+    #[serde(default, deserialize_with = "duration")]
+    request_timeout: Option<Duration>,
+    #[serde(default, deserialize_with = "duration")]
+    drain_timeout: Option<Duration>,
+    #[serde(default)]
+    find_knee: bool,
+    #[serde(default)]
+    sale: Sale,
+    #[serde(default)]
+    mix: Mix,
+    #[serde(default)]
+    retries: Option<RetriesTable>,
+    #[serde(default)]
+    thresholds: ThresholdsTable,
+    #[serde(rename = "phase")]
+    phases: Vec<PhaseTable>,
+    #[serde(default, rename = "fault")]
+    faults: Vec<FaultTable>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ArrivalsWord {
+    Uniform,
+    Poisson,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sale {
+    items: Option<usize>,
+    stock: Option<u64>,
+    hot_share: Option<f64>,
+    zipf: Option<f64>,
+    amount_max: Option<u32>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mix {
+    #[serde(default)]
+    duplicates: f64,
+    #[serde(default)]
+    reused: f64,
+    #[serde(default)]
+    invalid: f64,
+    #[serde(default)]
+    bots: f64,
+    bot_users: Option<u32>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetriesTable {
+    attempts_max: u32,
+    #[serde(deserialize_with = "one_duration")]
+    back_off: Duration,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ThresholdsTable {
+    p99_ms: Option<f64>,
+    end_to_end_p99_ms: Option<f64>,
+    failed_share: Option<f64>,
+    processing_p99_s: Option<f64>,
+    dlq_size: Option<u64>,
+    offered_share: Option<f64>,
+    lateness_p99_ms: Option<f64>,
+    busy_share: Option<f64>,
+}
+
+/// One of: `rate`; `from` and `to`; `from` and `half_life`; `from`, `step` and `steps` (then `duration` is of each).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PhaseTable {
+    name: String,
+    #[serde(deserialize_with = "one_duration")]
+    duration: Duration,
+    rate: Option<f64>,
+    from: Option<f64>,
+    to: Option<f64>,
+    #[serde(default, deserialize_with = "duration")]
+    half_life: Option<Duration>,
+    step: Option<f64>,
+    steps: Option<u32>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FaultTable {
+    #[serde(deserialize_with = "one_duration")]
+    at: Duration,
+    run: String,
+    name: Option<String>,
+}
+
+fn one_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let ms = settings::kind::parse_duration_ms(&text);
+    ms.map(Duration::from_millis)
+        .ok_or_else(|| de::Error::custom(format!("{text:?} is no duration such as 250ms, 30s or 1m")))
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    one_duration(deserializer).map(Some)
+}
+
+impl Scenario {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// A sentence that names the file, the place in it and what is wrong.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("the scenario {} cannot be read: {error}", path.display()))?;
+        Self::parse(&text).map_err(|error| format!("the scenario {} is wrong: {error}", path.display()))
+    }
+
+    /// Reads a text.
+    ///
+    /// # Errors
+    /// What is wrong, and where.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let scenario: Self = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+        scenario.phases(1.0)?;
+        Ok(scenario)
+    }
+
+    /// Writes itself over a plan; every rate is multiplied by `rate_scale`.
+    ///
+    /// # Errors
+    /// A phase that is none.
+    pub fn apply(&self, plan: &mut Plan, rate_scale: f64) -> Result<(), String> {
+        fn set<T: Clone>(to: &mut T, from: Option<&T>) {
+            if let Some(from) = from {
+                to.clone_from(from);
+            }
+        }
+        plan.scenario = Some(self.name.clone());
+        set(&mut plan.seed, self.seed.as_ref());
+        set(&mut plan.connections, self.connections.as_ref());
+        set(&mut plan.workers, self.workers.as_ref());
+        set(&mut plan.request_timeout, self.request_timeout.as_ref());
+        set(&mut plan.drain_timeout, self.drain_timeout.as_ref());
+        set(&mut plan.hot_share, self.sale.hot_share.as_ref());
+        set(&mut plan.amount_max, self.sale.amount_max.as_ref());
+        set(&mut plan.bots, self.mix.bot_users.as_ref());
+        plan.requests_per_connection = self.requests_per_connection;
+        plan.arrivals = match self.arrivals {
+            Some(ArrivalsWord::Poisson) => Arrivals::Poisson,
+            Some(ArrivalsWord::Uniform) | None => Arrivals::Uniform,
+        };
+        plan.finds_knee = self.find_knee;
+        plan.zipf_exponent = self.sale.zipf;
+        let stock = self.sale.stock.unwrap_or(2_000);
+        let item = |index: usize| Item { id: (101 + index).to_string(), stock };
+        plan.items = (0..self.sale.items.unwrap_or(1)).map(item).collect();
+        (plan.duplicates_share, plan.reused_share) = (self.mix.duplicates, self.mix.reused);
+        (plan.invalid_share, plan.bots_share) = (self.mix.invalid, self.mix.bots);
+        plan.retries = self
+            .retries
+            .as_ref()
+            .map(|table| Retries { attempts_max: table.attempts_max, back_off: table.back_off });
+        self.thresholds.apply(plan);
+        plan.faults = self
+            .faults
+            .iter()
+            .map(|table| Fault {
+                at: table.at,
+                run: table.run.clone(),
+                name: table.name.clone().unwrap_or_else(|| table.run.clone()),
+            })
+            .collect();
+        plan.set_phases(self.phases(rate_scale)?);
+        Ok(())
+    }
+
+    fn phases(&self, rate_scale: f64) -> Result<Vec<Phase>, String> {
+        let mut phases = Vec::new();
+        for table in &self.phases {
+            phases.extend(table.phases(rate_scale)?);
+        }
+        if phases.is_empty() { Err("there is no [[phase]]".to_owned()) } else { Ok(phases) }
+    }
+}
+
+impl ThresholdsTable {
+    fn apply(&self, plan: &mut Plan) {
+        let limits = &mut plan.thresholds;
+        limits.p99_ms_max = self.p99_ms.or(limits.p99_ms_max);
+        limits.end_to_end_p99_ms_max = self.end_to_end_p99_ms.or(limits.end_to_end_p99_ms_max);
+        limits.failed_share_max = self.failed_share.unwrap_or(limits.failed_share_max);
+        limits.processing_p99_s_max = self.processing_p99_s.or(limits.processing_p99_s_max);
+        limits.dlq_size_max = self.dlq_size.or(limits.dlq_size_max);
+        limits.offered_share_min = self.offered_share.or(limits.offered_share_min);
+        limits.lateness_p99_ms_max = self.lateness_p99_ms.or(limits.lateness_p99_ms_max);
+        limits.busy_share_max = self.busy_share.or(limits.busy_share_max);
+    }
+}
+
+impl PhaseTable {
+    fn phases(&self, scale: f64) -> Result<Vec<Phase>, String> {
+        let one = |shape| vec![Phase { name: self.name.clone(), duration: self.duration, shape }];
+        let ramp = |from: f64, to: f64| Shape::Ramp { from_per_s: from * scale, to_per_s: to * scale };
+        match (self.rate, self.from, self.to, self.half_life, self.step, self.steps) {
+            (Some(rate), None, None, None, None, None) => Ok(one(ramp(rate, rate))),
+            (None, Some(from), Some(to), None, None, None) => Ok(one(ramp(from, to))),
+            (None, Some(from), None, Some(half_life), None, None) => {
+                Ok(one(Shape::Decay { from_per_s: from * scale, half_life }))
+            }
+            (None, Some(from), None, None, Some(step), Some(steps @ 1..=256)) => Ok((0..steps)
+                .map(|index| {
+                    let rate = (from + step * f64::from(index)) * scale;
+                    Phase::constant(format!("{} {rate:.0}/s", self.name), rate, self.duration)
+                })
+                .collect()),
+            _ => Err(format!(
+                "phase {:?} must have `rate`, or `from` and `to`, or `from` and `half_life`, or `from`, `step` and \
+                 `steps` (1 to 256)",
+                self.name
+            )),
+        }
+    }
+}
