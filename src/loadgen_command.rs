@@ -5,14 +5,15 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use loadgen::plan::Retries;
+use loadgen::report::Verdict;
 use loadgen::scenario::Scenario;
-use loadgen::{Arrivals, AuditSource, Item, Plan, Report, Stocking, progress};
+use loadgen::{Arrivals, AuditSource, Item, Plan, Report, Stocking, Topics, progress};
 
 use crate::flags::failed;
 use crate::signals::Ending;
@@ -106,11 +107,18 @@ pub(crate) fn command() -> Command {
                 "Do not set the stock; it must be there already",
             ),
             Arg::new("redis").long("redis").value_name("ADDR").help("Audit against this Redis"),
+            Arg::new("kafka").long("kafka").value_name("ADDR").help(
+                "Bootstrap list; the audit then reads orders and orders-dlq too",
+            ),
             Arg::new("no-audit").long("no-audit").action(ArgAction::SetTrue).help("Latencies and counts only"),
             Arg::new("processor-metrics")
                 .long("processor-metrics")
                 .value_name("ADDR")
                 .help("ip:port of the processor's /metrics, to check its counters too"),
+            Arg::new("no-gateway-metrics")
+                .long("no-gateway-metrics")
+                .action(ArgAction::SetTrue)
+                .help("Do not read GET /metrics of the target; for targets that have none"),
             file("json", "Where the report goes as JSON"),
             file("html", "Where the report goes as a page"),
         ])
@@ -121,7 +129,7 @@ pub(crate) fn command() -> Command {
              flash-sale loadgen --target http://127.0.0.1:8080 --closed --no-audit --connections 256\n\n\
              Without --redis the audit asks GET /orders/{request_id} of the target.\n\
              Exit codes: 0 held, 1 could not run, 2 usage, 3 threshold broken, 4 ledger violated, 5 generator \
-             saturated, 130 interrupted.",
+             saturated or a fault script failed, 130 or 143 interrupted by SIGINT or SIGTERM (nothing is judged).",
         )
 }
 
@@ -147,12 +155,19 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
         }
     };
     let interrupt = Arc::new(AtomicBool::new(false));
-    let stop = Arc::clone(&interrupt);
-    ending.spawn(move |_| stop.store(true, Ordering::Relaxed));
+    let signal = Arc::new(AtomicU8::new(0));
+    let (stop, by) = (Arc::clone(&interrupt), Arc::clone(&signal));
+    ending.spawn(move |signal| {
+        by.store(signal as u8, Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
+    });
     match loadgen::run(&plan, &audit, progress::for_stderr(), &interrupt) {
         Ok(report) => {
             let is_delivered = deliver(&report, flags, std::io::stdout().is_terminal());
-            if is_delivered {
+            if is_delivered && report.verdict == Verdict::Interrupted {
+                // As shells tell it: 130 by Ctrl-C, 143 by SIGTERM.
+                ExitCode::from(128 + signal.load(Ordering::Relaxed))
+            } else if is_delivered {
                 ExitCode::from(report.verdict.exit_code())
             } else {
                 ExitCode::from(crate::flags::FAILED)
@@ -192,6 +207,7 @@ fn plan(flags: &ArgMatches) -> Result<(Plan, AuditSource), String> {
         plan.arrivals = if flags.get_flag("poisson") { Arrivals::Poisson } else { Arrivals::Uniform };
     }
     plan.closed = flags.get_flag("closed");
+    plan.gateway_metrics = !flags.get_flag("no-gateway-metrics");
     for (name, field) in [("connections", &mut plan.connections), ("workers", &mut plan.workers)] {
         if is_said(name) {
             *field = number(name) as usize;
@@ -241,6 +257,10 @@ fn plan(flags: &ArgMatches) -> Result<(Plan, AuditSource), String> {
     }
     if flags.get_flag("keep-stock") {
         plan.stocking = Stocking::Expect;
+    }
+    if let Some(kafka) = text("kafka") {
+        let (orders, dlq) = (wire::names::ORDERS_TOPIC.to_owned(), wire::names::DLQ_TOPIC.to_owned());
+        plan.topics = Some(Topics { kafka: kafka.to_owned(), orders, dlq });
     }
     if let Some(address) = text("processor-metrics") {
         let resolved = address.to_socket_addrs().ok().and_then(|mut found| found.next());

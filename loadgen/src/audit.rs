@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use wire::names::Status;
 
 use crate::drain::{Drained, Inquiry};
-use crate::ledger::{Offenders, Rule, broken_rule};
+use crate::evidence::{Beginning, Evidence};
+use crate::ledger::{Offenders, Rule, broken_rule, broken_topic_rules};
 use crate::plan::Plan;
 use crate::progress::{Progress, Stage};
 use crate::record::Record;
@@ -23,6 +24,8 @@ pub(crate) struct Audited {
     pub(crate) looked_at: u64,
     /// Why it could not go on.
     pub(crate) trouble: Option<String>,
+    /// Whether the topics were read; `None` when nobody asked for them.
+    pub(crate) topics: Option<Result<(), String>>,
 }
 
 /// Units of one item as the orders tell them.
@@ -39,6 +42,7 @@ struct Tally<'a> {
     units: Vec<Units>,
     offenders: BTreeMap<Rule, Offenders>,
     oversold: Offenders,
+    evidence: Option<Evidence>,
     ledger: LedgerReport,
 }
 
@@ -49,6 +53,7 @@ pub(crate) async fn audit<P: Progress>(
     plan: &Plan,
     record: &Record,
     seeded: Option<&[i64]>,
+    beginning: Option<&Beginning>,
 ) -> Audited {
     let books = inquiry.books;
     let mut tally = Tally {
@@ -57,6 +62,7 @@ pub(crate) async fn audit<P: Progress>(
         units: vec![Units::default(); plan.items.len()],
         offenders: BTreeMap::new(),
         oversold: Offenders::default(),
+        evidence: None,
         ledger: LedgerReport::default(),
     };
     tally.count_answers(inquiry);
@@ -64,10 +70,16 @@ pub(crate) async fn audit<P: Progress>(
     inquiry.moment.orders_all = tally.ledger.acknowledged;
     let mut looked_at = 0;
     let mut left = None;
+    let mut topics = None;
     let trouble = match crate::drain::drain(inquiry, plan.drain_timeout).await {
         Err(reason) => Some(reason),
         Ok(drained) => {
             tally.ledger.drain_ms = drained.took.as_millis() as u64;
+            topics = beginning.map(|beginning| {
+                let evidence = beginning.read(plan)?;
+                tally.evidence = Some(evidence);
+                Ok(())
+            });
             look(inquiry, &mut tally, &drained, &mut looked_at, &mut left).await.err()
         }
     };
@@ -76,7 +88,7 @@ pub(crate) async fn audit<P: Progress>(
     }
     tally.name_offences(inquiry);
     tally.count_items(record, left.as_deref());
-    Audited { ledger: tally.ledger, looked_at, trouble }
+    Audited { ledger: tally.ledger, looked_at, trouble, topics }
 }
 
 async fn look<P: Progress>(
@@ -133,7 +145,11 @@ impl Tally<'_> {
         if broken == Some(Rule::AcknowledgedEnds) {
             self.ledger.unfinished += 1;
         }
-        if let Some(rule) = broken {
+        let of_topics = self.evidence.iter().flat_map(|evidence| {
+            let (has_record, has_letter) = (evidence.has_record(sequence), evidence.has_letter(sequence));
+            broken_topic_rules(answers, status, has_record, has_letter)
+        });
+        for rule in broken.into_iter().chain(of_topics) {
             self.offenders.entry(rule).or_default().push(sequence);
         }
         let Some(end) = status.filter(|status| status.is_end()) else { return };

@@ -211,10 +211,20 @@ pub enum Rule {
     DuplicateHasFirst,
     /// What was never sent is never seen.
     UnsentIsUnknown,
+    /// 202 is only said when the broker has the order.
+    AcknowledgedIsRecorded,
+    /// What was refused never reached the broker.
+    RefusedIsNotRecorded,
+    /// An end that is a dead letter has one, and no other end has.
+    LettersMatchEnds,
 }
 
 impl Rule {
-    /// All of them.
+    /// Those that need the topics.
+    pub const OF_TOPICS: [Self; 3] =
+        [Self::AcknowledgedIsRecorded, Self::RefusedIsNotRecorded, Self::LettersMatchEnds];
+
+    /// All others.
     pub const ALL: [Self; 6] = [
         Self::AcknowledgedEnds,
         Self::EndsStay,
@@ -233,6 +243,9 @@ impl Rule {
             Self::RefusedLeavesNothing => "refused_leaves_nothing",
             Self::DuplicateHasFirst => "every_409_has_a_first",
             Self::UnsentIsUnknown => "unsent_is_unknown",
+            Self::AcknowledgedIsRecorded => "every_202_is_in_the_topic",
+            Self::RefusedIsNotRecorded => "refused_is_not_in_the_topic",
+            Self::LettersMatchEnds => "letters_match_ends",
         }
     }
 
@@ -245,6 +258,11 @@ impl Rule {
             Self::RefusedLeavesNothing => "refused orders that have a status",
             Self::DuplicateHasFirst => "orders told 409 of which no send was accepted or left in doubt",
             Self::UnsentIsUnknown => "orders never sent that have a status",
+            Self::AcknowledgedIsRecorded => "202 answers without a record of the order",
+            Self::RefusedIsNotRecorded => "refused orders that have a record",
+            Self::LettersMatchEnds => {
+                "failed payments and unknown items without a dead letter, or other ends with one"
+            }
         }
     }
 }
@@ -268,12 +286,54 @@ pub fn broken_rule(answers: Answers, status: Option<Status>) -> Option<Rule> {
     status.map(|_| Rule::RefusedLeavesNothing)
 }
 
+/// Which rules of the topics an order breaks.
+pub fn broken_topic_rules(
+    answers: Answers,
+    status: Option<Status>,
+    has_record: bool,
+    has_letter: bool,
+) -> impl Iterator<Item = Rule> {
+    let is_refused = answers.refused() && !answers.acknowledged() && !answers.indeterminate();
+    let wants_letter = matches!(status, Some(Status::FailedPayment | Status::FailedUnknownItem));
+    [
+        (answers.acknowledged() && !has_record, Rule::AcknowledgedIsRecorded),
+        (is_refused && has_record, Rule::RefusedIsNotRecorded),
+        (wants_letter != has_letter, Rule::LettersMatchEnds),
+    ]
+    .into_iter()
+    .filter_map(|(is_broken, rule)| is_broken.then_some(rule))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn answers(outcomes: &[Outcome]) -> Answers {
         outcomes.iter().fold(Answers::default(), |all, &outcome| Answers(all.0 | Answers::of(outcome).0))
+    }
+
+    #[test]
+    fn the_topics_must_say_the_same_as_the_answers() {
+        use Outcome::{Accepted, SoldOut, Timeout};
+        type Case<'a> = (&'a [Outcome], Option<Status>, bool, bool, &'a [Rule]);
+        let paid = Some(Status::Completed);
+        let failed = Some(Status::FailedPayment);
+        let cases: &[Case<'_>] = &[
+            (&[Accepted], paid, true, false, &[]),
+            (&[Accepted], failed, true, true, &[]),
+            (&[Accepted], paid, false, false, &[Rule::AcknowledgedIsRecorded]),
+            (&[Accepted], failed, true, false, &[Rule::LettersMatchEnds]),
+            (&[Accepted], paid, true, true, &[Rule::LettersMatchEnds]),
+            (&[SoldOut], None, false, false, &[]),
+            (&[SoldOut], None, true, false, &[Rule::RefusedIsNotRecorded]),
+            (&[Timeout], paid, true, false, &[]),
+            (&[Timeout], None, false, false, &[]),
+        ];
+        for &(outcomes, status, has_record, has_letter, broken) in cases {
+            let found: Vec<Rule> =
+                broken_topic_rules(answers(outcomes), status, has_record, has_letter).collect();
+            assert_eq!(found, broken, "{outcomes:?} {status:?} {has_record} {has_letter}");
+        }
     }
 
     #[test]

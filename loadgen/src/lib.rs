@@ -88,6 +88,9 @@ mod http_orders;
 
 mod drain;
 
+/// What lies in the topics about the orders of this run.
+pub mod evidence;
+
 mod audit;
 
 mod metrics;
@@ -106,6 +109,7 @@ mod html;
 /// What the run shows while it lasts.
 pub mod progress;
 
+pub use evidence::Topics;
 pub use plan::{Arrivals, Item, Plan, Stocking, Thresholds};
 pub use progress::{Moment, Progress};
 pub use report::{Report, Verdict};

@@ -7,6 +7,7 @@ use shard::clock;
 use wire::order;
 
 use crate::curve::{Curve, Phase, Shape};
+use crate::evidence::Topics;
 use crate::workload::Workload;
 
 /// How arrivals are spread.
@@ -166,6 +167,8 @@ pub struct Plan {
     pub gateway_metrics: bool,
     /// Where the processor serves `/metrics`, when its counters are to be checked too.
     pub processor_metrics: Option<SocketAddr>,
+    /// The topics, when the audit is to read them too.
+    pub topics: Option<Topics>,
     /// What must hold.
     pub thresholds: Thresholds,
 }
@@ -206,6 +209,7 @@ impl Plan {
             drain_timeout: Duration::from_mins(1),
             gateway_metrics: true,
             processor_metrics: None,
+            topics: None,
             thresholds: Thresholds::default(),
         }
     }

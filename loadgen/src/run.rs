@@ -12,6 +12,7 @@ use shard::launch;
 use crate::audit::{self, Audited};
 use crate::drain::Inquiry;
 use crate::end_to_end::Follower;
+use crate::evidence::Beginning;
 use crate::fire::{self, Fired, is_interrupted};
 use crate::metrics::MetricsPage;
 use crate::plan::Plan;
@@ -37,6 +38,8 @@ pub enum RunError {
     },
     /// The store of the audit does not answer, or holds another stock than the plan expects.
     Truth(String),
+    /// Kafka does not answer, though its topics were to be audited.
+    Topics(String),
     /// A core could not be started or ended by itself.
     Core(io::Error),
 }
@@ -49,6 +52,10 @@ impl fmt::Display for RunError {
                 write!(formatter, "the target {target} cannot be reached: {reason}")
             }
             Self::Truth(reason) => write!(formatter, "the audit cannot begin: {reason}"),
+            Self::Topics(reason) => write!(
+                formatter,
+                "the topics cannot be audited: {reason}; give --kafka an address that answers, or leave it out"
+            ),
             Self::Core(reason) => write!(formatter, "a core of the generator failed: {reason}"),
         }
     }
@@ -79,6 +86,7 @@ pub fn run(
     let workload = Arc::new(Workload::new(plan));
     let requests = workload.requests();
     let seeded = stock_up(plan, audit)?;
+    let beginning = plan.topics.as_ref().map(Beginning::note).transpose().map_err(RunError::Topics)?;
     let gateway = plan.gateway_metrics.then(|| MetricsPage::read(plan.target, &plan.host));
     let processor = plan.processor_metrics.map(|address| (address, read_processor(address)));
 
@@ -88,7 +96,8 @@ pub fn run(
     let audited = if is_interrupted(interrupt) {
         None
     } else {
-        inquire(plan, audit, &workload, &fired, seeded.as_deref(), interrupt, &watch, &mut progress)?
+        let known = Known { seeded: seeded.as_deref(), beginning: beginning.as_ref() };
+        inquire(plan, audit, &workload, &fired, known, interrupt, &watch, &mut progress)?
     };
     let seen = watch.end();
     let ends = follower.end();
@@ -137,6 +146,13 @@ fn stock_up(plan: &Plan, audit: &AuditSource) -> Result<Option<Vec<i64>>, RunErr
     stocked.map_err(RunError::Truth)
 }
 
+/// What was known before the first arrival.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    seeded: Option<&'a [i64]>,
+    beginning: Option<&'a Beginning>,
+}
+
 /// Drain and audit on a runtime of this thread; `None` when there is no source.
 #[expect(clippy::too_many_arguments, reason = "the parts of one run, each used once")]
 fn inquire(
@@ -144,7 +160,7 @@ fn inquire(
     audit: &AuditSource,
     workload: &Workload,
     fired: &Fired,
-    seeded: Option<&[i64]>,
+    known: Known<'_>,
     interrupt: &Arc<AtomicBool>,
     watch: &Watch,
     progress: &mut impl Progress,
@@ -153,16 +169,19 @@ fn inquire(
     launch::run(0, None, |_| async {
         audited = match Reader::open(audit, plan).await {
             Ok(None) => None,
-            Err(reason) => {
-                Some(Audited { ledger: LedgerReport::default(), looked_at: 0, trouble: Some(reason) })
-            }
+            Err(reason) => Some(Audited {
+                ledger: LedgerReport::default(),
+                looked_at: 0,
+                trouble: Some(reason),
+                topics: None,
+            }),
             Ok(Some(reader)) => {
                 let moment = fired.moment.clone();
                 let books = &fired.books;
                 let shown_at = Instant::now();
                 let mut inquiry =
                     Inquiry { reader, workload, books, interrupt, watch, moment, progress, shown_at };
-                Some(audit::audit(&mut inquiry, plan, &fired.record, seeded).await)
+                Some(audit::audit(&mut inquiry, plan, &fired.record, known.seeded, known.beginning).await)
             }
         };
     })

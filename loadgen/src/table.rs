@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 
 use crate::report::{Check, CheckState, Quantiles, Report, Verdict};
 
+/// Items shown; the JSON has all of them.
+const ITEMS_MAX: usize = 12;
+
 const BOLD: &str = "1";
 const GREEN: &str = "32";
 const RED: &str = "31";
@@ -28,6 +31,8 @@ impl Report {
             self.run, self.requests, self.duration_s, self.offered_rate, self.achieved_rate
         );
         self.outcome_rows(&mut text);
+        self.end_to_end_row(&mut text);
+        self.phase_rows(&mut text);
         self.item_rows(&mut text);
         check_rows(&mut text, &self.checks, &paint);
         let code = match self.verdict {
@@ -56,6 +61,52 @@ impl Report {
         }
     }
 
+    fn end_to_end_row(&self, text: &mut String) {
+        let Some(ends) = self.end_to_end.as_ref().filter(|ends| ends.count > 0) else { return };
+        let Quantiles { p50, p99, p999, max, .. } = ends.latency_ms;
+        let _ = writeln!(
+            text,
+            "{:<10}{:>12}{:>9}{p50:>11.2}{p99:>11.2}{p999:>11.2}{max:>11.2}",
+            "to its end",
+            ends.count,
+            format!("1 in {}", ends.one_in)
+        );
+    }
+
+    fn phase_rows(&self, text: &mut String) {
+        if self.phases.is_empty() {
+            return;
+        }
+        let _ = writeln!(
+            text,
+            "\n{:<20}{:>10}{:>12}{:>12}{:>11}{:>11}",
+            "phase", "seconds", "asked/s", "answered/s", "p50 ms", "p99 ms"
+        );
+        let ms = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"));
+        for phase in &self.phases {
+            let _ = writeln!(
+                text,
+                "{:<20}{:>10.1}{:>12.0}{:>12.0}{:>11}{:>11}",
+                phase.name,
+                phase.duration_s,
+                phase.asked_rate,
+                phase.answered_rate,
+                ms(phase.p50_ms),
+                ms(phase.p99_ms)
+            );
+        }
+        if let Some(knee) = &self.knee {
+            let broken = knee.broken_by.as_ref();
+            let broken =
+                broken.map_or_else(|| "all held".to_owned(), |phase| format!("{phase:?} did not hold"));
+            let _ = writeln!(text, "knee: {:.0}/s held, {broken}", knee.rate);
+        }
+        for fault in &self.faults {
+            let trouble = fault.trouble.as_ref().map_or_else(String::new, |trouble| format!(" ({trouble})"));
+            let _ = writeln!(text, "fault at {:.1} s: {}{trouble}", fault.at_ms as f64 / 1e3, fault.what);
+        }
+    }
+
     fn item_rows(&self, text: &mut String) {
         let Some(ledger) = self.ledger.as_ref().filter(|ledger| !ledger.items.is_empty()) else { return };
         let _ = writeln!(
@@ -65,7 +116,7 @@ impl Report {
         );
         let number =
             |number: Option<i64>| number.map_or_else(|| "unknown".to_owned(), |number| number.to_string());
-        for item in &ledger.items {
+        for item in ledger.items.iter().take(ITEMS_MAX) {
             let _ = writeln!(
                 text,
                 "{:<10}{:>12}{:>9}{:>11}{:>11}{:>11}{:>11}",
@@ -77,6 +128,9 @@ impl Report {
                 item.sold_out_refusals,
                 number(item.least_seen),
             );
+        }
+        if ledger.items.len() > ITEMS_MAX {
+            let _ = writeln!(text, "and {} more items", ledger.items.len() - ITEMS_MAX);
         }
     }
 }

@@ -171,7 +171,23 @@ fn orders(evidence: &Evidence<'_>, audited: &Audited, checks: &mut Vec<Check>) {
         Some(reason) => format!("the audit could not go on: {reason}"),
     };
     checks.push(check("audit_complete", kind, audited.looked_at as f64, "=", buyers, detail));
-    for rule in Rule::ALL {
+    let of_topics: &[Rule] = match &audited.topics {
+        None => &[],
+        Some(Ok(())) => &Rule::OF_TOPICS,
+        Some(Err(reason)) => {
+            for rule in Rule::OF_TOPICS {
+                checks.push(not_judged(
+                    rule.name(),
+                    kind,
+                    "=",
+                    0.0,
+                    format!("the topics were not read: {reason}"),
+                ));
+            }
+            &[]
+        }
+    };
+    for rule in Rule::ALL.into_iter().chain(of_topics.iter().copied()) {
         let offence = audited.ledger.offences.iter().find(|offence| offence.rule == rule.name());
         let count = offence.map_or(0, |offence| offence.count);
         let mut detail = rule.sentence().to_owned();

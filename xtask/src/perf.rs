@@ -25,6 +25,9 @@ mod record;
 /// The whole road on real services, audited.
 mod road;
 
+/// The load generator beside wrk.
+mod generator;
+
 /// The command line.
 pub(crate) fn command() -> Command {
     let out = Arg::new("out")
@@ -32,22 +35,31 @@ pub(crate) fn command() -> Command {
         .value_name("DIR")
         .value_parser(value_parser!(std::path::PathBuf))
         .help("Where the results go; by default perf/runs/<date>-<machine>-<commit>");
+    let seconds = Arg::new("seconds")
+        .long("seconds")
+        .value_name("N")
+        .default_value("8")
+        .value_parser(value_parser!(u64).range(1..=600))
+        .help("How long each measurement lasts");
     let road = Command::new("road")
         .about("Gateway and processor as two processes on real Redis and Kafka: wrk, loadgen, then every book checked")
-        .arg(out)
+        .args([out.clone(), seconds.clone()]);
+    let generator = Command::new("generator")
+        .about("Our load generator beside wrk on the raw responder: rate and CPU a request, median, memory over time")
+        .args([out, seconds])
         .arg(
-            Arg::new("seconds")
-                .long("seconds")
+            Arg::new("soak-seconds")
+                .long("soak-seconds")
                 .value_name("N")
-                .default_value("8")
-                .value_parser(value_parser!(u64).range(1..=600))
-                .help("How long wrk runs"),
+                .default_value("60")
+                .value_parser(value_parser!(u64).range(10..=3600))
+                .help("How long the memory of the generator is watched"),
         );
     Command::new("perf")
         .about("Measure, and keep the run under perf/runs/")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(road)
+        .subcommands([road, generator])
         .after_help("Measure with nothing else running: two cores are shared by everything that is measured.")
 }
 
@@ -55,6 +67,7 @@ pub(crate) fn command() -> Command {
 pub(crate) fn run(args: &ArgMatches) -> Result<()> {
     match args.subcommand() {
         Some(("road", args)) => road::run(args),
+        Some(("generator", args)) => generator::run(args),
         _ => unreachable!("clap requires one of the subcommands above"),
     }
 }

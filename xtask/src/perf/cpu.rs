@@ -15,6 +15,14 @@ pub(crate) fn seconds(pid: u32) -> f64 {
     (ticks(11) + ticks(12)) / TICKS_PER_S
 }
 
+/// Resident memory, bytes; 0 when it is gone.
+pub(crate) fn rss_bytes(pid: u32) -> u64 {
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return 0 };
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_ascii_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

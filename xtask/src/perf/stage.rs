@@ -1,7 +1,7 @@
 //! The services and processes of a run, all of them ended with it.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -56,7 +56,7 @@ impl Stage {
     /// Starts `flash-sale <subcommand>` with this stage's addresses; `listen` is the flag of its own address.
     pub(crate) fn flash_sale(&self, name: &'static str, listen: &str, args: &[&str]) -> Result<Actor> {
         let address = format!("127.0.0.1:{}", free_port());
-        let mut command = Command::new(target_dir().join("release/flash-sale"));
+        let mut command = Command::new(flash_sale_binary());
         command
             .arg(name)
             .args(["--redis-addr", &self.redis.addr(), "--kafka-addr", &self.kafka.addr()])
@@ -65,27 +65,19 @@ impl Stage {
         self.launch(name, address, command)
     }
 
-    /// Starts the raw responder.
-    pub(crate) fn responder(&self) -> Result<Actor> {
-        let address = format!("127.0.0.1:{}", free_port());
-        let mut command = Command::new(target_dir().join("release/responder"));
-        command.args(["--listen", &address]);
-        self.launch("responder", address, command)
+    /// Starts any program that will answer HTTP at `address`.
+    pub(crate) fn launch(&self, name: &'static str, address: String, command: Command) -> Result<Actor> {
+        launch(self.dir.path(), name, address, command)
     }
 
-    /// Starts any program that will answer HTTP at `address`.
-    pub(crate) fn launch(&self, name: &'static str, address: String, mut command: Command) -> Result<Actor> {
-        let log = self.dir.path().join(format!("{name}-{}.log", address.replace(':', "-")));
-        let out = File::create(&log).map_err(|e| format!("{}: {e}", log.display()))?;
-        let errors = out.try_clone().map_err(|e| format!("{}: {e}", log.display()))?;
-        command.stdin(Stdio::null()).stdout(out).stderr(errors);
-        let process = child::spawn(command).map_err(|e| format!("cannot start {name}: {e}"))?;
-        Ok(Actor { name, address, process, log })
+    /// The raw responder, with its log beside the others'.
+    pub(crate) fn responder(&self) -> Result<Actor> {
+        responder(self.dir.path())
     }
 
     /// Runs a command of our binary to its end; its standard output.
     pub(crate) fn ask(&self, args: &[&str]) -> Result<String> {
-        let mut command = Command::new(target_dir().join("release/flash-sale"));
+        let mut command = Command::new(flash_sale_binary());
         command.args(args).env("REDIS_ADDR", self.redis.addr()).env("KAFKA_ADDR", self.kafka.addr());
         step::capture(command, Duration::from_mins(5))
     }
@@ -144,6 +136,29 @@ impl Actor {
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(10)..].join("\n")
     }
+}
+
+/// Starts any program that will answer HTTP at `address`; its output goes to a file in `dir`.
+fn launch(dir: &Path, name: &'static str, address: String, mut command: Command) -> Result<Actor> {
+    let log = dir.join(format!("{name}-{}.log", address.replace(':', "-")));
+    let out = File::create(&log).map_err(|e| format!("{}: {e}", log.display()))?;
+    let errors = out.try_clone().map_err(|e| format!("{}: {e}", log.display()))?;
+    command.stdin(Stdio::null()).stdout(out).stderr(errors);
+    let process = child::spawn(command).map_err(|e| format!("cannot start {name}: {e}"))?;
+    Ok(Actor { name, address, process, log })
+}
+
+/// Starts the raw responder.
+pub(crate) fn responder(dir: &Path) -> Result<Actor> {
+    let address = format!("127.0.0.1:{}", free_port());
+    let mut command = Command::new(target_dir().join("release/responder"));
+    command.args(["--listen", &address]);
+    launch(dir, "responder", address, command)
+}
+
+/// Our binary.
+pub(crate) fn flash_sale_binary() -> PathBuf {
+    target_dir().join("release/flash-sale")
 }
 
 fn target_dir() -> PathBuf {

@@ -1,0 +1,199 @@
+//! The load generator beside wrk, both with one thread, against the raw responder: who asks more a second, who needs
+//! less CPU for it, do they agree on the median, and does the generator's memory stay flat?
+
+use std::fmt::Write as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use clap::ArgMatches;
+use serde_json::Value;
+use testkit::TempDir;
+use testkit::child;
+
+use crate::perf::cpu;
+use crate::perf::record::Record;
+use crate::perf::stage::{self, Actor};
+use crate::perf::wrk::{self, Shot};
+use crate::step::{self, Result};
+
+/// Pairs measured for each number of connections; the median is told.
+const PAIRS: usize = 3;
+
+pub(super) fn run(args: &ArgMatches) -> Result<()> {
+    stage::Stage::build("flash-sale")?;
+    stage::Stage::build("responder")?;
+    let record = Record::open(args, "The load generator beside wrk, on the raw responder")?;
+    let dir = TempDir::new("xtask-generator");
+    let mut responder = stage::responder(dir.path())?;
+    responder.wait_open()?;
+    let seconds = args.get_one::<u64>("seconds").copied().unwrap_or(8);
+    let mut text = String::from(
+        "One thread each, closed loop, unique orders; medians of three pairs in turn.\n\n\
+         | connections | | requests/s | CPU µs/request | p50 ms | p99 ms |\n|---|---|---|---|---|---|\n",
+    );
+    let mut verdicts = String::new();
+    for connections in [64, 256] {
+        let mut pairs = (Vec::new(), Vec::new());
+        for pair in 0..PAIRS {
+            let name = format!("wrk and loadgen, {connections} connections, pair {}", pair + 1);
+            step::timed(&name, || {
+                let run = format!("g{connections}p{pair}");
+                pairs.0.push(Row::of_wrk(&wrk::fire(&Shot {
+                    address: &responder.address,
+                    run: &run,
+                    item: "101",
+                    connections,
+                    seconds,
+                })?));
+                pairs.1.push(closed(&responder, connections, seconds, dir.path())?);
+                Ok(())
+            })?;
+        }
+        let (theirs, ours) = (median(&pairs.0), median(&pairs.1));
+        // Writing to a string cannot fail.
+        for (name, row) in [("wrk", &theirs), ("loadgen", &ours)] {
+            let _ = writeln!(
+                text,
+                "| {connections} | {name} | {:.0} | {:.2} | {:.3} | {:.2} |",
+                row.rate, row.cpu_us, row.p50_ms, row.p99_ms
+            );
+        }
+        let _ = writeln!(
+            verdicts,
+            "- {connections} connections: rate {:.2}× of wrk, CPU {:.2}×, p50 {:.2}×",
+            ours.rate / theirs.rate,
+            ours.cpu_us / theirs.cpu_us,
+            ours.p50_ms / theirs.p50_ms
+        );
+    }
+    text.push('\n');
+    text.push_str(&verdicts);
+    let soak_s = args.get_one::<u64>("soak-seconds").copied().unwrap_or(60);
+    text.push_str(&soak(&responder, soak_s, dir.path())?);
+    record.write("generator", &text)
+}
+
+#[derive(Debug, Clone)]
+struct Row {
+    rate: f64,
+    cpu_us: f64,
+    p50_ms: f64,
+    p99_ms: f64,
+}
+
+impl Row {
+    fn of_wrk(hits: &wrk::Hits) -> Self {
+        Self {
+            rate: hits.rate(),
+            cpu_us: hits.cpu_s * 1e6 / hits.requests as f64,
+            p50_ms: hits.p50_us as f64 / 1e3,
+            p99_ms: hits.p99_us as f64 / 1e3,
+        }
+    }
+}
+
+/// Each figure's median by itself.
+fn median(rows: &[Row]) -> Row {
+    let of = |pick: fn(&Row) -> f64| {
+        let mut values: Vec<f64> = rows.iter().map(pick).collect();
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    };
+    Row { rate: of(|r| r.rate), cpu_us: of(|r| r.cpu_us), p50_ms: of(|r| r.p50_ms), p99_ms: of(|r| r.p99_ms) }
+}
+
+fn loadgen(responder: &Actor, args: &[&str]) -> Command {
+    let mut command = Command::new(stage::flash_sale_binary());
+    command
+        .args([
+            "loadgen",
+            "--no-audit",
+            "--no-gateway-metrics",
+            "--target",
+            &format!("http://{}", responder.address),
+        ])
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}
+
+/// Our generator in a closed loop for about so long; CPU of the whole process.
+fn closed(responder: &Actor, connections: usize, seconds: u64, dir: &std::path::Path) -> Result<Row> {
+    let json = dir.join("closed.json");
+    // A closed loop ends by its number of orders: as many as twice what wrk has ever done here would be too many, so
+    // the time is what the rate makes of it.
+    let buyers = seconds * 80_000;
+    let command = loadgen(
+        responder,
+        &[
+            "--closed",
+            "--connections",
+            &connections.to_string(),
+            "--buyers",
+            &buyers.to_string(),
+            "--json",
+            &json.display().to_string(),
+        ],
+    );
+    let mut process = child::spawn(command).map_err(|error| format!("loadgen: {error}"))?;
+    let pid = process.pid();
+    let mut cpu_s = 0.0;
+    while process.ended().is_none() {
+        // Of a process that has just ended nothing can be read any more: the last look before counts.
+        cpu_s = f64::max(cpu_s, cpu::seconds(pid));
+        std::thread::sleep(Duration::from_millis(5));
+        step::check_interrupt()?;
+    }
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(&json)?)?;
+    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+    let accepted = &report["outcomes"]["202"]["from_send_ms"];
+    Ok(Row {
+        rate: number(&report["achieved_rate"]),
+        cpu_us: cpu_s * 1e6 / number(&report["requests"]),
+        p50_ms: number(&accepted["p50"]),
+        p99_ms: number(&accepted["p99"]),
+    })
+}
+
+/// Open loop for a while; memory at a tenth of it and at the end.
+fn soak(responder: &Actor, seconds: u64, dir: &std::path::Path) -> Result<String> {
+    const RATE: u64 = 10_000;
+    let json = dir.join("soak.json");
+    let command = loadgen(
+        responder,
+        &[
+            "--rate",
+            &RATE.to_string(),
+            "--duration",
+            &format!("{seconds}s"),
+            "--json",
+            &json.display().to_string(),
+        ],
+    );
+    let mut process = child::spawn(command).map_err(|error| format!("loadgen: {error}"))?;
+    let (pid, begun) = (process.pid(), Instant::now());
+    let (mut early, mut late) = (0, 0);
+    step::timed(&format!("soak, {RATE}/s for {seconds} s"), || {
+        while process.ended().is_none() {
+            let bytes = cpu::rss_bytes(pid);
+            if begun.elapsed().as_secs() <= seconds / 10 + 1 {
+                early = early.max(bytes);
+            } else if begun.elapsed().as_secs() < seconds {
+                late = late.max(bytes);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+            step::check_interrupt()?;
+        }
+        Ok(())
+    })?;
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(&json)?)?;
+    let mib = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;
+    Ok(format!(
+        "- {seconds} s at {RATE}/s, open loop: memory {:.1} MiB in the first tenth, {:.1} MiB at most later; {} requests\n",
+        mib(early),
+        mib(late),
+        report["requests"]
+    ))
+}
