@@ -65,24 +65,38 @@ pub struct Visible {
     fd: i32,
     doing: Cell<Doing>,
     since: Cell<Instant>,
+    /// The register's clock: up to a tick late, which is nothing beside the limits, and costs no call.
+    clock: Rc<Cell<Instant>>,
     is_too_slow: Cell<bool>,
 }
 
 impl Visible {
     fn enter(&self, doing: Doing) {
         self.doing.set(doing);
-        self.since.set(Instant::now());
+        self.since.set(self.clock.get());
     }
 }
 
 /// The open connections of a core; bounded by `connections_max`, which the acceptor keeps.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Register {
+    clock: Rc<Cell<Instant>>,
     slots: Vec<Option<Rc<Visible>>>,
     free: Vec<usize>,
 }
 
+impl Default for Register {
+    fn default() -> Self {
+        Self { clock: Rc::new(Cell::new(Instant::now())), slots: Vec::new(), free: Vec::new() }
+    }
+}
+
 impl Register {
+    /// What the connections take for the time; set by every tick of the core.
+    pub fn set_clock(&self, now: Instant) {
+        self.clock.set(now);
+    }
+
     /// How many are open.
     pub fn open_count(&self) -> usize {
         self.slots.len() - self.free.len()
@@ -92,7 +106,8 @@ impl Register {
         let visible = Rc::new(Visible {
             fd,
             doing: Cell::new(Doing::Idle),
-            since: Cell::new(Instant::now()),
+            since: Cell::new(self.clock.get()),
+            clock: Rc::clone(&self.clock),
             is_too_slow: Cell::new(false),
         });
         let slot = self.free.pop().unwrap_or_else(|| {
@@ -408,7 +423,8 @@ fn write_answer(
     match answer {
         Answer::Order(outcome) => {
             let row = row(outcome, core.identities.number());
-            let duration = began.elapsed();
+            let ended = Instant::now();
+            let duration = ended.saturating_duration_since(began);
             let order = match &exchange.asked {
                 Asked::Buy(Ok(order)) => Some(order),
                 _ => None,
@@ -429,7 +445,8 @@ fn write_answer(
                 core.refusals.borrow_mut()[row.counter as usize] += 1;
             }
             if core.log.is_on(row.level) {
-                log_order(core, row.level, row.event, row.message, &about, order, buffer);
+                let entry = LogEntry { level: row.level, event: row.event, message: row.message, at: ended };
+                log_order(core, &entry, &about, order, buffer);
             }
         }
         Answer::Status(Ok(Some(view))) => {
@@ -465,16 +482,23 @@ fn write_answer(
     }
 }
 
+/// What a line about an order says of itself.
+struct LogEntry<'a> {
+    level: Level,
+    event: &'a str,
+    message: &'a str,
+    at: Instant,
+}
+
 fn log_order(
     core: &Core,
-    level: Level,
-    event: &str,
-    message: &str,
+    entry: &LogEntry<'_>,
     about: &About<'_>,
     order: Option<&wire::order_json::Order>,
     buffer: &[u8],
 ) {
-    core.log.line(level, event, message, |line| {
+    let LogEntry { level, event, message, at } = *entry;
+    core.log.line_at(core.unix_ms_at(at), level, event, message, |line| {
         line.text("correlation_id", about.correlation_id);
         if let Some(order) = order {
             line.text("user_id", order.user_id.text(buffer))

@@ -79,6 +79,8 @@ pub struct Core {
     pub(crate) identities: Identities,
     /// The `Date` of replies, renewed by the sweep.
     pub date: RefCell<String>,
+    /// A moment by both clocks, renewed with the date: the wall clock is read once a second, not once an order.
+    pub epoch: Cell<(Instant, u64)>,
     /// Orders on its road.
     pub in_flight: Cell<usize>,
     /// Its open connections.
@@ -105,6 +107,12 @@ impl Core {
     /// This core's cells.
     pub fn cells(&self) -> &GatewayCells {
         &self.shared.cells[self.index]
+    }
+
+    /// Unix milliseconds of a moment near now.
+    pub fn unix_ms_at(&self, at: Instant) -> u64 {
+        let (epoch, unix_ms) = self.epoch.get();
+        unix_ms + at.saturating_duration_since(epoch).as_millis() as u64
     }
 
     /// Counts one.

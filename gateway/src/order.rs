@@ -205,7 +205,7 @@ const TRACEPARENT: &CStr = c"traceparent";
 
 async fn publish(core: &Core, order: &Order<'_>) -> Delivery {
     let mut value = core.take_buffer();
-    encode(order, &mut value);
+    encode(order, core.unix_ms_at(order.began), &mut value);
     let headers = [
         (CORRELATION_ID, order.correlation_id.as_bytes()),
         (REQUEST_ID, order.request_id.as_bytes()),
@@ -214,7 +214,7 @@ async fn publish(core: &Core, order: &Order<'_>) -> Delivery {
     let headers = if order.traceparent.is_some() { &headers[..] } else { &headers[..2] };
     let outgoing =
         Outgoing { topic: Topic::Orders, key: Some(order.user_id.as_bytes()), value: Some(&value), headers };
-    let handed_over = core.publisher.hand_over(&outgoing, Instant::now());
+    let handed_over = core.publisher.hand_over(&outgoing, order.began);
     // The record was copied: the buffer is free for the next order while this one waits.
     core.give_buffer(value);
     match handed_over {
@@ -224,7 +224,7 @@ async fn publish(core: &Core, order: &Order<'_>) -> Delivery {
 }
 
 /// The value of the record (contract, "Kafka"); the ids are of alphabets that need no escape.
-fn encode(order: &Order<'_>, value: &mut Vec<u8>) {
+fn encode(order: &Order<'_>, accepted_at_ms: u64, value: &mut Vec<u8>) {
     value.extend_from_slice(b"{\"user_id\":\"");
     value.extend_from_slice(order.user_id.as_bytes());
     value.extend_from_slice(b"\",\"item_id\":\"");
@@ -234,7 +234,7 @@ fn encode(order: &Order<'_>, value: &mut Vec<u8>) {
     wire::order::escape_json_into(value, order.request_id);
     value.extend_from_slice(b"\",\"correlation_id\":\"");
     value.extend_from_slice(order.correlation_id.as_bytes());
-    let _ = write!(value, "\",\"accepted_at_ms\":{}}}", shard::clock::unix_ms());
+    let _ = write!(value, "\",\"accepted_at_ms\":{accepted_at_ms}}}");
 }
 
 /// Frees the id and the user's admission: the same id may be tried again and is then a first.

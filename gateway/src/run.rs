@@ -220,6 +220,7 @@ async fn live(
     listener: Option<StdListener>,
 ) {
     let Some(listener) = listener else { return };
+    shard::turns::take_turns();
     let index = seat.index;
     shared.drivers.lock()[index] = Some(seat.driver);
     let identities = Identities::default();
@@ -237,6 +238,7 @@ async fn live(
         log: CoreLog::new(Arc::clone(&shared.sink)),
         identities,
         date: RefCell::default(),
+        epoch: Cell::new((shared.started, shard::clock::unix_ms())),
         in_flight: Cell::new(0),
         connections: RefCell::default(),
         spare: RefCell::default(),

@@ -38,6 +38,7 @@ pub(crate) async fn sweep(core: Rc<Core>) {
         let lag_us = now.saturating_duration_since(due).as_micros() as u64;
         core.cells().gauges[Gauge::LoopLagUs as usize].set(lag_us);
         tick += 1;
+        core.connections.borrow().set_clock(now);
         core.log.flush();
         core.publish_reachability();
         if tick.is_multiple_of(DEADLINES_TICKS) {
@@ -66,6 +67,7 @@ pub(crate) async fn sweep(core: Rc<Core>) {
 pub(crate) fn renew_date(core: &Core) {
     let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     *core.date.borrow_mut() = shard::clock::http_date(unix_s);
+    core.epoch.set((Instant::now(), shard::clock::unix_ms()));
 }
 
 fn copy_gauges(core: &Core) {

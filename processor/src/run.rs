@@ -252,6 +252,7 @@ async fn live(
     inbox: Arc<Mailbox<Batch>>,
     cores: usize,
 ) {
+    shard::turns::take_turns();
     shared.drivers.lock()[seat.index] = Some(seat.driver);
     let core = Rc::new(Core {
         index: seat.index,

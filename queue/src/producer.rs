@@ -19,6 +19,7 @@ use rdkafka::ClientConfig;
 use rdkafka::producer::Producer as _;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 use shard::mailbox::Mailbox;
+use shard::turns;
 use shard::waiters::Ticket;
 
 use crate::native::{Client, Context, Notice, Persistence, Polled, Report};
@@ -192,7 +193,8 @@ impl Producer {
             .set("reconnect.backoff.max.ms", "1000")
             .set("socket.connection.setup.timeout.ms", "2000");
         let context = Context { notice: Arc::clone(&settings.notice) };
-        let base = config.create_with_context(context).map_err(|error| ProducerError(error.to_string()))?;
+        let base = turns::with_turns(|| config.create_with_context(context))
+            .map_err(|error| ProducerError(error.to_string()))?;
         let topics = [settings.topics[0].as_str(), settings.topics[1].as_str()];
         let shared = Arc::new(Shared {
             client: Client::new(base, &topics).map_err(ProducerError)?,

@@ -14,6 +14,9 @@
 /// Which cores we may use, and one runtime on each of them: `io_uring` where the kernel allows it, else epoll.
 pub mod launch;
 
+/// Fuller turns for threads that work off what has gathered.
+pub mod turns;
+
 /// Letters from other threads into a core, with one wake a burst.
 pub mod mailbox;
 

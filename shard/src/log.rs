@@ -166,12 +166,23 @@ impl CoreLog {
 
     /// Adds a line to the core's chunk.
     pub fn line(&self, level: Level, event: &str, message: &str, fields: impl FnOnce(&mut Line<'_>)) {
+        self.line_at(clock::unix_ms(), level, event, message, fields);
+    }
+
+    /// As [`CoreLog::line`], for callers that know the time, Unix milliseconds.
+    pub fn line_at(
+        &self,
+        now_ms: u64,
+        level: Level,
+        event: &str,
+        message: &str,
+        fields: impl FnOnce(&mut Line<'_>),
+    ) {
         if !self.is_on(level) {
             return;
         }
         let mut chunk = self.chunk.borrow_mut();
         let mut stamp = self.stamp.borrow_mut();
-        let now_ms = clock::unix_ms();
         if stamp.0 != now_ms {
             *stamp = (now_ms, clock::rfc3339_ms(now_ms));
         }
