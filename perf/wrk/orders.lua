@@ -1,5 +1,5 @@
 -- Unique orders for wrk: every request has a user and a request id of its own.
--- Environment: RUN (first part of every id, default "w"), ITEM (default "101").
+-- Environment: RUN (first part of every id, default "w"; "bot" makes one user of all), ITEM (default "101").
 local run = os.getenv("RUN") or "w"
 local item = os.getenv("ITEM") or "101"
 local threads = 0
@@ -18,7 +18,8 @@ end
 function request()
   sent = sent + 1
   local id = prefix .. sent
-  local body = '{"user_id":"u' .. id .. '","item_id":"' .. item .. '","amount":1,"request_id":"' .. id .. '"}'
+  local user = run == "bot" and "bot" or "u" .. id
+  local body = '{"user_id":"' .. user .. '","item_id":"' .. item .. '","amount":1,"request_id":"' .. id .. '"}'
   return head .. #body .. "\r\n\r\n" .. body
 end
 

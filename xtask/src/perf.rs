@@ -28,6 +28,9 @@ mod road;
 /// The load generator beside wrk.
 mod generator;
 
+/// The intake beside its limit and its rival.
+mod intake;
+
 /// The command line.
 pub(crate) fn command() -> Command {
     let out = Arg::new("out")
@@ -44,6 +47,9 @@ pub(crate) fn command() -> Command {
     let road = Command::new("road")
         .about("Gateway and processor as two processes on real Redis and Kafka: wrk, loadgen, then every book checked")
         .args([out.clone(), seconds.clone()]);
+    let intake = Command::new("intake")
+        .about("The gateway beside a raw responder and an axum rival: rate, latency and CPU an order; gates; idle connections")
+        .args([out.clone(), seconds.clone()]);
     let generator = Command::new("generator")
         .about("Our load generator beside wrk on the raw responder: rate and CPU a request, median, memory over time")
         .args([out, seconds])
@@ -59,7 +65,7 @@ pub(crate) fn command() -> Command {
         .about("Measure, and keep the run under perf/runs/")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([road, generator])
+        .subcommands([road, generator, intake])
         .after_help("Measure with nothing else running: two cores are shared by everything that is measured.")
 }
 
@@ -68,6 +74,7 @@ pub(crate) fn run(args: &ArgMatches) -> Result<()> {
     match args.subcommand() {
         Some(("road", args)) => road::run(args),
         Some(("generator", args)) => generator::run(args),
+        Some(("intake", args)) => intake::run(args),
         _ => unreachable!("clap requires one of the subcommands above"),
     }
 }

@@ -55,13 +55,25 @@ impl Stage {
 
     /// Starts `flash-sale <subcommand>` with this stage's addresses; `listen` is the flag of its own address.
     pub(crate) fn flash_sale(&self, name: &'static str, listen: &str, args: &[&str]) -> Result<Actor> {
+        self.flash_sale_with(name, listen, args, &[])
+    }
+
+    /// As [`Stage::flash_sale`], with more environment.
+    pub(crate) fn flash_sale_with(
+        &self,
+        name: &'static str,
+        listen: &str,
+        args: &[&str],
+        env: &[(&str, &str)],
+    ) -> Result<Actor> {
         let address = format!("127.0.0.1:{}", free_port());
         let mut command = Command::new(flash_sale_binary());
         command
             .arg(name)
             .args(["--redis-addr", &self.redis.addr(), "--kafka-addr", &self.kafka.addr()])
             .args([listen, &address])
-            .args(args);
+            .args(args)
+            .envs(env.iter().copied());
         self.launch(name, address, command)
     }
 
@@ -73,6 +85,22 @@ impl Stage {
     /// The raw responder, with its log beside the others'.
     pub(crate) fn responder(&self) -> Result<Actor> {
         responder(self.dir.path())
+    }
+
+    /// Freezes Kafka: connections stay open, nothing is acknowledged.
+    pub(crate) fn pause_kafka(&self) -> Result<()> {
+        self.signal_kafka("-STOP")
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume_kafka(&self) -> Result<()> {
+        self.signal_kafka("-CONT")
+    }
+
+    fn signal_kafka(&self, signal: &str) -> Result<()> {
+        let mut command = Command::new("kill");
+        command.args([signal, &self.kafka.pid().unwrap_or(0).to_string()]);
+        step::run(command)
     }
 
     /// Runs a command of our binary to its end; its standard output.
