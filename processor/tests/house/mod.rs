@@ -146,6 +146,11 @@ impl House {
         self.processor.as_ref().expect("still up")
     }
 
+    /// The embedded broker, to take it away.
+    pub fn embedded(&self) -> &Embedded {
+        self.embedded.as_ref().expect("embedded")
+    }
+
     pub fn get(&self, path: &str) -> Response {
         Client::connect(self.running().metrics_addr()).get(path)
     }
