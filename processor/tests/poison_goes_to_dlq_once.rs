@@ -38,7 +38,7 @@ fn each_poison_is_buried_once_and_the_partition_goes_on() {
     let mut sent = Vec::new();
     for (number, (value, key, _)) in poisons.iter().enumerate() {
         let (value, key) = (value.clone(), key.clone());
-        sent.push(Sent { value, key, ..Sent::default() }.to(0).with("correlation_id", "c-1"));
+        sent.push(Sent { key, value, ..Sent::default() }.to(0).with("correlation_id", "c-1"));
         sent.push(order(&format!("good-{number}"), "101", 1).to(0));
     }
     house.topics.send(&sent);

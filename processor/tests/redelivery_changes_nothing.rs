@@ -10,8 +10,10 @@ mod house;
 
 const STOCK: u64 = 1000;
 
-/// Everything that must stand still.
-fn picture(house: &House, ids: &[String]) -> (Vec<Option<String>>, Option<i64>, Option<(i64, i64)>) {
+/// Everything that must stand still: statuses, units left, base and taken.
+type Picture = (Vec<Option<String>>, Option<i64>, Option<(i64, i64)>);
+
+fn picture(house: &House, ids: &[String]) -> Picture {
     (house.truth.statuses(ids), house.truth.left("101"), house.truth.ledger("101"))
 }
 

@@ -61,5 +61,5 @@ fn payments_run_side_by_side_up_to_their_bound() {
     house.assert_counted(48, 0, 0, 0);
     // 24 on each core, six at once: four rounds, never fewer; one after the other they would take 4.8 s on each.
     assert!(took >= Duration::from_millis(800), "{took:?}: more at once than the bound");
-    assert!(took < Duration::from_millis(4000), "{took:?}: one after the other");
+    assert!(took < Duration::from_secs(4), "{took:?}: one after the other");
 }

@@ -221,7 +221,7 @@ fn settings_of(variables: &HashMap<String, String>) -> settings::Processor {
     settings
 }
 
-/// Random numbers for a test (SplitMix64). The seed is printed, and `PROCESSOR_TEST_SEED` repeats it.
+/// Random numbers for a test (`SplitMix64`). The seed is printed, and `PROCESSOR_TEST_SEED` repeats it.
 pub struct Random(u64);
 
 impl Random {
