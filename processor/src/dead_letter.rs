@@ -16,9 +16,15 @@ use crate::read::Work;
 
 /// Lines about dead letters a second and core; the rest is in the counter.
 const LINES_PER_S_MAX: u32 = 10;
+/// What a letter says about its failure: a sentence, not the value that a parser quotes.
+const MESSAGE_BYTES_MAX: usize = 512;
+/// A header of the record that is passed on; longer ones are dropped. With the message and the names a letter is less
+/// than 4 KiB larger than its record, or the letter of a large record would be one that no broker takes.
+const PASSED_BYTES_MAX: usize = 512;
 
 /// Writes one dead letter and returns when the broker has it. Tries until then: the record's offset is not committed
-/// meanwhile, and the consumer's bound holds back the rest.
+/// meanwhile, and the consumer's bound holds back the rest. A letter that is larger than Kafka takes is written without
+/// its value, and at last without its key: the headers say where both are.
 pub(crate) async fn bury(
     core: &Core,
     batch: &Batch,
@@ -28,6 +34,7 @@ pub(crate) async fn bury(
     message: &str,
 ) {
     let record = &batch.records()[index];
+    let message = begin(message, MESSAGE_BYTES_MAX);
     let timestamp = clock::rfc3339_ms(clock::unix_ms());
     let partition = batch.lease().partition().to_be_bytes();
     let offset = record.offset.to_be_bytes();
@@ -42,28 +49,34 @@ pub(crate) async fn bury(
         (c"kafka_dlt-exception-message", message.as_bytes()),
     ];
     let correlation_id = work.map(|work| work.correlation_id.as_bytes());
-    if let Some(correlation_id) = correlation_id.or_else(|| batch.correlation_id(record)) {
-        headers.push((c"correlation_id", correlation_id));
-    }
-    if let Some(work) = work {
-        headers.push((c"request_id", work.request_id.as_bytes()));
-    }
-    if let Some(traceparent) = batch.traceparent(record) {
-        headers.push((c"traceparent", traceparent));
-    }
-    if let Some(attempt) = batch.attempt(record) {
-        headers.push((c"attempt", attempt));
-    }
-    let outgoing = Outgoing {
+    let passed = [
+        (c"correlation_id", correlation_id.or_else(|| batch.correlation_id(record))),
+        (c"request_id", work.map(|work| work.request_id.as_bytes())),
+        (c"traceparent", batch.traceparent(record)),
+        (c"attempt", batch.attempt(record)),
+    ];
+    let fits = |(name, value): (&'static CStr, Option<_>)| Some((name, value?));
+    let passed = passed.into_iter().filter_map(fits);
+    headers.extend(passed.filter(|(_, value): &(_, &[u8])| value.len() <= PASSED_BYTES_MAX));
+    let mut outgoing = Outgoing {
         topic: Topic::DeadLetters,
         key: batch.key(record),
         value: batch.value(record),
         headers: &headers,
     };
     let mut back_off = BackOff::default();
-    while !matches!(core.publisher.publish(&outgoing, Instant::now()).await, Delivery::Persisted { .. }) {
-        core.count(Counter::Retries);
-        back_off.wait().await;
+    loop {
+        match core.publisher.publish(&outgoing, Instant::now()).await {
+            Delivery::Persisted { .. } => break,
+            delivery if delivery.is_too_large() && outgoing.value.is_some_and(|value| !value.is_empty()) => {
+                outgoing.value = Some(b"");
+            }
+            delivery if delivery.is_too_large() && outgoing.key.is_some() => outgoing.key = None,
+            _ => {
+                core.count(Counter::Retries);
+                back_off.wait().await;
+            }
+        }
     }
     core.count(Counter::DeadLetters);
     if let Some(guard) = &core.shared.guard {
@@ -81,4 +94,9 @@ pub(crate) async fn bury(
             }
         });
     }
+}
+
+/// The first `bytes_max` bytes of a text, whole characters only.
+fn begin(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
 }

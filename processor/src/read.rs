@@ -2,6 +2,7 @@
 
 use queue::consumer::{Batch, Record};
 use store::Origin;
+use wire::http1::is_correlation_id;
 
 /// An order in hand, with its own texts: it may outlive the batch's turn while its payment takes its time.
 #[derive(Debug, Clone)]
@@ -30,7 +31,10 @@ pub(crate) fn read(batch: &Batch, index: usize) -> Result<Work, String> {
         }
     };
     let header = || batch.correlation_id(record).and_then(|text| std::str::from_utf8(text).ok());
-    let correlation_id = order.correlation_id.as_deref().or_else(header).unwrap_or_default().to_owned();
+    let correlation_id = order.correlation_id.as_deref().or_else(header).unwrap_or_default();
+    // Any producer may write anything here; what no gateway would have taken goes into no log line.
+    let is_well_formed = is_correlation_id(correlation_id.as_bytes());
+    let correlation_id = if is_well_formed { correlation_id.to_owned() } else { String::new() };
     Ok(Work {
         index,
         user_id: order.user_id.into_owned(),

@@ -1,11 +1,11 @@
 //! `/metrics`, `/health` and `/live` for operators: plain threads with time limits, off the order's road.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shard::cells::PAGE_CONTENT_TYPE;
 use shard::clock;
@@ -16,7 +16,7 @@ use wire::reply::{self, Connection, ReplyHead, StatusLine};
 use crate::core::Shared;
 use crate::metrics;
 
-/// A client may take this long for its request, and for reading the answer.
+/// A client may take this long for its request, and as long for reading the answer, however it divides them.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Clients at once; more wait in the kernel's queue.
 const CLIENTS_MAX: usize = 32;
@@ -36,6 +36,9 @@ pub(crate) fn start(shared: Arc<Shared>, listener: TcpListener) -> std::io::Resu
             }
             let Ok(stream) = stream else { continue };
             while clients.load(Ordering::Acquire) >= CLIENTS_MAX {
+                if shared.drain.phase() >= Phase::Stopping {
+                    return;
+                }
                 thread::sleep(Duration::from_millis(5));
             }
             clients.fetch_add(1, Ordering::AcqRel);
@@ -67,8 +70,7 @@ pub(crate) fn health(shared: &Shared) -> (bool, bool) {
 }
 
 fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    let deadline = Instant::now() + PATIENCE;
     let mut buffer = vec![0; 16 * 1024];
     let mut filled = 0;
     let head = loop {
@@ -76,14 +78,11 @@ fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
             Parsed::Complete(head) => break head,
             Parsed::Partial if filled < buffer.len() => {}
             _ => {
-                return stream.write_all(&answer(
-                    reply::BAD_REQUEST,
-                    reply::JSON,
-                    b"{\"error\":\"Bad request\"}",
-                    false,
-                ));
+                let refusal = answer(reply::BAD_REQUEST, reply::JSON, b"{\"error\":\"Bad request\"}", false);
+                return write(&mut stream, &refusal);
             }
         }
+        stream.set_read_timeout(Some(left(deadline)?))?;
         match stream.read(&mut buffer[filled..])? {
             0 => return Ok(()),
             count => filled += count,
@@ -95,7 +94,27 @@ fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
     } else {
         answer(reply::METHOD_NOT_ALLOWED, reply::JSON, b"{\"error\":\"Method not allowed\"}", false)
     };
-    stream.write_all(&bytes)
+    write(&mut stream, &bytes)
+}
+
+/// As `write_all`, but [`PATIENCE`] is for all of it.
+fn write(stream: &mut TcpStream, mut bytes: &[u8]) -> std::io::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !bytes.is_empty() {
+        stream.set_write_timeout(Some(left(deadline)?))?;
+        match stream.write(bytes)? {
+            0 => return Err(ErrorKind::WriteZero.into()),
+            count => bytes = &bytes[count..],
+        }
+    }
+    Ok(())
+}
+
+/// # Errors
+/// `TimedOut` when nothing is left.
+fn left(deadline: Instant) -> std::io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
 fn page(shared: &Shared, path: &[u8], is_head: bool) -> Vec<u8> {

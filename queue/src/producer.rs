@@ -70,6 +70,17 @@ pub enum Delivery {
     Refused(SendRefused),
 }
 
+impl Delivery {
+    /// True when it is larger than librdkafka or the broker takes: trying the same again is no use.
+    pub fn is_too_large(self) -> bool {
+        match self {
+            Self::Refused(refused) => refused == SendRefused::TooLarge,
+            Self::NotPersisted { code } => code == Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE as i32,
+            Self::Persisted { .. } | Self::PossiblyPersisted { .. } => false,
+        }
+    }
+}
+
 /// Why a record was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendRefused {
@@ -157,6 +168,8 @@ pub struct ProducerStats {
     pub failures: u64,
 }
 
+/// Largest record that is handed to the broker at all.
+const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How often Kafka is asked whether it is there.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long one poll waits at most; bounds the end of the thread, not the latency of a report.
@@ -185,6 +198,9 @@ impl Producer {
             .set("message.timeout.ms", settings.message_timeout_ms.to_string())
             .set("request.timeout.ms", settings.message_timeout_ms.to_string())
             .set("queue.buffering.max.messages", settings.queue_messages_max.to_string())
+            // What is too large is the broker's to say: its topics may take more than librdkafka's 1 MB, and a record that
+            // came out of one must fit into another.
+            .set("message.max.bytes", MESSAGE_BYTES_MAX.to_string())
             .set("queue.buffering.max.kbytes", (settings.queue_messages_max * 2).max(1024).to_string())
             // Java's default, so that other producers of the same user agree on the partition.
             .set("partitioner", "murmur2_random")

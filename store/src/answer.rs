@@ -82,8 +82,9 @@ pub enum Reservation {
 /// What became of a settlement or refund.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ending {
-    /// True when this call made the end; false when the order had ended otherwise or the reservation is not
-    /// ours.
+    /// True when this call made the end, or, for a refund, an earlier call for the same record did: its answer may
+    /// have been lost, and the dead letter depends on it. False when the order had ended otherwise or the
+    /// reservation is not ours.
     pub applied: bool,
     /// The status after the call; `None` when it is no longer known.
     pub status: Option<Status>,

@@ -89,6 +89,8 @@ async fn refunded_once(store: &impl Store) {
     // A second copy of the order is the one that ends it: its record is written down.
     let by_copy = Settle { origin: origin(2), ..settle("r", "101") };
     assert_eq!(ended(store, Command::Refund(by_copy)).await, UNPAID);
+    // Its answer may be lost: asked again, it is told the same and gives nothing back again.
+    assert_eq!(ended(store, Command::Refund(by_copy)).await, UNPAID);
     assert_eq!(ended(store, Command::Refund(settle("r", "101"))).await, (false, Some(Status::FailedPayment)));
     assert_eq!(ended(store, Command::Settle(settle("r", "101"))).await, (false, Some(Status::FailedPayment)));
     for (origin, same_origin) in

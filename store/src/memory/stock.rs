@@ -97,7 +97,7 @@ impl Turn<'_> {
     pub(super) fn refund(&mut self, settle: &Settle<'_>) -> Result<Ending, StoreError> {
         let held = match self.held_by(settle) {
             Ok(held) => held,
-            Err(untouched) => return Ok(untouched),
+            Err(untouched) => return Ok(Ending { applied: self.was_refunded_by(settle), ..untouched }),
         };
         let amount = i64::from(held.amount);
         if let Some(item) = self.state.items.get_mut(settle.item_id) {
@@ -133,6 +133,20 @@ impl Turn<'_> {
             Some(fence) if status.is_none_or(|status| !status.is_end()) => Ok(fence.clone()),
             _ => Err(Ending { applied: false, status }),
         }
+    }
+
+    /// True when an earlier call for the same record made this refund; its answer may have been lost.
+    fn was_refunded_by(&self, settle: &Settle<'_>) -> bool {
+        let order = self.order(settle.request_id);
+        let status = order.and_then(|order| order.status(self.now_ms));
+        let fence = order.and_then(|order| order.fence(self.now_ms));
+        status == Some(Status::FailedPayment)
+            && fence.is_some_and(|fence| {
+                fence.state == FenceState::Refunded
+                    && fence.attempt == settle.attempt
+                    && fence.origin == settle.origin
+                    && *fence.item_id == *settle.item_id
+            })
     }
 
     /// Units left of an item; `None` is unknown.

@@ -1,10 +1,16 @@
 -- Not paid: puts the units of a held order back and ends it as FAILED_PAYMENT.
 -- KEYS order_status:<id> reservation:<id> inventory:<item> stock_ledger:<item>
 -- ARGV attempt, item, "<partition> <offset>" of the record that asks
--- Answers 1 when this call ended it, else the status (nil when there is none).
+-- Answers 1 when this call ended it, or an earlier one of the same record, whose answer may have been lost;
+-- else the status (nil when there is none).
 local held = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 local status, fence, stock = held[1], held[2], held[3]
-if not fence or (status and status ~= 'PENDING') then return status end
+if not fence then return status end
+if status == 'FAILED_PAYMENT' then
+  local attempt, origin, item = string.match(fence, '^R (%d+) (%-?%d+ %-?%d+) %d+ (.*)$')
+  if attempt == ARGV[1] and origin == ARGV[3] and item == ARGV[2] then return 1 end
+end
+if status and status ~= 'PENDING' then return status end
 local attempt, amount, item = string.match(fence, '^H (%d+) %-?%d+ %-?%d+ (%d+) (.*)$')
 if attempt ~= ARGV[1] or item ~= ARGV[2] then return status end
 

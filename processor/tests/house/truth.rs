@@ -1,0 +1,99 @@
+//! Redis as a test sees it: the model of the embedded default, or a server by its own commands.
+#![allow(dead_code, unreachable_pub, reason = "each test uses its part of it")]
+
+use std::sync::Arc;
+
+use store::memory::Memory;
+use store::{Answer, Command};
+use testkit::redis::call;
+use wire::names::{INVENTORY_PREFIX, LEDGER_PREFIX, ORDER_STATUS_PREFIX};
+
+/// Statuses asked at once.
+const CHUNK: usize = 1000;
+
+/// Where the truth is.
+#[derive(Clone)]
+pub enum Truth {
+    Memory(Arc<Memory>),
+    /// `host:port`
+    Redis(String),
+}
+
+impl Truth {
+    /// As `flash-sale stock set` does it.
+    pub fn set_stock(&self, item_id: &str, units: u64) {
+        match self {
+            Self::Memory(memory) => {
+                let answer = memory.apply(&Command::SetStock { item_id, units });
+                assert_eq!(answer, Ok(Answer::StockLeft(Some(units as i64))));
+            }
+            Self::Redis(addr) => {
+                let units = units.to_string();
+                let ledger = format!("{LEDGER_PREFIX}{item_id}");
+                call(addr, &["HSET", &ledger, "base", &units, "taken", "0"]);
+                call(addr, &["SET", &format!("{INVENTORY_PREFIX}{item_id}"), &units]);
+            }
+        }
+    }
+
+    /// Units left; `None` is unknown.
+    pub fn left(&self, item_id: &str) -> Option<i64> {
+        match self {
+            Self::Memory(memory) => match memory.apply(&Command::Stock { items: &[item_id] }) {
+                Ok(Answer::Stock(left)) => left[0],
+                other => panic!("{other:?}"),
+            },
+            Self::Redis(addr) => call(addr, &["GET", &format!("{INVENTORY_PREFIX}{item_id}")]).int(),
+        }
+    }
+
+    /// Base and taken units; `None` when nothing was ever taken or set.
+    pub fn ledger(&self, item_id: &str) -> Option<(i64, i64)> {
+        match self {
+            Self::Memory(memory) => match memory.apply(&Command::Ledgers { items: &[item_id] }) {
+                Ok(Answer::Ledgers(ledgers)) => ledgers[0].map(|ledger| (ledger.base, ledger.taken)),
+                other => panic!("{other:?}"),
+            },
+            Self::Redis(addr) => {
+                let field = |field| call(addr, &["HGET", &format!("{LEDGER_PREFIX}{item_id}"), field]).int();
+                field("base").zip(field("taken"))
+            }
+        }
+    }
+
+    /// The plain word of an order; `None` when there is none.
+    pub fn status(&self, request_id: &str) -> Option<String> {
+        self.statuses(&[request_id.to_owned()]).remove(0)
+    }
+
+    /// The plain words of orders, in order.
+    pub fn statuses(&self, request_ids: &[String]) -> Vec<Option<String>> {
+        let ask = |ids: &[String]| -> Vec<Option<String>> {
+            match self {
+                Self::Memory(memory) => {
+                    let request_ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+                    match memory.apply(&Command::Statuses { request_ids: &request_ids }) {
+                        Ok(Answer::Statuses(statuses)) => statuses
+                            .into_iter()
+                            .map(|status| status.map(|status| status.word().to_owned()))
+                            .collect(),
+                        other => panic!("{other:?}"),
+                    }
+                }
+                Self::Redis(addr) => {
+                    let keys: Vec<String> =
+                        ids.iter().map(|id| format!("{ORDER_STATUS_PREFIX}{id}")).collect();
+                    let args: Vec<&str> =
+                        std::iter::once("MGET").chain(keys.iter().map(String::as_str)).collect();
+                    match call(addr, &args) {
+                        testkit::redis::Reply::Array(replies) => {
+                            replies.into_iter().map(|reply| reply.text()).collect()
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+        };
+        request_ids.chunks(CHUNK).flat_map(ask).collect()
+    }
+}

@@ -1,0 +1,118 @@
+//! Processes of the binary against real services, for tests that signal and kill them.
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test uses its part of it")]
+
+#[path = "../../processor/tests/house/topics.rs"]
+pub mod topics;
+#[path = "../../processor/tests/house/truth.rs"]
+pub mod truth;
+
+use std::collections::BTreeMap;
+use std::net::TcpStream;
+use std::process::{Command, ExitStatus, Stdio};
+
+use queue::admin;
+use testkit::child::{self, Guarded, Signal};
+use testkit::http::Client;
+use testkit::kafka::{Kafka, unique_topic};
+use testkit::redis::Redis;
+use testkit::{free_port, wait_until};
+
+pub use topics::{PATIENCE, Sent, Topics, order};
+pub use truth::Truth;
+
+const PARTITIONS: i32 = 4;
+
+/// A Redis of the test's own, topics and a group of its own on the shared Kafka.
+pub struct World {
+    redis: Redis,
+    pub truth: Truth,
+    pub topics: Topics,
+    pub group: String,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let redis = Redis::start();
+        let topics = Topics {
+            bootstrap: Kafka::shared().addr(),
+            orders: unique_topic("orders"),
+            dlq: unique_topic("dlq"),
+            partitions: PARTITIONS,
+        };
+        let wanted = [(topics.orders.as_str(), PARTITIONS), (topics.dlq.as_str(), PARTITIONS)];
+        admin::ensure_topics(&topics.bootstrap, &wanted, PATIENCE).expect("topics");
+        let truth = Truth::Redis(redis.addr());
+        Self { redis, truth, topics, group: unique_topic("group") }
+    }
+
+    /// Starts `flash-sale processor` with these variables.
+    pub fn start(&self, variables: &[(&str, &str)]) -> Processor {
+        let port = free_port();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_flash-sale"));
+        command
+            .arg("processor")
+            .env("METRICS_ADDR", format!("127.0.0.1:{port}"))
+            .env("REDIS_ADDR", self.redis.addr())
+            .env("KAFKA_ADDR", &self.topics.bootstrap)
+            .env("ORDERS_TOPIC", &self.topics.orders)
+            .env("DLQ_TOPIC", &self.topics.dlq)
+            .env("CONSUMER_GROUP", &self.group)
+            .env("LOG_LEVEL", "error")
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        Processor { process: child::spawn(command).expect("the binary starts"), port }
+    }
+
+    /// Whether each of these orders has its end.
+    pub fn ended(&self, request_ids: &[String]) -> Vec<bool> {
+        let statuses = self.truth.statuses(request_ids);
+        statuses.iter().map(|status| status.as_deref().is_some_and(|word| word != "PENDING")).collect()
+    }
+
+    pub fn wait_ended(&self, request_ids: &[String], count: usize) {
+        wait_until(&format!("{count} orders ended"), PATIENCE, || {
+            self.ended(request_ids).into_iter().filter(|&has_ended| has_ended).count() >= count
+        });
+    }
+
+    /// What the group has committed, 0 where it has not.
+    pub fn committed(&self) -> BTreeMap<i32, i64> {
+        let committed = self.topics.committed(&self.group);
+        (0..PARTITIONS).map(|at| (at, committed.get(&at).copied().unwrap_or(0))).collect()
+    }
+}
+
+/// A process; killed when dropped.
+pub struct Processor {
+    process: Guarded,
+    port: u16,
+}
+
+impl Processor {
+    /// The code of `/health`; `None` before it listens.
+    pub fn health(&self) -> Option<u16> {
+        let address = format!("127.0.0.1:{}", self.port);
+        TcpStream::connect(&address).ok()?;
+        Some(Client::connect(address.as_str()).get("/health").status)
+    }
+
+    pub fn wait_health(&self, code: u16) {
+        wait_until(&format!("/health says {code}"), PATIENCE, || self.health() == Some(code));
+    }
+
+    pub fn signal(&mut self, signal: Signal) {
+        self.process.signal(signal).expect("it still runs");
+    }
+
+    pub fn wait(mut self) -> ExitStatus {
+        wait_until("the end of the process", PATIENCE, || self.process.ended().is_some());
+        self.process.ended().expect("just seen")
+    }
+
+    /// SIGTERM, and its exit code.
+    pub fn terminate(mut self) -> Option<i32> {
+        self.signal(Signal::Terminate);
+        self.wait().code()
+    }
+}
