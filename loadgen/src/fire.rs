@@ -111,7 +111,7 @@ fn gather(shared: &Shared, start_unix_ms: u64, moment: Moment) -> Result<Fired, 
             driver = Driver::Epoll;
         }
     }
-    let books = Books::new(ledgers, shared.plan.buyers);
+    let books = Books::new(ledgers, shared.plan.buyers, shared.plan.shard);
     Ok(Fired { record, books, driver, cpu, start_unix_ms, moment })
 }
 

@@ -22,6 +22,9 @@
 /// What is to be done, with ranges.
 pub mod plan;
 
+/// Which part of it this generator sends.
+pub mod part;
+
 /// When buyers arrive.
 pub mod schedule;
 
@@ -47,7 +50,8 @@ pub mod answer;
 /// What can become of a request.
 pub mod outcome;
 
-mod record;
+/// The notes of one core.
+pub mod record;
 
 /// Latencies and counts over time, bounded.
 pub mod series;
@@ -75,8 +79,25 @@ mod verdict;
 
 mod summary;
 
+/// What was measured, in a form that adds without loss.
+pub mod measured;
+
 /// What came out, as data and as JSON.
 pub mod report;
+
+mod word;
+
+/// Reports read back.
+pub mod read;
+
+/// Reports of several generators, as one.
+pub mod merge;
+
+/// Two reports side by side.
+pub mod compare;
+
+/// Reports as files.
+pub mod output;
 
 mod table;
 
@@ -85,6 +106,7 @@ mod html;
 /// What the run shows while it lasts.
 pub mod progress;
 
+pub use part::Shard;
 pub use plan::{Arrivals, Item, Plan, Stocking, Thresholds};
 pub use progress::{Moment, Progress};
 pub use report::{Report, Verdict};

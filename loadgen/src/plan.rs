@@ -6,6 +6,8 @@ use std::time::Duration;
 use shard::clock;
 use wire::order;
 
+use crate::part::{SHARDS_MAX, Shard};
+
 /// How arrivals are spread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrivals {
@@ -108,6 +110,9 @@ pub struct Plan {
     pub amount_max: u32,
     /// Fixes arrival times and orders.
     pub seed: u64,
+    /// Which of the orders this generator sends; run id, seed and all that shapes orders and arrivals must be
+    /// the same in every shard.
+    pub shard: Shard,
     /// An answer later than this is none.
     pub request_timeout: Duration,
     /// How long acknowledged orders may take to end after the last answer.
@@ -141,12 +146,18 @@ impl Plan {
             duplicates_share: 0.0,
             amount_max: 1,
             seed: 1,
+            shard: Shard::WHOLE,
             request_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_mins(1),
             gateway_metrics: true,
             processor_metrics: None,
             thresholds: Thresholds::default(),
         }
+    }
+
+    /// Requests a second that this generator is to send: its share of `rate_per_s`.
+    pub fn own_rate(&self) -> f64 {
+        self.rate_per_s as f64 / self.shard.count as f64
     }
 
     /// Everything that is wrong with it, one line each; empty when it can be run.
@@ -160,6 +171,8 @@ impl Plan {
         range("buyers", self.buyers, 1, BUYERS_MAX);
         range("rate_per_s", self.rate_per_s, 1, 10_000_000);
         range("connections", self.connections as u64, 1, 60_000);
+        range("shards", self.shard.count, 1, SHARDS_MAX);
+        range("shard", self.shard.index, 0, self.shard.count.saturating_sub(1));
         range("workers", self.workers as u64, 1, self.connections.max(1) as u64);
         range("items", self.items.len() as u64, 1, ITEMS_MAX as u64);
         range("amount_max", u64::from(self.amount_max), 1, u64::from(order::AMOUNT_MAX));

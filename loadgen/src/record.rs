@@ -11,7 +11,7 @@ use crate::series::{Coarse, Series};
 const LATENCY_NS_MAX: u64 = 120_000_000_000;
 
 /// A histogram with three digits from 1 µs on: about 220 KB.
-fn histogram() -> Histogram<u64> {
+pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1_000, LATENCY_NS_MAX, 3).expect("constant bounds that the crate accepts")
 }
 
@@ -24,19 +24,28 @@ pub(crate) struct Latencies {
     pub(crate) sent: Histogram<u64>,
 }
 
+impl Latencies {
+    pub(crate) fn new() -> Self {
+        Self { intended: histogram(), sent: histogram() }
+    }
+}
+
 /// A request that ended.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Ended {
-    pub(crate) outcome: Outcome,
-    pub(crate) at_ns: u64,
-    pub(crate) intended_ns: u64,
-    /// `None` when it was never sent.
-    pub(crate) sent_ns: Option<u64>,
+pub struct Ended {
+    /// How.
+    pub outcome: Outcome,
+    /// When, from the first arrival of the run on, as the next two.
+    pub at_ns: u64,
+    /// When it was due.
+    pub intended_ns: u64,
+    /// When it was really sent; `None` when it never was.
+    pub sent_ns: Option<u64>,
 }
 
 /// What a core noted.
 #[derive(Debug, Clone)]
-pub(crate) struct Record {
+pub struct Record {
     pub(crate) counts: [u64; OUTCOMES],
     pub(crate) latencies: [Option<Box<Latencies>>; OUTCOMES],
     pub(crate) lateness: Histogram<u64>,
@@ -53,7 +62,8 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn new(items: usize) -> Self {
+    /// Empty, for so many items.
+    pub fn new(items: usize) -> Self {
         Self {
             counts: [0; OUTCOMES],
             latencies: std::array::from_fn(|_| None),
@@ -70,7 +80,7 @@ impl Record {
     }
 
     /// A request went out at `now_ns`.
-    pub(crate) fn sent(&mut self, now_ns: u64, lateness_ns: u64, connection_wait_ns: u64) {
+    pub fn sent(&mut self, now_ns: u64, lateness_ns: u64, connection_wait_ns: u64) {
         self.sent += 1;
         self.last_sent_ns = now_ns;
         self.lateness.saturating_record(lateness_ns);
@@ -78,12 +88,11 @@ impl Record {
     }
 
     /// A request ended.
-    pub(crate) fn ended(&mut self, ended: &Ended) {
+    pub fn ended(&mut self, ended: &Ended) {
         let outcome = ended.outcome;
         let latency_ns = ended.at_ns.saturating_sub(ended.intended_ns);
         self.counts[outcome as usize] += 1;
-        let latencies = self.latencies[outcome as usize]
-            .get_or_insert_with(|| Box::new(Latencies { intended: histogram(), sent: histogram() }));
+        let latencies = self.latencies[outcome as usize].get_or_insert_with(|| Box::new(Latencies::new()));
         latencies.intended.saturating_record(latency_ns);
         if let Some(sent_ns) = ended.sent_ns {
             latencies.sent.saturating_record(ended.at_ns.saturating_sub(sent_ns));
@@ -96,7 +105,7 @@ impl Record {
     }
 
     /// Takes in the notes of another core.
-    pub(crate) fn join(&mut self, other: Self) {
+    pub fn join(&mut self, other: Self) {
         for (count, more) in self.counts.iter_mut().zip(other.counts) {
             *count += more;
         }
@@ -152,7 +161,7 @@ pub(crate) fn quantiles_ms(histogram: &Histogram<u64>) -> Quantiles {
         p90: ms(0.9),
         p99: ms(0.99),
         p999: ms(0.999),
-        max: round(histogram.max() as f64 / 1e6),
+        max: value_ms(histogram, histogram.max()),
     }
 }
 
@@ -161,8 +170,14 @@ pub(crate) fn quantile_ms(histogram: &Histogram<u64>, quantile: f64) -> f64 {
     // The crate answers with the end of a step, which may lie beyond the largest value; for quantile 0 with
     // the least value it can tell apart, not the least that was recorded.
     let ns = if quantile > 0.0 { histogram.value_at_quantile(quantile) } else { histogram.min() };
+    value_ms(histogram, ns)
+}
+
+/// A value that the histogram gave, in milliseconds. Everything in its first step is 0, whose step it is: a
+/// histogram that was written and read again no longer knows where in its step a value lay.
+pub(crate) fn value_ms(histogram: &Histogram<u64>, ns: u64) -> f64 {
     let ns = ns.min(histogram.max());
-    round(ns as f64 / 1e6)
+    if histogram.equivalent(ns, 0) { 0.0 } else { round(ns as f64 / 1e6) }
 }
 
 /// To whole microseconds: the histogram knows no more.

@@ -13,6 +13,7 @@ use crate::audit::{self, Audited};
 use crate::drain::Inquiry;
 use crate::fire::{self, Fired, is_interrupted};
 use crate::metrics::MetricsPage;
+use crate::part;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::report::{LedgerReport, Report, Verdict};
@@ -102,18 +103,20 @@ pub fn run(
             item.least_seen = *least;
         }
         audited.ledger.source = audit.name();
+        audited.ledger.stock_looks = seen.looks;
+        audited.ledger.stock_unknown = seen.unknown;
         audited
     });
-    let checks = verdict::checks(&Evidence {
+    let mut checks = verdict::checks(&Evidence {
         plan,
         record: &fired.record,
         offered_rate: summary.offered_rate(),
         busy_share: summary.busiest(|core| core.ran_ns),
         audited: audited.as_ref(),
-        seen: &seen,
         gateway: gateway.as_ref(),
         processor: processor.as_ref(),
     });
+    part::withhold(&mut checks, plan.shard);
     let verdict = Verdict::of(&checks);
     Ok(summary.report(checks, audited.map(|audited| audited.ledger), verdict))
 }

@@ -126,6 +126,7 @@ struct State {
     /// `None` until the start of the run.
     start: Option<Instant>,
     closed: bool,
+    /// Among the cores of all shards, as the next.
     index: u64,
     workers: u64,
     sends: Sends,
@@ -178,12 +179,13 @@ impl Core {
     fn new(shared: &Arc<Shared>, index: usize) -> Self {
         let plan = &shared.plan;
         let share = plan.connections / plan.workers + usize::from(index < plan.connections % plan.workers);
+        let (core, cores) = plan.shard.core(index, plan.workers);
         let mut state = State {
             workload: Arc::clone(&shared.workload),
             start: None,
             closed: plan.closed,
-            index: index as u64,
-            workers: plan.workers as u64,
+            index: core as u64,
+            workers: cores as u64,
             sends: Sends::new(plan, Arc::clone(&shared.workload)),
             next: None,
             lanes: std::iter::repeat_with(|| Lane::Down).take(share).collect(),
@@ -194,7 +196,7 @@ impl Core {
             request: Vec::with_capacity(1024),
             scratch: Vec::with_capacity(512),
             record: Record::new(plan.items.len()),
-            ledger: Ledger::new(plan.buyers, index, plan.workers),
+            ledger: Ledger::new(plan.buyers, core, cores),
         };
         state.advance();
         Self { shared: Arc::clone(shared), index, state: RefCell::new(state) }

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::io::Write as _;
 use std::sync::Arc;
 
+use crate::part::Shard;
 use crate::plan::Plan;
 use crate::schedule::{Salt, Schedule, mix, unit};
 
@@ -31,6 +32,7 @@ pub struct Workload {
     host: String,
     item_ids: Vec<String>,
     buyers: u64,
+    shard: Shard,
     seed: u64,
     hot_share: f64,
     duplicates_share: f64,
@@ -45,6 +47,7 @@ impl Workload {
             host: plan.host.clone(),
             item_ids: plan.items.iter().map(|item| item.id.clone()).collect(),
             buyers: plan.buyers,
+            shard: plan.shard,
             seed: plan.seed,
             hot_share: plan.hot_share,
             duplicates_share: plan.duplicates_share,
@@ -73,12 +76,14 @@ impl Workload {
         self.duplicates_share > 0.0 && unit(mix(self.seed, Salt::Repeat, sequence)) < self.duplicates_share
     }
 
-    /// Requests in all, repeats included. Costs 2 ns an order when there are repeats.
+    /// Requests of this shard in all, repeats included. Costs 2 ns an order when there are repeats.
     pub fn requests(&self) -> u64 {
+        let own = self.shard.own(self.buyers);
         if self.duplicates_share <= 0.0 {
-            return self.buyers;
+            return own;
         }
-        self.buyers + (0..self.buyers).filter(|&sequence| self.is_repeated(sequence)).count() as u64
+        let is_repeated = |&sequence: &u64| self.shard.has(sequence) && self.is_repeated(sequence);
+        own + (0..self.buyers).filter(is_repeated).count() as u64
     }
 
     /// The request id of an order, appended.
