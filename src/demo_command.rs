@@ -57,6 +57,9 @@ pub(crate) fn flags(command: Command) -> Command {
 
 /// Runs the sale.
 pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
+    if let Err(code) = crate::report_files::probe(flags) {
+        return code;
+    }
     let ending = match Ending::new() {
         Ok(ending) => ending,
         Err(error) => return failed(error),
@@ -100,9 +103,9 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
         Ok(report) => report,
         Err(error) => return failed(error),
     };
-    crate::loadgen_command::deliver(&report, flags, std::io::stdout().is_terminal());
+    let code = crate::report_files::deliver(&report, flags, std::io::stdout().is_terminal());
     if !is_clean {
         return failed("the processes did not stop clean");
     }
-    ExitCode::from(report.verdict.exit_code())
+    code
 }

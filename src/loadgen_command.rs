@@ -13,9 +13,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use loadgen::plan::Retries;
 use loadgen::report::Verdict;
 use loadgen::scenario::Scenario;
-use loadgen::{Arrivals, AuditSource, Item, Plan, Report, Stocking, Topics, progress};
+use loadgen::{Arrivals, AuditSource, Item, Plan, Shard, Stocking, Topics, progress};
 
 use crate::flags::failed;
+use crate::report_files;
 use crate::signals::Ending;
 
 /// The command line was wrong (contract of the load generator's exit codes).
@@ -39,9 +40,6 @@ pub(crate) fn command() -> Command {
             .value_parser(value_parser!(f64))
             .help(help)
     };
-    let file = |name: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name("FILE").value_parser(value_parser!(PathBuf)).help(help)
-    };
     let duration = |name: &'static str, default: &'static str, help: &'static str| {
         Arg::new(name)
             .long(name)
@@ -52,6 +50,8 @@ pub(crate) fn command() -> Command {
     };
     Command::new("loadgen")
         .subcommand(crate::audit_command::command())
+        .subcommand(crate::merge_command::command())
+        .subcommand(crate::compare_command::command())
         .subcommand_negates_reqs(true)
         .args_conflicts_with_subcommands(true)
         .about("Judges a sale: open-loop load, latencies from the intended time, and an audit of every order")
@@ -119,18 +119,32 @@ pub(crate) fn command() -> Command {
                 .long("no-gateway-metrics")
                 .action(ArgAction::SetTrue)
                 .help("Do not read GET /metrics of the target; for targets that have none"),
-            file("json", "Where the report goes as JSON"),
-            file("html", "Where the report goes as a page"),
+            Arg::new("run-id")
+                .long("run-id")
+                .value_name("ID")
+                .help("First part of every request id, the same in every shard; fresh unless given"),
+            Arg::new("shard")
+                .long("shard")
+                .value_name("I/N")
+                .value_parser(value_parser!(Shard))
+                .requires("run-id")
+                .help("Send part I (from 0) of N of the same plan; give all shards the same flags"),
         ])
-        .after_help(
+        .args(report_files::flags())
+        .after_help(format!(
             "Examples:\n  \
              flash-sale loadgen --target http://127.0.0.1:8080 --rate 5000 --duration 30s --redis 127.0.0.1:6379\n  \
              flash-sale loadgen --target http://127.0.0.1:8080 --scenario perf/scenarios/flash_sale.toml --html report.html\n  \
-             flash-sale loadgen --target http://127.0.0.1:8080 --closed --no-audit --connections 256\n\n\
-             Without --redis the audit asks GET /orders/{request_id} of the target.\n\
+             flash-sale loadgen --target http://127.0.0.1:8080 --closed --no-audit --connections 256\n  \
+             flash-sale loadgen --target http://10.0.0.7:8080 --rate 40000 --run-id k7 --shard 0/2 --json 0.json\n\n\
+             Without --redis the audit asks GET /orders/{{request_id}} of the target.\n\
+             Shards: the first one sets the stock, so start it first; --rate is that of all together; `loadgen merge` adds \
+             their reports and judges the units.\n\
+             {}\n\
              Exit codes: 0 held, 1 could not run, 2 usage, 3 threshold broken, 4 ledger violated, 5 generator \
              saturated or a fault script failed, 130 or 143 interrupted by SIGINT or SIGTERM (nothing is judged).",
-        )
+            report_files::HELP
+        ))
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -142,6 +156,14 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     if let Some(("audit", flags)) = flags.subcommand() {
         return crate::audit_command::run(flags);
+    }
+    match flags.subcommand() {
+        Some(("merge", flags)) => return crate::merge_command::run(flags),
+        Some(("compare", flags)) => return crate::compare_command::run(flags),
+        _ => {}
+    }
+    if let Err(code) = report_files::probe(flags) {
+        return code;
     }
     let ending = match Ending::new() {
         Ok(ending) => ending,
@@ -163,15 +185,10 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     });
     match loadgen::run(&plan, &audit, progress::for_stderr(), &interrupt) {
         Ok(report) => {
-            let is_delivered = deliver(&report, flags, std::io::stdout().is_terminal());
-            if is_delivered && report.verdict == Verdict::Interrupted {
-                // As shells tell it: 130 by Ctrl-C, 143 by SIGTERM.
-                ExitCode::from(128 + signal.load(Ordering::Relaxed))
-            } else if is_delivered {
-                ExitCode::from(report.verdict.exit_code())
-            } else {
-                ExitCode::from(crate::flags::FAILED)
-            }
+            let code = report_files::deliver(&report, flags, std::io::stdout().is_terminal());
+            // As shells tell it: 130 by Ctrl-C, 143 by SIGTERM.
+            let is_interrupted = report.verdict == Verdict::Interrupted && code == ExitCode::from(130);
+            if is_interrupted { ExitCode::from(128 + signal.load(Ordering::Relaxed)) } else { code }
         }
         Err(error) => failed(error),
     }
@@ -255,7 +272,13 @@ fn plan(flags: &ArgMatches) -> Result<(Plan, AuditSource), String> {
         let phases = std::mem::take(&mut plan.phases);
         plan.set_phases(phases);
     }
-    if flags.get_flag("keep-stock") {
+    if let Some(shard) = flags.get_one::<Shard>("shard") {
+        plan.shard = *shard;
+    }
+    if let Some(run_id) = text("run-id") {
+        run_id.clone_into(&mut plan.run_id);
+    }
+    if flags.get_flag("keep-stock") || plan.shard.index > 0 {
         plan.stocking = Stocking::Expect;
     }
     if let Some(kafka) = text("kafka") {
@@ -284,26 +307,4 @@ fn target(url: &str) -> Result<(SocketAddr, String), String> {
     let resolved = host.to_socket_addrs().map_err(|error| format!("--target {url:?}: {error}"))?.next();
     let address = resolved.ok_or_else(|| format!("--target {url:?} has no address"))?;
     Ok((address, rest.to_owned()))
-}
-
-/// Prints the verdict and writes the files that were asked for; false when one could not be written. The verdict is
-/// printed first: it must not be lost with a full disk.
-pub(crate) fn deliver(report: &Report, flags: &ArgMatches, has_colours: bool) -> bool {
-    println!("{}", report.table(has_colours));
-    let mut is_delivered = true;
-    let mut write = |name: &str, content: Result<String, String>| {
-        let Some(path) = flags.get_one::<PathBuf>(name) else { return };
-        let written =
-            content.and_then(|content| std::fs::write(path, content).map_err(|error| error.to_string()));
-        match written {
-            Ok(()) => println!("{name} report: {}", path.display()),
-            Err(error) => {
-                eprintln!("flash-sale: the report cannot be written to {}: {error}", path.display());
-                is_delivered = false;
-            }
-        }
-    };
-    write("json", report.json().map_err(|error| error.to_string()));
-    write("html", Ok(report.html()));
-    is_delivered
 }

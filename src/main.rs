@@ -31,6 +31,15 @@ mod loadgen_command;
 /// `flash-sale loadgen audit`
 mod audit_command;
 
+/// `flash-sale loadgen merge`
+mod merge_command;
+
+/// `flash-sale loadgen compare`
+mod compare_command;
+
+/// Where reports go.
+mod report_files;
+
 /// `flash-sale stock`
 mod stock_command;
 

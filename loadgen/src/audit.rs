@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use shard::clock;
 use wire::names::Status;
 
 use crate::drain::{Drained, Inquiry};
@@ -102,14 +103,17 @@ async fn look<P: Progress>(
     inquiry.moment.stage = Stage::Auditing;
     inquiry.moment.orders_all = buyers;
     *left = inquiry.reader.stock(&tally.plan.items).await?;
-    while *looked_at < buyers && !inquiry.is_interrupted() {
-        let to = (*looked_at + IDS_MAX as u64).min(buyers);
-        let sequences: Vec<u64> = (*looked_at..to).collect();
+    tally.ledger.stock_read_unix_ms = left.is_some().then(clock::unix_ms);
+    let mut next = 0;
+    while next < buyers && !inquiry.is_interrupted() {
+        let to = (next + IDS_MAX as u64).min(buyers);
+        let sequences: Vec<u64> = (next..to).filter(|&sequence| inquiry.books.has(sequence)).collect();
         let statuses = inquiry.statuses(&sequences).await?;
         for (&sequence, &status) in sequences.iter().zip(&statuses) {
             tally.judge(inquiry, sequence, status, drained);
         }
-        *looked_at = to;
+        *looked_at += sequences.len() as u64;
+        next = to;
         inquiry.show(to);
     }
     Ok(())

@@ -104,7 +104,7 @@ fn thread_is_over(thread: &thread::JoinHandle<std::io::Result<()>>) -> bool {
 
 fn gather(shared: &Shared, start_unix_ms: u64, moment: Moment, faults: Vec<Made>) -> Result<Fired, RunError> {
     let curve = Arc::new(Curve::new(&shared.plan.phases));
-    let mut record = Record::new(shared.plan.items.len(), curve, shared.plan.phases.len());
+    let mut record = Record::with_phases(shared.plan.items.len(), curve, shared.plan.phases.len());
     let mut ledgers = Vec::with_capacity(shared.boards.len());
     let mut cpu = Vec::with_capacity(shared.boards.len());
     let mut driver = Driver::IoUring;
@@ -121,7 +121,7 @@ fn gather(shared: &Shared, start_unix_ms: u64, moment: Moment, faults: Vec<Made>
             driver = Driver::Epoll;
         }
     }
-    let books = Books::new(ledgers, shared.plan.buyers);
+    let books = Books::new(ledgers, shared.plan.buyers, shared.plan.shard);
     Ok(Fired { record, books, driver, cpu, start_unix_ms, moment, faults })
 }
 

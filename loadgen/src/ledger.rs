@@ -6,6 +6,7 @@
 use wire::names::Status;
 
 use crate::outcome::Outcome;
+use crate::part::Shard;
 
 /// Most ids that an offence names.
 pub const NAMED_MAX: usize = 20;
@@ -131,12 +132,18 @@ impl Ledger {
 pub struct Books {
     ledgers: Vec<Ledger>,
     buyers: u64,
+    shard: Shard,
 }
 
 impl Books {
-    /// `ledgers` in the order of their cores.
-    pub fn new(ledgers: Vec<Ledger>, buyers: u64) -> Self {
-        Self { ledgers, buyers }
+    /// `ledgers` in the order of their cores, of the orders of one shard.
+    pub fn new(ledgers: Vec<Ledger>, buyers: u64, shard: Shard) -> Self {
+        Self { ledgers, buyers, shard }
+    }
+
+    /// Whether an order is one of this shard.
+    pub fn has(&self, sequence: u64) -> bool {
+        self.shard.has(sequence)
     }
 
     /// Orders of the plan, sent or not.
@@ -144,9 +151,13 @@ impl Books {
         self.buyers
     }
 
-    /// What was answered to an order.
+    /// What was answered to an order; nothing to those of other shards.
     pub fn get(&self, sequence: u64) -> Answers {
-        self.ledgers[(sequence % self.ledgers.len() as u64) as usize].get(sequence)
+        if !self.shard.has(sequence) {
+            return Answers::default();
+        }
+        let index = sequence / self.shard.count;
+        self.ledgers[(index % self.ledgers.len() as u64) as usize].get(sequence)
     }
 
     /// Orders that got a second 202.

@@ -25,6 +25,9 @@ pub mod plan;
 /// A plan as a file.
 pub mod scenario;
 
+/// Which part of it this generator sends.
+pub mod part;
+
 /// When buyers arrive.
 pub mod schedule;
 
@@ -68,7 +71,8 @@ pub mod answer;
 /// What can become of a request.
 pub mod outcome;
 
-mod record;
+/// The notes of one core.
+pub mod record;
 
 /// Latencies and counts over time, bounded.
 pub mod series;
@@ -99,8 +103,25 @@ mod verdict;
 
 mod summary;
 
+/// What was measured, in a form that adds without loss.
+pub mod measured;
+
 /// What came out, as data and as JSON.
 pub mod report;
+
+mod word;
+
+/// Reports read back.
+pub mod read;
+
+/// Reports of several generators, as one.
+pub mod merge;
+
+/// Two reports side by side.
+pub mod compare;
+
+/// Reports as files.
+pub mod output;
 
 mod table;
 
@@ -110,6 +131,7 @@ mod html;
 pub mod progress;
 
 pub use evidence::Topics;
+pub use part::Shard;
 pub use plan::{Arrivals, Item, Plan, Stocking, Thresholds};
 pub use progress::{Moment, Progress};
 pub use report::{Report, Verdict};

@@ -85,6 +85,11 @@ impl Outcome {
         }
     }
 
+    /// The one that has this name in reports.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.name() == name)
+    }
+
     /// What it means, in two words.
     pub const fn meaning(self) -> &'static str {
         match self {

@@ -75,7 +75,7 @@ mod tests {
             phases.map(|(name, rate)| Phase::constant(name, rate, Duration::from_secs(1))).to_vec(),
         );
         plan.finds_knee = true;
-        let mut record = Record::new(1, Arc::new(Curve::new(&plan.phases)), 3);
+        let mut record = Record::with_phases(1, Arc::new(Curve::new(&plan.phases)), 3);
         let mut note = |second: u64, outcome, latency_ms: u64| {
             let intended_ns = second * 1_000_000_000;
             let at_ns = intended_ns + latency_ms * 1_000_000;

@@ -8,6 +8,7 @@ use wire::order;
 
 use crate::curve::{Curve, Phase, Shape};
 use crate::evidence::Topics;
+use crate::part::{SHARDS_MAX, Shard};
 use crate::workload::Workload;
 
 /// How arrivals are spread.
@@ -159,6 +160,9 @@ pub struct Plan {
     pub faults: Vec<Fault>,
     /// Fixes arrival times and orders.
     pub seed: u64,
+    /// Which of the orders this generator sends; run id, seed and all that shapes orders and arrivals must be
+    /// the same in every shard.
+    pub shard: Shard,
     /// An answer later than this is none.
     pub request_timeout: Duration,
     /// How long acknowledged orders may take to end after the last answer.
@@ -205,6 +209,7 @@ impl Plan {
             requests_per_connection: None,
             faults: Vec::new(),
             seed: 1,
+            shard: Shard::WHOLE,
             request_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_mins(1),
             gateway_metrics: true,
@@ -224,11 +229,16 @@ impl Plan {
         self.buyers = Workload::new(self).buyers_for(curve.arrivals());
     }
 
-    /// Requests a second that are asked for, on average.
+    /// Requests a second that are asked for, on average, by all shards together.
     pub fn asked_rate(&self) -> f64 {
         let curve = Curve::new(&self.phases);
         let seconds = curve.duration().as_secs_f64();
         if seconds > 0.0 { curve.arrivals() as f64 / seconds } else { self.rate_per_s as f64 }
+    }
+
+    /// Requests a second that this generator is to send: its share of them.
+    pub fn own_rate(&self) -> f64 {
+        self.asked_rate() / self.shard.count as f64
     }
 
     /// Everything that is wrong with it, one line each; empty when it can be run.
@@ -242,6 +252,8 @@ impl Plan {
         range("buyers", self.buyers, 1, BUYERS_MAX);
         range("rate_per_s", self.rate_per_s, 1, 10_000_000);
         range("connections", self.connections as u64, 1, 60_000);
+        range("shards", self.shard.count, 1, SHARDS_MAX);
+        range("shard", self.shard.index, 0, self.shard.count.saturating_sub(1));
         range("workers", self.workers as u64, 1, self.connections.max(1) as u64);
         range("items", self.items.len() as u64, 1, ITEMS_MAX as u64);
         range("amount_max", u64::from(self.amount_max), 1, u64::from(order::AMOUNT_MAX));

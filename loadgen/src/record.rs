@@ -27,14 +27,23 @@ pub(crate) struct Latencies {
     pub(crate) sent: Histogram<u64>,
 }
 
+impl Latencies {
+    pub(crate) fn new() -> Self {
+        Self { intended: histogram(), sent: histogram() }
+    }
+}
+
 /// A request that ended.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Ended {
-    pub(crate) outcome: Outcome,
-    pub(crate) at_ns: u64,
-    pub(crate) intended_ns: u64,
-    /// `None` when it was never sent.
-    pub(crate) sent_ns: Option<u64>,
+pub struct Ended {
+    /// How.
+    pub outcome: Outcome,
+    /// When, from the first arrival of the run on, as the next two.
+    pub at_ns: u64,
+    /// When it was due.
+    pub intended_ns: u64,
+    /// When it was really sent; `None` when it never was.
+    pub sent_ns: Option<u64>,
 }
 
 /// What was noted of one phase, by the intended times.
@@ -47,11 +56,13 @@ pub(crate) struct PhaseNotes {
 
 /// What a core noted.
 #[derive(Debug, Clone)]
-pub(crate) struct Record {
+pub struct Record {
     pub(crate) counts: [u64; OUTCOMES],
     pub(crate) latencies: [Option<Box<Latencies>>; OUTCOMES],
     pub(crate) lateness: Histogram<u64>,
     pub(crate) connection_wait: Histogram<u64>,
+    /// From the intended time of an order to its end, of those that were followed.
+    pub(crate) end_to_end: Histogram<u64>,
     pub(crate) series: Series,
     /// Latencies since the live view last looked.
     pub(crate) recent: Coarse,
@@ -73,7 +84,13 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn new(items: usize, curve: Arc<Curve>, phases: usize) -> Self {
+    /// Empty, for so many items, without phases.
+    pub fn new(items: usize) -> Self {
+        Self::with_phases(items, Arc::default(), 0)
+    }
+
+    /// Empty, with notes of each phase of a curve.
+    pub(crate) fn with_phases(items: usize, curve: Arc<Curve>, phases: usize) -> Self {
         Self {
             phases: vec![PhaseNotes::default(); phases],
             curve,
@@ -84,6 +101,7 @@ impl Record {
             latencies: std::array::from_fn(|_| None),
             lateness: histogram(),
             connection_wait: histogram(),
+            end_to_end: histogram(),
             series: Series::default(),
             recent: Coarse::default(),
             sold_out: vec![0; items],
@@ -95,7 +113,7 @@ impl Record {
     }
 
     /// A request went out at `now_ns`.
-    pub(crate) fn sent(&mut self, now_ns: u64, lateness_ns: u64, connection_wait_ns: u64) {
+    pub fn sent(&mut self, now_ns: u64, lateness_ns: u64, connection_wait_ns: u64) {
         self.sent += 1;
         self.last_sent_ns = now_ns;
         self.lateness.saturating_record(lateness_ns);
@@ -103,12 +121,11 @@ impl Record {
     }
 
     /// A request ended.
-    pub(crate) fn ended(&mut self, ended: &Ended) {
+    pub fn ended(&mut self, ended: &Ended) {
         let outcome = ended.outcome;
         let latency_ns = ended.at_ns.saturating_sub(ended.intended_ns);
         self.counts[outcome as usize] += 1;
-        let latencies = self.latencies[outcome as usize]
-            .get_or_insert_with(|| Box::new(Latencies { intended: histogram(), sent: histogram() }));
+        let latencies = self.latencies[outcome as usize].get_or_insert_with(|| Box::new(Latencies::new()));
         latencies.intended.saturating_record(latency_ns);
         if let Some(sent_ns) = ended.sent_ns {
             latencies.sent.saturating_record(ended.at_ns.saturating_sub(sent_ns));
@@ -129,7 +146,7 @@ impl Record {
     }
 
     /// Takes in the notes of another core.
-    pub(crate) fn join(&mut self, other: Self) {
+    pub fn join(&mut self, other: Self) {
         for (count, more) in self.counts.iter_mut().zip(other.counts) {
             *count += more;
         }
@@ -145,6 +162,7 @@ impl Record {
         }
         join(&mut self.lateness, &other.lateness);
         join(&mut self.connection_wait, &other.connection_wait);
+        join(&mut self.end_to_end, &other.end_to_end);
         self.series.join(other.series);
         for (count, more) in self.sold_out.iter_mut().zip(other.sold_out) {
             *count += more;
@@ -194,7 +212,7 @@ pub(crate) fn quantiles_ms(histogram: &Histogram<u64>) -> Quantiles {
         p90: ms(0.9),
         p99: ms(0.99),
         p999: ms(0.999),
-        max: round(histogram.max() as f64 / 1e6),
+        max: value_ms(histogram, histogram.max()),
     }
 }
 
@@ -203,8 +221,14 @@ pub(crate) fn quantile_ms(histogram: &Histogram<u64>, quantile: f64) -> f64 {
     // The crate answers with the end of a step, which may lie beyond the largest value; for quantile 0 with
     // the least value it can tell apart, not the least that was recorded.
     let ns = if quantile > 0.0 { histogram.value_at_quantile(quantile) } else { histogram.min() };
+    value_ms(histogram, ns)
+}
+
+/// A value that the histogram gave, in milliseconds. Everything in its first step is 0, whose step it is: a
+/// histogram that was written and read again no longer knows where in its step a value lay.
+pub(crate) fn value_ms(histogram: &Histogram<u64>, ns: u64) -> f64 {
     let ns = ns.min(histogram.max());
-    round(ns as f64 / 1e6)
+    if histogram.equivalent(ns, 0) { 0.0 } else { round(ns as f64 / 1e6) }
 }
 
 /// To whole microseconds: the histogram knows no more.

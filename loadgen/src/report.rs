@@ -1,18 +1,23 @@
 //! What came out of a run. The JSON of it is the interface of scripts: `tests/report_forms.rs` holds its
-//! shape.
+//! shape, `docs/loadgen-report.md` tells what the fields mean.
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use crate::measured::Measured;
+use crate::part::Shard;
+use crate::word::{self, Word};
 
 /// Name of the JSON's shape; a change that removes or retypes a field raises the number.
 pub const SCHEMA: &str = "flash-sale-loadgen/1";
 
 /// A whole run, judged.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
     /// [`SCHEMA`].
-    pub schema: &'static str,
+    #[serde(deserialize_with = "word::one")]
+    pub schema: Word,
     /// First part of every request id.
     pub run: String,
     /// When the first arrival was due, RFC 3339.
@@ -30,15 +35,14 @@ pub struct Report {
     /// First arrival to last answer, seconds.
     pub duration_s: f64,
     /// By name of [`crate::outcome::Outcome`]; those that did not occur are left out.
-    pub outcomes: BTreeMap<&'static str, OutcomeReport>,
+    #[serde(deserialize_with = "word::keys")]
+    pub outcomes: BTreeMap<Word, OutcomeReport>,
     /// From the intended time of an order to its end; `null` when no order was followed.
     pub end_to_end: Option<EndToEndReport>,
     /// One a phase of the plan, by the intended times; empty without phases.
     pub phases: Vec<PhaseReport>,
     /// The last phase before one was too much; `null` when it was not looked for, or none held.
     pub knee: Option<KneeReport>,
-    /// What was done to the system, in the order of time.
-    pub faults: Vec<FaultMark>,
     /// About the generator itself.
     pub generator: GeneratorReport,
     /// Every check, held or not.
@@ -47,14 +51,19 @@ pub struct Report {
     pub ledger: Option<LedgerReport>,
     /// Counts and latencies over time.
     pub series: SeriesReport,
+    /// What was done to the system in mid-run, in the order of time; empty without a fault script.
+    #[serde(default)]
+    pub faults: Vec<FaultMark>,
     /// The percentile curve of the 202 answers.
     pub curve: Vec<CurvePoint>,
     /// The sum of it.
     pub verdict: Verdict,
+    /// Everything that `loadgen merge` needs to add reports without loss, histograms included.
+    pub merge: Measured,
 }
 
 /// The plan as the report tells it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PlanSummary {
     /// Name of the scenario; `null` without one.
     pub scenario: Option<String>,
@@ -65,7 +74,8 @@ pub struct PlanSummary {
     /// Requests: orders and repeats.
     pub requests: u64,
     /// `uniform`, `poisson` or `closed`.
-    pub arrivals: &'static str,
+    #[serde(deserialize_with = "word::one")]
+    pub arrivals: Word,
     /// Sockets.
     pub connections: usize,
     /// Cores of the generator.
@@ -86,10 +96,12 @@ pub struct PlanSummary {
     pub amount_max: u32,
     /// Fixes arrivals and orders.
     pub seed: u64,
+    /// Which part of the plan's orders this report is about.
+    pub shard: Shard,
 }
 
 /// One kind of answer.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct OutcomeReport {
     /// How many.
     pub count: u64,
@@ -102,7 +114,7 @@ pub struct OutcomeReport {
 }
 
 /// How long orders took to their end.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EndToEndReport {
     /// Orders followed to their end.
     pub count: u64,
@@ -115,7 +127,7 @@ pub struct EndToEndReport {
 }
 
 /// One phase of the plan.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PhaseReport {
     /// Its name.
     pub name: String,
@@ -128,7 +140,8 @@ pub struct PhaseReport {
     /// Requests a second of its arrivals that were answered, whenever.
     pub answered_rate: f64,
     /// By name of the outcome; zeroes left out.
-    pub outcomes: BTreeMap<&'static str, u64>,
+    #[serde(deserialize_with = "word::keys")]
+    pub outcomes: BTreeMap<Word, u64>,
     /// Median of its answers from the intended time, known to 6 %; `null` when there was none.
     pub p50_ms: Option<f64>,
     /// 99 %.
@@ -138,7 +151,7 @@ pub struct PhaseReport {
 }
 
 /// How much the target can take.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct KneeReport {
     /// The last phase that held.
     pub phase: String,
@@ -148,19 +161,8 @@ pub struct KneeReport {
     pub broken_by: Option<String>,
 }
 
-/// Something done to the system.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FaultMark {
-    /// Since the first arrival, milliseconds.
-    pub at_ms: u64,
-    /// What it was.
-    pub what: String,
-    /// Why it was not what it should be; `null` when the script ended with 0.
-    pub trouble: Option<String>,
-}
-
 /// Quantiles in milliseconds, three digits.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Quantiles {
     /// Arithmetic mean.
     pub mean: f64,
@@ -177,7 +179,7 @@ pub struct Quantiles {
 }
 
 /// What the generator says about itself.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct GeneratorReport {
     /// Between the intended time and the moment the generator turned to it, without waiting for a connection.
     pub lateness_ms: Quantiles,
@@ -197,11 +199,12 @@ pub struct GeneratorReport {
     /// Buyers who gave up because too many waited for their next try.
     pub retries_given_up: u64,
     /// `io_uring` or `epoll`.
-    pub driver: &'static str,
+    #[serde(deserialize_with = "word::one")]
+    pub driver: Word,
 }
 
 /// What a check belongs to; decides what its failure means for the verdict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckKind {
     /// Was the generator itself the bottleneck?
@@ -213,7 +216,7 @@ pub enum CheckKind {
 }
 
 /// How a check ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckState {
     /// Held.
@@ -225,7 +228,7 @@ pub enum CheckState {
 }
 
 /// One named check.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Check {
     /// Stable, `snake_case`.
     pub name: String,
@@ -236,7 +239,8 @@ pub struct Check {
     /// What was found; `null` when not judged.
     pub value: Option<f64>,
     /// How `value` must stand to `limit`: `<=`, `>=` or `=`.
-    pub relation: &'static str,
+    #[serde(deserialize_with = "word::one")]
+    pub relation: Word,
     /// The limit.
     pub limit: f64,
     /// In a sentence.
@@ -244,10 +248,11 @@ pub struct Check {
 }
 
 /// The audit in numbers.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct LedgerReport {
     /// `redis`, `memory` or `http`.
-    pub source: &'static str,
+    #[serde(deserialize_with = "word::one")]
+    pub source: Word,
     /// Orders that were sent at least once.
     pub orders: u64,
     /// Of them: answered 202.
@@ -257,11 +262,18 @@ pub struct LedgerReport {
     /// Without a 202, and at least once without a clear answer: 500, 503, other, time-out, reset.
     pub indeterminate: u64,
     /// Orders by the plain word of their end.
-    pub ends: BTreeMap<&'static str, u64>,
+    #[serde(deserialize_with = "word::keys")]
+    pub ends: BTreeMap<Word, u64>,
     /// Acknowledged orders without an end when the drain was over.
     pub unfinished: u64,
     /// From the last answer to the last end, milliseconds.
     pub drain_ms: u64,
+    /// When the units left were read, milliseconds since 1970; `null` when the source knows no stock.
+    pub stock_read_unix_ms: Option<u64>,
+    /// Looks at the stock while the sale ran.
+    pub stock_looks: u64,
+    /// Times that an item had no known stock at such a look.
+    pub stock_unknown: u64,
     /// Per item; empty when the source knows no stock.
     pub items: Vec<ItemReport>,
     /// Broken rules with the orders that broke them.
@@ -269,7 +281,7 @@ pub struct LedgerReport {
 }
 
 /// Units of one item.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ItemReport {
     /// The item.
     pub item_id: String,
@@ -288,10 +300,11 @@ pub struct ItemReport {
 }
 
 /// A broken rule of the ledger.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offence {
     /// Stable, `snake_case`; the name of the check it breaks.
-    pub rule: &'static str,
+    #[serde(deserialize_with = "word::one")]
+    pub rule: Word,
     /// Orders that broke it.
     pub count: u64,
     /// The first of them, at most 20.
@@ -299,7 +312,7 @@ pub struct Offence {
 }
 
 /// Counts and latencies over time.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct SeriesReport {
     /// Width of a bucket, milliseconds.
     pub width_ms: u64,
@@ -309,13 +322,17 @@ pub struct SeriesReport {
     pub stock_items: Vec<String>,
     /// Samples of the stock.
     pub stock: Vec<StockSample>,
+    /// Samples of the consumer's lag; empty when nobody looked.
+    #[serde(default)]
+    pub lag: Vec<LagSample>,
 }
 
 /// One bucket of time.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct BucketReport {
     /// By name of the outcome; zeroes left out.
-    pub outcomes: BTreeMap<&'static str, u64>,
+    #[serde(deserialize_with = "word::keys")]
+    pub outcomes: BTreeMap<Word, u64>,
     /// Median of all answers in it, from the intended time; `null` when there was none.
     pub p50_ms: Option<f64>,
     /// 99 %.
@@ -323,7 +340,7 @@ pub struct BucketReport {
 }
 
 /// The stock at one moment.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StockSample {
     /// Since the first arrival, milliseconds.
     pub at_ms: u64,
@@ -331,8 +348,28 @@ pub struct StockSample {
     pub left: Vec<Option<i64>>,
 }
 
+/// The consumer's lag at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LagSample {
+    /// Since the first arrival, milliseconds.
+    pub at_ms: u64,
+    /// Records of `orders` that the consumer group has not committed.
+    pub records: u64,
+}
+
+/// Something done to the system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultMark {
+    /// Since the first arrival, milliseconds.
+    pub at_ms: u64,
+    /// What it was.
+    pub what: String,
+    /// Why it was not what it should be; `null` when the script ended with 0.
+    pub trouble: Option<String>,
+}
+
 /// One point of a percentile curve.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct CurvePoint {
     /// 0..=100.
     pub percentile: f64,
@@ -343,7 +380,7 @@ pub struct CurvePoint {
 }
 
 /// The sum of all checks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Everything that was judged held.

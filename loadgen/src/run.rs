@@ -15,6 +15,7 @@ use crate::end_to_end::Follower;
 use crate::evidence::Beginning;
 use crate::fire::{self, Fired, is_interrupted};
 use crate::metrics::MetricsPage;
+use crate::part;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::report::{LedgerReport, Report, Verdict};
@@ -92,7 +93,7 @@ pub fn run(
 
     let watch = Watch::begin(audit, plan).map_err(RunError::Core)?;
     let follower = Follower::begin(audit, plan, &workload).map_err(RunError::Core)?;
-    let fired = fire::fire(plan, &workload, requests, interrupt, &watch, &follower, &mut progress)?;
+    let mut fired = fire::fire(plan, &workload, requests, interrupt, &watch, &follower, &mut progress)?;
     let audited = if is_interrupted(interrupt) {
         None
     } else {
@@ -101,6 +102,9 @@ pub fn run(
     };
     let seen = watch.end();
     let ends = follower.end();
+    if let Some(ends) = &ends {
+        fired.record.end_to_end = ends.histogram.clone();
+    }
     progress.done();
 
     let gateway = gateway.map(|before| pages(before, || MetricsPage::read(plan.target, &plan.host)));
@@ -114,20 +118,22 @@ pub fn run(
             item.least_seen = *least;
         }
         audited.ledger.source = audit.name();
+        audited.ledger.stock_looks = seen.looks;
+        audited.ledger.stock_unknown = seen.unknown;
         audited
     });
-    let checks = verdict::checks(&Evidence {
+    let mut checks = verdict::checks(&Evidence {
         plan,
         record: &fired.record,
         offered_rate: summary.offered_rate(),
         busy_share: summary.busiest(|core| core.ran_ns),
         audited: audited.as_ref(),
-        seen: &seen,
         gateway: gateway.as_ref(),
         processor: processor.as_ref(),
         ends: ends.as_ref(),
         faults: &fired.faults,
     });
+    part::withhold(&mut checks, plan.shard);
     let verdict = Verdict::of(&checks);
     Ok(summary.report(checks, audited.map(|audited| audited.ledger), verdict))
 }

@@ -67,6 +67,19 @@ impl Coarse {
         None
     }
 
+    /// Slots that counted something, ascending.
+    pub(crate) fn counted(&self) -> impl Iterator<Item = (usize, u32)> {
+        self.slots.iter().copied().enumerate().filter(|&(_, count)| count > 0)
+    }
+
+    /// Counts so many into a slot; false when there is no such slot.
+    pub(crate) fn add(&mut self, slot: usize, count: u32) -> bool {
+        let Some(mine) = self.slots.get_mut(slot) else { return false };
+        *mine = mine.saturating_add(count);
+        self.count += u64::from(count);
+        true
+    }
+
     fn slot(us: u64) -> usize {
         if us < STEPS as u64 {
             return us as usize;
@@ -153,6 +166,25 @@ impl Series {
         for (bucket, more) in self.buckets.iter_mut().zip(&other.buckets) {
             bucket.join(more);
         }
+    }
+
+    /// From its parts; `None` when the width is none of ours or there are too many.
+    pub(crate) fn from_buckets(width_ms: u64, buckets: Vec<Bucket>) -> Option<Self> {
+        let is_ours = width_ms.is_multiple_of(WIDTH_MS) && (width_ms / WIDTH_MS).is_power_of_two();
+        (is_ours && buckets.len() <= BUCKETS_MAX).then_some(Self { width_ms, buckets })
+    }
+
+    /// Moves everything this much later, by whole buckets: at most half a bucket too far or too short.
+    pub(crate) fn delay(&mut self, by_ms: u64) {
+        let mut whole;
+        loop {
+            whole = ((by_ms + self.width_ms / 2) / self.width_ms) as usize;
+            if self.buckets.len() + whole <= BUCKETS_MAX {
+                break;
+            }
+            self.widen();
+        }
+        self.buckets.splice(..0, std::iter::repeat_with(Bucket::default).take(whole));
     }
 
     /// Width of a bucket now.

@@ -7,16 +7,18 @@ use shard::clock;
 use crate::end_to_end::Ends;
 use crate::faults::Made;
 use crate::fire::Fired;
+use crate::measured::Measured;
 use crate::outcome::Outcome;
 use crate::phases;
 use crate::plan::{Arrivals, Plan};
-use crate::record::{Latencies, quantile_ms, quantiles_ms};
+use crate::record::{Record, quantile_ms, quantiles_ms};
 use crate::report::{
     BucketReport, Check, CurvePoint, EndToEndReport, FaultMark, GeneratorReport, LedgerReport, OutcomeReport,
     PlanSummary, Report, SCHEMA, SeriesReport, Verdict,
 };
-use crate::series::Bucket;
+use crate::series::{Bucket, Series};
 use crate::watch::Seen;
+use crate::word::Word;
 use crate::worker::CpuTime;
 
 /// Points of the percentile curve: 0 to 99.999 %, denser where it matters.
@@ -41,7 +43,7 @@ impl Summary<'_> {
     /// distance more.
     pub(crate) fn offered_rate(&self) -> f64 {
         let record = &self.fired.record;
-        let distance_s = if self.plan.closed { 0.0 } else { 1.0 / self.plan.asked_rate() };
+        let distance_s = if self.plan.closed { 0.0 } else { 1.0 / self.plan.own_rate() };
         per_s(record.sent, record.last_sent_ns as f64 / 1e9 + distance_s)
     }
 
@@ -61,11 +63,11 @@ impl Summary<'_> {
             started_at: clock::rfc3339_ms(fired.start_unix_ms),
             plan: self.plan_summary(),
             requests: record.sent,
-            asked_rate: if plan.closed { 0.0 } else { plan.asked_rate() },
+            asked_rate: if plan.closed { 0.0 } else { plan.own_rate() },
             offered_rate: self.offered_rate(),
             achieved_rate: per_s(record.answered(), duration_s),
             duration_s,
-            outcomes: self.outcomes(),
+            outcomes: outcomes(record),
             end_to_end: self.ends.map(end_to_end),
             phases: phases::report(plan, record),
             knee: phases::knee(plan, record),
@@ -74,8 +76,9 @@ impl Summary<'_> {
             checks,
             ledger,
             series: self.series(),
-            curve: record.latencies[Outcome::Accepted as usize].as_deref().map(curve).unwrap_or_default(),
+            curve: curve(record),
             verdict,
+            merge: Measured::of(record, fired.start_unix_ms),
         }
     }
 
@@ -101,24 +104,8 @@ impl Summary<'_> {
             zipf_exponent: plan.zipf_exponent,
             amount_max: plan.amount_max,
             seed: plan.seed,
+            shard: plan.shard,
         }
-    }
-
-    fn outcomes(&self) -> BTreeMap<&'static str, OutcomeReport> {
-        let record = &self.fired.record;
-        let all: u64 = record.counts.iter().sum();
-        let report = |outcome: Outcome| {
-            let latencies = record.latencies[outcome as usize].as_ref()?;
-            let count = record.count(outcome);
-            let report = OutcomeReport {
-                count,
-                share: count as f64 / all as f64,
-                latency_ms: quantiles_ms(&latencies.intended),
-                from_send_ms: quantiles_ms(&latencies.sent),
-            };
-            Some((outcome.name(), report))
-        };
-        Outcome::ALL.into_iter().filter_map(report).collect()
     }
 
     fn generator(&self) -> GeneratorReport {
@@ -151,9 +138,10 @@ impl Summary<'_> {
         let shown = self.seen.samples.first().map_or(0, |sample| sample.left.len());
         SeriesReport {
             width_ms: series.width_ms(),
-            buckets: series.buckets().iter().map(bucket).collect(),
+            buckets: buckets(series),
             stock_items: self.plan.items.iter().take(shown).map(|item| item.id.clone()).collect(),
             stock: self.seen.samples.clone(),
+            lag: Vec::new(),
         }
     }
 }
@@ -171,6 +159,28 @@ fn fault(made: &Made) -> FaultMark {
     FaultMark { at_ms: made.at_ms, what: made.name.clone(), trouble: made.trouble.clone() }
 }
 
+/// Counts and quantiles of every outcome that occurred.
+pub(crate) fn outcomes(record: &Record) -> BTreeMap<Word, OutcomeReport> {
+    let all: u64 = record.counts.iter().sum();
+    let report = |outcome: Outcome| {
+        let latencies = record.latencies[outcome as usize].as_ref()?;
+        let count = record.count(outcome);
+        let report = OutcomeReport {
+            count,
+            share: count as f64 / all as f64,
+            latency_ms: quantiles_ms(&latencies.intended),
+            from_send_ms: quantiles_ms(&latencies.sent),
+        };
+        Some((outcome.name(), report))
+    };
+    Outcome::ALL.into_iter().filter_map(report).collect()
+}
+
+/// The buckets as the report tells them.
+pub(crate) fn buckets(series: &Series) -> Vec<BucketReport> {
+    series.buckets().iter().map(bucket).collect()
+}
+
 fn bucket(bucket: &Bucket) -> BucketReport {
     let counts = Outcome::ALL.into_iter().map(|outcome| (outcome.name(), bucket.outcomes[outcome as usize]));
     BucketReport {
@@ -180,7 +190,9 @@ fn bucket(bucket: &Bucket) -> BucketReport {
     }
 }
 
-fn curve(latencies: &Latencies) -> Vec<CurvePoint> {
+/// The percentile curve of the 202 answers; empty when there is none.
+pub(crate) fn curve(record: &Record) -> Vec<CurvePoint> {
+    let Some(latencies) = &record.latencies[Outcome::Accepted as usize] else { return Vec::new() };
     let point = |percentile: f64| CurvePoint {
         percentile,
         latency_ms: quantile_ms(&latencies.intended, percentile / 100.0),

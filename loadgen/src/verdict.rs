@@ -11,7 +11,6 @@ use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::record::{Record, quantile_ms};
 use crate::report::{Check, CheckKind, CheckState, ItemReport, LedgerReport};
-use crate::watch::Seen;
 
 /// One page before the run and one after it, or why there is none.
 pub(crate) type Pages = Result<(MetricsPage, MetricsPage), String>;
@@ -25,7 +24,6 @@ pub(crate) struct Evidence<'a> {
     pub(crate) busy_share: Option<f64>,
     /// `None` when no audit was asked for.
     pub(crate) audited: Option<&'a Audited>,
-    pub(crate) seen: &'a Seen,
     /// `None` when they were not asked for.
     pub(crate) gateway: Option<&'a Pages>,
     pub(crate) processor: Option<&'a Pages>,
@@ -41,7 +39,7 @@ pub(crate) fn checks(evidence: &Evidence<'_>) -> Vec<Check> {
     thresholds(evidence, &mut checks);
     if let Some(audited) = evidence.audited {
         orders(evidence, audited, &mut checks);
-        units(evidence, audited, &mut checks);
+        checks.extend(units(&audited.ledger, evidence.plan.amount_max));
     }
     if let Some(pages) = evidence.gateway {
         gateway(evidence, pages, &mut checks);
@@ -52,7 +50,7 @@ pub(crate) fn checks(evidence: &Evidence<'_>) -> Vec<Check> {
     checks
 }
 
-fn check(
+pub(crate) fn check(
     name: &str,
     kind: CheckKind,
     value: f64,
@@ -127,27 +125,12 @@ fn thresholds(evidence: &Evidence<'_>, checks: &mut Vec<Check>) {
     let limits = &plan.thresholds;
     let kind = CheckKind::Threshold;
     if let Some(limit_ms) = limits.p99_ms_max {
-        let name = "accepted_p99_ms";
-        checks.push(match &record.latencies[Outcome::Accepted as usize] {
-            Some(latencies) => {
-                let p99_ms = quantile_ms(&latencies.intended, 0.99);
-                check(name, kind, p99_ms, "<=", limit_ms, "p99 of the 202 answers from the intended time, ms")
-            }
-            None => not_judged(name, kind, "<=", limit_ms, "there was no 202 answer"),
-        });
+        checks.push(accepted_p99(record, limit_ms));
     }
     if let Some(limit) = limits.offered_share_min.filter(|_| !plan.closed) {
-        let asked_rate = plan.asked_rate();
-        let share = evidence.offered_rate / asked_rate;
-        let detail = format!("offered {:.0}/s of {asked_rate:.0}/s", evidence.offered_rate);
-        checks.push(check("offered_share", kind, share, ">=", limit, detail));
+        checks.push(offered_share(evidence.offered_rate, plan.own_rate(), limit));
     }
-    let all: u64 = record.counts.iter().sum();
-    let failed: u64 =
-        Outcome::ALL.into_iter().filter(|o| o.is_failure()).map(|outcome| record.count(outcome)).sum();
-    let share = if all == 0 { 0.0 } else { failed as f64 / all as f64 };
-    let detail = format!("{failed} of {all} requests: 500, 503, other, time-out, reset or unsent");
-    checks.push(check("buyers_failed_share", kind, share, "<=", limits.failed_share_max, detail));
+    checks.push(buyers_failed_share(record, limits.failed_share_max));
     let detail = "answers that the order cannot deserve: 400 to a good one, anything but 400 to a wrong one, 422 \
                   without other contents, statuses that the contract does not know";
     checks.push(check("no_unexpected_answers", kind, record.unexpected as f64, "=", 0.0, detail));
@@ -163,27 +146,46 @@ fn thresholds(evidence: &Evidence<'_>, checks: &mut Vec<Check>) {
     }
 }
 
+pub(crate) fn accepted_p99(record: &Record, limit_ms: f64) -> Check {
+    let (name, kind) = ("accepted_p99_ms", CheckKind::Threshold);
+    match &record.latencies[Outcome::Accepted as usize] {
+        Some(latencies) => {
+            let p99_ms = quantile_ms(&latencies.intended, 0.99);
+            check(name, kind, p99_ms, "<=", limit_ms, "p99 of the 202 answers from the intended time, ms")
+        }
+        None => not_judged(name, kind, "<=", limit_ms, "there was no 202 answer"),
+    }
+}
+
+pub(crate) fn offered_share(offered_rate: f64, asked_rate: f64, limit: f64) -> Check {
+    let detail = format!("offered {offered_rate:.0}/s of {asked_rate:.0}/s");
+    check("offered_share", CheckKind::Threshold, offered_rate / asked_rate, ">=", limit, detail)
+}
+
+pub(crate) fn buyers_failed_share(record: &Record, limit: f64) -> Check {
+    let all: u64 = record.counts.iter().sum();
+    let failed: u64 =
+        Outcome::ALL.into_iter().filter(|o| o.is_failure()).map(|outcome| record.count(outcome)).sum();
+    let share = if all == 0 { 0.0 } else { failed as f64 / all as f64 };
+    let detail = format!("{failed} of {all} requests: 500, 503, other, time-out, reset or unsent");
+    check("buyers_failed_share", CheckKind::Threshold, share, "<=", limit, detail)
+}
+
 fn orders(evidence: &Evidence<'_>, audited: &Audited, checks: &mut Vec<Check>) {
     let kind = CheckKind::Ledger;
-    let buyers = evidence.plan.buyers as f64;
+    let own = evidence.plan.shard.own(evidence.plan.buyers) as f64;
     let detail = match &audited.trouble {
         None => format!("orders looked up in {}", audited.ledger.source),
         Some(reason) => format!("the audit could not go on: {reason}"),
     };
-    checks.push(check("audit_complete", kind, audited.looked_at as f64, "=", buyers, detail));
+    checks.push(check("audit_complete", kind, audited.looked_at as f64, "=", own, detail));
     let of_topics: &[Rule] = match &audited.topics {
         None => &[],
         Some(Ok(())) => &Rule::OF_TOPICS,
         Some(Err(reason)) => {
-            for rule in Rule::OF_TOPICS {
-                checks.push(not_judged(
-                    rule.name(),
-                    kind,
-                    "=",
-                    0.0,
-                    format!("the topics were not read: {reason}"),
-                ));
-            }
+            let why = format!("the topics were not read: {reason}");
+            let unread = |rule: &Rule| not_judged(rule.name(), kind, "=", 0.0, &*why);
+            checks.extend(Rule::OF_TOPICS.iter().map(unread));
             &[]
         }
     };
@@ -211,9 +213,11 @@ fn some_ids(ids: &[String], count: u64) -> String {
     text
 }
 
-fn units(evidence: &Evidence<'_>, audited: &Audited, checks: &mut Vec<Check>) {
+/// The checks of units, from the books of all orders of a run.
+pub(crate) fn units(ledger: &LedgerReport, amount_max: u32) -> Vec<Check> {
+    let mut checks = Vec::new();
     let kind = CheckKind::Ledger;
-    let LedgerReport { items, source, offences, .. } = &audited.ledger;
+    let LedgerReport { items, source, offences, .. } = ledger;
     let names = [NO_OVERSELL, "units_add_up", "stock_never_negative", "no_undersell"];
     if items.is_empty() || items.iter().any(|item| item.left.is_none()) {
         let why = if items.is_empty() {
@@ -230,7 +234,7 @@ fn units(evidence: &Evidence<'_>, audited: &Audited, checks: &mut Vec<Check>) {
                 check(name, kind, 1.0, "=", 0.0, &*why)
             });
         }
-        return;
+        return checks;
     }
     let oversold: i64 = items.iter().map(|item| (item.sold as i64 - item.seeded).max(0)).sum();
     let mut detail = listed(items, |item| format!("{} sold of {}", item.sold, item.seeded));
@@ -254,12 +258,12 @@ fn units(evidence: &Evidence<'_>, audited: &Audited, checks: &mut Vec<Check>) {
     checks.push(check("units_add_up", kind, gaps as f64, "=", 0.0, detail));
 
     let least = items.iter().filter_map(|item| item.least_seen.into_iter().chain(item.left).min()).min();
-    let seen = evidence.seen;
-    let detail =
-        format!("least level of {} looks, {} of them without a known level", seen.looks, seen.unknown);
+    let LedgerReport { stock_looks, stock_unknown, .. } = ledger;
+    let detail = format!("least level of {stock_looks} looks, {stock_unknown} of them without a known level");
     checks.push(check("stock_never_negative", kind, least.unwrap_or(0) as f64, ">=", 0.0, detail));
 
-    checks.push(no_undersell(evidence.plan.amount_max, items));
+    checks.push(no_undersell(amount_max, items));
+    checks
 }
 
 /// Sold out may be said while units are left only if these came back by refunds afterwards, or are too few

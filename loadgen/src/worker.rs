@@ -149,6 +149,7 @@ struct State {
     /// `None` until the start of the run.
     start: Option<Instant>,
     closed: bool,
+    /// Among the cores of all shards, as the next.
     index: u64,
     workers: u64,
     sends: Sends,
@@ -191,7 +192,7 @@ pub(crate) async fn work(shared: Arc<Shared>, seat: Seat) {
     core.show();
     let mut state = core.state.borrow_mut();
     state.record.retries_dropped = state.waiting.dropped;
-    let record = std::mem::replace(&mut state.record, Record::new(0, Arc::default(), 0));
+    let record = std::mem::replace(&mut state.record, Record::new(0));
     let ledger = std::mem::replace(&mut state.ledger, Ledger::new(0, 0, 1));
     shared.boards[seat.index].lock().notes = Some(Notes { record, ledger, driver: seat.driver, cpu });
 }
@@ -208,12 +209,13 @@ impl Core {
     fn new(shared: &Arc<Shared>, index: usize) -> Self {
         let plan = &shared.plan;
         let share = plan.connections / plan.workers + usize::from(index < plan.connections % plan.workers);
+        let (core, cores) = plan.shard.core(index, plan.workers);
         let mut state = State {
             workload: Arc::clone(&shared.workload),
             start: None,
             closed: plan.closed,
-            index: index as u64,
-            workers: plan.workers as u64,
+            index: core as u64,
+            workers: cores as u64,
             sends: Sends::new(plan, Arc::clone(&shared.workload)),
             scheduled: None,
             waiting: Waiting::new(plan.retries, plan.seed),
@@ -227,8 +229,12 @@ impl Core {
             blocked_since_ns: None,
             request: Vec::with_capacity(1024),
             scratch: Vec::with_capacity(512),
-            record: Record::new(plan.items.len(), Arc::new(Curve::new(&plan.phases)), plan.phases.len()),
-            ledger: Ledger::new(plan.buyers, index, plan.workers),
+            record: Record::with_phases(
+                plan.items.len(),
+                Arc::new(Curve::new(&plan.phases)),
+                plan.phases.len(),
+            ),
+            ledger: Ledger::new(plan.buyers, core, cores),
         };
         state.advance();
         Self { shared: Arc::clone(shared), index, state: RefCell::new(state) }

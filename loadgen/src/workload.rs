@@ -7,6 +7,7 @@
 
 use std::io::Write as _;
 
+use crate::part::Shard;
 use crate::plan::Plan;
 use crate::schedule::{Salt, mix, unit};
 
@@ -47,6 +48,7 @@ pub struct Workload {
     host: String,
     item_ids: Vec<String>,
     buyers: u64,
+    shard: Shard,
     seed: u64,
     hot_share: f64,
     duplicates_share: f64,
@@ -67,6 +69,7 @@ impl Workload {
             host: plan.host.clone(),
             item_ids: plan.items.iter().map(|item| item.id.clone()).collect(),
             buyers: plan.buyers,
+            shard: plan.shard,
             seed: plan.seed,
             hot_share: plan.hot_share,
             duplicates_share: plan.duplicates_share,
@@ -141,15 +144,17 @@ impl Workload {
         }
     }
 
-    /// Requests in all, repeats included and retries not. Costs 2 ns an order when there are repeats.
+    /// Requests of this shard in all, repeats included and retries not. Costs 2 ns an order when there are repeats.
     pub fn requests(&self) -> u64 {
+        let own = self.shard.own(self.buyers);
         if self.duplicates_share + self.reused_share <= 0.0 {
-            return self.buyers;
+            return own;
         }
-        self.buyers + (0..self.buyers).filter(|&sequence| self.repeat(sequence).is_some()).count() as u64
+        let is_repeated = |&sequence: &u64| self.shard.has(sequence) && self.repeat(sequence).is_some();
+        own + (0..self.buyers).filter(is_repeated).count() as u64
     }
 
-    /// As many orders as make so many requests, repeats included.
+    /// As many orders as make so many requests, repeats included, over all shards.
     pub fn buyers_for(&self, requests: u64) -> u64 {
         if self.duplicates_share + self.reused_share <= 0.0 {
             return requests;

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use loadgen::Shard;
 use loadgen::ledger::{Answers, Books, Ends, Ledger};
 use loadgen::outcome::Outcome;
 use proptest::prelude::*;
@@ -24,7 +25,7 @@ proptest! {
             ledgers[(sequence % workers as u64) as usize].note(sequence, outcome);
             plain.entry(sequence).or_default().push(outcome);
         }
-        let books = Books::new(ledgers, buyers);
+        let books = Books::new(ledgers, buyers, Shard::WHOLE);
         let mut twice = 0;
         for sequence in 0..buyers {
             let outcomes = plain.get(&sequence).cloned().unwrap_or_default();

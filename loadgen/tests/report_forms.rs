@@ -69,7 +69,9 @@ fn describe(shape: &mut String, path: &str, value: &Value) {
             }
         }
         Value::Object(fields) => {
-            let is_data = path.ends_with("outcomes") || path.ends_with("ends");
+            let is_data = ["outcomes", "ends", "merge.counts", "merge.histograms"]
+                .iter()
+                .any(|map| path.ends_with(map));
             let sorted: BTreeMap<_, _> = fields.iter().collect();
             for (name, field) in sorted.into_iter().take(if is_data { 1 } else { usize::MAX }) {
                 let name = if is_data { "*" } else { name };

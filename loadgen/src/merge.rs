@@ -1,0 +1,255 @@
+//! The reports of several generators as one.
+//!
+//! Added exactly: histograms, counts, series, orders and units, from the field `merge` of each part and from
+//! its ledger. Judged again from what was added: the checks of [`judge`]. Of every other check the worst of
+//! all parts stands.
+
+use std::collections::BTreeMap;
+
+use shard::clock;
+
+use crate::measured::Measured;
+use crate::part::Shard;
+use crate::record::{Record, quantiles_ms};
+use crate::report::{
+    EndToEndReport, FaultMark, GeneratorReport, ItemReport, LedgerReport, Offence, PhaseReport, PlanSummary,
+    Report, SCHEMA, SeriesReport, Verdict,
+};
+use crate::summary;
+
+/// Checks of the whole from checks of the parts.
+mod judge;
+
+/// Adds the parts of one run: all its shards, in any order.
+///
+/// # Errors
+/// When they are not exactly the parts of one run, with the part that is wrong.
+pub fn merge(mut parts: Vec<Report>) -> Result<Report, String> {
+    parts.sort_by_key(|part| part.plan.shard.index);
+    let first = parts.first().ok_or("there is nothing to merge")?;
+    fit(first, &parts)?;
+    let measured = Measured::joined(&parts.iter().map(|part| &part.merge).collect::<Vec<_>>())?;
+    let record = measured.record()?;
+    let is_interrupted = parts.iter().any(|part| part.verdict == Verdict::Interrupted);
+    let ledger = if is_interrupted { None } else { ledger(&parts) };
+    let sum = |pick: fn(&Report) -> f64| parts.iter().map(pick).sum::<f64>();
+    let mut whole = Report {
+        schema: SCHEMA,
+        run: first.run.clone(),
+        started_at: clock::rfc3339_ms(measured.start_unix_ms),
+        plan: plan(&parts, first),
+        requests: record.sent,
+        asked_rate: sum(|part| part.asked_rate),
+        offered_rate: sum(|part| part.offered_rate),
+        achieved_rate: sum(|part| part.achieved_rate),
+        duration_s: record.last_answer_ns as f64 / 1e9,
+        outcomes: summary::outcomes(&record),
+        end_to_end: end_to_end(&parts, &record),
+        phases: phases(&parts),
+        knee: None,
+        generator: generator(&parts, &record),
+        checks: Vec::new(),
+        ledger,
+        series: series(&parts, &measured, &record),
+        faults: faults(&parts, &measured),
+        curve: summary::curve(&record),
+        verdict: Verdict::Interrupted,
+        merge: measured,
+    };
+    if !is_interrupted {
+        whole.checks = judge::checks(&parts, &whole, &record);
+        whole.verdict = Verdict::of(&whole.checks);
+    }
+    Ok(whole)
+}
+
+/// Says what keeps the reports from being the parts of one run; they are in the order of their shards.
+fn fit(first: &Report, parts: &[Report]) -> Result<(), String> {
+    let count = first.plan.shard.count;
+    for part in parts {
+        let Shard { index, count: its_count } = part.plan.shard;
+        if part.run != first.run {
+            return Err(format!("runs {:?} and {:?} are not parts of one run", first.run, part.run));
+        }
+        if part.plan.seed != first.plan.seed || part.plan.buyers != first.plan.buyers {
+            return Err(format!("shard {} was run with another seed or other orders", part.plan.shard));
+        }
+        if its_count != count {
+            return Err(format!("shard {index}/{its_count} is no part of {count}"));
+        }
+    }
+    for (index, part) in parts.iter().enumerate() {
+        match part.plan.shard.index.cmp(&(index as u64)) {
+            std::cmp::Ordering::Equal => {}
+            std::cmp::Ordering::Less => return Err(format!("shard {} is given twice", part.plan.shard)),
+            std::cmp::Ordering::Greater => return Err(format!("shard {index}/{count} is missing")),
+        }
+    }
+    if (parts.len() as u64) < count {
+        return Err(format!("shard {}/{count} is missing", parts.len()));
+    }
+    Ok(())
+}
+
+fn plan(parts: &[Report], first: &Report) -> PlanSummary {
+    PlanSummary {
+        requests: parts.iter().map(|part| part.plan.requests).sum(),
+        connections: parts.iter().map(|part| part.plan.connections).sum(),
+        workers: parts.iter().map(|part| part.plan.workers).sum(),
+        shard: Shard::WHOLE,
+        ..first.plan.clone()
+    }
+}
+
+/// Shares of a core are those of the busiest generator; processor time a request is the mean over all
+/// requests.
+fn generator(parts: &[Report], record: &Record) -> GeneratorReport {
+    let most = |pick: fn(&GeneratorReport) -> Option<f64>| {
+        parts.iter().filter_map(|part| pick(&part.generator)).reduce(f64::max)
+    };
+    let cpu_us: Option<f64> =
+        parts.iter().map(|part| part.generator.cpu_us_per_request.map(|us| us * part.requests as f64)).sum();
+    let is_epoll = |part: &&Report| part.generator.driver == "epoll";
+    GeneratorReport {
+        lateness_ms: quantiles_ms(&record.lateness),
+        connection_wait_ms: quantiles_ms(&record.connection_wait),
+        cpu_us_per_request: cpu_us.filter(|_| record.sent > 0).map(|us| us / record.sent as f64),
+        busy_share: most(|generator| generator.busy_share),
+        starved_share: most(|generator| generator.starved_share),
+        reconnects: record.reconnects,
+        retries: parts.iter().map(|part| part.generator.retries).sum(),
+        retries_given_up: parts.iter().map(|part| part.generator.retries_given_up).sum(),
+        driver: parts.iter().find(is_epoll).unwrap_or(&parts[0]).generator.driver,
+    }
+}
+
+/// `None` unless some part followed orders.
+fn end_to_end(parts: &[Report], record: &Record) -> Option<EndToEndReport> {
+    let followed: Vec<&EndToEndReport> = parts.iter().filter_map(|part| part.end_to_end.as_ref()).collect();
+    Some(EndToEndReport {
+        count: record.end_to_end.len(),
+        one_in: followed.iter().map(|ends| ends.one_in).max()?,
+        missed: followed.iter().map(|ends| ends.missed).sum(),
+        latency_ms: quantiles_ms(&record.end_to_end),
+    })
+}
+
+/// Rates and counts added; of the quantiles, which cannot be, the worst part's.
+fn phases(parts: &[Report]) -> Vec<PhaseReport> {
+    let mut parts = parts.iter().map(|part| &part.phases);
+    let mut whole = parts.next().cloned().unwrap_or_default();
+    for part in parts {
+        for (mine, theirs) in whole.iter_mut().zip(part) {
+            mine.answered_rate += theirs.answered_rate;
+            for (&name, count) in &theirs.outcomes {
+                *mine.outcomes.entry(name).or_default() += count;
+            }
+            let worst = |a: Option<f64>, b: Option<f64>| a.into_iter().chain(b).reduce(f64::max);
+            mine.p50_ms = worst(mine.p50_ms, theirs.p50_ms);
+            mine.p99_ms = worst(mine.p99_ms, theirs.p99_ms);
+            mine.held &= theirs.held;
+        }
+    }
+    whole
+}
+
+/// Samples of all parts in the order of their time.
+fn series(parts: &[Report], measured: &Measured, record: &Record) -> SeriesReport {
+    let mut stock = Vec::new();
+    let mut lag = Vec::new();
+    for part in parts {
+        let delay_ms = part.merge.start_unix_ms - measured.start_unix_ms;
+        stock.extend(part.series.stock.iter().cloned().map(|mut sample| {
+            sample.at_ms += delay_ms;
+            sample
+        }));
+        lag.extend(part.series.lag.iter().copied().map(|mut sample| {
+            sample.at_ms += delay_ms;
+            sample
+        }));
+    }
+    stock.sort_by_key(|sample| sample.at_ms);
+    lag.sort_by_key(|sample| sample.at_ms);
+    let with_stock = parts.iter().find(|part| !part.series.stock_items.is_empty());
+    SeriesReport {
+        width_ms: record.series.width_ms(),
+        buckets: summary::buckets(&record.series),
+        stock_items: with_stock.map(|part| part.series.stock_items.clone()).unwrap_or_default(),
+        stock,
+        lag,
+    }
+}
+
+fn faults(parts: &[Report], measured: &Measured) -> Vec<FaultMark> {
+    let mut faults: Vec<_> = parts
+        .iter()
+        .flat_map(|part| {
+            let delay_ms = part.merge.start_unix_ms - measured.start_unix_ms;
+            part.faults.iter().cloned().map(move |mut fault| {
+                fault.at_ms += delay_ms;
+                fault
+            })
+        })
+        .collect();
+    faults.sort_by_key(|fault| fault.at_ms);
+    faults
+}
+
+/// `None` unless every part was audited.
+fn ledger(parts: &[Report]) -> Option<LedgerReport> {
+    let ledgers: Vec<&LedgerReport> = parts.iter().map(|part| part.ledger.as_ref()).collect::<Option<_>>()?;
+    let sum = |pick: fn(&LedgerReport) -> u64| ledgers.iter().map(|ledger| pick(ledger)).sum();
+    let mut ends = BTreeMap::new();
+    for (&end, count) in ledgers.iter().flat_map(|ledger| &ledger.ends) {
+        *ends.entry(end).or_default() += count;
+    }
+    Some(LedgerReport {
+        source: ledgers.first()?.source,
+        orders: sum(|ledger| ledger.orders),
+        acknowledged: sum(|ledger| ledger.acknowledged),
+        refused: sum(|ledger| ledger.refused),
+        indeterminate: sum(|ledger| ledger.indeterminate),
+        ends,
+        unfinished: sum(|ledger| ledger.unfinished),
+        drain_ms: ledgers.iter().map(|ledger| ledger.drain_ms).max()?,
+        stock_read_unix_ms: ledgers.iter().filter_map(|ledger| ledger.stock_read_unix_ms).max(),
+        stock_looks: sum(|ledger| ledger.stock_looks),
+        stock_unknown: sum(|ledger| ledger.stock_unknown),
+        items: items(&ledgers),
+        offences: offences(&ledgers),
+    })
+}
+
+/// Orders of all parts, and the units left as they were read last: by then the orders of every other part had
+/// ended, since each reads them after its own drain.
+fn items(ledgers: &[&LedgerReport]) -> Vec<ItemReport> {
+    let Some(last) = ledgers.iter().max_by_key(|ledger| ledger.stock_read_unix_ms) else { return Vec::new() };
+    let of_all = |item: &ItemReport| {
+        let its = || ledgers.iter().flat_map(|l| &l.items).filter(|other| other.item_id == item.item_id);
+        ItemReport {
+            item_id: item.item_id.clone(),
+            seeded: item.seeded,
+            left: item.left,
+            sold: its().map(|item| item.sold).sum(),
+            refunded: its().map(|item| item.refunded).sum(),
+            sold_out_refusals: its().map(|item| item.sold_out_refusals).sum(),
+            least_seen: its().filter_map(|item| item.least_seen).min(),
+        }
+    };
+    last.items.iter().map(of_all).collect()
+}
+
+fn offences(ledgers: &[&LedgerReport]) -> Vec<Offence> {
+    let mut offences: Vec<Offence> = Vec::new();
+    for offence in ledgers.iter().flat_map(|ledger| &ledger.offences) {
+        match offences.iter_mut().find(|other| other.rule == offence.rule) {
+            Some(other) => {
+                other.count += offence.count;
+                other.request_ids.extend_from_slice(&offence.request_ids);
+                other.request_ids.truncate(crate::ledger::NAMED_MAX);
+            }
+            None => offences.push(offence.clone()),
+        }
+    }
+    offences
+}
