@@ -6,7 +6,7 @@ use crate::outcome::Outcome;
 use crate::report::{CheckState, LedgerReport, Quantiles, Report, Verdict};
 use crate::table;
 
-/// The four plots.
+/// The plots.
 mod charts;
 
 /// Axes and scales, in SVG.
@@ -32,11 +32,13 @@ impl Report {
         self.tiles(&mut page);
         self.checks(&mut page);
         page.push_str("<section class=\"plots\">\n");
-        charts::outcomes(&mut page, &self.series);
-        charts::latency(&mut page, &self.series);
-        charts::stock(&mut page, &self.series);
+        charts::outcomes(&mut page, &self.series, &self.faults);
+        charts::latency(&mut page, &self.series, &self.faults);
         charts::curve(&mut page, &self.curve);
+        charts::stock(&mut page, &self.series, &self.faults);
+        charts::lag(&mut page, &self.series, &self.faults);
         page.push_str("</section>\n");
+        charts::fault_list(&mut page, &self.faults);
         self.answers(&mut page);
         if let Some(ledger) = &self.ledger {
             orders(&mut page, ledger);
@@ -50,7 +52,7 @@ impl Report {
         let _ = write!(
             page,
             "<header>\n<p class=\"badge {}\">{}</p>\n<h1>Sale {}</h1>\n<p class=\"sub\">{}</p>\n\
-             <p class=\"sub\">{} at {}, {} arrivals, {} connections, seed {}</p>\n</header>\n",
+             <p class=\"sub\">{} at {}, {} arrivals, {} connections, seed {}{}</p>\n</header>\n",
             class(self.verdict),
             word(self.verdict),
             Escaped(&self.run),
@@ -59,7 +61,8 @@ impl Report {
             Escaped(&self.started_at),
             self.plan.arrivals,
             self.plan.connections,
-            self.plan.seed
+            self.plan.seed,
+            if self.plan.shard.is_whole() { String::new() } else { format!(", shard {}", self.plan.shard) }
         );
     }
 
@@ -116,7 +119,7 @@ impl Report {
             let _ = writeln!(
                 page,
                 "<tr class=\"row-{class}\"><td><span class=\"state {class}\">{word}</span></td><td><code>{}</code></td>\
-                 <td class=\"n\">{}</td><td>{} {}</td><td>{}</td></tr>",
+                 <td class=\"n\">{}</td><td class=\"l\">{} {}</td><td>{}</td></tr>",
                 Escaped(&check.name),
                 table::number(check.value),
                 match check.relation {
