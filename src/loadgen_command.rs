@@ -101,7 +101,7 @@ pub(crate) fn command() -> Command {
              Shards: the first one sets the stock, so start it first; --rate is that of all together; `loadgen merge` adds \
              their reports and judges the units.\n\
              {}\n\
-             Exit codes: 0 held, 1 could not run, 2 usage, 3 threshold broken, 4 ledger violated, 5 generator \
+             Exit codes: 0 held, 1 could not run or write a report, 2 usage, 3 threshold broken, 4 ledger violated, 5 generator \
              saturated, 130 interrupted.",
             report_files::HELP
         ))
