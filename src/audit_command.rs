@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
+use loadgen::output;
 use loadgen::report::{CheckState, Verdict};
 use loadgen::topics::{self, TopicsReport};
 use settings::table;
@@ -33,7 +34,7 @@ pub(crate) fn command() -> Command {
              flash-sale loadgen audit --redis-addr 127.0.0.1:6379 --kafka-addr 127.0.0.1:9092\n  \
              flash-sale loadgen audit --json books.json\n\n\
              Run it when the consumer group has no lag: what is still on the road counts as without an end.\n\
-             Exit codes: 0 the books are right, 1 could not read, 4 they are not, 64 a setting was refused.",
+             Exit codes: 0 the books are right, 1 could not read, or write the report, 4 they are not, 64 a setting was refused.",
         )
 }
 
@@ -69,10 +70,11 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     };
     print!("{}", table_of(&report));
     if let Some(path) = flags.get_one::<PathBuf>("json") {
-        let written = report.json().map_err(|error| error.to_string());
-        let written = written.and_then(|json| std::fs::write(path, json).map_err(|error| error.to_string()));
-        if let Err(error) = written {
-            return failed(format!("the report cannot be written to {}: {error}", path.display()));
+        let json = report.json().map_err(|error| error.to_string());
+        let written =
+            json.and_then(|json| output::write_json(&json, path).map_err(|fault| fault.to_string()));
+        if let Err(fault) = written {
+            return failed(fault);
         }
     }
     ExitCode::from(report.verdict.map_or(crate::flags::FAILED, Verdict::exit_code))

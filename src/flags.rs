@@ -82,8 +82,8 @@ pub(crate) fn command() -> Command {
                  flash-sale demo\n  \
                  flash-sale demo --buyers 20000 --stock 500 --html report.html\n  \
                  flash-sale demo --redis-addr 127.0.0.1:6379 --kafka-addr 127.0.0.1:9092\n\n\
-                 Exit codes: 0 every check held, 1 could not run, 3 threshold broken, 4 ledger violated, 5 generator \
-                 saturated, 64 a setting was refused, 130 interrupted.",
+                 Exit codes: 0 every check held, 1 could not run or write a report, 3 threshold broken, 4 ledger violated, \
+                 5 generator saturated, 64 a setting was refused, 130 interrupted.",
             ),
         )
         .subcommand(crate::loadgen_command::command())

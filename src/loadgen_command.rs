@@ -57,7 +57,11 @@ pub(crate) fn command() -> Command {
         .about("Judges a sale: open-loop load, latencies from the intended time, and an audit of every order")
         .args(vec![
             Arg::new("target").long("target").value_name("URL").required(true).help("The gateway: http://host:port"),
-            file("scenario", "What to do, as a file (perf/scenarios/*.toml); flags that are given win over it"),
+            Arg::new("scenario")
+                .long("scenario")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("What to do, as a file (perf/scenarios/*.toml); flags that are given win over it"),
             Arg::new("rate-scale")
                 .long("rate-scale")
                 .value_name("FACTOR")
@@ -141,7 +145,7 @@ pub(crate) fn command() -> Command {
              Shards: the first one sets the stock, so start it first; --rate is that of all together; `loadgen merge` adds \
              their reports and judges the units.\n\
              {}\n\
-             Exit codes: 0 held, 1 could not run, 2 usage, 3 threshold broken, 4 ledger violated, 5 generator \
+             Exit codes: 0 held, 1 could not run or write a report, 2 usage, 3 threshold broken, 4 ledger violated, 5 generator \
              saturated or a fault script failed, 130 or 143 interrupted by SIGINT or SIGTERM (nothing is judged).",
             report_files::HELP
         ))

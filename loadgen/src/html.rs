@@ -6,7 +6,7 @@ use crate::outcome::Outcome;
 use crate::report::{CheckState, LedgerReport, Quantiles, Report, Verdict};
 use crate::table;
 
-/// The four plots.
+/// The plots.
 mod charts;
 
 /// Axes and scales, in SVG.
@@ -32,11 +32,14 @@ impl Report {
         self.tiles(&mut page);
         self.checks(&mut page);
         page.push_str("<section class=\"plots\">\n");
-        charts::outcomes(&mut page, &self.series);
-        charts::latency(&mut page, &self.series);
-        charts::stock(&mut page, &self.series);
+        charts::outcomes(&mut page, &self.series, &self.faults);
+        charts::latency(&mut page, &self.series, &self.faults);
         charts::curve(&mut page, &self.curve);
+        charts::stock(&mut page, &self.series, &self.faults);
+        charts::lag(&mut page, &self.series, &self.faults);
         page.push_str("</section>\n");
+        charts::fault_list(&mut page, &self.faults);
+        self.phases(&mut page);
         self.answers(&mut page);
         if let Some(ledger) = &self.ledger {
             orders(&mut page, ledger);
@@ -50,7 +53,7 @@ impl Report {
         let _ = write!(
             page,
             "<header>\n<p class=\"badge {}\">{}</p>\n<h1>Sale {}</h1>\n<p class=\"sub\">{}</p>\n\
-             <p class=\"sub\">{} at {}, {} arrivals, {} connections, seed {}</p>\n</header>\n",
+             <p class=\"sub\">{} at {}, {} arrivals, {} connections, seed {}{}</p>\n</header>\n",
             class(self.verdict),
             word(self.verdict),
             Escaped(&self.run),
@@ -59,7 +62,8 @@ impl Report {
             Escaped(&self.started_at),
             self.plan.arrivals,
             self.plan.connections,
-            self.plan.seed
+            self.plan.seed,
+            if self.plan.shard.is_whole() { String::new() } else { format!(", shard {}", self.plan.shard) }
         );
     }
 
@@ -89,12 +93,52 @@ impl Report {
             &ms(|latency| latency.p99),
             &format!("largest {}", ms(|latency| latency.max)),
         );
+        if let Some(ends) = self.end_to_end.as_ref().filter(|ends| ends.count > 0) {
+            let latency = ends.latency_ms;
+            let note = format!("99th percentile {} ms, of one in {}", plot::short(latency.p99), ends.one_in);
+            tile("Median until the end", &format!("{} ms", plot::short(latency.p50)), &note);
+        }
         if let Some(ledger) = self.ledger.as_ref().filter(|ledger| !ledger.items.is_empty()) {
             let sold: u64 = ledger.items.iter().map(|item| item.sold).sum();
             let seeded: i64 = ledger.items.iter().map(|item| item.seeded).sum();
             let left: i64 = ledger.items.iter().filter_map(|item| item.left).sum();
             let note = format!("of {}, {} left", thousands(seeded as f64), thousands(left as f64));
             tile("Units sold", &thousands(sold as f64), &note);
+        }
+        page.push_str("</section>\n");
+    }
+
+    fn phases(&self, page: &mut String) {
+        if self.phases.is_empty() {
+            return;
+        }
+        page.push_str(
+            "<section>\n<h2>Phases</h2>\n<div class=\"scroll\"><table>\n<thead><tr><th>phase</th>\
+             <th class=\"n\">from, s</th><th class=\"n\">for, s</th><th class=\"n\">asked/s</th>\
+             <th class=\"n\">answered/s</th><th class=\"n\">p50 ms</th><th class=\"n\">p99 ms</th></tr></thead>\n<tbody>\n",
+        );
+        let ms = |ms: Option<f64>| ms.map_or_else(|| "–".to_owned(), plot::short);
+        for phase in &self.phases {
+            let _ = writeln!(
+                page,
+                "<tr><td>{}</td><td class=\"n\">{:.1}</td><td class=\"n\">{:.1}</td><td class=\"n\">{}</td>\
+                 <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+                Escaped(&phase.name),
+                phase.begins_s,
+                phase.duration_s,
+                thousands(phase.asked_rate.round()),
+                thousands(phase.answered_rate.round()),
+                ms(phase.p50_ms),
+                ms(phase.p99_ms)
+            );
+        }
+        page.push_str("</tbody></table></div>\n");
+        if let Some(knee) = &self.knee {
+            let broken = knee.broken_by.as_ref().map_or_else(
+                || "every phase held".to_owned(),
+                |phase| format!("{} did not hold", Escaped(phase)),
+            );
+            let _ = writeln!(page, "<p>Knee: {} a second held; {broken}.</p>", thousands(knee.rate.round()));
         }
         page.push_str("</section>\n");
     }
@@ -116,7 +160,7 @@ impl Report {
             let _ = writeln!(
                 page,
                 "<tr class=\"row-{class}\"><td><span class=\"state {class}\">{word}</span></td><td><code>{}</code></td>\
-                 <td class=\"n\">{}</td><td>{} {}</td><td>{}</td></tr>",
+                 <td class=\"n\">{}</td><td class=\"l\">{} {}</td><td>{}</td></tr>",
                 Escaped(&check.name),
                 table::number(check.value),
                 match check.relation {

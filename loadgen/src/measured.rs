@@ -118,8 +118,13 @@ impl Measured {
             let mut record = part.record()?;
             let delay_ms = part.start_unix_ms - start_unix_ms;
             record.series.delay(delay_ms);
-            record.last_sent_ns += delay_ms * 1_000_000;
-            record.last_answer_ns += delay_ms * 1_000_000;
+            // Of nothing sent, and nothing answered, there is no last one that could be later.
+            if record.sent > 0 {
+                record.last_sent_ns += delay_ms * 1_000_000;
+            }
+            if record.answered() > 0 {
+                record.last_answer_ns += delay_ms * 1_000_000;
+            }
             whole.join(record);
         }
         Ok(Self::of(&whole, start_unix_ms))

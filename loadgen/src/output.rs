@@ -169,6 +169,14 @@ pub fn write(report: &Report, form: Form, path: &Path) -> Result<Vec<PathBuf>, N
     Ok(written)
 }
 
+/// Writes a JSON text that is no [`Report`], with the same promises.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_json(text: &str, path: &Path) -> Result<(), NotWritten> {
+    put(path, text.as_bytes()).map_err(|error| NotWritten::new(Form::Json, path, &error))
+}
+
 /// `report.hgrm` with `409` is `report.409.hgrm`.
 fn beside(path: &Path, inner: &str) -> PathBuf {
     let mut name = path.file_stem().unwrap_or_default().to_owned();

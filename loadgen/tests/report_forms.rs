@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use loadgen::report::{FaultMark, LagSample};
 use loadgen::{Item, Report};
 use serde_json::Value;
 use target::{Conduct, Target, run};
@@ -37,6 +38,7 @@ fn a_report_in_all_its_forms() {
     schema(&report);
     page(&report);
     table(&report);
+    faults_and_lag(report);
 }
 
 fn schema(report: &Report) {
@@ -100,6 +102,27 @@ fn page(report: &Report) {
         );
     }
     assert!(!page.contains("NaN") && !page.contains("inf"), "a number that is none, in {}", file.display());
+}
+
+/// What a fault script and a scrape of the processor add.
+fn faults_and_lag(mut report: Report) {
+    assert!(!report.html().contains("class=\"mark\""), "nothing was done, nothing is marked");
+    report.series.lag = (0..5).map(|step| LagSample { at_ms: step * 100, records: step * 10 }).collect();
+    report.faults = vec![
+        FaultMark { at_ms: 200, what: "kill -9 <gateway> & \"wait\"".to_owned(), trouble: None },
+        FaultMark { at_ms: 10_000_000, what: "beyond the run".to_owned(), trouble: None },
+    ];
+    let page = report.html();
+    assert_eq!(page.matches("<svg").count(), 5, "five plots");
+    assert!(page.contains("<path class=\"line l-lag\" d=\"M"));
+    // Rates, latency, stock and lag are over time; the percentiles are not.
+    assert_eq!(
+        page.matches("<g class=\"mark\"><title>1: kill -9 &lt;gateway&gt; &amp; &quot;wait&quot;</title>")
+            .count(),
+        4
+    );
+    assert_eq!(page.matches("<g class=\"mark\"><title>2").count(), 0, "beyond the axis");
+    assert!(page.contains("<li><code>beyond the run</code> <small>at 10k s</small></li>"));
 }
 
 fn table(report: &Report) {

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use testkit::TempDir;
 
-use crate::services::{Programs, Services};
+use crate::services::{Programs, Services, apt};
 use crate::step::{self, Result};
 use crate::workspace::{self, RealTests};
 
@@ -100,11 +100,14 @@ fn real(plan: &Plan, count: &mut Count) -> Result<()> {
         step::say(format_args!("{name}: {targets} test programs need real services"));
     }
     let programs = Programs::obtain()?;
+    // Only tests open pages; the services of a measurement or of `up` need none.
+    let browser = apt::program("chromium", "chromium")?;
     let services = Services::obtain(&programs)?;
     let mut command = real_command(&tests);
     // The directories of tests that are killed, by an interrupt or by themselves, go with this one.
     let temp = TempDir::new("xtask-test");
     command.envs(services.env()).envs(programs.env()).env("TMPDIR", temp.path());
+    command.env("TEST_BROWSER", browser);
     step::timed("tests against real services", || cargo_test(command, plan, count))
 }
 

@@ -3,10 +3,10 @@ use std::fmt::Write as _;
 use super::Escaped;
 use super::plot::{Frame, Scale, short};
 use crate::outcome::Outcome;
-use crate::report::{BucketReport, CurvePoint, SeriesReport};
+use crate::report::{BucketReport, CurvePoint, FaultMark, SeriesReport};
 
 /// Answers a second, stacked.
-pub(super) fn outcomes(page: &mut String, series: &SeriesReport) {
+pub(super) fn outcomes(page: &mut String, series: &SeriesReport, faults: &[FaultMark]) {
     let shown: Vec<&'static str> = Outcome::ALL
         .into_iter()
         .map(Outcome::name)
@@ -47,6 +47,7 @@ pub(super) fn outcomes(page: &mut String, series: &SeriesReport) {
         }
         frame.hint(page, from, from + width_s, &text);
     }
+    marks(page, &frame, faults);
     let legend: Vec<(String, String)> = Outcome::ALL
         .into_iter()
         .filter(|outcome| shown.contains(&outcome.name()))
@@ -56,7 +57,7 @@ pub(super) fn outcomes(page: &mut String, series: &SeriesReport) {
 }
 
 /// Median and 99th percentile over time.
-pub(super) fn latency(page: &mut String, series: &SeriesReport) {
+pub(super) fn latency(page: &mut String, series: &SeriesReport, faults: &[FaultMark]) {
     let width_s = series.width_ms as f64 / 1e3;
     let known = || series.buckets.iter().flat_map(|bucket| bucket.p50_ms.into_iter().chain(bucket.p99_ms));
     let (least, most) = (known().fold(f64::INFINITY, f64::min), known().fold(0.0, f64::max));
@@ -82,11 +83,12 @@ pub(super) fn latency(page: &mut String, series: &SeriesReport) {
             frame.hint(page, from, from + width_s, &text);
         }
     }
+    marks(page, &frame, faults);
     Frame::close(page, &[("l-p50".into(), "median".into()), ("l-p99".into(), "99th percentile".into())]);
 }
 
 /// Units left over time.
-pub(super) fn stock(page: &mut String, series: &SeriesReport) {
+pub(super) fn stock(page: &mut String, series: &SeriesReport, faults: &[FaultMark]) {
     let known = || series.stock.iter().flat_map(|sample| sample.left.iter().copied().flatten());
     let Some(most) = known().max() else { return };
     let least = known().min().unwrap_or(0);
@@ -105,7 +107,51 @@ pub(super) fn stock(page: &mut String, series: &SeriesReport) {
         frame.line(page, &class, points);
         legend.push((class, format!("item {}", Escaped(item))));
     }
+    marks(page, &frame, faults);
     Frame::close(page, &legend);
+}
+
+/// Records that the consumer had not committed, over time.
+pub(super) fn lag(page: &mut String, series: &SeriesReport, faults: &[FaultMark]) {
+    let Some(most) = series.lag.iter().map(|sample| sample.records).max() else { return };
+    let end_ms = series.lag.last().map_or(1, |sample| sample.at_ms).max(1);
+    let frame =
+        Frame { x: Scale::Linear(0.0, end_ms as f64 / 1e3), y: Scale::linear(0.0, (most as f64).max(1.0)) };
+    frame.open(
+        page,
+        "Consumer lag",
+        "records of orders that were not committed",
+        None,
+        ("seconds", "records"),
+    );
+    let points = series.lag.iter().map(|sample| (sample.at_ms as f64 / 1e3, Some(sample.records as f64)));
+    frame.line(page, "l-lag", points);
+    marks(page, &frame, faults);
+    Frame::close(page, &[("l-lag".into(), "lag".into())]);
+}
+
+/// What the numbers of the marks mean.
+pub(super) fn fault_list(page: &mut String, faults: &[FaultMark]) {
+    if faults.is_empty() {
+        return;
+    }
+    page.push_str("<section>\n<h2>Faults</h2>\n<p class=\"sub\">Done to the system in mid-run; their numbers stand in the \
+         plots.</p>\n<ol>\n");
+    for fault in faults {
+        let _ = writeln!(
+            page,
+            "<li><code>{}</code> <small>at {} s</small></li>",
+            Escaped(&fault.what),
+            short(fault.at_ms as f64 / 1e3)
+        );
+    }
+    page.push_str("</ol>\n</section>\n");
+}
+
+fn marks(page: &mut String, frame: &Frame, faults: &[FaultMark]) {
+    for (index, fault) in faults.iter().enumerate() {
+        frame.mark(page, fault.at_ms as f64 / 1e3, index + 1, &Escaped(&fault.what));
+    }
 }
 
 /// The percentile curve: each step to the right is one more nine.

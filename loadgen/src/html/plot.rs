@@ -1,13 +1,17 @@
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 /// Size of the drawing; the page scales it to its width.
 const WIDTH: f64 = 900.0;
-const HEIGHT: f64 = 270.0;
+const HEIGHT: f64 = 282.0;
 /// Room for the numbers of the axes.
 const LEFT: f64 = 62.0;
 const RIGHT: f64 = 14.0;
-const TOP: f64 = 12.0;
+const TOP: f64 = 24.0;
 const BOTTOM: f64 = 34.0;
+
+/// An axis is marked at most about so often.
+const X_TICKS: f64 = 10.0;
+const Y_TICKS: f64 = 5.0;
 
 /// How a value becomes a place on an axis.
 #[derive(Debug, Clone, Copy)]
@@ -41,10 +45,11 @@ impl Scale {
         .clamp(0.0, 1.0)
     }
 
-    fn ticks(self) -> Vec<f64> {
+    /// Round values along the axis, at most about so many.
+    fn ticks(self, most: f64) -> Vec<f64> {
         match self {
             Self::Linear(from, to) => {
-                let step = round_step((to - from) / 5.0);
+                let step = round_step((to - from) / most);
                 let first = (from / step).ceil() as i64;
                 let last = (to / step + 1e-9).floor() as i64;
                 (first..=last).map(|index| index as f64 * step).collect()
@@ -87,7 +92,7 @@ impl Frame {
             "<figure>\n<figcaption><h2>{title}</h2><p class=\"sub\">{note}</p></figcaption>\n\
              <svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}\">\n<g class=\"grid\">\n"
         );
-        for value in self.y.ticks() {
+        for value in self.y.ticks(Y_TICKS) {
             let y = self.y(value);
             let _ = writeln!(
                 page,
@@ -103,7 +108,7 @@ impl Frame {
         let ticks: Vec<(f64, &str)> = if let Some(ticks) = x_ticks {
             ticks.to_vec()
         } else {
-            own = self.x.ticks().into_iter().map(|value| (value, short(value))).collect();
+            own = self.x.ticks(X_TICKS).into_iter().map(|value| (value, short(value))).collect();
             own.iter().map(|(value, text)| (*value, text.as_str())).collect()
         };
         for (value, text) in ticks {
@@ -123,8 +128,8 @@ impl Frame {
              <text x=\"{}\" y=\"{}\" class=\"unit\">{y_unit}</text>\n</g>\n",
             WIDTH - RIGHT,
             HEIGHT - 4.0,
-            LEFT + 6.0,
-            TOP + 10.0
+            LEFT,
+            TOP - 10.0
         );
     }
 
@@ -169,6 +174,21 @@ impl Frame {
         page.push_str("\"/>\n");
     }
 
+    /// A numbered line from the bottom to the top, which tells `what` to the mouse; none beyond the axis.
+    pub(super) fn mark(&self, page: &mut String, at: f64, number: usize, what: &impl Display) {
+        let Scale::Linear(from, to) = self.x else { return };
+        if !(from..=to).contains(&at) {
+            return;
+        }
+        let (x, bottom) = (self.x(at), HEIGHT - BOTTOM);
+        let _ = writeln!(
+            page,
+            "<g class=\"mark\"><title>{number}: {what}</title><line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{TOP}\" y2=\"{bottom}\"/>\
+             <circle cx=\"{x:.1}\" cy=\"{TOP}\" r=\"8\"/><text x=\"{x:.1}\" y=\"{}\" class=\"m\">{number}</text></g>",
+            TOP + 4.0
+        );
+    }
+
     /// A column from the bottom to the top over `from..to`, unseen, that tells `text` to the mouse.
     pub(super) fn hint(&self, page: &mut String, from: f64, to: f64, text: &str) {
         let (x, width) = (self.x(from), self.x(to) - self.x(from));
@@ -208,7 +228,7 @@ mod tests {
         assert_eq!(ends(Scale::linear(-3.0, 10.0)), (-5.0, 10.0));
         let (from, to) = ends(Scale::log(0.3, 80.0));
         assert!((from - 0.1).abs() < 1e-9 && (to - 100.0).abs() < 1e-9, "{from} to {to}");
-        assert_eq!(Scale::linear(0.0, 937.0).ticks(), [0.0, 200.0, 400.0, 600.0, 800.0, 1_000.0]);
+        assert_eq!(Scale::linear(0.0, 937.0).ticks(5.0), [0.0, 200.0, 400.0, 600.0, 800.0, 1_000.0]);
     }
 
     #[test]
