@@ -73,6 +73,21 @@ fn it_answers_without_end() {
 }
 
 #[test]
+fn it_agrees_to_everything() {
+    let (trouble, _) = trouble_with(|mut stream| {
+        let mut bytes = vec![0; 64 * 1024];
+        while let Ok(count @ 1..) = stream.read(&mut bytes) {
+            // A command begins with a star; so do lines of no script.
+            let is_begin = |at: &usize| bytes[*at] == b'*' && (*at == 0 || bytes[at - 1] == b'\n');
+            for _ in (0..count).filter(is_begin) {
+                let _ = stream.write_all(b"+OK\r\n");
+            }
+        }
+    });
+    assert!(trouble.contains("SCRIPT LOAD"), "{trouble}");
+}
+
+#[test]
 fn it_loads_its_data() {
     let (trouble, _) = trouble_with(|mut stream| {
         while stream.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {

@@ -281,7 +281,7 @@ impl Link {
             let answered = self.flight.borrow_mut().next_answered();
             let (pending, sent) = answered.ok_or(Malformed)?;
             match (pending.kind, reply) {
-                (Kind::Own(own), reply) => self.own_reply(session, own, reply),
+                (Kind::Own(own), reply) => self.own_reply(session, own, &reply),
                 (kind, Reply::Error(error)) => match (fault(error), kind.script()) {
                     (Fault::NoScript, Some(script)) if pending.script_misses < SCRIPT_MISSES_MAX => {
                         self.reload(script);
@@ -340,7 +340,7 @@ impl Link {
         }
     }
 
-    fn own_reply(&self, session: u64, own: Own, reply: Reply<'_>) {
+    fn own_reply(&self, session: u64, own: Own, reply: &Reply<'_>) {
         if let Reply::Error(error) = reply {
             self.count(|stats| stats.errors += 1);
             let refusal = text(error);
@@ -349,8 +349,10 @@ impl Link {
                 _ => self.fail(&refusal),
             };
         }
-        if let (Own::Load(script) | Own::Reload(script), Reply::Bulk(sha)) = (own, reply) {
-            let Ok(sha) = sha.try_into() else { return self.lose(session, "a SHA of another length") };
+        if let Own::Load(script) | Own::Reload(script) = own {
+            // Whoever says something else to it is no Redis, and nothing may be asked of it.
+            let sha = if let Reply::Bulk(sha) = *reply { sha.try_into().ok() } else { None };
+            let Some(sha) = sha else { return self.lose(session, "no SHA in answer to SCRIPT LOAD") };
             self.shas.borrow_mut().set(script, sha);
             self.reloading.set(self.reloading.get() & !(1 << script as u32));
         }
