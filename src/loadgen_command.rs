@@ -80,6 +80,19 @@ pub(crate) fn command() -> Command {
                 .long("processor-metrics")
                 .value_name("ADDR")
                 .help("ip:port of the processor's /metrics, to check its counters too"),
+            file("alerts", "Prometheus rule file, such as deploy/alerts.yml: each of its alerts becomes a check"),
+            Arg::new("ignore-alert")
+                .long("ignore-alert")
+                .value_name("NAME")
+                .action(ArgAction::Append)
+                .requires("alerts")
+                .help("An alert that is not judged; may be given several times"),
+            duration("scrape-interval", "500ms", "How often /metrics of the target are read for alerts and plots"),
+            Arg::new("metrics-addr")
+                .long("metrics-addr")
+                .value_name("IP:PORT")
+                .value_parser(value_parser!(SocketAddr))
+                .help("Where the run serves its own /metrics while it lasts"),
             file("json", "Where the report goes as JSON"),
             file("html", "Where the report goes as a page"),
         ])
@@ -88,6 +101,9 @@ pub(crate) fn command() -> Command {
              flash-sale loadgen --target http://127.0.0.1:8080 --rate 5000 --duration 30s --redis 127.0.0.1:6379\n  \
              flash-sale loadgen --target http://127.0.0.1:8080 --buyers 100000 --stock 2000 --html report.html\n  \
              flash-sale loadgen --target http://127.0.0.1:8080 --closed --no-audit --connections 256\n\n\
+             --alerts judges gateway alerts by /metrics of the target and processor alerts by --processor-metrics. \
+             An alert of severity warning is told and breaks nothing; a metric that is on no page is not judged. \
+             A sale with payment failures fills the DLQ by design: --ignore-alert DlqSizeHigh.\n\
              Without --redis the audit asks GET /orders/{request_id} of the target.\n\
              Exit codes: 0 held, 1 could not run, 2 usage, 3 threshold broken, 4 ledger violated, 5 generator \
              saturated, 130 interrupted.",
@@ -153,6 +169,10 @@ fn plan(flags: &ArgMatches) -> Result<(Plan, AuditSource), String> {
     plan.amount_max = number("amount-max") as u32;
     plan.drain_timeout = duration("drain-timeout");
     plan.thresholds.p99_ms_max = flags.get_one::<f64>("p99-ms").copied();
+    plan.alerts = flags.get_one::<PathBuf>("alerts").cloned();
+    plan.ignored_alerts = flags.get_many::<String>("ignore-alert").into_iter().flatten().cloned().collect();
+    plan.scrape_interval = duration("scrape-interval");
+    plan.metrics_addr = flags.get_one::<SocketAddr>("metrics-addr").copied();
     let item = |index: u64| Item { id: (101 + index).to_string(), stock: number("stock") };
     plan.items = (0..number("items")).map(item).collect();
     if flags.get_flag("keep-stock") {

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use shard::clock;
 use shard::launch::{self, Driver};
 
+use crate::endpoint::RunCells;
 use crate::ledger::Books;
 use crate::outcome::OUTCOMES;
 use crate::plan::Plan;
@@ -47,6 +48,7 @@ pub(crate) fn fire(
     requests: u64,
     interrupt: &Arc<AtomicBool>,
     watch: &Watch,
+    cells: Option<Arc<RunCells>>,
     progress: &mut impl Progress,
 ) -> Result<Fired, RunError> {
     let shared = Arc::new(Shared {
@@ -54,6 +56,7 @@ pub(crate) fn fire(
         workload: Arc::clone(workload),
         start: OnceLock::new(),
         interrupt: Arc::clone(interrupt),
+        cells,
         boards: (0..plan.workers).map(|_| Mutex::new(Board::default())).collect(),
     });
     let threads = {
@@ -69,6 +72,9 @@ pub(crate) fn fire(
     let start = Instant::now() + LEAD;
     let start_unix_ms = clock::unix_ms() + LEAD.as_millis() as u64;
     watch.starts_at(start);
+    if let Some(cells) = &shared.cells {
+        cells.starts_at(start);
+    }
     // Nobody else sets it.
     let _ = shared.start.set(start);
 

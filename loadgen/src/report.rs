@@ -140,6 +140,8 @@ pub enum CheckState {
     Pass,
     /// Broken.
     Fail,
+    /// Broken, but only a warning: told, and no part of the verdict.
+    Warned,
     /// Could not be judged; `detail` says why. Counts neither way.
     NotJudged,
 }
@@ -155,7 +157,7 @@ pub struct Check {
     pub state: CheckState,
     /// What was found; `null` when not judged.
     pub value: Option<f64>,
-    /// How `value` must stand to `limit`: `<=`, `>=` or `=`.
+    /// How `value` must stand to `limit`: `<=`, `>=` or `=`; for alerts also `<`, `>` or `!=`.
     pub relation: &'static str,
     /// The limit.
     pub limit: f64,
@@ -229,6 +231,8 @@ pub struct SeriesReport {
     pub stock_items: Vec<String>,
     /// Samples of the stock.
     pub stock: Vec<StockSample>,
+    /// Samples of the target's own metrics.
+    pub metrics: MetricSeries,
 }
 
 /// One bucket of time.
@@ -249,6 +253,36 @@ pub struct StockSample {
     pub at_ms: u64,
     /// Units left by item; `null` is unknown.
     pub left: Vec<Option<i64>>,
+}
+
+/// What the target's metric pages said over time.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct MetricSeries {
+    /// How often they were read, milliseconds; samples are this far apart or, in a long run, some times that.
+    pub interval_ms: u64,
+    /// Pages asked for.
+    pub scrapes: u64,
+    /// Of them: without an answer.
+    pub scrapes_failed: u64,
+    /// Items of `inventory`, in order.
+    pub items: Vec<String>,
+    /// In order of time; empty when no page was asked for.
+    pub samples: Vec<MetricSample>,
+}
+
+/// The target's metrics at one moment; `null` is unknown.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct MetricSample {
+    /// Since the first arrival, milliseconds.
+    pub at_ms: u64,
+    /// `processor_consumer_lag`: orders acknowledged and not yet ended.
+    pub consumer_lag: Option<f64>,
+    /// `processor_dlq_size`.
+    pub dlq_size: Option<f64>,
+    /// `gateway_in_flight`.
+    pub in_flight: Option<f64>,
+    /// `processor_inventory_level` by item; empty when no level is known.
+    pub inventory: Vec<Option<f64>>,
 }
 
 /// One point of a percentile curve.

@@ -12,6 +12,7 @@ use crate::report::{
     BucketReport, Check, CurvePoint, GeneratorReport, LedgerReport, OutcomeReport, PlanSummary, Report,
     SCHEMA, SeriesReport, Verdict,
 };
+use crate::scrape::Scraped;
 use crate::series::Bucket;
 use crate::watch::Seen;
 use crate::worker::CpuTime;
@@ -29,6 +30,7 @@ pub(crate) struct Summary<'a> {
     pub(crate) requests: u64,
     pub(crate) fired: &'a Fired,
     pub(crate) seen: &'a Seen,
+    pub(crate) scraped: &'a Scraped,
 }
 
 impl Summary<'_> {
@@ -138,6 +140,7 @@ impl Summary<'_> {
             buckets: series.buckets().iter().map(bucket).collect(),
             stock_items: self.plan.items.iter().take(shown).map(|item| item.id.clone()).collect(),
             stock: self.seen.samples.clone(),
+            metrics: self.scraped.series(self.fired.start_unix_ms),
         }
     }
 }

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use shard::launch::{Driver, Seat};
 
 use crate::connection;
+use crate::endpoint::RunCells;
 use crate::ledger::Ledger;
 use crate::outcome::{OUTCOMES, Outcome};
 use crate::pace::Pace;
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     /// Set by the main thread once every core is ready.
     pub(crate) start: OnceLock<Instant>,
     pub(crate) interrupt: Arc<AtomicBool>,
+    /// What the run's own `/metrics` shows; `None` when nobody asked for it.
+    pub(crate) cells: Option<Arc<RunCells>>,
     /// One a core.
     pub(crate) boards: Vec<Mutex<Board>>,
 }
@@ -142,6 +145,7 @@ struct State {
     scratch: Vec<u8>,
     record: Record,
     ledger: Ledger,
+    cells: Option<Arc<RunCells>>,
 }
 
 /// Runs one core to the end of its part; leaves its [`Notes`] on its board.
@@ -195,6 +199,7 @@ impl Core {
             scratch: Vec::with_capacity(512),
             record: Record::new(plan.items.len()),
             ledger: Ledger::new(plan.buyers, index, plan.workers),
+            cells: shared.cells.clone(),
         };
         state.advance();
         Self { shared: Arc::clone(shared), index, state: RefCell::new(state) }
@@ -327,6 +332,9 @@ impl Core {
             _ => 0,
         };
         board.recent.join(&state.record.recent);
+        if let Some(cells) = &state.cells {
+            cells.show(self.index, &state.record, state.in_flight, board.waiting_ns);
+        }
         drop(board);
         state.record.recent.clear();
     }
@@ -384,11 +392,11 @@ impl State {
         // Waiting for a connection began when the arrival was both due and without one; what was before it is
         // ours.
         let waited_from_ns = self.blocked_since_ns.map_or(sent_ns, |since_ns| since_ns.max(intended_ns));
-        self.record.sent(
-            sent_ns,
-            waited_from_ns.saturating_sub(intended_ns),
-            sent_ns.saturating_sub(waited_from_ns),
-        );
+        let lateness_ns = waited_from_ns.saturating_sub(intended_ns);
+        if let Some(cells) = &self.cells {
+            cells.sent(self.index as usize, lateness_ns);
+        }
+        self.record.sent(sent_ns, lateness_ns, sent_ns.saturating_sub(waited_from_ns));
         let flight = Flight { sequence: send.sequence, intended_ns, sent_ns };
         self.lanes[lane] = Lane::Busy { socket, flight, is_timed_out: false };
         self.in_flight += 1;
@@ -399,6 +407,9 @@ impl State {
         self.in_flight -= 1;
         let Flight { sequence, intended_ns, sent_ns } = flight;
         self.record.ended(&Ended { outcome, at_ns: now_ns, intended_ns, sent_ns: Some(sent_ns) });
+        if let Some(cells) = self.cells.as_ref().filter(|_| outcome.is_answer()) {
+            cells.answered(self.index as usize, now_ns.saturating_sub(intended_ns));
+        }
         self.ledger.note(sequence, outcome);
         if outcome == Outcome::SoldOut {
             self.record.sold_out[self.workload.want(sequence).item] += 1;

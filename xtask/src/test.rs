@@ -5,7 +5,7 @@ use std::process::Command;
 
 use testkit::TempDir;
 
-use crate::services::{Programs, Services};
+use crate::services::{Programs, Services, apt};
 use crate::step::{self, Result};
 use crate::workspace::{self, RealTests};
 
@@ -101,10 +101,15 @@ fn real(plan: &Plan, count: &mut Count) -> Result<()> {
     }
     let programs = Programs::obtain()?;
     let services = Services::obtain(&programs)?;
+    let promtool = apt::program("promtool", "prometheus")?;
     let mut command = real_command(&tests);
     // The directories of tests that are killed, by an interrupt or by themselves, go with this one.
     let temp = TempDir::new("xtask-test");
-    command.envs(services.env()).envs(programs.env()).env("TMPDIR", temp.path());
+    command
+        .envs(services.env())
+        .envs(programs.env())
+        .env("TEST_PROMTOOL", promtool)
+        .env("TMPDIR", temp.path());
     step::timed("tests against real services", || cargo_test(command, plan, count))
 }
 
