@@ -109,6 +109,7 @@ fn table_of(report: &TopicsReport) -> String {
         let word = match check.state {
             CheckState::Pass => "ok  ",
             CheckState::Fail => "FAIL",
+            CheckState::Warned => "WARN",
             CheckState::NotJudged => "?   ",
         };
         let value = check.value.unwrap_or_default();

@@ -133,6 +133,23 @@ pub(crate) fn command() -> Command {
                 .value_parser(value_parser!(Shard))
                 .requires("run-id")
                 .help("Send part I (from 0) of N of the same plan; give all shards the same flags"),
+            Arg::new("alerts")
+                .long("alerts")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("Prometheus rule file, such as deploy/alerts.yml: each of its alerts becomes a check"),
+            Arg::new("ignore-alert")
+                .long("ignore-alert")
+                .value_name("NAME")
+                .action(ArgAction::Append)
+                .requires("alerts")
+                .help("An alert that is not judged; may be given several times"),
+            duration("scrape-interval", "500ms", "How often /metrics of the target are read for alerts and plots"),
+            Arg::new("metrics-addr")
+                .long("metrics-addr")
+                .value_name("IP:PORT")
+                .value_parser(value_parser!(SocketAddr))
+                .help("Where the run serves its own /metrics while it lasts"),
         ])
         .args(report_files::flags())
         .after_help(format!(
@@ -142,6 +159,9 @@ pub(crate) fn command() -> Command {
              flash-sale loadgen --target http://127.0.0.1:8080 --closed --no-audit --connections 256\n  \
              flash-sale loadgen --target http://10.0.0.7:8080 --rate 40000 --run-id k7 --shard 0/2 --json 0.json\n\n\
              Without --redis the audit asks GET /orders/{{request_id}} of the target.\n\
+             --alerts judges gateway alerts by /metrics of the target and processor alerts by --processor-metrics. \
+             An alert of severity warning is told and breaks nothing; a metric that is on no page is not judged. \
+             A sale with payment failures fills the DLQ by design: --ignore-alert DlqSizeHigh.\n\
              Shards: the first one sets the stock, so start it first; --rate is that of all together; `loadgen merge` adds \
              their reports and judges the units.\n\
              {}\n\
@@ -228,6 +248,10 @@ fn plan(flags: &ArgMatches) -> Result<(Plan, AuditSource), String> {
         plan.arrivals = if flags.get_flag("poisson") { Arrivals::Poisson } else { Arrivals::Uniform };
     }
     plan.closed = flags.get_flag("closed");
+    plan.alerts = flags.get_one::<PathBuf>("alerts").cloned();
+    plan.ignored_alerts = flags.get_many::<String>("ignore-alert").into_iter().flatten().cloned().collect();
+    plan.scrape_interval = duration("scrape-interval");
+    plan.metrics_addr = flags.get_one::<SocketAddr>("metrics-addr").copied();
     plan.gateway_metrics = !flags.get_flag("no-gateway-metrics");
     for (name, field) in [("connections", &mut plan.connections), ("workers", &mut plan.workers)] {
         if is_said(name) {

@@ -11,6 +11,7 @@ use shard::launch::{self, Driver};
 
 use crate::curve::Curve;
 use crate::end_to_end::Follower;
+use crate::endpoint::RunCells;
 use crate::faults::{Faults, Made};
 use crate::ledger::Books;
 use crate::outcome::OUTCOMES;
@@ -45,22 +46,31 @@ pub(crate) struct Fired {
     pub(crate) faults: Vec<Made>,
 }
 
+/// What goes on beside the firing and counts from its start.
+pub(crate) struct Beside<'a> {
+    pub(crate) watch: &'a Watch,
+    pub(crate) follower: &'a Follower,
+    /// What the run's own `/metrics` shows; `None` when nobody asked for it.
+    pub(crate) cells: Option<Arc<RunCells>>,
+}
+
 /// Sends everything and waits for the answers.
 pub(crate) fn fire(
     plan: &Plan,
     workload: &Arc<Workload>,
     requests: u64,
     interrupt: &Arc<AtomicBool>,
-    watch: &Watch,
-    follower: &Follower,
+    beside: &Beside<'_>,
     progress: &mut impl Progress,
 ) -> Result<Fired, RunError> {
+    let &Beside { watch, follower, ref cells } = beside;
     let shared = Arc::new(Shared {
         plan: plan.clone(),
         workload: Arc::clone(workload),
         start: OnceLock::new(),
         interrupt: Arc::clone(interrupt),
         tip: follower.tip(),
+        cells: cells.clone(),
         boards: (0..plan.workers).map(|_| Mutex::new(Board::default())).collect(),
     });
     let threads = {
@@ -78,6 +88,9 @@ pub(crate) fn fire(
     watch.starts_at(start);
     follower.starts_at(start);
     let faults = Faults::begin(plan, start).map_err(RunError::Core)?;
+    if let Some(cells) = &shared.cells {
+        cells.starts_at(start);
+    }
     // Nobody else sets it.
     let _ = shared.start.set(start);
 

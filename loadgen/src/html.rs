@@ -155,6 +155,7 @@ impl Report {
             let (class, word) = match check.state {
                 CheckState::Pass => ("pass", "PASS"),
                 CheckState::Fail => ("fail", "FAIL"),
+                CheckState::Warned => ("none", "WARN"),
                 CheckState::NotJudged => ("none", "not judged"),
             };
             let _ = writeln!(

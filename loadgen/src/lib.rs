@@ -99,6 +99,13 @@ mod audit;
 
 mod metrics;
 
+/// Alerts of a Prometheus rule file, judged on the target's own metrics.
+pub mod alerts;
+
+mod scrape;
+
+mod endpoint;
+
 mod verdict;
 
 mod summary;

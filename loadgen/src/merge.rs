@@ -177,6 +177,7 @@ fn series(parts: &[Report], measured: &Measured, record: &Record) -> SeriesRepor
         stock_items: with_stock.map(|part| part.series.stock_items.clone()).unwrap_or_default(),
         stock,
         lag,
+        metrics: crate::report::MetricSeries::default(),
     }
 }
 

@@ -2,14 +2,14 @@
 //! core.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a page may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest page that is read: some thousands of items, 100 bytes a line each.
-const PAGE_BYTES_MAX: u64 = 4 << 20;
+const PAGE_BYTES_MAX: usize = 4 << 20;
 
 /// The samples of a page by series, `name` or `name{labels}`.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -18,8 +18,13 @@ pub(crate) struct MetricsPage(BTreeMap<String, f64>);
 impl MetricsPage {
     /// Reads `GET /metrics`.
     pub(crate) fn read(address: SocketAddr, host: &str) -> Result<Self, String> {
-        let page =
-            Self::fetch(address, host).map_err(|error| format!("GET /metrics of {address}: {error}"))?;
+        Self::read_within(address, host, PATIENCE)
+    }
+
+    /// The same, given up after `patience`.
+    pub(crate) fn read_within(address: SocketAddr, host: &str, patience: Duration) -> Result<Self, String> {
+        let page = Self::fetch(address, host, Instant::now() + patience)
+            .map_err(|error| format!("GET /metrics of {address}: {error}"))?;
         let (head, body) = page
             .split_once("\r\n\r\n")
             .ok_or_else(|| format!("GET /metrics of {address}: no answer of HTTP/1"))?;
@@ -30,15 +35,35 @@ impl MetricsPage {
         Ok(Self::parse(body))
     }
 
-    fn fetch(address: SocketAddr, host: &str) -> std::io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+    fn fetch(address: SocketAddr, host: &str, deadline: Instant) -> io::Result<String> {
+        // A zero time-out would be refused; the deadline itself is looked at below.
+        let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let mut stream = TcpStream::connect_timeout(&address, left())?;
+        stream.set_write_timeout(Some(left()))?;
         // 1.0, so that the page ends with the connection and never comes in chunks.
-        write!(stream, "GET /metrics HTTP/1.0\r\nHost: {host}\r\nAccept: text/plain\r\n\r\n")?;
-        let mut page = String::new();
-        stream.take(PAGE_BYTES_MAX).read_to_string(&mut page)?;
-        Ok(page)
+        let request = format!("GET /metrics HTTP/1.0\r\nHost: {host}\r\nAccept: text/plain\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
+        let (mut page, mut chunk) = (Vec::new(), [0; 16_384]);
+        loop {
+            if Instant::now() >= deadline {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            stream.set_read_timeout(Some(left()))?;
+            let count = match stream.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                Err(error) => return Err(error),
+            };
+            page.extend_from_slice(&chunk[..count]);
+            if page.len() > PAGE_BYTES_MAX {
+                return Err(io::Error::other(format!("the page is longer than {PAGE_BYTES_MAX} bytes")));
+            }
+        }
+        String::from_utf8(page).map_err(io::Error::other)
     }
 
     /// Reads the text format, version 0.0.4. Lines that are no samples are passed over.
@@ -55,6 +80,16 @@ impl MetricsPage {
             Some((line[..blank].to_owned(), value))
         };
         Self(text.lines().filter_map(sample).collect())
+    }
+
+    /// Every sample by its series.
+    pub(crate) fn samples(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.0.iter().map(|(series, &value)| (series.as_str(), value))
+    }
+
+    /// The sample of one series.
+    pub(crate) fn value(&self, series: &str) -> Option<f64> {
+        self.0.get(series).copied()
     }
 
     /// The sum of all series of a family; `None` when it is not there.

@@ -1,6 +1,7 @@
 //! What is to be done: a plain structure that a command line or a scenario file fills in.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use shard::clock;
@@ -173,6 +174,14 @@ pub struct Plan {
     pub processor_metrics: Option<SocketAddr>,
     /// The topics, when the audit is to read them too.
     pub topics: Option<Topics>,
+    /// How often these pages are read while the run lasts, 100 ms..=1 min.
+    pub scrape_interval: Duration,
+    /// Rule file of Prometheus whose alerts are judged on these pages.
+    pub alerts: Option<PathBuf>,
+    /// Names of alerts that are not judged, such as those that a sale brings about by design.
+    pub ignored_alerts: Vec<String>,
+    /// Where the run serves its own `/metrics` while it lasts.
+    pub metrics_addr: Option<SocketAddr>,
     /// What must hold.
     pub thresholds: Thresholds,
 }
@@ -215,6 +224,10 @@ impl Plan {
             gateway_metrics: true,
             processor_metrics: None,
             topics: None,
+            scrape_interval: Duration::from_millis(500),
+            alerts: None,
+            ignored_alerts: Vec::new(),
+            metrics_addr: None,
             thresholds: Thresholds::default(),
         }
     }
@@ -258,6 +271,7 @@ impl Plan {
         range("items", self.items.len() as u64, 1, ITEMS_MAX as u64);
         range("amount_max", u64::from(self.amount_max), 1, u64::from(order::AMOUNT_MAX));
         range("request_timeout in milliseconds", self.request_timeout.as_millis() as u64, 1, 120_000);
+        range("scrape_interval in milliseconds", self.scrape_interval.as_millis() as u64, 100, 60_000);
         range("drain_timeout in milliseconds", self.drain_timeout.as_millis() as u64, 0, 86_400_000);
         for item in &self.items {
             range(&format!("stock of item {}", item.id), item.stock, 0, 1_000_000_000_000);

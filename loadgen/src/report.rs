@@ -223,6 +223,8 @@ pub enum CheckState {
     Pass,
     /// Broken.
     Fail,
+    /// Broken, but only a warning: told, and no part of the verdict.
+    Warned,
     /// Could not be judged; `detail` says why. Counts neither way.
     NotJudged,
 }
@@ -238,7 +240,7 @@ pub struct Check {
     pub state: CheckState,
     /// What was found; `null` when not judged.
     pub value: Option<f64>,
-    /// How `value` must stand to `limit`: `<=`, `>=` or `=`.
+    /// How `value` must stand to `limit`: `<=`, `>=` or `=`; for alerts also `<`, `>` or `!=`.
     #[serde(deserialize_with = "word::one")]
     pub relation: Word,
     /// The limit.
@@ -325,6 +327,9 @@ pub struct SeriesReport {
     /// Samples of the consumer's lag; empty when nobody looked.
     #[serde(default)]
     pub lag: Vec<LagSample>,
+    /// Samples of the target's own metrics.
+    #[serde(default)]
+    pub metrics: MetricSeries,
 }
 
 /// One bucket of time.
@@ -366,6 +371,36 @@ pub struct FaultMark {
     pub what: String,
     /// Why it was not what it should be; `null` when the script ended with 0.
     pub trouble: Option<String>,
+}
+
+/// What the target's metric pages said over time.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct MetricSeries {
+    /// How often they were read, milliseconds; samples are this far apart or, in a long run, some times that.
+    pub interval_ms: u64,
+    /// Pages asked for.
+    pub scrapes: u64,
+    /// Of them: without an answer.
+    pub scrapes_failed: u64,
+    /// Items of `inventory`, in order.
+    pub items: Vec<String>,
+    /// In order of time; empty when no page was asked for.
+    pub samples: Vec<MetricSample>,
+}
+
+/// The target's metrics at one moment; `null` is unknown.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct MetricSample {
+    /// Since the first arrival, milliseconds.
+    pub at_ms: u64,
+    /// `processor_consumer_lag`: orders acknowledged and not yet ended.
+    pub consumer_lag: Option<f64>,
+    /// `processor_dlq_size`.
+    pub dlq_size: Option<f64>,
+    /// `gateway_in_flight`.
+    pub in_flight: Option<f64>,
+    /// `processor_inventory_level` by item; empty when no level is known.
+    pub inventory: Vec<Option<f64>>,
 }
 
 /// One point of a percentile curve.

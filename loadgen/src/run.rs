@@ -9,16 +9,19 @@ use std::time::{Duration, Instant};
 
 use shard::launch;
 
+use crate::alerts::Rules;
 use crate::audit::{self, Audited};
 use crate::drain::Inquiry;
 use crate::end_to_end::Follower;
+use crate::endpoint::{Endpoint, RunCells};
 use crate::evidence::Beginning;
-use crate::fire::{self, Fired, is_interrupted};
+use crate::fire::{self, Beside, Fired, is_interrupted};
 use crate::metrics::MetricsPage;
 use crate::part;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::report::{LedgerReport, Report, Verdict};
+use crate::scrape::Scrape;
 use crate::summary::Summary;
 use crate::truth::{AuditSource, Reader};
 use crate::verdict::{self, Evidence};
@@ -37,6 +40,15 @@ pub enum RunError {
         /// Why.
         reason: io::Error,
     },
+    /// The alerts cannot be judged: the rule file is wrong, or one that is to be ignored is not in it.
+    Alerts(String),
+    /// The run cannot serve its own metrics there.
+    Endpoint {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        reason: io::Error,
+    },
     /// The store of the audit does not answer, or holds another stock than the plan expects.
     Truth(String),
     /// Kafka does not answer, though its topics were to be audited.
@@ -51,6 +63,10 @@ impl fmt::Display for RunError {
             Self::Plan(faults) => write!(formatter, "the plan cannot be run: {}", faults.join("; ")),
             Self::Unreachable { target, reason } => {
                 write!(formatter, "the target {target} cannot be reached: {reason}")
+            }
+            Self::Alerts(reason) => write!(formatter, "the alerts cannot be judged: {reason}"),
+            Self::Endpoint { address, reason } => {
+                write!(formatter, "the run's own metrics cannot be served at {address}: {reason}")
             }
             Self::Truth(reason) => write!(formatter, "the audit cannot begin: {reason}"),
             Self::Topics(reason) => write!(
@@ -82,6 +98,15 @@ pub fn run(
     if !faults.is_empty() {
         return Err(RunError::Plan(faults));
     }
+    let rules = rules(plan)?;
+    let cells = plan.metrics_addr.map(|_| Arc::new(RunCells::new(plan)));
+    let endpoint = match (plan.metrics_addr, &cells) {
+        (Some(address), Some(cells)) => Some(
+            Endpoint::begin(address, Arc::clone(cells))
+                .map_err(|reason| RunError::Endpoint { address, reason })?,
+        ),
+        _ => None,
+    };
     TcpStream::connect_timeout(&plan.target, REACH_PATIENCE)
         .map_err(|reason| RunError::Unreachable { target: plan.target, reason })?;
     let workload = Arc::new(Workload::new(plan));
@@ -93,7 +118,9 @@ pub fn run(
 
     let watch = Watch::begin(audit, plan).map_err(RunError::Core)?;
     let follower = Follower::begin(audit, plan, &workload).map_err(RunError::Core)?;
-    let mut fired = fire::fire(plan, &workload, requests, interrupt, &watch, &follower, &mut progress)?;
+    let scrape = Scrape::begin(plan, rules.as_ref()).map_err(RunError::Core)?;
+    let beside = Beside { watch: &watch, follower: &follower, cells };
+    let mut fired = fire::fire(plan, &workload, requests, interrupt, &beside, &mut progress)?;
     let audited = if is_interrupted(interrupt) {
         None
     } else {
@@ -105,11 +132,14 @@ pub fn run(
     if let Some(ends) = &ends {
         fired.record.end_to_end = ends.histogram.clone();
     }
+    let scraped = scrape.end().map_err(RunError::Core)?;
     progress.done();
+    drop(endpoint);
 
     let gateway = gateway.map(|before| pages(before, || MetricsPage::read(plan.target, &plan.host)));
     let processor = processor.map(|(address, before)| pages(before, || read_processor(address)));
-    let summary = Summary { plan, requests, fired: &fired, seen: &seen, ends: ends.as_ref() };
+    let summary =
+        Summary { plan, requests, fired: &fired, seen: &seen, ends: ends.as_ref(), scraped: &scraped };
     if is_interrupted(interrupt) {
         return Ok(summary.report(Vec::new(), None, Verdict::Interrupted));
     }
@@ -133,9 +163,26 @@ pub fn run(
         ends: ends.as_ref(),
         faults: &fired.faults,
     });
+    checks.extend(scraped.checks(fired.start_unix_ms));
     part::withhold(&mut checks, plan.shard);
     let verdict = Verdict::of(&checks);
     Ok(summary.report(checks, audited.map(|audited| audited.ledger), verdict))
+}
+
+/// The alerts that the plan names, read before anything is asked of the target.
+fn rules(plan: &Plan) -> Result<Option<Rules>, RunError> {
+    let rules = plan.alerts.as_deref().map(Rules::read).transpose();
+    let rules = rules.map_err(|error| RunError::Alerts(error.to_string()))?;
+    let unknown = match &rules {
+        Some(rules) => rules.unknown(&plan.ignored_alerts),
+        None => plan.ignored_alerts.iter().map(String::as_str).collect(),
+    };
+    if unknown.is_empty() {
+        return Ok(rules);
+    }
+    let there: Vec<_> = rules.iter().flat_map(|rules| &rules.alerts).map(|alert| &*alert.name).collect();
+    let there = if there.is_empty() { "no rule file is given".to_owned() } else { there.join(", ") };
+    Err(RunError::Alerts(format!("no alert {} to ignore; there are: {there}", unknown.join(", "))))
 }
 
 /// Puts the stock in place, or finds it there; the units of every item when the source knows them.

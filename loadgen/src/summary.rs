@@ -16,6 +16,7 @@ use crate::report::{
     BucketReport, Check, CurvePoint, EndToEndReport, FaultMark, GeneratorReport, LedgerReport, OutcomeReport,
     PlanSummary, Report, SCHEMA, SeriesReport, Verdict,
 };
+use crate::scrape::Scraped;
 use crate::series::{Bucket, Series};
 use crate::watch::Seen;
 use crate::word::Word;
@@ -36,6 +37,7 @@ pub(crate) struct Summary<'a> {
     pub(crate) seen: &'a Seen,
     /// Orders followed to their end; `None` when none were.
     pub(crate) ends: Option<&'a Ends>,
+    pub(crate) scraped: &'a Scraped,
 }
 
 impl Summary<'_> {
@@ -141,7 +143,8 @@ impl Summary<'_> {
             buckets: buckets(series),
             stock_items: self.plan.items.iter().take(shown).map(|item| item.id.clone()).collect(),
             stock: self.seen.samples.clone(),
-            lag: Vec::new(),
+            lag: self.scraped.lag(self.fired.start_unix_ms),
+            metrics: self.scraped.series(self.fired.start_unix_ms),
         }
     }
 }

@@ -145,6 +145,7 @@ fn check_rows(text: &mut String, checks: &[Check], paint: &dyn Fn(&str, &str) ->
         let word = match check.state {
             CheckState::Pass => paint(GREEN, "PASS"),
             CheckState::Fail => paint(RED, "FAIL"),
+            CheckState::Warned => paint(YELLOW, "WARN"),
             CheckState::NotJudged => paint(YELLOW, "  - "),
         };
         let limit = format!("{} {}", check.relation, number(Some(check.limit)));

@@ -19,6 +19,7 @@ use shard::launch::{Driver, Seat};
 use crate::connection;
 use crate::curve::Curve;
 use crate::end_to_end::Tip;
+use crate::endpoint::RunCells;
 use crate::ledger::Ledger;
 use crate::outcome::{OUTCOMES, Outcome};
 use crate::pace::Pace;
@@ -52,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) interrupt: Arc<AtomicBool>,
     /// Where acknowledged orders of the sample go.
     pub(crate) tip: Option<Tip>,
+    /// What the run's own `/metrics` shows; `None` when nobody asked for it.
+    pub(crate) cells: Option<Arc<RunCells>>,
     /// One a core.
     pub(crate) boards: Vec<Mutex<Board>>,
 }
@@ -150,6 +153,8 @@ struct State {
     start: Option<Instant>,
     closed: bool,
     /// Among the cores of all shards, as the next.
+    /// Of this generator's cores; `index` and `workers` count those of all shards.
+    worker: usize,
     index: u64,
     workers: u64,
     sends: Sends,
@@ -172,6 +177,7 @@ struct State {
     scratch: Vec<u8>,
     record: Record,
     ledger: Ledger,
+    cells: Option<Arc<RunCells>>,
 }
 
 /// Runs one core to the end of its part; leaves its [`Notes`] on its board.
@@ -235,6 +241,8 @@ impl Core {
                 plan.phases.len(),
             ),
             ledger: Ledger::new(plan.buyers, core, cores),
+            cells: shared.cells.clone(),
+            worker: index,
         };
         state.advance();
         Self { shared: Arc::clone(shared), index, state: RefCell::new(state) }
@@ -373,6 +381,9 @@ impl Core {
             _ => 0,
         };
         board.recent.join(&state.record.recent);
+        if let Some(cells) = &state.cells {
+            cells.show(self.index, &state.record, state.in_flight, board.waiting_ns);
+        }
         drop(board);
         state.record.recent.clear();
     }
@@ -452,11 +463,11 @@ impl State {
         // Waiting for a connection began when the arrival was both due and without one; what was before it is
         // ours.
         let waited_from_ns = self.blocked_since_ns.map_or(sent_ns, |since_ns| since_ns.max(intended_ns));
-        self.record.sent(
-            sent_ns,
-            waited_from_ns.saturating_sub(intended_ns),
-            sent_ns.saturating_sub(waited_from_ns),
-        );
+        let lateness_ns = waited_from_ns.saturating_sub(intended_ns);
+        if let Some(cells) = &self.cells {
+            cells.sent(self.worker, lateness_ns);
+        }
+        self.record.sent(sent_ns, lateness_ns, sent_ns.saturating_sub(waited_from_ns));
         let flight = Flight { due, intended_ns, sent_ns };
         self.lanes[lane] = Lane::Busy { socket, flight, is_timed_out: false };
         self.in_flight += 1;
@@ -467,6 +478,9 @@ impl State {
         self.in_flight -= 1;
         let Flight { due: Due { sequence, is_altered, attempts, .. }, intended_ns, sent_ns } = flight;
         self.record.ended(&Ended { outcome, at_ns: now_ns, intended_ns, sent_ns: Some(sent_ns) });
+        if let Some(cells) = self.cells.as_ref().filter(|_| outcome.is_answer()) {
+            cells.answered(self.worker, now_ns.saturating_sub(intended_ns));
+        }
         self.ledger.note(sequence, outcome);
         if outcome == Outcome::SoldOut {
             self.record.sold_out[self.workload.want(sequence).item] += 1;

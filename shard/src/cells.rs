@@ -100,6 +100,18 @@ impl Page {
         self.family(name, help, proto::MetricType::COUNTER, vec![metric]);
     }
 
+    /// A counter with one line per set of labels; the caller bounds the number of lines.
+    pub fn labelled_counter(&mut self, name: &str, help: &str, lines: &[(&[(&str, &str)], u64)]) {
+        let metric = |(labels, value): &(&[(&str, &str)], u64)| {
+            let mut counter = proto::Counter::default();
+            counter.set_value(*value as f64);
+            let mut metric = proto::Metric::from_label(labels.iter().map(|&pair| label(pair)).collect());
+            metric.set_counter(counter);
+            metric
+        };
+        self.family(name, help, proto::MetricType::COUNTER, lines.iter().map(metric).collect());
+    }
+
     /// A gauge without labels.
     pub fn gauge(&mut self, name: &str, help: &str, value: f64) {
         self.labelled_gauge(name, help, &[(&[], value)]);

@@ -103,11 +103,16 @@ fn real(plan: &Plan, count: &mut Count) -> Result<()> {
     // Only tests open pages; the services of a measurement or of `up` need none.
     let browser = apt::program("chromium", "chromium")?;
     let services = Services::obtain(&programs)?;
+    let promtool = apt::program("promtool", "prometheus")?;
     let mut command = real_command(&tests);
     // The directories of tests that are killed, by an interrupt or by themselves, go with this one.
     let temp = TempDir::new("xtask-test");
-    command.envs(services.env()).envs(programs.env()).env("TMPDIR", temp.path());
-    command.env("TEST_BROWSER", browser);
+    command
+        .envs(services.env())
+        .envs(programs.env())
+        .env("TEST_BROWSER", browser)
+        .env("TEST_PROMTOOL", promtool)
+        .env("TMPDIR", temp.path());
     step::timed("tests against real services", || cargo_test(command, plan, count))
 }
 

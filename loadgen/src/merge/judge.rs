@@ -100,7 +100,8 @@ fn worst(own: &[(&Report, &Check)]) -> Check {
     let rank = |check: &Check| match check.state {
         CheckState::Pass => 0,
         CheckState::NotJudged => 1,
-        CheckState::Fail => 2,
+        CheckState::Warned => 2,
+        CheckState::Fail => 3,
     };
     let badness = |check: &Check| {
         let beyond = check.value.unwrap_or(f64::INFINITY) - check.limit;

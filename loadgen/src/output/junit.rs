@@ -64,6 +64,10 @@ fn case(text: &mut String, check: &Check) {
     let _ = write!(text, "<testcase classname=\"loadgen.{kind}\" name=\"{}\" time=\"0\">", Xml(&check.name));
     let detail = Xml(&check.detail);
     let _ = match check.state {
+        // JUnit knows no warning: it passes, and says so.
+        CheckState::Warned => {
+            write!(text, "<system-out>warning: {}; {detail}</system-out>", Xml(&found(check)))
+        }
         CheckState::Pass => write!(text, "<system-out>{}; {detail}</system-out>", Xml(&found(check))),
         CheckState::Fail => {
             write!(text, "<failure type=\"{kind}\" message=\"{}\">{detail}</failure>", Xml(&found(check)))

@@ -1,0 +1,205 @@
+//! The run's own `/metrics` while it lasts: what a dashboard shows beside the target's.
+//!
+//! One thread answers one connection after another, each within a second, so that nobody who reads it costs
+//! the generator more than that. The cores write cells of their own; nothing is locked.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use shard::cells::{Cells, PAGE_CONTENT_TYPE, Page};
+
+use crate::outcome::{OUTCOMES, Outcome};
+use crate::plan::Plan;
+use crate::record::Record;
+
+/// How often it looks for the next connection, and for its end.
+const POLL: Duration = Duration::from_millis(20);
+/// How long one connection may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Longest request head.
+const HEAD_BYTES_MAX: usize = 8 << 10;
+
+/// The counters of the outcomes come first, by their numbers.
+const SENT: usize = OUTCOMES;
+const RECONNECTS: usize = OUTCOMES + 1;
+const IN_FLIGHT: usize = 0;
+const WAITING_US: usize = 1;
+const LATENCY: usize = 0;
+const LATENESS: usize = 1;
+
+/// What the page is made of.
+#[derive(Debug)]
+pub(crate) struct RunCells {
+    cores: Vec<Cells<{ OUTCOMES + 2 }, 2, 2>>,
+    start: OnceLock<Instant>,
+    /// 0 in a closed loop.
+    asked_per_s: f64,
+    run: String,
+}
+
+impl RunCells {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        Self {
+            cores: std::iter::repeat_with(Cells::default).take(plan.workers).collect(),
+            start: OnceLock::new(),
+            asked_per_s: if plan.closed { 0.0 } else { plan.rate_per_s as f64 },
+            run: plan.run_id.clone(),
+        }
+    }
+
+    /// When the first arrival is due.
+    pub(crate) fn starts_at(&self, start: Instant) {
+        // Set once, by the firing.
+        let _ = self.start.set(start);
+    }
+
+    /// A request of this core went out.
+    pub(crate) fn sent(&self, core: usize, lateness_ns: u64) {
+        self.cores[core].durations[LATENESS].observe_us(lateness_ns / 1_000);
+        self.cores[core].counters[SENT].add(1);
+    }
+
+    /// A request of this core was answered, so long after it was due.
+    pub(crate) fn answered(&self, core: usize, latency_ns: u64) {
+        self.cores[core].durations[LATENCY].observe_us(latency_ns / 1_000);
+    }
+
+    /// What a core knows at its sweep.
+    pub(crate) fn show(&self, core: usize, record: &Record, in_flight: u64, waiting_ns: u64) {
+        let cells = &self.cores[core];
+        for (cell, &count) in cells.counters.iter().zip(&record.counts) {
+            cell.set(count);
+        }
+        cells.counters[RECONNECTS].set(record.reconnects);
+        cells.gauges[IN_FLIGHT].set(in_flight);
+        cells.gauges[WAITING_US].set(waiting_ns / 1_000);
+    }
+
+    fn page(&self) -> Result<String, String> {
+        let counted =
+            |counter: usize| self.cores.iter().map(|core| core.counters[counter].get()).sum::<u64>();
+        let gauged = |gauge: usize| self.cores.iter().map(move |core| core.gauges[gauge].get());
+        let elapsed_s = self
+            .start
+            .get()
+            .map_or(0.0, |&start| Instant::now().saturating_duration_since(start).as_secs_f64());
+        let mut page = Page::default();
+        let names = Outcome::ALL.map(|outcome| [("outcome", outcome.name())]);
+        let lines: Vec<(&[(&str, &str)], u64)> =
+            names.iter().zip(0..).map(|(labels, outcome)| (&labels[..], counted(outcome))).collect();
+        page.labelled_counter(
+            "loadgen_requests_total",
+            "Requests that ended, by what became of them.",
+            &lines,
+        );
+        page.counter("loadgen_requests_sent_total", "Requests that were sent.", counted(SENT));
+        page.counter("loadgen_reconnects_total", "Connections made again.", counted(RECONNECTS));
+        page.gauge(
+            "loadgen_in_flight",
+            "Requests sent and not answered.",
+            gauged(IN_FLIGHT).sum::<u64>() as f64,
+        );
+        page.gauge(
+            "loadgen_connection_wait_seconds",
+            "How long the arrival that waits longest for a connection has been waiting.",
+            gauged(WAITING_US).max().unwrap_or(0) as f64 / 1e6,
+        );
+        page.durations(
+            "loadgen_latency_seconds",
+            "From the intended time of a request to its answer.",
+            self.cores.iter().map(|core| &core.durations[LATENCY]),
+        );
+        page.durations(
+            "loadgen_lateness_seconds",
+            "How much later than intended the generator turned to a request.",
+            self.cores.iter().map(|core| &core.durations[LATENESS]),
+        );
+        let rate = if elapsed_s > 0.0 { counted(SENT) as f64 / elapsed_s } else { 0.0 };
+        page.gauge(
+            "loadgen_asked_rate",
+            "Requests a second that the plan asks for; 0 in a closed loop.",
+            self.asked_per_s,
+        );
+        page.gauge("loadgen_offered_rate", "Requests a second sent since the first was due.", rate);
+        page.gauge("loadgen_elapsed_seconds", "Since the first arrival was due.", elapsed_s);
+        page.labelled_gauge("loadgen_run_info", "Which run this is.", &[(&[("run", &self.run)], 1.0)]);
+        page.encode().map_err(|error| error.to_string())
+    }
+}
+
+/// Serves it until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    is_over: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Endpoint {
+    /// Listens there.
+    pub(crate) fn begin(address: SocketAddr, cells: Arc<RunCells>) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let is_over = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&is_over);
+        let serve = move || {
+            // Relaxed: the flag is all there is to see.
+            while !seen.load(Ordering::Relaxed) {
+                match listener.accept() {
+                    // Who does not read their answer gets none.
+                    Ok((stream, _)) => drop(answer(stream, &cells)),
+                    Err(_) => thread::sleep(POLL),
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("loadgen-metrics".to_owned()).spawn(serve)?;
+        Ok(Self { is_over, thread: Some(thread) })
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+fn answer(mut stream: TcpStream, cells: &RunCells) -> io::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    stream.set_nonblocking(false)?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let (mut head, mut chunk) = (Vec::new(), [0; 1024]);
+    while !head.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || head.len() > HEAD_BYTES_MAX {
+            return Ok(());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut chunk)? {
+            0 => return Ok(()),
+            count => head.extend_from_slice(&chunk[..count]),
+        }
+    }
+    let head = String::from_utf8_lossy(&head);
+    let mut words = head.split_ascii_whitespace();
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let (status, body) = match (method, path.split('?').next().unwrap_or_default()) {
+        ("GET", "/metrics") => match cells.page() {
+            Ok(page) => ("200 OK", page),
+            Err(reason) => ("500 Internal Server Error", reason),
+        },
+        ("GET", _) => ("404 Not Found", "here is only /metrics\n".to_owned()),
+        _ => ("405 Method Not Allowed\r\nAllow: GET", "here is only GET /metrics\n".to_owned()),
+    };
+    let kind = if status.starts_with("200") { PAGE_CONTENT_TYPE } else { "text/plain; charset=utf-8" };
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(answer.as_bytes())
+}
