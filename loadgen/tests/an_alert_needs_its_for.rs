@@ -91,10 +91,7 @@ fn a_gap_in_the_pages_breaks_a_spell() {
     }
     let check = story("level > 5", values);
     assert_eq!(check.state, CheckState::NotJudged, "{check:?}");
-    assert!(
-        check.detail.contains("6 of 60 scrapes of the x failed") || check.detail.contains("7 of"),
-        "{check:?}"
-    );
+    assert!(check.detail.contains("6 of 60 scrapes of the x failed"), "{check:?}");
 }
 
 #[test]
