@@ -142,7 +142,6 @@ pub(crate) fn command() -> Command {
                 .long("ignore-alert")
                 .value_name("NAME")
                 .action(ArgAction::Append)
-                .requires("alerts")
                 .help("An alert that is not judged; may be given several times"),
             duration("scrape-interval", "500ms", "How often /metrics of the target are read for alerts and plots"),
             Arg::new("metrics-addr")
@@ -248,8 +247,8 @@ fn plan(flags: &ArgMatches) -> Result<(Plan, AuditSource), String> {
         plan.arrivals = if flags.get_flag("poisson") { Arrivals::Poisson } else { Arrivals::Uniform };
     }
     plan.closed = flags.get_flag("closed");
-    plan.alerts = flags.get_one::<PathBuf>("alerts").cloned();
-    plan.ignored_alerts = flags.get_many::<String>("ignore-alert").into_iter().flatten().cloned().collect();
+    plan.alerts = flags.get_one::<PathBuf>("alerts").cloned().or(plan.alerts);
+    plan.ignored_alerts.extend(flags.get_many::<String>("ignore-alert").into_iter().flatten().cloned());
     plan.scrape_interval = duration("scrape-interval");
     plan.metrics_addr = flags.get_one::<SocketAddr>("metrics-addr").copied();
     plan.gateway_metrics = !flags.get_flag("no-gateway-metrics");

@@ -68,7 +68,8 @@ impl Alert {
     }
 }
 
-/// Share of the scrapes of a page that may fail so that an alert on it still counts as quiet.
+/// Share of the scrapes of a page that may fail so that an alert on it whose condition was never seen to hold still
+/// counts as quiet.
 const FAILED_SHARE_MAX: f64 = 0.1;
 
 /// How the scraping of one page went; decides what can be judged.
@@ -274,10 +275,12 @@ impl One {
         if history.refused() > 0 {
             return Some(format!("more than {} series", history::SERIES_MAX));
         }
+        // A condition that held may have held through a gap as well.
+        let share_max = if self.has_held { 0.0 } else { FAILED_SHARE_MAX };
         let mut gaps = None;
         self.alert.expr.selectors(&mut |selector, _| {
             let with_gaps = |page: &&Coverage| {
-                page.failed as f64 > page.scrapes as f64 * FAILED_SHARE_MAX
+                page.failed as f64 > page.scrapes as f64 * share_max
                     && history.has_job(&selector.name, &page.job)
             };
             gaps = gaps.take().or_else(|| pages.iter().find(with_gaps));

@@ -12,8 +12,8 @@ use crate::measured::Measured;
 use crate::part::Shard;
 use crate::record::{Record, quantiles_ms};
 use crate::report::{
-    EndToEndReport, FaultMark, GeneratorReport, ItemReport, LedgerReport, Offence, PhaseReport, PlanSummary,
-    Report, SCHEMA, SeriesReport, Verdict,
+    EndToEndReport, FaultMark, GeneratorReport, ItemReport, LedgerReport, MetricSeries, Offence, PhaseReport,
+    PlanSummary, Report, SCHEMA, SeriesReport, Verdict,
 };
 use crate::summary;
 
@@ -177,8 +177,19 @@ fn series(parts: &[Report], measured: &Measured, record: &Record) -> SeriesRepor
         stock_items: with_stock.map(|part| part.series.stock_items.clone()).unwrap_or_default(),
         stock,
         lag,
-        metrics: crate::report::MetricSeries::default(),
+        metrics: metrics(parts, measured),
     }
+}
+
+/// All parts look at the same target: what the most diligent of them saw.
+fn metrics(parts: &[Report], measured: &Measured) -> MetricSeries {
+    let Some(part) = parts.iter().max_by_key(|part| part.series.metrics.samples.len()) else {
+        return MetricSeries::default();
+    };
+    let delay_ms = part.merge.start_unix_ms - measured.start_unix_ms;
+    let mut metrics = part.series.metrics.clone();
+    metrics.samples.iter_mut().for_each(|sample| sample.at_ms += delay_ms);
+    metrics
 }
 
 fn faults(parts: &[Report], measured: &Measured) -> Vec<FaultMark> {

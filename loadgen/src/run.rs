@@ -172,7 +172,12 @@ pub fn run(
 /// The alerts that the plan names, read before anything is asked of the target.
 fn rules(plan: &Plan) -> Result<Option<Rules>, RunError> {
     let rules = plan.alerts.as_deref().map(Rules::read).transpose();
-    let rules = rules.map_err(|error| RunError::Alerts(error.to_string()))?;
+    let rules = rules.map_err(|error| {
+        RunError::Alerts(format!(
+            "{error}. Remedy: mend the file, or leave --alerts away; docs/alerts.md lists what is understood, and \
+             promtool check rules knows the rest"
+        ))
+    })?;
     let unknown = match &rules {
         Some(rules) => rules.unknown(&plan.ignored_alerts),
         None => plan.ignored_alerts.iter().map(String::as_str).collect(),

@@ -3,7 +3,7 @@
 //! Only what a file can say is here; where the target is and how it is audited stays on the command line. A name
 //! the format does not know is an error that says where, so that a slip of the pen is never a default.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
@@ -99,6 +99,10 @@ struct ThresholdsTable {
     offered_share: Option<f64>,
     lateness_p99_ms: Option<f64>,
     busy_share: Option<f64>,
+    /// Rule file of Prometheus, relative to the scenario's own folder.
+    alerts: Option<PathBuf>,
+    #[serde(default)]
+    ignore_alerts: Vec<String>,
 }
 
 /// One of: `rate`; `from` and `to`; `from` and `half_life`; `from`, `step` and `steps` (then `duration` is of each).
@@ -145,7 +149,12 @@ impl Scenario {
     pub fn read(path: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("the scenario {} cannot be read: {error}", path.display()))?;
-        Self::parse(&text).map_err(|error| format!("the scenario {} is wrong: {error}", path.display()))
+        let mut scenario = Self::parse(&text)
+            .map_err(|error| format!("the scenario {} is wrong: {error}", path.display()))?;
+        if let (Some(alerts), Some(folder)) = (&mut scenario.thresholds.alerts, path.parent()) {
+            *alerts = folder.join(&*alerts);
+        }
+        Ok(scenario)
     }
 
     /// Reads a text.
@@ -218,6 +227,8 @@ impl Scenario {
 
 impl ThresholdsTable {
     fn apply(&self, plan: &mut Plan) {
+        plan.alerts = self.alerts.clone().or(plan.alerts.take());
+        plan.ignored_alerts.extend(self.ignore_alerts.iter().cloned());
         let limits = &mut plan.thresholds;
         limits.p99_ms_max = self.p99_ms.or(limits.p99_ms_max);
         limits.end_to_end_p99_ms_max = self.end_to_end_p99_ms.or(limits.end_to_end_p99_ms_max);

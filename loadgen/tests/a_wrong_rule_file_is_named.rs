@@ -52,7 +52,7 @@ fn file_line_alert_and_place() {
     ] {
         let path = file(name, &text);
         let message = refusal(&target, path.clone(), &[]);
-        assert!(message.contains(&path.display().to_string()), "{message}");
+        assert!(message.contains(&path.display().to_string()) && message.contains("Remedy: "), "{message}");
         for part in parts {
             assert!(message.contains(part), "{name}: {part:?} is not in {message:?}");
         }

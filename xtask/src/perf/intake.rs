@@ -223,7 +223,8 @@ fn ratios(rows: &[Row]) -> String {
 /// Answers that cost no call: rate beside the responder's, and what Redis and Kafka were asked meanwhile.
 fn gates(stage: &Stage, seconds: u64) -> Result<String> {
     let mut text = String::from(
-        "\n## Answers without a call\n\n256 connections.\n\n| answer | per s | of the responder | Redis commands | Kafka records | wanted | |\n\
+        "\n## Answers without a call\n\n256 connections.\n\n\
+         | answer | per s | of the responder | Redis commands | Kafka records | wanted | |\n\
          |---|---|---|---|---|---|---|\n",
     );
     let fire = |address: &str, run: &str, item: &str| {
