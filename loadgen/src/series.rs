@@ -176,6 +176,9 @@ impl Series {
 
     /// Moves everything this much later, by whole buckets: at most half a bucket too far or too short.
     pub(crate) fn delay(&mut self, by_ms: u64) {
+        if self.buckets.is_empty() {
+            return;
+        }
         let mut whole;
         loop {
             whole = ((by_ms + self.width_ms / 2) / self.width_ms) as usize;

@@ -118,11 +118,16 @@ proptest! {
             .map(|part| {
                 let own: Vec<_> = moved.iter().filter(|request| request.part == part).collect();
                 let record = noted(&own, delays_ms[part] * 1_000_000);
-                through_json(&Measured::of(&record, START_UNIX_MS + delays_ms[part]))
+                let mut measured = Measured::of(&record, START_UNIX_MS + delays_ms[part]);
+                measured.reconnects = 1 << part;
+                measured.sold_out = vec![1 << part, 1];
+                through_json(&measured)
             })
             .collect();
         let joined = Measured::joined(&parts.iter().collect::<Vec<_>>()).expect("parts of ours");
-        let whole = Measured::of(&noted(&moved.iter().collect::<Vec<_>>(), 0), START_UNIX_MS);
+        let mut whole = Measured::of(&noted(&moved.iter().collect::<Vec<_>>(), 0), START_UNIX_MS);
+        whole.reconnects = 15;
+        whole.sold_out = vec![15, 4];
         prop_assert_eq!(&joined, &whole);
     }
 }
