@@ -183,6 +183,7 @@ impl View {
             waiting_ms: waiting_ns / 1_000_000,
             p50_ms: recent.quantile_ms(0.5),
             p99_ms: recent.quantile_ms(0.99),
+            p999_ms: recent.quantile_ms(0.999),
             stock: watch.stock_now(),
             orders_done: 0,
             orders_all: 0,

@@ -56,6 +56,8 @@ pub struct Moment {
     pub p50_ms: Option<f64>,
     /// 99 %, likewise.
     pub p99_ms: Option<f64>,
+    /// 99.9 %.
+    pub p999_ms: Option<f64>,
     /// Stock as last sampled; the first items only, at most 8.
     pub stock: Vec<StockNow>,
     /// Draining and auditing: orders looked at so far.

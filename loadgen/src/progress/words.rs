@@ -50,8 +50,13 @@ pub(super) fn outcomes(moment: &Moment) -> String {
 /// `p50 1.2 ms, p99 8.0 ms, 12 in flight`, and how long the next arrival has been waiting, when it has.
 pub(super) fn latency(moment: &Moment) -> String {
     let ms = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"));
-    let mut text =
-        format!("p50 {} ms, p99 {} ms, {} in flight", ms(moment.p50_ms), ms(moment.p99_ms), moment.in_flight);
+    let mut text = format!(
+        "p50 {} ms, p99 {} ms, p99.9 {} ms, {} in flight",
+        ms(moment.p50_ms),
+        ms(moment.p99_ms),
+        ms(moment.p999_ms),
+        moment.in_flight
+    );
     if moment.waiting_ms > 0 {
         // Writing to a string cannot fail.
         let _ = write!(text, ", no free connection for {} ms", moment.waiting_ms);
