@@ -101,15 +101,17 @@ async fn close(core: &Rc<Core>, batch: &Rc<Batch>, paid: Vec<(Work, Paid)>) {
     let endings = settle(core, &paid).await;
     let mut ended = Vec::with_capacity(paid.len());
     for ((work, paid), ending) in paid.into_iter().zip(endings) {
-        // Ours also when our first asking was carried out and only its answer was lost: the dead letter is then still
-        // to be written.
-        let wanted = if paid == Paid::Yes { Status::Completed } else { Status::FailedPayment };
-        let is_ours = |made: Ending| made.applied || (ending.was_asked_before && made.status == Some(wanted));
         match (paid, ending.answer) {
-            (Paid::Yes, Ok(made)) if is_ours(made) => ended.push((work, End::Made(wanted))),
-            (Paid::No, Ok(made)) if is_ours(made) => {
+            // Ours also when our first asking was carried out and only its answer was lost. A refund needs no such look:
+            // the store tells it as applied to the record that made it.
+            (Paid::Yes, Ok(made))
+                if made.applied || (ending.was_asked_before && made.status == Some(Status::Completed)) =>
+            {
+                ended.push((work, End::Made(Status::Completed)));
+            }
+            (Paid::No, Ok(Ending { applied: true, .. })) => {
                 let letter = (DeadLetterReason::PaymentTimeout, "the payment did not come".to_owned());
-                let end = End::Made(wanted);
+                let end = End::Made(Status::FailedPayment);
                 drop(monoio::spawn(bury_and_end(Rc::clone(core), Rc::clone(batch), work, letter, end)));
             }
             (_, Ok(_)) => ended.push((work, End::Before)),
