@@ -12,7 +12,7 @@ use crate::plan::Plan;
 use crate::progress::{Progress, Stage};
 use crate::record::Record;
 use crate::report::{ItemReport, LedgerReport, Offence};
-use crate::truth::IDS_MAX;
+use crate::truth::{IDS_MAX, StockBooks, Stocked};
 
 /// Name of the offence and of the check of units sold beyond the stock.
 pub(crate) const NO_OVERSELL: &str = "no_oversell";
@@ -39,7 +39,11 @@ struct Units {
 
 struct Tally<'a> {
     plan: &'a Plan,
-    seeded: Option<&'a [i64]>,
+    stocked: Option<&'a Stocked>,
+    /// Read after the last end, before the orders are looked at.
+    stock: Option<StockBooks>,
+    /// Seeded and restocked, by item.
+    on_sale: Option<Vec<i64>>,
     units: Vec<Units>,
     offenders: BTreeMap<Rule, Offenders>,
     oversold: Offenders,
@@ -47,19 +51,21 @@ struct Tally<'a> {
     ledger: LedgerReport,
 }
 
-/// Waits for the ends and then looks at every order. `seeded` are the units before the first arrival, when
+/// Waits for the ends and then looks at every order. `stocked` are the units before the first arrival, when
 /// known.
 pub(crate) async fn audit<P: Progress>(
     inquiry: &mut Inquiry<'_, P>,
     plan: &Plan,
     record: &Record,
-    seeded: Option<&[i64]>,
+    stocked: Option<&Stocked>,
     beginning: Option<&Beginning>,
 ) -> Audited {
     let books = inquiry.books;
     let mut tally = Tally {
         plan,
-        seeded,
+        stocked,
+        stock: None,
+        on_sale: None,
         units: vec![Units::default(); plan.items.len()],
         offenders: BTreeMap::new(),
         oversold: Offenders::default(),
@@ -70,7 +76,6 @@ pub(crate) async fn audit<P: Progress>(
     inquiry.moment.stage = Stage::Draining;
     inquiry.moment.orders_all = tally.ledger.acknowledged;
     let mut looked_at = 0;
-    let mut left = None;
     let mut topics = None;
     let trouble = match crate::drain::drain(inquiry, plan.drain_timeout).await {
         Err(reason) => Some(reason),
@@ -81,14 +86,14 @@ pub(crate) async fn audit<P: Progress>(
                 tally.evidence = Some(evidence);
                 Ok(())
             });
-            look(inquiry, &mut tally, &drained, &mut looked_at, &mut left).await.err()
+            look(inquiry, &mut tally, &drained, &mut looked_at).await.err()
         }
     };
     if let Some(twice) = Some(books.acknowledged_twice()).filter(|twice| twice.count > 0) {
         tally.offenders.insert(Rule::AcknowledgedOnce, twice);
     }
     tally.name_offences(inquiry);
-    tally.count_items(record, left.as_deref());
+    tally.count_items(record);
     Audited { ledger: tally.ledger, looked_at, trouble, topics }
 }
 
@@ -97,13 +102,11 @@ async fn look<P: Progress>(
     tally: &mut Tally<'_>,
     drained: &Drained,
     looked_at: &mut u64,
-    left: &mut Option<Vec<Option<i64>>>,
 ) -> Result<(), String> {
     let buyers = inquiry.books.buyers();
     inquiry.moment.stage = Stage::Auditing;
     inquiry.moment.orders_all = buyers;
-    *left = inquiry.reader.stock(&tally.plan.items).await?;
-    tally.ledger.stock_read_unix_ms = left.is_some().then(clock::unix_ms);
+    tally.note_stock(inquiry.reader.books(&tally.plan.items).await?);
     let mut next = 0;
     while next < buyers && !inquiry.is_interrupted() {
         let to = (next + IDS_MAX as u64).min(buyers);
@@ -120,6 +123,14 @@ async fn look<P: Progress>(
 }
 
 impl Tally<'_> {
+    fn note_stock(&mut self, stock: Option<StockBooks>) {
+        self.ledger.stock_read_unix_ms = stock.is_some().then(clock::unix_ms);
+        self.on_sale = self.stocked.zip(stock.as_ref()).map(|(stocked, stock)| {
+            stocked.seeded.iter().zip(stocked.restocked(stock)).map(|(seeded, more)| seeded + more).collect()
+        });
+        self.stock = stock;
+    }
+
     fn count_answers<P>(&mut self, inquiry: &Inquiry<'_, P>) {
         for sequence in 0..inquiry.books.buyers() {
             let answers = inquiry.books.get(sequence);
@@ -163,7 +174,7 @@ impl Tally<'_> {
         match end {
             Status::Completed => {
                 units.sold += u64::from(want.amount);
-                if self.seeded.is_some_and(|seeded| units.sold as i64 > seeded[want.item]) {
+                if self.on_sale.as_ref().is_some_and(|on_sale| units.sold as i64 > on_sale[want.item]) {
                     self.oversold.push(sequence);
                 }
             }
@@ -191,14 +202,18 @@ impl Tally<'_> {
         }
     }
 
-    fn count_items(&mut self, record: &Record, left: Option<&[Option<i64>]>) {
-        let Some(seeded) = self.seeded else { return };
+    fn count_items(&mut self, record: &Record) {
+        let Some(stocked) = self.stocked else { return };
+        let stock = self.stock.as_ref();
+        let restocked = stock.map(|stock| stocked.restocked(stock));
         for (index, item) in self.plan.items.iter().enumerate() {
             let units = &self.units[index];
             self.ledger.items.push(ItemReport {
                 item_id: item.id.clone(),
-                seeded: seeded[index],
-                left: left.and_then(|left| left[index]),
+                seeded: stocked.seeded[index],
+                restocked: restocked.as_ref().map_or(0, |restocked| restocked[index]),
+                brought_in: stock.and_then(|stock| stock.brought_in[index]),
+                left: stock.and_then(|stock| stock.left[index]),
                 sold: units.sold,
                 refunded: units.refunded,
                 sold_out_refusals: units.sold_out_ends + record.sold_out[index],

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::outcome::Outcome;
-use crate::report::{CheckState, LedgerReport, Quantiles, Report, Verdict};
+use crate::report::{CheckState, ItemReport, LedgerReport, Quantiles, Report, Verdict};
 use crate::table;
 
 /// The plots.
@@ -100,9 +100,9 @@ impl Report {
         }
         if let Some(ledger) = self.ledger.as_ref().filter(|ledger| !ledger.items.is_empty()) {
             let sold: u64 = ledger.items.iter().map(|item| item.sold).sum();
-            let seeded: i64 = ledger.items.iter().map(|item| item.seeded).sum();
+            let on_sale: i64 = ledger.items.iter().map(ItemReport::on_sale).sum();
             let left: i64 = ledger.items.iter().filter_map(|item| item.left).sum();
-            let note = format!("of {}, {} left", thousands(seeded as f64), thousands(left as f64));
+            let note = format!("of {}, {} left", thousands(on_sale as f64), thousands(left as f64));
             tile("Units sold", &thousands(sold as f64), &note);
         }
         page.push_str("</section>\n");
@@ -263,7 +263,8 @@ fn orders(page: &mut String, ledger: &LedgerReport) {
     );
     if !ledger.items.is_empty() {
         page.push_str(
-            "<div class=\"scroll\"><table>\n<thead><tr><th>item</th><th class=\"n\">seeded</th><th class=\"n\">sold</th>\
+            "<div class=\"scroll\"><table>\n<thead><tr><th>item</th><th class=\"n\">seeded</th>\
+             <th class=\"n\">restocked</th><th class=\"n\">sold</th>\
              <th class=\"n\">left</th><th class=\"n\">refunded</th><th class=\"n\">told sold out</th>\
              <th class=\"n\">least seen</th></tr></thead>\n<tbody>\n",
         );
@@ -273,9 +274,10 @@ fn orders(page: &mut String, ledger: &LedgerReport) {
             let _ = writeln!(
                 page,
                 "<tr><td><code>{}</code></td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
-                 <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+                 <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
                 Escaped(&item.item_id),
                 thousands(item.seeded as f64),
+                thousands(item.restocked as f64),
                 thousands(item.sold as f64),
                 number(item.left),
                 thousands(item.refunded as f64),

@@ -108,6 +108,9 @@ mod endpoint;
 
 mod verdict;
 
+/// The target's own counters beside what was seen of it.
+pub mod counters;
+
 mod summary;
 
 /// What was measured, in a form that adds without loss.

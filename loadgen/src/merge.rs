@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use shard::clock;
 
+use crate::counters;
 use crate::measured::Measured;
 use crate::part::Shard;
 use crate::record::{Record, quantiles_ms};
@@ -53,6 +54,7 @@ pub fn merge(mut parts: Vec<Report>) -> Result<Report, String> {
         series: series(&parts, &measured, &record),
         faults: faults(&parts, &measured),
         curve: summary::curve(&record),
+        counters: counters::joined(parts.iter().flat_map(|part| &part.counters)),
         verdict: Verdict::Interrupted,
         merge: measured,
     };
@@ -233,14 +235,22 @@ fn ledger(parts: &[Report]) -> Option<LedgerReport> {
 }
 
 /// Orders of all parts, and the units left as they were read last: by then the orders of every other part had
-/// ended, since each reads them after its own drain.
+/// ended, since each reads them after its own drain. Restocked is what the store's ledger gained from the look
+/// of the first part, in whose time the stock was set, to the last look of any.
 fn items(ledgers: &[&LedgerReport]) -> Vec<ItemReport> {
+    let first = &ledgers[0];
+    let restocked = |last: &ItemReport| {
+        let first = first.items.iter().find(|item| item.item_id == last.item_id)?;
+        Some(last.brought_in? - (first.brought_in? - first.restocked))
+    };
     let Some(last) = ledgers.iter().max_by_key(|ledger| ledger.stock_read_unix_ms) else { return Vec::new() };
     let of_all = |item: &ItemReport| {
         let its = || ledgers.iter().flat_map(|l| &l.items).filter(|other| other.item_id == item.item_id);
         ItemReport {
             item_id: item.item_id.clone(),
             seeded: item.seeded,
+            restocked: restocked(item).unwrap_or(item.restocked),
+            brought_in: item.brought_in,
             left: item.left,
             sold: its().map(|item| item.sold).sum(),
             refunded: its().map(|item| item.refunded).sum(),

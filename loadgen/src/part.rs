@@ -10,6 +10,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::counters::{OF_GATEWAY, OF_PROCESSOR};
 use crate::report::{Check, CheckState};
 
 /// Most generators of a run.
@@ -75,18 +76,20 @@ const OF_THE_WHOLE: [&str; 7] = [
     "no_oversell",
     "units_add_up",
     "no_undersell",
-    "gateway_metrics_identity",
-    "gateway_counts_agree",
-    "processor_metrics_identity",
-    "processor_counts_agree",
+    OF_GATEWAY[0],
+    OF_GATEWAY[1],
+    OF_PROCESSOR[0],
+    OF_PROCESSOR[1],
 ];
 
-/// Takes back what a shard cannot judge.
+/// Takes back what a shard cannot judge. A page that could not be read stays a failure: nothing makes it good.
 pub(crate) fn withhold(checks: &mut [Check], shard: Shard) {
     if shard.is_whole() {
         return;
     }
-    for check in checks.iter_mut().filter(|check| OF_THE_WHOLE.contains(&check.name.as_str())) {
+    let is_unreadable = |check: &Check| check.state == CheckState::Fail && check.value.is_none();
+    let withheld = |check: &&mut Check| OF_THE_WHOLE.contains(&check.name.as_str()) && !is_unreadable(check);
+    for check in checks.iter_mut().filter(withheld) {
         check.state = CheckState::NotJudged;
         check.value = None;
         check.detail = format!("shard {shard} knows its own orders only");

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::counters::Counted;
 use crate::measured::Measured;
 use crate::part::Shard;
 use crate::word::{self, Word};
@@ -56,6 +57,9 @@ pub struct Report {
     pub faults: Vec<FaultMark>,
     /// The percentile curve of the 202 answers.
     pub curve: Vec<CurvePoint>,
+    /// What the target's counters said before and after; empty when its pages were not asked for.
+    #[serde(default)]
+    pub counters: Vec<Counted>,
     /// The sum of it.
     pub verdict: Verdict,
     /// Everything that `loadgen merge` needs to add reports without loss, histograms included.
@@ -289,6 +293,13 @@ pub struct ItemReport {
     pub item_id: String,
     /// Units before the first arrival.
     pub seeded: i64,
+    /// Units brought in since, by `flash-sale stock add` or `set`, as the store's ledger has it; less than 0
+    /// when they were taken out. A plain `SET` of the key is in no ledger and no restock.
+    #[serde(default)]
+    pub restocked: i64,
+    /// Units ever brought in, by the same ledger; `null` where the store keeps none.
+    #[serde(default)]
+    pub brought_in: Option<i64>,
     /// Units after the drain; `null` is unknown.
     pub left: Option<i64>,
     /// Units of `COMPLETED` orders.
@@ -299,6 +310,13 @@ pub struct ItemReport {
     pub sold_out_refusals: u64,
     /// Least level of all samples.
     pub least_seen: Option<i64>,
+}
+
+impl ItemReport {
+    /// Units that there were to sell.
+    pub fn on_sale(&self) -> i64 {
+        self.seeded + self.restocked
+    }
 }
 
 /// A broken rule of the ledger.

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use shard::launch;
+use shard::{clock, launch};
 
 use crate::alerts::Rules;
 use crate::audit::{self, Audited};
+use crate::counters::{Counted, Service};
 use crate::drain::Inquiry;
 use crate::end_to_end::Follower;
 use crate::endpoint::{Endpoint, RunCells};
@@ -23,7 +24,7 @@ use crate::progress::Progress;
 use crate::report::{LedgerReport, Report, Verdict};
 use crate::scrape::Scrape;
 use crate::summary::Summary;
-use crate::truth::{AuditSource, Reader};
+use crate::truth::{AuditSource, Reader, Stocked};
 use crate::verdict::{self, Evidence};
 use crate::watch::Watch;
 use crate::workload::Workload;
@@ -111,8 +112,9 @@ pub fn run(
         .map_err(|reason| RunError::Unreachable { target: plan.target, reason })?;
     let workload = Arc::new(Workload::new(plan));
     let requests = workload.requests();
-    let seeded = stock_up(plan, audit)?;
+    let stocked = stock_up(plan, audit)?;
     let beginning = plan.topics.as_ref().map(Beginning::note).transpose().map_err(RunError::Topics)?;
+    let before_unix_ms = clock::unix_ms();
     let gateway = plan.gateway_metrics.then(|| MetricsPage::read(plan.target, &plan.host));
     let processor = plan.processor_metrics.map(|address| (address, read_processor(address)));
 
@@ -124,7 +126,7 @@ pub fn run(
     let audited = if is_interrupted(interrupt) {
         None
     } else {
-        let known = Known { seeded: seeded.as_deref(), beginning: beginning.as_ref() };
+        let known = Known { stocked: stocked.as_ref(), beginning: beginning.as_ref() };
         inquire(plan, audit, &workload, &fired, known, interrupt, &watch, &mut progress)?
     };
     let seen = watch.end();
@@ -138,8 +140,18 @@ pub fn run(
 
     let gateway = gateway.map(|before| pages(before, || MetricsPage::read(plan.target, &plan.host)));
     let processor = processor.map(|(address, before)| pages(before, || read_processor(address)));
-    let summary =
-        Summary { plan, requests, fired: &fired, seen: &seen, ends: ends.as_ref(), scraped: &scraped };
+    let unix_ms = (before_unix_ms, clock::unix_ms());
+    let read = [
+        (Service::Gateway, Some(plan.target), &gateway),
+        (Service::Processor, plan.processor_metrics, &processor),
+    ];
+    let counted = |(service, address, pages): (Service, Option<SocketAddr>, &Option<verdict::Pages>)| {
+        let pages = pages.as_ref()?.as_ref().ok()?;
+        Some(Counted::of(service, address?.to_string(), unix_ms, pages))
+    };
+    let counted: Vec<Counted> = read.into_iter().filter_map(counted).collect();
+    let (ends, scraped, seen) = (ends.as_ref(), &scraped, &seen);
+    let summary = Summary { plan, requests, fired: &fired, seen, ends, scraped, counted: &counted };
     if is_interrupted(interrupt) {
         return Ok(summary.report(Vec::new(), None, Verdict::Interrupted));
     }
@@ -160,7 +172,8 @@ pub fn run(
         audited: audited.as_ref(),
         gateway: gateway.as_ref(),
         processor: processor.as_ref(),
-        ends: ends.as_ref(),
+        counted: &counted,
+        ends,
         faults: &fired.faults,
     });
     checks.extend(scraped.checks(fired.start_unix_ms));
@@ -191,7 +204,7 @@ fn rules(plan: &Plan) -> Result<Option<Rules>, RunError> {
 }
 
 /// Puts the stock in place, or finds it there; the units of every item when the source knows them.
-fn stock_up(plan: &Plan, audit: &AuditSource) -> Result<Option<Vec<i64>>, RunError> {
+fn stock_up(plan: &Plan, audit: &AuditSource) -> Result<Option<Stocked>, RunError> {
     let mut stocked = Ok(None);
     launch::run(0, None, |_| async {
         stocked = match Reader::open(audit, plan).await {
@@ -207,7 +220,7 @@ fn stock_up(plan: &Plan, audit: &AuditSource) -> Result<Option<Vec<i64>>, RunErr
 /// What was known before the first arrival.
 #[derive(Clone, Copy)]
 struct Known<'a> {
-    seeded: Option<&'a [i64]>,
+    stocked: Option<&'a Stocked>,
     beginning: Option<&'a Beginning>,
 }
 
@@ -239,7 +252,7 @@ fn inquire(
                 let shown_at = Instant::now();
                 let mut inquiry =
                     Inquiry { reader, workload, books, interrupt, watch, moment, progress, shown_at };
-                Some(audit::audit(&mut inquiry, plan, &fired.record, known.seeded, known.beginning).await)
+                Some(audit::audit(&mut inquiry, plan, &fired.record, known.stocked, known.beginning).await)
             }
         };
     })

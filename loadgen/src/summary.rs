@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use shard::clock;
 
+use crate::counters::Counted;
 use crate::end_to_end::Ends;
 use crate::faults::Made;
 use crate::fire::Fired;
@@ -38,6 +39,7 @@ pub(crate) struct Summary<'a> {
     /// Orders followed to their end; `None` when none were.
     pub(crate) ends: Option<&'a Ends>,
     pub(crate) scraped: &'a Scraped,
+    pub(crate) counted: &'a [Counted],
 }
 
 impl Summary<'_> {
@@ -79,6 +81,7 @@ impl Summary<'_> {
             ledger,
             series: self.series(),
             curve: curve(record),
+            counters: self.counted.to_vec(),
             verdict,
             merge: Measured::of(record, fired.start_unix_ms),
         }

@@ -111,17 +111,18 @@ impl Report {
         let Some(ledger) = self.ledger.as_ref().filter(|ledger| !ledger.items.is_empty()) else { return };
         let _ = writeln!(
             text,
-            "\n{:<10}{:>12}{:>9}{:>11}{:>11}{:>11}{:>11}",
-            "item", "seeded", "sold", "left", "refunded", "sold out", "least"
+            "\n{:<10}{:>12}{:>11}{:>9}{:>11}{:>11}{:>11}{:>11}",
+            "item", "seeded", "restocked", "sold", "left", "refunded", "sold out", "least"
         );
         let number =
             |number: Option<i64>| number.map_or_else(|| "unknown".to_owned(), |number| number.to_string());
         for item in ledger.items.iter().take(ITEMS_MAX) {
             let _ = writeln!(
                 text,
-                "{:<10}{:>12}{:>9}{:>11}{:>11}{:>11}{:>11}",
+                "{:<10}{:>12}{:>11}{:>9}{:>11}{:>11}{:>11}{:>11}",
                 item.item_id,
                 item.seeded,
+                item.restocked,
                 item.sold,
                 number(item.left),
                 item.refunded,

@@ -66,6 +66,39 @@ const POLICY: Policy = Policy {
     takeover_after_ms: 2_000,
 };
 
+/// Tries to read stock and ledgers with no restock between them.
+const STOCK_TRIES_MAX: usize = 20;
+
+/// The units of every item of a plan, in its order, with nothing brought in between the two.
+#[derive(Debug, Clone)]
+pub(crate) struct StockBooks {
+    /// Units left; `None` is unknown.
+    pub(crate) left: Vec<Option<i64>>,
+    /// Units that were ever brought in, by `stock set` and `stock add`; `None` where the store keeps no
+    /// ledger.
+    pub(crate) brought_in: Vec<Option<i64>>,
+}
+
+/// The units before the first arrival, by item of the plan.
+#[derive(Debug, Clone)]
+pub(crate) struct Stocked {
+    pub(crate) seeded: Vec<i64>,
+    /// As [`StockBooks::brought_in`].
+    brought_in: Vec<Option<i64>>,
+}
+
+impl Stocked {
+    /// Units brought in since, by item: what the store's ledger says. One that began since began with the
+    /// seeded units; without a ledger nothing is known to have come.
+    pub(crate) fn restocked(&self, now: &StockBooks) -> Vec<i64> {
+        let before = self.seeded.iter().zip(&self.brought_in);
+        let since = |((&seeded, before), now): ((&i64, &Option<i64>), &Option<i64>)| {
+            now.map_or(0, |now| now - before.unwrap_or(seeded))
+        };
+        before.zip(&now.brought_in).map(since).collect()
+    }
+}
+
 /// An opened source. Belongs to the runtime it was opened in.
 #[derive(Debug)]
 pub(crate) enum Reader {
@@ -111,9 +144,23 @@ impl Reader {
         }
     }
 
-    /// Puts the stock where the plan wants it, or finds it there. The units before the first arrival, by
-    /// item; `None` when this source knows no stock.
-    pub(crate) async fn stock_up(&self, plan: &Plan) -> Result<Option<Vec<i64>>, String> {
+    /// Units left and brought in; `None` when this source knows no stock.
+    pub(crate) async fn books(&self, items: &[Item]) -> Result<Option<StockBooks>, String> {
+        let Self::Store(store) = self else { return Ok(None) };
+        let mut before = ledgers(store, items).await?;
+        for _ in 0..STOCK_TRIES_MAX {
+            let left = self.stock(items).await?.unwrap_or_default();
+            let brought_in = ledgers(store, items).await?;
+            if brought_in == before {
+                return Ok(Some(StockBooks { left, brought_in }));
+            }
+            before = brought_in;
+        }
+        Err("items are restocked without a pause, so that what is left cannot be told".to_owned())
+    }
+
+    /// Puts the stock where the plan wants it, or finds it there; `None` when this source knows no stock.
+    pub(crate) async fn stock_up(&self, plan: &Plan) -> Result<Option<Stocked>, String> {
         let Self::Store(store) = self else { return Ok(None) };
         if plan.stocking == Stocking::Set {
             for item in &plan.items {
@@ -139,7 +186,20 @@ impl Reader {
                 return Err(format!("item {} has {found}, the plan expects {}", item.id, item.stock));
             }
         }
-        Ok(Some(plan.items.iter().map(|item| item.stock as i64).collect()))
+        let seeded = plan.items.iter().map(|item| item.stock as i64).collect();
+        let brought_in = ledgers(store, &plan.items).await?;
+        Ok(Some(Stocked { seeded, brought_in }))
+    }
+}
+
+/// Units ever brought in, by item.
+async fn ledgers(store: &AnyStore, items: &[Item]) -> Result<Vec<Option<i64>>, String> {
+    let items: Vec<&str> = items.iter().map(|item| item.id.as_str()).collect();
+    match ask(store, &Command::Ledgers { items: &items }).await? {
+        Answer::Ledgers(ledgers) if ledgers.len() == items.len() => {
+            Ok(ledgers.into_iter().map(|ledger| ledger.map(|ledger| ledger.base)).collect())
+        }
+        other => Err(StoreError::unexpected(&other).to_string()),
     }
 }
 

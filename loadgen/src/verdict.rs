@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::audit::{Audited, NO_OVERSELL};
+use crate::counters::{self, Counted};
 use crate::end_to_end::Ends;
 use crate::faults::Made;
 use crate::ledger::Rule;
@@ -27,6 +28,8 @@ pub(crate) struct Evidence<'a> {
     /// `None` when they were not asked for.
     pub(crate) gateway: Option<&'a Pages>,
     pub(crate) processor: Option<&'a Pages>,
+    /// The counters of the same pages.
+    pub(crate) counted: &'a [Counted],
     /// `None` when they were not followed.
     pub(crate) ends: Option<&'a Ends>,
     pub(crate) faults: &'a [Made],
@@ -236,25 +239,25 @@ pub(crate) fn units(ledger: &LedgerReport, amount_max: u32) -> Vec<Check> {
         }
         return checks;
     }
-    let oversold: i64 = items.iter().map(|item| (item.sold as i64 - item.seeded).max(0)).sum();
-    let mut detail = listed(items, |item| format!("{} sold of {}", item.sold, item.seeded));
+    let oversold: i64 = items.iter().map(|item| (item.sold as i64 - item.on_sale()).max(0)).sum();
+    let mut detail = listed(items, |item| format!("{} sold of {}", item.sold, item.on_sale()));
     if let Some(offence) = offences.iter().find(|offence| offence.rule == NO_OVERSELL) {
         detail.push_str("; beyond the stock: ");
         detail.push_str(&some_ids(&offence.request_ids, offence.count));
     }
     checks.push(check(NO_OVERSELL, kind, oversold as f64, "<=", 0.0, detail));
 
-    let gap = |item: &ItemReport| item.seeded - item.left.unwrap_or(0) - item.sold as i64;
+    let gap = |item: &ItemReport| item.on_sale() - item.left.unwrap_or(0) - item.sold as i64;
     let gaps: i64 = items.iter().map(|item| gap(item).abs()).sum();
-    let detail = listed(items, |item| {
-        format!(
-            "{} seeded - {} left - {} sold = {}",
-            item.seeded,
-            item.left.unwrap_or(0),
-            item.sold,
-            gap(item)
-        )
+    let mut detail = listed(items, |item| {
+        let restocked =
+            if item.restocked == 0 { String::new() } else { format!(" + {} restocked", item.restocked) };
+        let (left, gap) = (item.left.unwrap_or(0), gap(item));
+        format!("{} seeded{restocked} - {left} left - {} sold = {gap}", item.seeded, item.sold)
     });
+    if gaps != 0 {
+        detail.push_str("; a plain SET of the key is in no ledger: restock by flash-sale stock add");
+    }
     checks.push(check("units_add_up", kind, gaps as f64, "=", 0.0, detail));
 
     let least = items.iter().filter_map(|item| item.least_seen.into_iter().chain(item.left).min()).min();
@@ -266,10 +269,11 @@ pub(crate) fn units(ledger: &LedgerReport, amount_max: u32) -> Vec<Check> {
     checks
 }
 
-/// Sold out may be said while units are left only if these came back by refunds afterwards, or are too few
-/// for the order that was refused.
+/// Sold out may be said while units are left only if these came by refunds or restocks afterwards, or are too
+/// few for the order that was refused.
 fn no_undersell(amount_max: u32, items: &[ItemReport]) -> Check {
-    let allowed = |item: &ItemReport| item.refunded as i64 + i64::from(amount_max) - 1;
+    let came_back = |item: &ItemReport| item.refunded as i64 + item.restocked.max(0);
+    let allowed = |item: &ItemReport| came_back(item) + i64::from(amount_max) - 1;
     let worst = items
         .iter()
         .filter(|item| item.sold_out_refusals > 0)
@@ -280,8 +284,10 @@ fn no_undersell(amount_max: u32, items: &[ItemReport]) -> Check {
         Some(item) => {
             let left = item.left.unwrap_or(0);
             let detail = format!(
-                "item {}: {left} units left after {} sold-out refusals, {} units refunded on the way",
-                item.item_id, item.sold_out_refusals, item.refunded
+                "item {}: {left} units left after {} sold-out refusals, {} units refunded or restocked on the way",
+                item.item_id,
+                item.sold_out_refusals,
+                came_back(item)
             );
             check(name, CheckKind::Ledger, left as f64, "<=", allowed(item) as f64, detail)
         }
@@ -303,58 +309,15 @@ fn listed(items: &[ItemReport], words: impl Fn(&ItemReport) -> String) -> String
     text
 }
 
-/// Counters of the gateway beside the outcomes they count.
-const GATEWAY_PARTS: [(&[&str], &[Outcome]); 6] = [
-    (&["gateway_orders_successful_total"], &[Outcome::Accepted]),
-    (&["gateway_orders_validation_failed_total"], &[Outcome::Invalid]),
-    (&["gateway_orders_idempotency_rejected_total"], &[Outcome::Duplicate, Outcome::Mismatch]),
-    (&["gateway_rate_limited_total"], &[Outcome::Limited]),
-    (&["gateway_sold_out_total"], &[Outcome::SoldOut]),
-    (&["gateway_orders_failed_total", "gateway_shed_total"], &[Outcome::Failed, Outcome::Unavailable]),
-];
-
 fn gateway(evidence: &Evidence<'_>, pages: &Pages, checks: &mut Vec<Check>) {
-    let names = ["gateway_metrics_identity", "gateway_counts_agree"];
     let (before, after) = match pages {
         Ok((before, after)) => (before, after),
         Err(reason) => {
-            checks.extend(names.map(|name| unreadable(name, reason)));
+            checks.extend(counters::OF_GATEWAY.map(|name| unreadable(name, reason)));
             return;
         }
     };
-    let kind = CheckKind::Ledger;
-    let received = after.sum("gateway_orders_received_total").unwrap_or(f64::NAN);
-    let parts: f64 = GATEWAY_PARTS
-        .iter()
-        .flat_map(|(counters, _)| counters.iter())
-        .map(|counter| after.sum(counter).unwrap_or(f64::NAN))
-        .sum();
-    let detail = format!("orders received {received}, its parts {parts}");
-    checks.push(check(names[0], kind, received - parts, "=", 0.0, detail));
-
-    // A request that timed out or was reset may have been counted as anything; nothing else may differ.
-    let record = evidence.record;
-    let slack = record.count(Outcome::Timeout) + record.count(Outcome::Reset) + record.count(Outcome::Other);
-    let (mut above, mut below, mut missing) = (0.0, 0.0, false);
-    let mut details = Vec::new();
-    for (counters, outcomes) in GATEWAY_PARTS {
-        let counted: f64 = counters.iter().map(|name| after.rise(before, name).unwrap_or(f64::NAN)).sum();
-        let answered: u64 = outcomes.iter().map(|&outcome| record.count(outcome)).sum();
-        let gap = counted - answered as f64;
-        if gap.is_nan() {
-            missing = true;
-        }
-        // Of a number and NaN these take the number.
-        above += gap.max(0.0);
-        below += (-gap).max(0.0);
-        if gap.is_nan() || gap.abs() > 0.5 {
-            details.push(format!("{} rose by {counted}, answers seen {answered}", counters.join(" + ")));
-        }
-    }
-    let detail =
-        if details.is_empty() { "counters rose as the answers say".to_owned() } else { details.join("; ") };
-    let wrong = if missing { f64::NAN } else { below + (above - slack as f64).max(0.0) };
-    checks.push(check(names[1], kind, wrong, "=", 0.0, detail));
+    checks.extend(counters::gateway(evidence.counted, evidence.record));
 
     let kind = CheckKind::Threshold;
     let failed = after.rise(before, "gateway_orders_failed_total").unwrap_or(f64::NAN);
@@ -378,46 +341,15 @@ fn unreadable(name: &str, reason: &str) -> Check {
 }
 
 fn processor(evidence: &Evidence<'_>, pages: &Pages, checks: &mut Vec<Check>) {
-    let names = ["processor_metrics_identity", "processor_counts_agree"];
     let (before, after) = match pages {
         Ok((before, after)) => (before, after),
         Err(reason) => {
-            checks.extend(names.map(|name| unreadable(name, reason)));
+            checks.extend(counters::OF_PROCESSOR.map(|name| unreadable(name, reason)));
             return;
         }
     };
-    let kind = CheckKind::Ledger;
-    let sum = |name: &str| after.sum(name).unwrap_or(f64::NAN);
-    let processed = sum("processor_orders_processed_total");
-    let parts = sum("processor_orders_processed_success_total")
-        + sum("processor_orders_processed_failed_total")
-        + sum("processor_orders_sold_out_total")
-        // Ours only; other processors do not tell redeliveries apart.
-        + after.sum("processor_orders_redelivered_total").unwrap_or(0.0);
-    let detail = format!("orders processed {processed}, its parts {parts}");
-    checks.push(check(names[0], kind, processed - parts, "=", 0.0, detail));
-
-    if let Some(audited) = evidence.audited {
-        let end = |word: &str| audited.ledger.ends.get(word).copied().unwrap_or(0);
-        let rows = [
-            ("processor_orders_processed_success_total", end("COMPLETED")),
-            ("processor_orders_sold_out_total", end("FAILED_SOLD_OUT")),
-            ("processor_orders_processed_failed_total", end("FAILED_PAYMENT") + end("FAILED_UNKNOWN_ITEM")),
-        ];
-        let mut wrong = 0.0;
-        let mut details = Vec::new();
-        for (counter, ends) in rows {
-            let rose = after.rise(before, counter).unwrap_or(f64::NAN);
-            let gap = (rose - ends as f64).abs();
-            wrong += gap;
-            if gap.is_nan() || gap > 0.5 {
-                details.push(format!("{counter} rose by {rose}, ends seen {ends}"));
-            }
-        }
-        let detail =
-            if details.is_empty() { "counters rose as the ends say".to_owned() } else { details.join("; ") };
-        checks.push(check(names[1], kind, wrong, "=", 0.0, detail));
-    }
+    let ends = evidence.audited.map(|audited| &audited.ledger.ends);
+    checks.extend(counters::processor(evidence.counted, ends));
 
     let kind = CheckKind::Threshold;
     let limits = &evidence.plan.thresholds;
@@ -432,7 +364,7 @@ fn processor(evidence: &Evidence<'_>, pages: &Pages, checks: &mut Vec<Check>) {
         });
     }
     if let Some(limit) = limits.dlq_size_max {
-        let size = sum("processor_dlq_size");
+        let size = after.sum("processor_dlq_size").unwrap_or(f64::NAN);
         checks.push(check("dlq_size", kind, size, "<=", limit as f64, "runbook alert 2: dead letters"));
     }
 }

@@ -180,6 +180,10 @@ fn two_generators_sell_one_sale() {
     assert_eq!(failed(&whole), [""; 0], "{:#?}", whole.checks);
     assert_eq!(whole.verdict, Verdict::Pass);
     assert_eq!(check(&whole, "units_add_up").state, CheckState::Pass);
+    for name in ["gateway_metrics_identity", "gateway_counts_agree"] {
+        assert_eq!(check(&parts[0], name).state, CheckState::NotJudged);
+        assert_eq!(check(&whole, name).state, CheckState::Pass);
+    }
     assert_eq!(check(&whole, "audit_complete").value, Some(300.0));
     assert_eq!((whole.requests, whole.plan.requests), (requests, requests));
     assert_eq!(target.received(), requests);
@@ -196,10 +200,9 @@ fn two_generators_sell_one_sale() {
 
 #[test]
 fn a_unit_sold_twice_is_found_by_the_whole_only() {
-    use store::command::Command;
     let target = Target::start(|memory, order| {
         if order.number == 50 {
-            memory.apply(&Command::AddStock { item_id: "101", units: 1 }).expect("a known item");
+            target::units_from_nowhere(memory, "101", 1);
         }
         Conduct::Honest
     });
@@ -210,6 +213,29 @@ fn a_unit_sold_twice_is_found_by_the_whole_only() {
     let whole = merge(parts).expect("both parts of one run");
     assert_eq!(failed(&whole), ["no_oversell", "units_add_up"], "{:#?}", whole.checks);
     assert_eq!(whole.verdict, Verdict::LedgerViolated);
+}
+
+#[test]
+fn a_counter_that_lies_is_found_by_the_whole() {
+    let target =
+        Target::start(|_, order| if order.number == 50 { Conduct::Uncounted } else { Conduct::Honest });
+    let whole = merge(shards(&target, &target.plan(), 2)).expect("both parts of one run");
+    assert_eq!(failed(&whole), ["gateway_metrics_identity", "gateway_counts_agree"], "{:#?}", whole.checks);
+}
+
+#[test]
+fn units_added_in_mid_sale_belong_to_the_whole() {
+    use store::command::Command;
+    let target = Target::start(|memory, order| {
+        if order.number == 150 {
+            memory.apply(&Command::AddStock { item_id: "101", units: 30 }).expect("a known item");
+        }
+        Conduct::Honest
+    });
+    let whole = merge(shards(&target, &target.plan(), 2)).expect("both parts of one run");
+    assert_eq!(failed(&whole), [""; 0], "{:#?}", whole.checks);
+    let item = &whole.ledger.as_ref().expect("an audit").items[0];
+    assert_eq!((item.restocked, item.sold, item.left), (30, 130, Some(0)), "{item:?}");
 }
 
 #[test]

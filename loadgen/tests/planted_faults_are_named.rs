@@ -10,7 +10,6 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use loadgen::report::{Report, Verdict};
-use store::command::Command;
 use target::{Conduct, Order, Target, failed, run};
 
 /// Runs a sale in which `fault` decides about each order until it has said something; the report and the id
@@ -97,7 +96,7 @@ fn one_unit_too_many() {
     // In mid-sale a unit comes from nowhere, so 101 of 100 are sold.
     let target = Target::start(|memory, order| {
         if order.number == 50 {
-            memory.apply(&Command::AddStock { item_id: "101", units: 1 }).expect("a known item");
+            target::units_from_nowhere(memory, "101", 1);
         }
         Conduct::Honest
     });

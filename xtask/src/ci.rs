@@ -1,9 +1,9 @@
 //! `cargo xtask ci`: everything a change must pass, in one table.
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::services::cargo_tool;
 use crate::step::{self, Failure, Result};
 use crate::test::{self, Only, Plan};
 use crate::{tidy, workspace};
@@ -90,35 +90,11 @@ fn clippy() -> Result<()> {
 /// Licences, bans, sources. Advisories need a database from the network and change without any commit here;
 /// they are checked by hand (`cargo deny check advisories`).
 fn deny() -> Result<()> {
-    let program = deny_program()?;
-    let mut command = Command::new(program);
+    let mut command = Command::new(cargo_tool::program("cargo-deny", DENY_VERSION)?);
     command
         .args(["--workspace", "--locked", "check", "licenses", "bans", "sources"])
         .current_dir(workspace::root());
     step::run(command)
-}
-
-/// The pinned cargo-deny, kept in `.services/tools`.
-fn deny_program() -> Result<PathBuf> {
-    let tools = workspace::services_dir().join("tools");
-    let program = tools.join("bin/cargo-deny");
-    let mut ask = Command::new(&program);
-    ask.arg("--version");
-    let present = step::capture(ask, Duration::from_secs(10)).is_ok_and(|text| text.contains(DENY_VERSION));
-    if !present {
-        let mut command = workspace::cargo(&[
-            "install",
-            "--locked",
-            "--force",
-            "cargo-deny",
-            "--version",
-            DENY_VERSION,
-            "--root",
-        ]);
-        command.arg(&tools);
-        step::timed("install cargo-deny", || step::run(command))?;
-    }
-    Ok(program)
 }
 
 fn all_tests() -> Result<()> {

@@ -19,6 +19,9 @@ mod stage;
 /// The outside client.
 mod wrk;
 
+/// Another meter.
+mod oha;
+
 /// Where results go.
 mod record;
 

@@ -3,6 +3,8 @@
 
 pub(crate) mod apt;
 
+pub(crate) mod cargo_tool;
+
 mod docker;
 
 mod kafka_home;

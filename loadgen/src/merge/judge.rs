@@ -1,3 +1,4 @@
+use crate::counters::{self, OF_GATEWAY, OF_PROCESSOR};
 use crate::ledger::Rule;
 use crate::record::Record;
 use crate::report::{Check, CheckKind, CheckState, Report};
@@ -16,7 +17,8 @@ const START_SPREAD_MS_MIN: f64 = 1_000.0;
 ///
 /// Judged again: `accepted_p99_ms` and `buyers_failed_share` from the added histograms and counts,
 /// `offered_share` from the added rates, rules about single orders, `audit_complete` and
-/// `no_unexpected_answers` from added counts, units from the added ledger. Added: `shards_start_spread_ms`.
+/// `no_unexpected_answers` from added counts, units from the added ledger, the target's counters from the
+/// earliest look before to the latest look after. Added: `shards_start_spread_ms`.
 /// All else, the generators' own validity included, is as bad as in the worst part.
 pub(super) fn checks(parts: &[Report], whole: &Report, record: &Record) -> Vec<Check> {
     let mut checks: Vec<Check> = Vec::new();
@@ -24,6 +26,8 @@ pub(super) fn checks(parts: &[Report], whole: &Report, record: &Record) -> Vec<C
         checks.push(spread);
     }
     let units = whole.ledger.as_ref().map(|ledger| verdict::units(ledger, whole.plan.amount_max));
+    let mut counts = counters::gateway(&whole.counters, record);
+    counts.extend(counters::processor(&whole.counters, whole.ledger.as_ref().map(|ledger| &ledger.ends)));
     for check in parts.iter().flat_map(|part| &part.checks) {
         if checks.iter().any(|other| other.name == check.name) {
             continue;
@@ -40,6 +44,11 @@ pub(super) fn checks(parts: &[Report], whole: &Report, record: &Record) -> Vec<C
             _ if SUMMED.contains(&name) || is_rule(name) => sum(&own),
             _ if OF_UNITS.contains(&name) => {
                 let judged = units.as_ref().and_then(|units| units.iter().find(|unit| unit.name == name));
+                judged.cloned().unwrap_or_else(|| worst(&own))
+            }
+            _ if OF_GATEWAY.contains(&name) || OF_PROCESSOR.contains(&name) => {
+                let is_unreadable = own.iter().any(|(_, check)| check.state == CheckState::Fail);
+                let judged = counts.iter().find(|count| count.name == name).filter(|_| !is_unreadable);
                 judged.cloned().unwrap_or_else(|| worst(&own))
             }
             _ => worst(&own),

@@ -10,6 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, Command, value_parser};
 use monoio::io::{AsyncReadRent as _, AsyncWriteRentExt as _};
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
     let workers = matches.get_one::<u16>("workers").map_or(cores.len(), |&n| usize::from(n));
     let driver = if matches.get_flag("epoll") { Driver::Epoll } else { Driver::Uring };
     let pinned = !matches.get_flag("unpinned");
+    let delay = Duration::from_millis(*matches.get_one("delay-ms").expect("has a default"));
 
     // The first worker decides the port when 0 was asked for; the others share it.
     let mut addr = listen;
@@ -55,7 +57,7 @@ fn main() -> ExitCode {
     for worker in 0..workers {
         let core = pinned.then(|| cores[worker % cores.len()]);
         let (bound, answer) = channel();
-        threads.push(std::thread::spawn(move || run_worker(addr, driver, core, &bound)));
+        threads.push(std::thread::spawn(move || run_worker(addr, driver, core, delay, &bound)));
         match answer.recv() {
             Ok(Ok(actual)) => addr = actual,
             Ok(Err(e)) => return fail(&format!("worker {worker} cannot start: {e}")),
@@ -98,6 +100,14 @@ fn command_line() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Leave the workers to the scheduler instead of pinning each to a core"),
         )
+        .arg(
+            Arg::new("delay-ms")
+                .long("delay-ms")
+                .value_name("MS")
+                .default_value("0")
+                .value_parser(value_parser!(u64).range(..=10_000))
+                .help("Answer so much later: a known latency for comparing meters"),
+        )
 }
 
 fn fail(reason: &str) -> ExitCode {
@@ -122,7 +132,13 @@ fn parse_cores(list: &str) -> Option<Vec<usize>> {
 }
 
 /// Builds the runtime on its own thread, as `SINGLE_ISSUER` demands, and serves for ever.
-fn run_worker(addr: SocketAddr, driver: Driver, core: Option<usize>, bound: &Sender<io::Result<SocketAddr>>) {
+fn run_worker(
+    addr: SocketAddr,
+    driver: Driver,
+    core: Option<usize>,
+    delay: Duration,
+    bound: &Sender<io::Result<SocketAddr>>,
+) {
     let report = |e: io::Error| bound.send(Err(e)).expect("main waits for this report");
     if let Some(core) = core
         && let Err(e) = monoio::utils::bind_to_cpu_set([core])
@@ -135,19 +151,19 @@ fn run_worker(addr: SocketAddr, driver: Driver, core: Option<usize>, bound: &Sen
             // epoll.
             let mut ring = io_uring::IoUring::builder();
             ring.setup_coop_taskrun().setup_single_issuer();
-            match RuntimeBuilder::<IoUringDriver>::new().uring_builder(ring).build() {
-                Ok(mut runtime) => runtime.block_on(serve(addr, bound)),
+            match RuntimeBuilder::<IoUringDriver>::new().uring_builder(ring).enable_timer().build() {
+                Ok(mut runtime) => runtime.block_on(serve(addr, delay, bound)),
                 Err(e) => report(e),
             }
         }
-        Driver::Epoll => match RuntimeBuilder::<LegacyDriver>::new().build() {
-            Ok(mut runtime) => runtime.block_on(serve(addr, bound)),
+        Driver::Epoll => match RuntimeBuilder::<LegacyDriver>::new().enable_timer().build() {
+            Ok(mut runtime) => runtime.block_on(serve(addr, delay, bound)),
             Err(e) => report(e),
         },
     }
 }
 
-async fn serve(addr: SocketAddr, bound: &Sender<io::Result<SocketAddr>>) {
+async fn serve(addr: SocketAddr, delay: Duration, bound: &Sender<io::Result<SocketAddr>>) {
     let options = ListenerOpts::new().backlog(BACKLOG);
     let listener = TcpListener::bind_with_config(addr, &options).and_then(|l| Ok((l.local_addr()?, l)));
     let listener = match listener {
@@ -159,15 +175,15 @@ async fn serve(addr: SocketAddr, bound: &Sender<io::Result<SocketAddr>>) {
     };
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => drop(monoio::spawn(converse(stream))),
+            Ok((stream, _)) => drop(monoio::spawn(converse(stream, delay))),
             Err(e) => eprintln!("responder: accept: {e}"),
         }
     }
 }
 
-/// One connection: read what is there, answer all complete requests in it with one write, until the client
-/// ends.
-async fn converse(mut stream: TcpStream) {
+/// One connection: read what is there, answer all complete requests in it with one write, `delay` later, until
+/// the client ends.
+async fn converse(mut stream: TcpStream, delay: Duration) {
     // A connection that cannot take the option is already dead, which the read tells as well.
     drop(stream.set_nodelay(true));
     let mut buffer = vec![0_u8; BUFFER_BYTES].into_boxed_slice();
@@ -197,6 +213,9 @@ async fn converse(mut stream: TcpStream) {
             return;
         }
         if !replies.is_empty() {
+            if !delay.is_zero() {
+                monoio::time::sleep(delay).await;
+            }
             let (written, back) = stream.write_all(replies).await;
             if written.is_err() {
                 return;

@@ -1,5 +1,6 @@
 //! The load generator beside wrk, both with one thread, against the raw responder: who asks more a second, who needs
-//! less CPU for it, do they agree on the median, and does the generator's memory stay flat?
+//! less CPU for it, and does the generator's memory stay flat? And beside oha at a fixed rate: do they agree on the
+//! median?
 
 use std::fmt::Write as _;
 use std::process::{Command, Stdio};
@@ -11,6 +12,7 @@ use testkit::TempDir;
 use testkit::child;
 
 use crate::perf::cpu;
+use crate::perf::oha;
 use crate::perf::record::Record;
 use crate::perf::stage::{self, Actor};
 use crate::perf::wrk::{self, Shot};
@@ -69,6 +71,7 @@ pub(super) fn run(args: &ArgMatches) -> Result<()> {
     }
     text.push('\n');
     text.push_str(&verdicts);
+    text.push_str(&beside_oha(seconds, dir.path())?);
     let soak_s = args.get_one::<u64>("soak-seconds").copied().unwrap_or(60);
     text.push_str(&soak(&responder, soak_s, dir.path())?);
     record.write("generator", &text)
@@ -153,6 +156,66 @@ fn closed(responder: &Actor, connections: usize, seconds: u64, dir: &std::path::
     Ok(Row {
         rate: number(&report["achieved_rate"]),
         cpu_us: cpu_s * 1e6 / number(&report["requests"]),
+        p50_ms: number(&accepted["p50"]),
+        p99_ms: number(&accepted["p99"]),
+    })
+}
+
+/// A known latency at the same fixed rate, once by oha and once by us: do the meters agree? From the real
+/// send on, which is what both tell. The raw responder itself would not do: its answer is there in less time
+/// than a client needs to wake up, and each client's own wake-up would be what is compared.
+fn beside_oha(seconds: u64, dir: &std::path::Path) -> Result<String> {
+    const DELAY_MS: u64 = 5;
+    const RATE: u64 = 2_000;
+    const CONNECTIONS: usize = 64;
+    let mut responder = stage::responder_after(dir, DELAY_MS)?;
+    responder.wait_open()?;
+    let mut text = format!(
+        "\nOne thread each, open loop, {RATE}/s over {CONNECTIONS} connections, every answer {DELAY_MS} ms later; medians \
+         of {PAIRS} pairs in turn.\n\n| | requests/s | p50 ms | p99 ms |\n|---|---|---|---|\n"
+    );
+    let mut pairs = (Vec::new(), Vec::new());
+    for pair in 0..PAIRS {
+        step::timed(&format!("oha and loadgen, {RATE}/s, pair {}", pair + 1), || {
+            let seen = oha::fire(&responder.address, RATE, CONNECTIONS, seconds)?;
+            pairs.0.push(Row { rate: seen.rate, cpu_us: 0.0, p50_ms: seen.p50_ms, p99_ms: seen.p99_ms });
+            pairs.1.push(open(&responder, RATE, CONNECTIONS, seconds, dir)?);
+            Ok(())
+        })?;
+    }
+    let (theirs, ours) = (median(&pairs.0), median(&pairs.1));
+    for (name, row) in [("oha", &theirs), ("loadgen", &ours)] {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "| {name} | {:.0} | {:.3} | {:.2} |", row.rate, row.p50_ms, row.p99_ms);
+    }
+    let _ = writeln!(text, "\n- at the same rate: p50 {:.3}× of oha\n", ours.p50_ms / theirs.p50_ms);
+    Ok(text)
+}
+
+/// Our generator at a fixed rate.
+fn open(
+    responder: &Actor,
+    rate: u64,
+    connections: usize,
+    seconds: u64,
+    dir: &std::path::Path,
+) -> Result<Row> {
+    let json = dir.join("open.json");
+    let (rate, connections, duration) = (rate.to_string(), connections.to_string(), format!("{seconds}s"));
+    let json_text = json.display().to_string();
+    let mut command = loadgen(responder, &["--rate", &rate, "--duration", &duration, "--json", &json_text]);
+    command.args(["--connections", &connections, "--workers", "1"]);
+    let mut process = child::spawn(command).map_err(|error| format!("loadgen: {error}"))?;
+    while process.ended().is_none() {
+        std::thread::sleep(Duration::from_millis(5));
+        step::check_interrupt()?;
+    }
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(&json)?)?;
+    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+    let accepted = &report["outcomes"]["202"]["from_send_ms"];
+    Ok(Row {
+        rate: number(&report["achieved_rate"]),
+        cpu_us: 0.0,
         p50_ms: number(&accepted["p50"]),
         p99_ms: number(&accepted["p99"]),
     })

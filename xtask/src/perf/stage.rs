@@ -178,9 +178,14 @@ fn launch(dir: &Path, name: &'static str, address: String, mut command: Command)
 
 /// Starts the raw responder.
 pub(crate) fn responder(dir: &Path) -> Result<Actor> {
+    responder_after(dir, 0)
+}
+
+/// The same, each answer so much later.
+pub(crate) fn responder_after(dir: &Path, delay_ms: u64) -> Result<Actor> {
     let address = format!("127.0.0.1:{}", free_port());
     let mut command = Command::new(target_dir().join("release/responder"));
-    command.args(["--listen", &address]);
+    command.args(["--listen", &address, "--delay-ms", &delay_ms.to_string()]);
     launch(dir, "responder", address, command)
 }
 

@@ -1,0 +1,24 @@
+//! Programs built from source by cargo, pinned and kept in `.services/tools`.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::step::{self, Result};
+use crate::workspace;
+
+/// The program of a crate in exactly this version; built at first, which takes minutes.
+pub(crate) fn program(name: &str, version: &str) -> Result<PathBuf> {
+    let tools = workspace::services_dir().join("tools");
+    let program = tools.join("bin").join(name);
+    let mut ask = Command::new(&program);
+    ask.arg("--version");
+    let present = step::capture(ask, Duration::from_secs(10)).is_ok_and(|text| text.contains(version));
+    if !present {
+        let mut command =
+            workspace::cargo(&["install", "--locked", "--force", name, "--version", version, "--root"]);
+        command.arg(&tools);
+        step::timed(&format!("install {name}"), || step::run(command))?;
+    }
+    Ok(program)
+}
