@@ -1,4 +1,4 @@
-//! Sockets in: one listener a core, shared port (`SO_REUSEPORT`).
+//! Sockets in: one listener a core, shared port (`SO_REUSEPORT`); who serves them says [`crate::balance`].
 
 use std::any::Any;
 use std::future::{Future, poll_fn};
@@ -13,9 +13,11 @@ use monoio::net::{TcpListener, TcpStream};
 use shard::log::Level;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::balance::{Arrival, Guest};
 use crate::connection::serve;
 use crate::core::Core;
 use crate::metrics::{Counter, Gauge};
+use crate::sockets;
 
 /// Connections the kernel holds for us between two turns of a core; it caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -59,7 +61,7 @@ fn refuse_if_taken(address: SocketAddr) -> std::io::Result<()> {
 pub(crate) async fn accept(core: Rc<Core>, listener: TcpListener) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => welcome(&core, stream),
+            Ok((stream, _)) => seat(&core, stream),
             Err(error) => {
                 core.log.line(Level::Warn, "accept_failed", "A connection could not be accepted", |line| {
                     line.text("error", &error.to_string());
@@ -71,7 +73,46 @@ pub(crate) async fn accept(core: Rc<Core>, listener: TcpListener) {
     }
 }
 
-fn welcome(core: &Rc<Core>, stream: TcpStream) {
+/// Keeps a new connection, or gives it to the core that has clearly fewer.
+fn seat(core: &Rc<Core>, stream: TcpStream) {
+    let guest = core.shared.balance.seat(core.index);
+    if guest.core() == core.index {
+        return welcome(core, stream, guest);
+    }
+    let arrival = Arrival { stream: sockets::into_std(stream), guest };
+    match core.shared.balance.send(arrival) {
+        Ok(()) => core.count(Counter::ConnectionsHandedOver),
+        Err(Arrival { stream, guest }) => adopt(core, stream, guest.stay(core.index)),
+    }
+}
+
+/// Serves what other cores accepted for this one, for ever.
+pub(crate) async fn receive(core: Rc<Core>) {
+    let mut arrivals = Vec::new();
+    loop {
+        core.shared.balance.arrivals(core.index, &mut arrivals).await;
+        for Arrival { stream, guest } in arrivals.drain(..) {
+            adopt(&core, stream, guest);
+        }
+    }
+}
+
+/// Takes a socket into this core's runtime.
+fn adopt(core: &Rc<Core>, stream: std::net::TcpStream, guest: Guest) {
+    // io_uring waits on a blocking socket by itself; epoll must never block on one.
+    let adopted =
+        stream.set_nonblocking(monoio::utils::is_legacy()).and_then(|()| TcpStream::from_std(stream));
+    match adopted {
+        Ok(stream) => welcome(core, stream, guest),
+        Err(error) => {
+            core.log.line(Level::Warn, "accept_failed", "A connection could not be handed over", |line| {
+                line.text("error", &error.to_string());
+            });
+        }
+    }
+}
+
+fn welcome(core: &Rc<Core>, stream: TcpStream, guest: Guest) {
     let open_count = core.connections.borrow().open_count();
     if open_count >= core.limits.connections_max {
         core.count(Counter::ConnectionsRefused);
@@ -94,6 +135,7 @@ fn welcome(core: &Rc<Core>, stream: TcpStream) {
         }
         let open_count = core.connections.borrow().open_count() as u64;
         core.cells().gauges[Gauge::Connections as usize].set(open_count);
+        drop(guest);
     }));
 }
 

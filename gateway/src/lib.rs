@@ -22,6 +22,9 @@ pub mod core;
 /// 1. Sockets in.
 pub mod accept;
 
+/// Which core serves a new connection.
+pub mod balance;
+
 /// 2. Bytes to requests, answers to bytes, in order.
 pub mod connection;
 

@@ -37,11 +37,13 @@ pub enum Counter {
     ConnectionsRefused,
     /// Connections that panicked.
     ConnectionsPanicked,
+    /// Connections given to a less busy core.
+    ConnectionsHandedOver,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: usize = Self::ConnectionsPanicked as usize + 1;
+    pub const COUNT: usize = Self::ConnectionsHandedOver as usize + 1;
 }
 
 /// Gauges of a core.
@@ -124,6 +126,11 @@ pub fn page(shared: &Shared, producer: &queue::Producer) -> Result<String, Strin
             Counter::ConnectionsRefused,
         ),
         ("gateway_connections_panicked_total", "Connections ended by a panic.", Counter::ConnectionsPanicked),
+        (
+            "gateway_connections_handed_over_total",
+            "Connections given by the core that accepted them to a less busy one.",
+            Counter::ConnectionsHandedOver,
+        ),
     ] {
         page.counter(name, help, counted(counter));
     }
@@ -140,6 +147,14 @@ pub fn page(shared: &Shared, producer: &queue::Producer) -> Result<String, Strin
     );
     page.gauge("gateway_in_flight", "Orders on the road now.", gauged(Gauge::InFlight) as f64);
     page.gauge("gateway_connections", "Open connections now.", gauged(Gauge::Connections) as f64);
+    let names: Vec<String> = (0..cells.len()).map(|core| core.to_string()).collect();
+    let labels: Vec<[(&str, &str); 1]> = names.iter().map(|name| [("core", name.as_str())]).collect();
+    let open = |core: usize| shared.balance.open_count(core) as f64;
+    page.labelled_gauge(
+        "gateway_core_connections",
+        "Open connections by the core that serves them, those on their way to it included.",
+        &labels.iter().enumerate().map(|(core, labels)| (&labels[..], open(core))).collect::<Vec<_>>(),
+    );
     let drivers = shared.drivers.lock().clone();
     let count = |wanted| drivers.iter().flatten().filter(|&&driver| driver == wanted).count() as f64;
     page.labelled_gauge(

@@ -205,15 +205,22 @@ const TRACEPARENT: &CStr = c"traceparent";
 
 async fn publish(core: &Core, order: &Order<'_>) -> Delivery {
     let mut value = core.take_buffer();
-    encode(order, core.unix_ms_at(order.began), &mut value);
+    let accepted_at_ms = core.unix_ms_at(order.began);
+    encode(order, accepted_at_ms, &mut value);
     let headers = [
         (CORRELATION_ID, order.correlation_id.as_bytes()),
         (REQUEST_ID, order.request_id.as_bytes()),
         (TRACEPARENT, order.traceparent.unwrap_or_default().as_bytes()),
     ];
     let headers = if order.traceparent.is_some() { &headers[..] } else { &headers[..2] };
-    let outgoing =
-        Outgoing { topic: Topic::Orders, key: Some(order.user_id.as_bytes()), value: Some(&value), headers };
+    let outgoing = Outgoing {
+        topic: Topic::Orders,
+        key: Some(order.user_id.as_bytes()),
+        value: Some(&value),
+        headers,
+        // One look at the clock an order less.
+        timestamp_ms: Some(accepted_at_ms),
+    };
     let handed_over = core.publisher.hand_over(&outgoing, order.began);
     // The record was copied: the buffer is free for the next order while this one waits.
     core.give_buffer(value);

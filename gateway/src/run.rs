@@ -21,6 +21,7 @@ use store::Policy;
 use store::open::Source;
 
 use crate::accept;
+use crate::balance::Balance;
 use crate::breaker::{Breaker, Rules};
 use crate::core::{Core, Limits, Shared};
 use crate::identity::Identities;
@@ -128,6 +129,7 @@ pub fn start(settings: &settings::Gateway, parts: &Parts) -> Result<Running, Sta
         drain: Arc::new(Drain::default()),
         breaker: Breaker::new(rules),
         guard: parts.guard.clone(),
+        balance: Balance::new(cores, limits.connections_max),
         cells: (0..cores).map(|_| GatewayCells::default()).collect(),
         redis_reachable: (0..cores).map(|_| AtomicBool::new(false)).collect(),
         drivers: Mutex::new(vec![None; cores]),
@@ -257,7 +259,10 @@ async fn live(
     let listener =
         listener.set_nonblocking(seat.driver == Driver::Epoll).and_then(|()| TcpListener::from_std(listener));
     match listener {
-        Ok(listener) => drop(monoio::spawn(accept::accept(Rc::clone(&core), listener))),
+        Ok(listener) => {
+            drop(monoio::spawn(accept::accept(Rc::clone(&core), listener)));
+            drop(monoio::spawn(accept::receive(Rc::clone(&core))));
+        }
         Err(error) => core.shared.sink.line(Level::Error, "listen_failed", &error.to_string(), |_| {}),
     }
     sweep::sweep(core).await;

@@ -63,6 +63,7 @@ pub(crate) async fn bury(
         key: batch.key(record),
         value: batch.value(record),
         headers: &headers,
+        timestamp_ms: None,
     };
     let mut back_off = BackOff::default();
     loop {

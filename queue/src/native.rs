@@ -13,6 +13,8 @@ use rdkafka::ClientContext;
 use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 use rdkafka_sys as sys;
 
+use crate::producer::Outgoing;
+
 /// Connects librdkafka's log and error callbacks to ours. Delivery goes another way (see [`Client::poll`]).
 pub(crate) struct Context {
     pub(crate) notice: Notice,
@@ -125,12 +127,12 @@ impl Client {
     /// Copies one record into librdkafka's queue; never waits. The error is librdkafka's own code.
     pub(crate) fn produce(
         &self,
-        topic: usize,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-        headers: &[(&CStr, &[u8])],
+        outgoing: &Outgoing<'_>,
         opaque: u64,
     ) -> Result<(), sys::rd_kafka_resp_err_t> {
+        let Outgoing { topic, key, value, headers, timestamp_ms } = *outgoing;
+        // 0 is librdkafka's word for «now».
+        let timestamp_ms = timestamp_ms.map_or(0, |ms| i64::try_from(ms).unwrap_or(i64::MAX));
         let bytes = |bytes: Option<&[u8]>| bytes.map_or((std::ptr::null(), 0), |b| (b.as_ptr(), b.len()));
         let ((key, key_len), (value, value_len)) = (bytes(key), bytes(value));
         // SAFETY: a fresh list; each name and value is read and copied during the call, lengths are those of the
@@ -155,7 +157,7 @@ impl Client {
             sys::rd_kafka_producev(
                 self.inner.client().native_ptr(),
                 sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_RKT,
-                self.topics[topic].0,
+                self.topics[topic as usize].0,
                 sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_MSGFLAGS,
                 sys::RD_KAFKA_MSG_F_COPY,
                 sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_VALUE,
@@ -166,6 +168,8 @@ impl Client {
                 key_len,
                 sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_OPAQUE,
                 opaque as usize as *mut std::ffi::c_void,
+                sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_TIMESTAMP,
+                timestamp_ms,
                 sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_HEADERS,
                 list,
                 sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_END,

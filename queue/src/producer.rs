@@ -35,6 +35,8 @@ pub struct Outgoing<'a> {
     pub value: Option<&'a [u8]>,
     /// In order.
     pub headers: &'a [(&'a CStr, &'a [u8])],
+    /// The record's own time, Unix milliseconds; `None` lets librdkafka look at the clock.
+    pub timestamp_ms: Option<u64>,
 }
 
 /// The topics a process produces to.
@@ -245,8 +247,7 @@ impl Producer {
         outgoing: &Outgoing<'_>,
     ) -> Result<(), SendRefused> {
         let opaque = ticket.to_bits() | ((core as u64) << 56);
-        let Outgoing { topic, key, value, headers } = *outgoing;
-        self.shared.client.produce(topic as usize, key, value, headers, opaque).map_err(|code| match code {
+        self.shared.client.produce(outgoing, opaque).map_err(|code| match code {
             Code::RD_KAFKA_RESP_ERR__QUEUE_FULL => SendRefused::QueueFull,
             Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE => SendRefused::TooLarge,
             other => SendRefused::Other(other as i32),

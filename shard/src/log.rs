@@ -15,6 +15,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use parking_lot::Mutex;
+use wire::order::escape_json_into;
 
 use crate::clock;
 
@@ -217,7 +218,7 @@ impl Line<'_> {
     pub fn text(&mut self, key: &str, value: &str) -> &mut Self {
         self.key(key);
         self.out.push(b'"');
-        escape_into(self.out, value);
+        escape_json_into(self.out, value);
         self.out.push(b'"');
         self
     }
@@ -255,26 +256,6 @@ fn write_line(
     line.text("message", message).text("service", service).text("event", event);
     fields(&mut line);
     out.extend_from_slice(b"}\n");
-}
-
-/// JSON string escapes (RFC 8259 section 7): the quote, the backslash and control characters.
-pub fn escape_into(out: &mut Vec<u8>, text: &str) {
-    let mut plain_from = 0;
-    for (index, byte) in text.bytes().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        out.extend_from_slice(&text.as_bytes()[plain_from..index]);
-        plain_from = index + 1;
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            _ => {
-                let _ = write!(out, "\\u{byte:04x}");
-            }
-        }
-    }
-    out.extend_from_slice(&text.as_bytes()[plain_from..]);
 }
 
 #[cfg(test)]
