@@ -21,6 +21,9 @@ mod up;
 
 mod perf;
 
+/// Where the CPU goes.
+mod profile;
+
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, Command, value_parser};
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Some(("up", args)) => up::run(args.get_one("env").map(std::path::PathBuf::as_path)),
         Some(("tidy", _)) => tidy::run(),
         Some(("perf", args)) => perf::run(args),
+        Some(("profile", args)) => profile::run(args),
         _ => unreachable!("clap requires one of the subcommands above"),
     };
     match result {
@@ -114,7 +118,7 @@ fn command_line() -> Command {
         )
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([test, ci, up, tidy, perf::command()])
+        .subcommands([test, ci, up, tidy, perf::command(), profile::command()])
 }
 
 #[cfg(test)]

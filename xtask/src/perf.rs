@@ -14,10 +14,10 @@ mod cpu;
 mod page;
 
 /// The services and processes of a run.
-mod stage;
+pub(crate) mod stage;
 
 /// The outside client.
-mod wrk;
+pub(crate) mod wrk;
 
 /// Another meter.
 mod oha;

@@ -9,6 +9,11 @@ use crate::workspace;
 
 /// The program of a crate in exactly this version; built at first, which takes minutes.
 pub(crate) fn program(name: &str, version: &str) -> Result<PathBuf> {
+    program_of(name, name, version)
+}
+
+/// The same of a crate with several programs.
+pub(crate) fn program_of(package: &str, name: &str, version: &str) -> Result<PathBuf> {
     let tools = workspace::services_dir().join("tools");
     let program = tools.join("bin").join(name);
     let mut ask = Command::new(&program);
@@ -16,9 +21,9 @@ pub(crate) fn program(name: &str, version: &str) -> Result<PathBuf> {
     let present = step::capture(ask, Duration::from_secs(10)).is_ok_and(|text| text.contains(version));
     if !present {
         let mut command =
-            workspace::cargo(&["install", "--locked", "--force", name, "--version", version, "--root"]);
+            workspace::cargo(&["install", "--locked", "--force", package, "--version", version, "--root"]);
         command.arg(&tools);
-        step::timed(&format!("install {name}"), || step::run(command))?;
+        step::timed(&format!("install {package}"), || step::run(command))?;
     }
     Ok(program)
 }
