@@ -58,4 +58,8 @@ mod identity;
 /// Sockets by number.
 mod sockets;
 
+/// Private stations, for `benches/` alone.
+#[cfg(feature = "bench")]
+pub mod bench;
+
 pub use run::{Parts, Running, StartError, start};
