@@ -1,6 +1,6 @@
 //! Runs one station, for callgrind to count: `road-benches <station>`; without an argument it names them all.
 //!
-//! callgrind collects inside [`counted`] only (`--toggle-collect`), on the thread that calls it: what a station needs is
+//! callgrind collects inside [`under_callgrind`] only (`--toggle-collect`), on the thread that calls it: what a station needs is
 //! made, and every buffer and table grown, before.
 
 use std::process::ExitCode;
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     };
     (station.run)(&mut |work| {
         (0..WARM_UP).for_each(&mut *work);
-        counted(work);
+        under_callgrind(work);
     });
     println!("{COUNTED}");
     ExitCode::SUCCESS
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 
 /// The one function that callgrind looks into, by its name.
 #[inline(never)]
-fn counted(work: Work<'_>) {
+fn under_callgrind(work: Work<'_>) {
     for number in 0..COUNTED {
         work(number);
     }
