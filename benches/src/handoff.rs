@@ -34,7 +34,7 @@ pub(crate) fn hand_over(meter: Meter<'_>) {
     };
     let producer = Producer::start(&settings, 1, IN_FLIGHT_MAX).expect("good settings");
     let began = Instant::now();
-    while !producer.is_reachable() && began.elapsed() < Duration::from_secs(60) {
+    while !producer.is_reachable() && began.elapsed() < Duration::from_mins(1) {
         std::thread::sleep(Duration::from_millis(20));
     }
     let values = orders::each(|number| {
