@@ -187,7 +187,9 @@ fn places() -> String {
     }
     let mut counts: Vec<_> = counts.into_iter().collect();
     counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    counts.into_iter().map(|(place, count)| format!("{count} times {place}\n")).collect()
+    let lines: Vec<String> =
+        counts.into_iter().map(|(place, count)| format!("{count} times {place}")).collect();
+    lines.join("\n")
 }
 
 /// So many rounds: each buyer sends `pipelined` orders in one write, then all are answered 202.
