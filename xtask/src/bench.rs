@@ -43,7 +43,7 @@ pub(crate) fn command() -> Command {
         .after_help(
             "Fails when a count is off by more than 5 %, in either direction: what became cheaper is agreed on anew.\n\n\
              Examples:\n  \
-             cargo xtask bench            count and compare; 20 s once built\n  \
+             cargo xtask bench            count and compare; 10 s once built\n  \
              cargo xtask bench --update   write what was counted to benches/instructions.toml\n  \
              cargo xtask bench --wall     wall time by criterion as well, on a quiet machine: two minutes",
         )
