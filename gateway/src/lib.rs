@@ -61,4 +61,8 @@ mod identity;
 /// Sockets by number.
 mod sockets;
 
+/// Private stations, for `benches/` alone.
+#[cfg(feature = "bench")]
+pub mod bench;
+
 pub use run::{Parts, Running, StartError, start};

@@ -231,7 +231,7 @@ async fn publish(core: &Core, order: &Order<'_>) -> Delivery {
 }
 
 /// The value of the record (contract, "Kafka"); the ids are of alphabets that need no escape.
-fn encode(order: &Order<'_>, accepted_at_ms: u64, value: &mut Vec<u8>) {
+pub(crate) fn encode(order: &Order<'_>, accepted_at_ms: u64, value: &mut Vec<u8>) {
     value.extend_from_slice(b"{\"user_id\":\"");
     value.extend_from_slice(order.user_id.as_bytes());
     value.extend_from_slice(b"\",\"item_id\":\"");

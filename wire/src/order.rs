@@ -65,10 +65,10 @@ pub const AMOUNT_MESSAGE: &str = "must be an integer from 1 to 1000";
 pub fn fingerprint(user_id: &str, item_id: &str, amount: u32) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     // 0xff cannot appear in either text, so the fields cannot run into each other.
-    let bytes =
-        user_id.bytes().chain([0xff]).chain(item_id.bytes()).chain([0xff]).chain(amount.to_le_bytes());
-    for byte in bytes {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    for part in [user_id.as_bytes(), &[0xff], item_id.as_bytes(), &[0xff], &amount.to_le_bytes()] {
+        for &byte in part {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
     }
     hash ^= hash >> 32;
     hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -1,6 +1,6 @@
 //! Replies as bytes: status line, the few headers we send, a body.
 
-use std::io::Write as _;
+use crate::resp::Decimal;
 
 /// A status line of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +113,5 @@ impl ReplyHead<'_> {
 
 /// Appends a number in decimal.
 pub fn number(out: &mut Vec<u8>, value: u64) {
-    // Writing to a vector cannot fail.
-    let _ = write!(out, "{value}");
+    out.extend_from_slice(Decimal::new(value).as_bytes());
 }

@@ -217,7 +217,20 @@ pub fn write_command(out: &mut Vec<u8>, arguments: &[&[u8]]) {
 }
 
 fn write_head(out: &mut Vec<u8>, kind: u8, number: usize) {
-    out.push(kind);
-    out.extend_from_slice(Decimal::new(number as u64).as_bytes());
-    out.extend_from_slice(b"\r\n");
+    // Put together first, so that the buffer's room is looked at once.
+    let mut bytes = [0; 23];
+    let mut start = bytes.len() - 2;
+    bytes[start..].copy_from_slice(b"\r\n");
+    let mut rest = number;
+    loop {
+        start -= 1;
+        bytes[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    start -= 1;
+    bytes[start] = kind;
+    out.extend_from_slice(&bytes[start..]);
 }

@@ -3,7 +3,7 @@
 //! Owns: the `.services/` directory (what it has fetched), the services it starts, the processes it runs.
 //! Invariants: every process it starts is ended by its own pid, also on an error and on Ctrl-C; a service or
 //! tool that cannot be had is a failure with a remedy, never a skip; each step says that it starts, and how
-//! long it took. It never changes a tracked file.
+//! long it took. It changes a tracked file only where it is told to (`bench --update`).
 
 mod step;
 
@@ -21,7 +21,8 @@ mod up;
 
 mod perf;
 
-/// Where the CPU goes.
+mod bench;
+
 mod profile;
 
 use std::process::ExitCode;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Some(("tidy", _)) => tidy::run(),
         Some(("perf", args)) => perf::run(args),
         Some(("profile", args)) => profile::run(args),
+        Some(("bench", args)) => bench::run(args),
         _ => unreachable!("clap requires one of the subcommands above"),
     };
     match result {
@@ -86,7 +88,7 @@ fn command_line() -> Command {
                 .help("For the test programs: part of a test's name, or flags such as --nocapture"),
         );
     let ci = Command::new("ci")
-        .about("Everything a change must pass: fmt, tidy, clippy, cargo-deny, tests, a demo sale")
+        .about("Everything a change must pass: fmt, tidy, clippy, cargo-deny, tests, a demo sale, instruction counts")
         .after_help(
             "All steps run even after a failed one; the table at the end says which failed.\n\
              Exit code: 0 all passed, 1 not, 130 interrupted.",
@@ -118,7 +120,7 @@ fn command_line() -> Command {
         )
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([test, ci, up, tidy, perf::command(), profile::command()])
+        .subcommands([test, ci, up, tidy, perf::command(), profile::command(), bench::command()])
 }
 
 #[cfg(test)]

@@ -24,6 +24,12 @@ pub struct House {
 impl House {
     /// Two cores unless `variables` say otherwise; Redis is the model unless they name one.
     pub fn new(variables: &[(&str, &str)]) -> Self {
+        let (sink, _) = Sink::start("gateway", Level::Warn, std::io::stderr()).expect("log thread");
+        Self::logging(variables, sink)
+    }
+
+    /// The same, with its lines going elsewhere.
+    pub fn logging(variables: &[(&str, &str)], sink: Arc<Sink>) -> Self {
         let variables: HashMap<&str, &str> = variables.iter().copied().collect();
         let lookup = |name: &str| match name {
             "LISTEN_ADDR" => Some("127.0.0.1:0".to_owned()),
@@ -41,7 +47,6 @@ impl House {
         let embedded = Embedded::start(&shared.orders_topic, &shared.dlq_topic, shared.orders_partitions)
             .expect("broker");
         let memory = Memory::new(gateway::run::policy(&settings), 1_000_000);
-        let (sink, _) = Sink::start("gateway", Level::Warn, std::io::stderr()).expect("log thread");
         let parts = Parts {
             sink: Arc::clone(&sink),
             source: Source::new(&shared.redis, || Arc::clone(&memory)),

@@ -50,6 +50,10 @@ mod connect;
 /// Supervisor, sweep, reader, writer.
 mod tasks;
 
+/// Encoder and decoder, for `benches/` alone.
+#[cfg(feature = "bench")]
+pub mod bench;
+
 /// Default of [`ConnectionSettings::deadline_ms`]: a buyer gets 503 within a second of a death, and half of
 /// that is left for the sweep, a held-up core and the reply itself. A healthy Redis answers in under 10 ms.
 pub(crate) const DEADLINE_MS: u64 = 500;

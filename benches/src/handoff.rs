@@ -1,0 +1,75 @@
+//! The hand-off to librdkafka, against the broker in this process.
+//!
+//! Counted is what the core's thread does: open a slot, build the headers, `rd_kafka_producev` (which copies the record,
+//! finds the partition and appends to its queue), and free the slot. librdkafka's own threads do the rest, and no clock
+//! tells their share from ours: it is counted, not timed.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gateway::bench::encode_record;
+use gateway::order::Order;
+use queue::embedded::Embedded;
+use queue::{Outgoing, Producer, ProducerSettings, Publisher, Topic};
+
+use crate::Meter;
+use crate::orders::{self, COUNT};
+
+/// More than any meter hands over in one run, so that the queue is never full.
+const IN_FLIGHT_MAX: usize = 65_536;
+/// Batches are filled for so long: longer than a run, so that no batch leaves in the middle of it.
+const LINGER_MS: u64 = 60_000;
+
+pub(crate) fn hand_over(meter: Meter<'_>) {
+    let embedded = Embedded::start("orders", "orders-dlq", 16).expect("the broker needs no more than memory");
+    let settings = ProducerSettings {
+        bootstrap: embedded.bootstrap().to_owned(),
+        client_id: "road-benches".to_owned(),
+        topics: ["orders".to_owned(), "orders-dlq".to_owned()],
+        linger_ms: LINGER_MS,
+        message_timeout_ms: 2 * LINGER_MS,
+        queue_messages_max: IN_FLIGHT_MAX,
+        notice: Arc::new(|_, text| eprintln!("kafka: {text}")),
+    };
+    let producer = Producer::start(&settings, 1, IN_FLIGHT_MAX).expect("good settings");
+    let began = Instant::now();
+    while !producer.is_reachable() && began.elapsed() < Duration::from_mins(1) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let values = orders::each(|number| {
+        let (fields, mut value) = (orders::fields(number), Vec::new());
+        let order = Order {
+            user_id: &fields.user_id,
+            item_id: &fields.item_id,
+            amount: 1,
+            request_id: &fields.request_id,
+            correlation_id: &fields.request_id,
+            traceparent: None,
+            began,
+        };
+        encode_record(&order, 1_764_453_360_007, &mut value);
+        (fields, value)
+    });
+    let life = async |_| {
+        let publisher = Publisher::open(Arc::clone(&producer), 0, IN_FLIGHT_MAX);
+        meter(&mut |number| {
+            let (fields, value) = black_box(&values[number % COUNT]);
+            let headers = [
+                (c"correlation_id", fields.request_id.as_bytes()),
+                (c"request_id", fields.request_id.as_bytes()),
+            ];
+            let outgoing = Outgoing {
+                topic: Topic::Orders,
+                key: Some(fields.user_id.as_bytes()),
+                value: Some(value),
+                headers: &headers,
+                timestamp_ms: Some(1_700_000_000_000),
+            };
+            let wait = publisher.hand_over(&outgoing, began);
+            debug_assert!(wait.is_ok(), "the queue is never full");
+            black_box(&wait);
+        });
+    };
+    shard::launch::run(0, None, life).expect("epoll at least");
+}

@@ -1,0 +1,239 @@
+//! The road of an accepted order, station by station.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use gateway::bench::{CorrelationIds, encode_record};
+use gateway::gates::{Limited, SoldOut};
+use gateway::metrics::{Counter, GatewayCells, REQUEST_DURATION};
+use gateway::order::{Order, Outcome};
+use gateway::reply::{About, body, row};
+use gateway::sequences::Sequences;
+use shard::log::{CoreLog, Level, Sink};
+use store::redis::bench::Codec;
+use store::{Admit, Command, Policy};
+use wire::http1::{Parsed, RequestReader, Span};
+use wire::order;
+use wire::reply::{Connection, JSON, ReplyHead};
+
+use crate::orders::{self, COUNT, Fields};
+use crate::{Meter, Station, handoff, json};
+
+/// In the order of the road.
+pub const ROAD: &[Station] = &[
+    timed("parse_head", parse_head),
+    timed("parse_json", json::ours),
+    timed("validate", validate),
+    timed("correlation_id", correlation_id),
+    timed("gates", gates),
+    timed("sequence", sequence),
+    timed("fingerprint", fingerprint),
+    timed("admit_encode", admit_encode),
+    timed("reply_decode", reply_decode),
+    timed("record_encode", record_encode),
+    Station { name: "hand_over", run: handoff::hand_over, is_timed: false },
+    timed("reply_encode", reply_encode),
+    timed("observe", observe),
+    // Its chunks come back from the writer's thread, so its time is that thread's as well.
+    Station { name: "log_line", run: log_line, is_timed: false },
+];
+
+/// A station whose work ends with its call.
+pub(crate) const fn timed(name: &'static str, run: fn(Meter<'_>)) -> Station {
+    Station { name, run, is_timed: true }
+}
+
+/// When the records were accepted: any moment of thirteen digits.
+const ACCEPTED_AT_MS: u64 = 1_764_453_360_007;
+const CORRELATION_ID: &str = "c0ffee00-0000-4000-8000-000000000042";
+
+/// HTTP framing: the head, and where the body lies.
+fn parse_head(meter: Meter<'_>) {
+    let mut requests = orders::each(|number| orders::request(number).into_bytes());
+    let mut reader = RequestReader::default();
+    meter(&mut |number| {
+        let parsed = reader.advance(black_box(&mut requests[number % COUNT]));
+        debug_assert!(matches!(parsed, Parsed::Complete(_)), "{parsed:?}");
+        black_box(&parsed);
+    });
+}
+
+/// The rules of the four fields; part of `parse_json` as well.
+fn validate(meter: Meter<'_>) {
+    let orders = orders::each(orders::fields);
+    meter(&mut |number| {
+        let Fields { user_id, item_id, request_id } = black_box(&orders[number % COUNT]);
+        let is_good = order::check_id(user_id).is_ok()
+            && order::check_id(item_id).is_ok()
+            && order::check_amount(black_box(1)).is_ok()
+            && order::check_request_id(request_id).is_ok();
+        debug_assert!(is_good, "the orders keep the rules");
+        black_box(is_good);
+    });
+}
+
+/// For a buyer who brings none.
+fn correlation_id(meter: Meter<'_>) {
+    let ids = CorrelationIds::default();
+    meter(&mut |_| {
+        black_box(ids.next_id());
+    });
+}
+
+/// Both gates, open, with a hundred items and a hundred users known. Their tables hash by a seed of chance, and a seed that
+/// is unlucky for one key costs some tens of instructions: with tables of many seeds the mean holds still.
+fn gates(meter: Meter<'_>) {
+    let now = Instant::now();
+    let mut tables = orders::each(|_| (SoldOut::default(), Limited::default()));
+    for (sold_out, limited) in &mut tables {
+        for number in 0..100 {
+            sold_out.is_closed(&format!("item-{number:05}"), now);
+            limited.refuse(&format!("other-{number:014}"), Duration::from_mins(1), now);
+        }
+    }
+    let orders = orders::each(orders::fields);
+    meter(&mut |number| {
+        let Fields { user_id, item_id, .. } = black_box(&orders[number % COUNT]);
+        // Another pairing of order and table in each round.
+        let (sold_out, limited) = &mut tables[(number + number / COUNT) % COUNT];
+        black_box(sold_out.is_closed(item_id, now));
+        black_box(limited.wait_of(user_id, now));
+    });
+}
+
+/// The number of an admission: taken and resolved.
+fn sequence(meter: Meter<'_>) {
+    let sequences = Sequences::new("0123456789abcdefc00".to_owned());
+    meter(&mut |_| {
+        if let Some(sequence) = black_box(&sequences).begin() {
+            black_box(sequence.number());
+            sequence.resolve();
+        }
+    });
+}
+
+/// What tells an order from another under its id.
+fn fingerprint(meter: Meter<'_>) {
+    let orders = orders::each(orders::fields);
+    meter(&mut |number| {
+        let Fields { user_id, item_id, .. } = black_box(&orders[number % COUNT]);
+        black_box(order::fingerprint(user_id, item_id, black_box(1)));
+    });
+}
+
+fn codec() -> Codec {
+    Codec::new(Policy {
+        rate_limit_max_requests: 60,
+        rate_limit_window_ms: 60_000,
+        idempotency_ttl_ms: 600_000,
+        order_status_ttl_ms: 86_400_000,
+        takeover_after_ms: 2250,
+    })
+}
+
+/// EVALSHA with its keys and arguments.
+fn admit_encode(meter: Meter<'_>) {
+    let (codec, orders, mut out) = (codec(), orders::each(orders::fields), Vec::new());
+    meter(&mut |number| {
+        let Fields { user_id, request_id, .. } = black_box(&orders[number % COUNT]);
+        let admit = Admit {
+            user_id,
+            request_id,
+            fingerprint: 0x0123_4567_89ab_cdef,
+            correlation_id: CORRELATION_ID,
+            owner: "0123456789abcdefc00",
+            sequence: 1_000_000 + (number % COUNT) as u64,
+            now_ms: None,
+        };
+        out.clear();
+        codec.encode(&Command::Admit(admit), &mut out);
+        black_box(&out);
+    });
+}
+
+/// `:0`, which is: admitted for the first time.
+fn reply_decode(meter: Meter<'_>) {
+    let codec = codec();
+    meter(&mut |_| {
+        black_box(codec.admission(black_box(b":0\r\n")));
+    });
+}
+
+fn order_of(fields: &Fields, began: Instant) -> Order<'_> {
+    Order {
+        user_id: &fields.user_id,
+        item_id: &fields.item_id,
+        amount: 1,
+        request_id: &fields.request_id,
+        correlation_id: CORRELATION_ID,
+        traceparent: None,
+        began,
+    }
+}
+
+/// The value of the record.
+fn record_encode(meter: Meter<'_>) {
+    let (orders, mut value, began) = (orders::each(orders::fields), Vec::new(), Instant::now());
+    meter(&mut |number| {
+        value.clear();
+        encode_record(&order_of(black_box(&orders[number % COUNT]), began), ACCEPTED_AT_MS, &mut value);
+        black_box(&value);
+    });
+}
+
+/// 202: the row, the body and the head.
+fn reply_encode(meter: Meter<'_>) {
+    let (mut text, mut out) = (Vec::new(), Vec::new());
+    meter(&mut |number| {
+        let outcome = black_box(Outcome::Queued);
+        let row = row(&outcome, number as u64);
+        let about = About { correlation_id: CORRELATION_ID, item_id: "item-00101", processing_time_ms: 3 };
+        text.clear();
+        out.clear();
+        body(&outcome, &about, row.retry_after_s, &mut text);
+        let head = ReplyHead {
+            status: row.status,
+            date: "Sat, 29 Nov 2025 21:56:00 GMT",
+            content_type: JSON,
+            correlation_id: about.correlation_id,
+            retry_after_s: row.retry_after_s,
+            extra: row.extra,
+            connection: Connection::Stays,
+            is_head: false,
+        };
+        head.write(&text, &mut out);
+        black_box(&out);
+    });
+}
+
+/// Two counters and the histogram.
+fn observe(meter: Meter<'_>) {
+    let cells = GatewayCells::default();
+    meter(&mut |_| {
+        let cells = black_box(&cells);
+        cells.counters[Counter::Received as usize].add(1);
+        cells.counters[Counter::Successful as usize].add(1);
+        cells.durations[REQUEST_DURATION].observe_us(black_box(3_000));
+    });
+}
+
+/// The line of an accepted order, with its share of the hand-over to the writer; one time stamp for all.
+fn log_line(meter: Meter<'_>) {
+    let Ok((sink, _writer)) = Sink::start("gateway", Level::Info, std::io::sink()) else { return };
+    let (log, orders) = (CoreLog::new(sink), orders::each(orders::fields));
+    meter(&mut |number| {
+        let Fields { user_id, item_id, request_id } = black_box(&orders[number % COUNT]);
+        log.line_at(ACCEPTED_AT_MS, Level::Info, "order_queued", "Order queued successfully", |line| {
+            line.text("correlation_id", CORRELATION_ID)
+                .text("user_id", user_id)
+                .text("item_id", item_id)
+                .text("request_id", request_id)
+                .number("processing_time_ms", 3);
+        });
+    });
+}
+
+/// Where a body lies in a buffer that holds it alone.
+pub(crate) fn whole_body() -> Span {
+    Span { start: 0, len: orders::BODY_BYTES as u32 }
+}
