@@ -80,9 +80,12 @@ fn fill(stage: &Stage, ids: u64) -> Result<()> {
         pipe.push(&["SET", &status, "PENDING", "PX", ORDER_STATUS_TTL_MS]);
         pipe.push(&["PSETEX", &key, IDEMPOTENCY_TTL_MS, &contents]);
         if id % IDS_A_FLUSH == IDS_A_FLUSH - 1 {
-            pipe.flush()?;
+            // Redis works on the last batch while this one was gathered.
+            pipe.receive()?;
+            pipe.send()?;
             step::check_interrupt()?;
         }
     }
+    pipe.receive()?;
     pipe.flush()
 }

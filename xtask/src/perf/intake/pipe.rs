@@ -11,6 +11,8 @@ use crate::step::Result;
 pub(super) struct Pipe {
     stream: TcpStream,
     out: Vec<u8>,
+    /// Commands in `out`, and those sent whose answers were not read yet.
+    gathered: usize,
     waiting: usize,
     buffer: Vec<u8>,
 }
@@ -21,7 +23,7 @@ impl Pipe {
         let stream = TcpStream::connect(addr)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        Ok(Self { stream, out: Vec::new(), waiting: 0, buffer: vec![0; 64 * 1024] })
+        Ok(Self { stream, out: Vec::new(), gathered: 0, waiting: 0, buffer: vec![0; 64 * 1024] })
     }
 
     /// Adds one command whose answer is one line: a status, a number or nil.
@@ -31,13 +33,25 @@ impl Pipe {
         for arg in args {
             let _ = write!(self.out, "${}\r\n{arg}\r\n", arg.len());
         }
-        self.waiting += 1;
+        self.gathered += 1;
     }
 
-    /// Sends what was gathered and reads all answers; an error among them is one here.
+    /// Sends what was gathered and reads all answers.
     pub(super) fn flush(&mut self) -> Result<()> {
+        self.send()?;
+        self.receive()
+    }
+
+    /// Sends what was gathered. Its answers, a few bytes each, wait in the socket while more is gathered.
+    pub(super) fn send(&mut self) -> Result<()> {
         self.stream.write_all(&self.out)?;
         self.out.clear();
+        self.waiting += std::mem::take(&mut self.gathered);
+        Ok(())
+    }
+
+    /// Reads all answers to what was sent; an error among them is one here.
+    pub(super) fn receive(&mut self) -> Result<()> {
         let mut is_line_start = true;
         while self.waiting > 0 {
             let bytes = self.stream.read(&mut self.buffer)?;

@@ -12,8 +12,8 @@ use crate::workspace;
 
 /// Makes monoio take epoll where it could have `io_uring`.
 const EPOLL: (&str, &str) = ("MONOIO_FORCE_LEGACY_DRIVER", "1");
-/// The numbers of connections that the ratios are about.
-const KEY: &[usize] = &[256, 1024];
+/// The numbers of connections that everyone is measured with.
+const USUAL: &[usize] = &[64, 256, 1024];
 
 /// Builds what is outside the workspace.
 pub(super) fn build() -> Result<PathBuf> {
@@ -28,7 +28,7 @@ pub(super) fn build() -> Result<PathBuf> {
 
 /// Starts everyone. All log at `info` unless their name says otherwise.
 pub(super) fn field(stage: &Stage, axum: &Path) -> Result<Vec<Contestant>> {
-    let plain = |who, actor| Contestant { who, actor, every_round: KEY, once: &[64], is_counted: true };
+    let plain = |who, actor| Contestant { who, actor, every_round: USUAL, once: &[], is_counted: true };
     let variant = |who, actor| Contestant { who, actor, every_round: &[256], once: &[], is_counted: false };
     let warn =
         |who, actor| Contestant { who, actor, every_round: &[256], once: &[64, 1024], is_counted: false };
@@ -37,7 +37,6 @@ pub(super) fn field(stage: &Stage, axum: &Path) -> Result<Vec<Contestant>> {
         plain("responder", stage.responder()?),
         Contestant {
             every_round: &[64, 256, 1024, 4096],
-            once: &[],
             ..plain("gateway", gateway("orders-gateway", &[], &[])?)
         },
         plain("axum", stage.axum(axum, "orders-axum", "info")?),
