@@ -40,6 +40,7 @@ impl Record {
             ("rustc", ask("rustc", &["--version"])),
             ("redis", ask("redis-server", &["--version"])),
             ("kafka", format!("Apache Kafka {}", crate::services::kafka_version())),
+            ("librdkafka", librdkafka()),
             ("wrk", wrk.split(" Copyright").next().unwrap_or_default().to_owned()),
             ("command", format!("cargo xtask {}", std::env::args().skip(1).collect::<Vec<_>>().join(" "))),
         ] {
@@ -75,6 +76,15 @@ pub(super) fn folder() -> PathBuf {
 
 fn commit() -> String {
     ask("git", &["rev-parse", "--short=9", "HEAD"])
+}
+
+/// The version that is built in: behind the plus of its crate's.
+fn librdkafka() -> String {
+    let lock = fs::read_to_string(workspace::root().join("Cargo.lock")).unwrap_or_default();
+    let version =
+        lock.split_once("name = \"rdkafka-sys\"\nversion = \"").and_then(|(_, rest)| rest.split_once('"'));
+    let version = version.map_or("unknown", |(version, _)| version);
+    version.split_once('+').map_or(version, |(_, own)| own).to_owned()
 }
 
 /// What a program says, without the line's end; nothing when it fails.
