@@ -3,9 +3,11 @@
 //! Everything real: Redis and Kafka as processes of this run, our binary as processes, an outside client. What
 //! counts is CPU per order and ratios inside one run; absolute times drift with the machine.
 
+use std::path::PathBuf;
+
 use clap::{Arg, ArgMatches, Command, value_parser};
 
-use crate::step::Result;
+use crate::step::{self, Failure, Result};
 
 /// What a process has used so far.
 mod cpu;
@@ -31,53 +33,99 @@ mod road;
 /// The load generator beside wrk.
 mod generator;
 
-/// The intake beside its limit and its rival.
+/// The intake beside its limit and its rivals.
 mod intake;
+
+/// What a run was asked for; every measurement takes what it knows of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// Where the results go: one folder, also when several measurements fill it.
+    out: PathBuf,
+    /// How long each shot lasts.
+    seconds: u64,
+    /// How often contestants take turns.
+    rounds: u64,
+    /// Ids that lie in Redis before it is measured full; 0 leaves that out.
+    live_keys: u64,
+    /// How long the generator's memory is watched.
+    soak_s: u64,
+}
 
 /// The command line.
 pub(crate) fn command() -> Command {
     let out = Arg::new("out")
         .long("out")
         .value_name("DIR")
-        .value_parser(value_parser!(std::path::PathBuf))
+        .value_parser(value_parser!(PathBuf))
         .help("Where the results go; by default perf/runs/<date>-<machine>-<commit>");
-    let seconds = Arg::new("seconds")
-        .long("seconds")
-        .value_name("N")
-        .default_value("8")
-        .value_parser(value_parser!(u64).range(1..=600))
-        .help("How long each measurement lasts");
+    let number = |name: &'static str, default: &'static str, range: std::ops::RangeInclusive<u64>| {
+        Arg::new(name)
+            .long(name)
+            .value_name("N")
+            .default_value(default)
+            .value_parser(value_parser!(u64).range(range))
+    };
+    let seconds = number("seconds", "8", 1..=600).help("How long each shot lasts");
+    let soak =
+        number("soak-seconds", "60", 10..=3600).help("How long the memory of the generator is watched");
+    let rounds = number("rounds", "3", 1..=99)
+        .help("How often the contestants of the intake take turns; medians are told");
+    let live_keys = number("live-keys", "10000000", 0..=1_000_000_000)
+        .help("Ids that lie in Redis when the intake is measured on a full one; 0 leaves that out");
     let road = Command::new("road")
         .about("Gateway and processor as two processes on real Redis and Kafka: wrk, loadgen, then every book checked")
         .args([out.clone(), seconds.clone()]);
     let intake = Command::new("intake")
-        .about("The gateway beside a raw responder and an axum rival: rate, latency and CPU an order; gates; idle connections")
-        .args([out.clone(), seconds.clone()]);
+        .about("The gateway beside a raw responder and its rivals: rate, latency and cost of an order; gates; idle connections")
+        .args([out.clone(), seconds.clone(), rounds.clone(), live_keys.clone()]);
     let generator = Command::new("generator")
         .about("Our load generator beside wrk on the raw responder: rate and CPU a request, median, memory over time")
-        .args([out, seconds])
-        .arg(
-            Arg::new("soak-seconds")
-                .long("soak-seconds")
-                .value_name("N")
-                .default_value("60")
-                .value_parser(value_parser!(u64).range(10..=3600))
-                .help("How long the memory of the generator is watched"),
-        );
+        .args([out.clone(), seconds.clone(), soak.clone()]);
     Command::new("perf")
-        .about("Measure, and keep the run under perf/runs/")
-        .subcommand_required(true)
-        .arg_required_else_help(true)
+        .about("Measure, and keep the run under perf/runs/; without a subcommand all three, into one folder")
+        .args_conflicts_with_subcommands(true)
+        .args([out, seconds, rounds, live_keys, soak])
         .subcommands([road, generator, intake])
         .after_help("Measure with nothing else running: two cores are shared by everything that is measured.")
 }
 
-/// Runs one of them.
+/// Runs one of them, or all.
 pub(crate) fn run(args: &ArgMatches) -> Result<()> {
     match args.subcommand() {
-        Some(("road", args)) => road::run(args),
-        Some(("generator", args)) => generator::run(args),
-        Some(("intake", args)) => intake::run(args),
-        _ => unreachable!("clap requires one of the subcommands above"),
+        Some(("road", args)) => road::run(&Options::of(args)),
+        Some(("generator", args)) => generator::run(&Options::of(args)),
+        Some(("intake", args)) => intake::run(&Options::of(args)),
+        None => all(&Options::of(args)),
+        _ => unreachable!("clap knows no other subcommand"),
+    }
+}
+
+/// All of them; one that fails does not keep the others from being measured.
+fn all(options: &Options) -> Result<()> {
+    let mut complaints = Vec::new();
+    for (name, result) in [
+        ("road", step::timed("road", || road::run(options))),
+        ("generator", step::timed("generator", || generator::run(options))),
+        ("intake", step::timed("intake", || intake::run(options))),
+    ] {
+        match result {
+            Err(Failure::Failed(reason)) => complaints.push(format!("{name}: {reason}")),
+            other => other?,
+        }
+    }
+    if complaints.is_empty() { Ok(()) } else { Err(complaints.join("\n").into()) }
+}
+
+impl Options {
+    fn of(args: &ArgMatches) -> Self {
+        // A measurement that does not know an argument never looks at it.
+        let number = |name: &str| args.try_get_one::<u64>(name).ok().flatten().copied().unwrap_or_default();
+        Self {
+            out: args.get_one::<PathBuf>("out").cloned().unwrap_or_else(record::folder),
+            seconds: number("seconds"),
+            rounds: number("rounds"),
+            live_keys: number("live-keys"),
+            soak_s: number("soak-seconds"),
+        }
     }
 }

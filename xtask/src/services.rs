@@ -25,6 +25,11 @@ use docker::Container;
 /// How long an address given by the environment may take to answer: a service someone has just started.
 const GIVEN_S: u64 = 15;
 
+/// The Kafka that is fetched when none is given, such as `4.1.0`.
+pub(crate) fn kafka_version() -> &'static str {
+    kafka_home::VERSION
+}
+
 /// The programs from which tests start servers of their own, to take them away.
 #[derive(Debug)]
 pub(crate) struct Programs {

@@ -15,6 +15,31 @@ pub(crate) fn seconds(pid: u32) -> f64 {
     (ticks(11) + ticks(12)) / TICKS_PER_S
 }
 
+/// A process and its children, such as the workers of a server that forks.
+pub(crate) fn family(pid: u32) -> Vec<u32> {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return vec![pid] };
+    let children = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+    let mut pids = vec![pid];
+    for line in children {
+        pids.extend(line.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+    }
+    pids
+}
+
+/// CPU nanoseconds of each thread whose name starts so, by thread id, ascending; exact, not in ticks.
+pub(crate) fn threads_ns(pid: u32, name: &str) -> Vec<(u32, u64)> {
+    let read = |tid: u32, file: &str| fs::read_to_string(format!("/proc/{pid}/task/{tid}/{file}")).ok();
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let mut threads: Vec<(u32, u64)> = tasks
+        .filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|&tid| read(tid, "comm").is_some_and(|comm| comm.starts_with(name)))
+        // The first number of schedstat: time spent on a processor (Documentation/scheduler/sched-stats).
+        .filter_map(|tid| Some((tid, read(tid, "schedstat")?.split_ascii_whitespace().next()?.parse().ok()?)))
+        .collect();
+    threads.sort_unstable();
+    threads
+}
+
 /// Resident memory, bytes; 0 when it is gone.
 pub(crate) fn rss_bytes(pid: u32) -> u64 {
     let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return 0 };
@@ -33,5 +58,6 @@ mod tests {
             std::hint::black_box(0);
         }
         assert!(super::seconds(u32::MAX) < f64::EPSILON);
+        assert!(super::threads_ns(pid, "").iter().map(|(_, ns)| ns).sum::<u64>() > 10_000_000);
     }
 }

@@ -6,11 +6,11 @@ use std::fmt::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use clap::ArgMatches;
 use serde_json::Value;
 use testkit::TempDir;
 use testkit::child;
 
+use crate::perf::Options;
 use crate::perf::cpu;
 use crate::perf::oha;
 use crate::perf::record::Record;
@@ -21,14 +21,14 @@ use crate::step::{self, Result};
 /// Pairs measured for each number of connections; the median is told.
 const PAIRS: usize = 3;
 
-pub(super) fn run(args: &ArgMatches) -> Result<()> {
+pub(super) fn run(options: &Options) -> Result<()> {
     stage::Stage::build("flash-sale")?;
     stage::Stage::build("responder")?;
-    let record = Record::open(args, "The load generator beside wrk, on the raw responder")?;
+    let record = Record::open(options, "The load generator beside wrk, on the raw responder")?;
     let dir = TempDir::new("xtask-generator");
     let mut responder = stage::responder(dir.path())?;
     responder.wait_open()?;
-    let seconds = args.get_one::<u64>("seconds").copied().unwrap_or(8);
+    let seconds = options.seconds;
     let mut text = String::from(
         "One thread each, closed loop, unique orders; medians of three pairs in turn.\n\n\
          | connections | | requests/s | CPU µs/request | p50 ms | p99 ms |\n|---|---|---|---|---|---|\n",
@@ -72,8 +72,7 @@ pub(super) fn run(args: &ArgMatches) -> Result<()> {
     text.push('\n');
     text.push_str(&verdicts);
     text.push_str(&beside_oha(seconds, dir.path())?);
-    let soak_s = args.get_one::<u64>("soak-seconds").copied().unwrap_or(60);
-    text.push_str(&soak(&responder, soak_s, dir.path())?);
+    text.push_str(&soak(&responder, options.soak_s, dir.path())?);
     record.write("generator", &text)
 }
 

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use clap::ArgMatches;
-
+use crate::perf::Options;
 use crate::step::{self, Result};
 use crate::workspace;
 
@@ -19,32 +18,30 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Opens the folder that was asked for, or the one of this day, machine and commit.
-    pub(crate) fn open(args: &ArgMatches, what: &str) -> Result<Self> {
-        let ask = |program: &str, args: &[&str]| {
-            let mut command = Command::new(program);
-            command.args(args).current_dir(workspace::root());
-            step::capture(command, Duration::from_secs(10)).unwrap_or_default().trim().to_owned()
-        };
-        let commit = ask("git", &["rev-parse", "--short=9", "HEAD"]);
-        let changes = ask("git", &["status", "--porcelain", "--untracked-files=no"]);
-        let date = ask("date", &["-u", "+%Y-%m-%d"]);
-        let machine = machine();
-        let dir = args.get_one::<PathBuf>("out").cloned().unwrap_or_else(|| {
-            workspace::root().join("perf/runs").join(format!("{date}-{machine}-{commit}"))
-        });
+    /// Opens the folder of a run.
+    pub(crate) fn open(options: &Options, what: &str) -> Result<Self> {
+        let dir = options.out.clone();
         fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
         let mut head = format!("# {what}\n\n");
-        let state = if changes.is_empty() { "" } else { " with uncommitted changes" };
+        let state = if ask("git", &["status", "--porcelain", "--untracked-files=no"]).is_empty() {
+            ""
+        } else {
+            " with uncommitted changes"
+        };
         let model = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = model.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+        // wrk tells its version only together with a failure.
+        let wrk = ask("sh", &["-c", "wrk --version | head -n 1; true"]);
         for (name, value) in [
             ("date", ask("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"])),
-            ("commit", format!("{commit}{state}")),
-            ("machine", format!("{machine}, {}", model.trim_start_matches([' ', '\t', ':']))),
+            ("commit", format!("{}{state}", commit())),
+            ("machine", format!("{}, {}", machine(), model.trim_start_matches([' ', '\t', ':']))),
             ("kernel", ask("uname", &["-sr"])),
             ("rustc", ask("rustc", &["--version"])),
             ("redis", ask("redis-server", &["--version"])),
+            ("kafka", format!("Apache Kafka {}", crate::services::kafka_version())),
+            ("librdkafka", librdkafka()),
+            ("wrk", wrk.split(" Copyright").next().unwrap_or_default().to_owned()),
             ("command", format!("cargo xtask {}", std::env::args().skip(1).collect::<Vec<_>>().join(" "))),
         ] {
             // Writing to a string cannot fail.
@@ -69,6 +66,32 @@ impl Record {
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
+}
+
+/// The folder of this day, machine and commit.
+pub(super) fn folder() -> PathBuf {
+    let date = ask("date", &["-u", "+%Y-%m-%d"]);
+    workspace::root().join("perf/runs").join(format!("{date}-{}-{}", machine(), commit()))
+}
+
+fn commit() -> String {
+    ask("git", &["rev-parse", "--short=9", "HEAD"])
+}
+
+/// The version that is built in: behind the plus of its crate's.
+fn librdkafka() -> String {
+    let lock = fs::read_to_string(workspace::root().join("Cargo.lock")).unwrap_or_default();
+    let version =
+        lock.split_once("name = \"rdkafka-sys\"\nversion = \"").and_then(|(_, rest)| rest.split_once('"'));
+    let version = version.map_or("unknown", |(version, _)| version);
+    version.split_once('+').map_or(version, |(_, own)| own).to_owned()
+}
+
+/// What a program says, without the line's end; nothing when it fails.
+fn ask(program: &str, args: &[&str]) -> String {
+    let mut command = Command::new(program);
+    command.args(args).current_dir(workspace::root());
+    step::capture(command, Duration::from_secs(10)).unwrap_or_default().trim().to_owned()
 }
 
 /// Cores and memory, as in `2cpu-24g`: folders of one kind of machine can be compared.

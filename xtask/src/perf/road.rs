@@ -7,9 +7,9 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use clap::ArgMatches;
 use serde_json::Value;
 
+use crate::perf::Options;
 use crate::perf::cpu;
 use crate::perf::page::{Page, identity};
 use crate::perf::record::Record;
@@ -23,16 +23,16 @@ const STOCK: &str = "100000";
 /// How long the processor may take to end what was accepted.
 const DRAIN: Duration = Duration::from_mins(2);
 
-pub(super) fn run(args: &ArgMatches) -> Result<()> {
+pub(super) fn run(options: &Options) -> Result<()> {
     Stage::build("flash-sale")?;
     Stage::build("responder")?;
-    let record = Record::open(args, "The whole road on real Redis and Kafka")?;
+    let record = Record::open(options, "The whole road on real Redis and Kafka")?;
     let stage = Stage::set()?;
     stage.ask(&["stock", "set", "sale", STOCK])?;
     // Every order is to be accepted and ended, also when it comes too late: this is about the books, not the gates.
     let mut gateway = stage.flash_sale("gateway", "--listen-addr", &["--sold-out-gate", "off"])?;
     gateway.wait_healthy()?;
-    let seconds = args.get_one::<u64>("seconds").copied().unwrap_or(8);
+    let seconds = options.seconds;
     let shoot = |address: &str, run: &str, seconds: u64| {
         wrk::fire(&Shot { address, run, item: "sale", connections: 256, seconds })
     };

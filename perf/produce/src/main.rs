@@ -1,0 +1,185 @@
+//! What acknowledgement by the broker costs by itself: records of the size of an order at a fixed rate through one
+//! plain librdkafka producer (idempotent, acks=all, the gateway's linger), and how long each took from the call of
+//! `send` to its delivery report. The gateway's latency in an open loop is read as a multiple of this.
+//!
+//! It prints one JSON object and takes nothing from the gateway's crates: a baseline must not share what is measured.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+use hdrhistogram::Histogram;
+use rdkafka::ClientConfig;
+use rdkafka::ClientContext;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
+
+/// Largest latency that is told apart: ten minutes, in µs.
+const LATENCY_US_MAX: u64 = 600_000_000;
+/// How long what is still outstanding at the end may take.
+const FLUSH: Duration = Duration::from_secs(10);
+/// How long one poll waits at most; bounds the end of the thread, not the latency of a report.
+const POLL: Duration = Duration::from_millis(100);
+/// Not measured at the start: connections and batches settle in it.
+const WARM_UP: Duration = Duration::from_secs(1);
+
+/// Takes the delivery reports.
+struct Reports {
+    epoch: Instant,
+    latency_us: Mutex<Histogram<u64>>,
+    failed: AtomicU64,
+}
+
+impl ClientContext for Reports {}
+
+impl ProducerContext for Reports {
+    /// Nanoseconds from the epoch to the call of `send`; 0 when the record is not measured.
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, sent_ns: usize) {
+        if result.is_err() {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        } else if sent_ns > 0 {
+            let took_ns = (self.epoch.elapsed().as_nanos() as u64).saturating_sub(sent_ns as u64);
+            self.latency_us.lock().expect("nobody panics with it").saturating_record(took_ns / 1000);
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match run(&command_line().get_matches()) {
+        Ok(line) => {
+            println!("{line}");
+            ExitCode::SUCCESS
+        }
+        Err(reason) => {
+            eprintln!("produce: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command_line() -> Command {
+    let text =
+        |name: &'static str, what: &'static str| Arg::new(name).long(name).value_name(what).required(true);
+    let number = |name: &'static str, default: &'static str| {
+        Arg::new(name).long(name).value_name("N").default_value(default).value_parser(value_parser!(u64))
+    };
+    Command::new("produce")
+        .about("Records at a fixed rate through a plain librdkafka producer, acks=all; latency to the delivery report")
+        .arg(text("kafka", "ADDR").help("Bootstrap list"))
+        .arg(text("topic", "NAME").help("Must be there"))
+        .arg(number("rate", "1000").help("Records a second"))
+        .arg(number("seconds", "5").help("How long is measured, after one second that is not"))
+        .arg(number("linger-ms", "1").help("As KAFKA_LINGER_MS of the gateway"))
+}
+
+fn run(args: &ArgMatches) -> Result<String, Box<dyn std::error::Error>> {
+    let text = |name: &str| args.get_one::<String>(name).cloned().unwrap_or_default();
+    let number = |name: &str| args.get_one::<u64>(name).copied().unwrap_or(1).max(1);
+    let (rate, topic) = (number("rate"), text("topic"));
+    let reports = Reports {
+        epoch: Instant::now(),
+        latency_us: Mutex::new(Histogram::new_with_max(LATENCY_US_MAX, 3)?),
+        failed: AtomicU64::new(0),
+    };
+    let producer: Arc<BaseProducer<Reports>> = Arc::new(
+        ClientConfig::new()
+            .set("bootstrap.servers", text("kafka"))
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("linger.ms", number("linger-ms").to_string())
+            .set("partitioner", "murmur2_random")
+            .set("socket.nagle.disable", "true")
+            .create_with_context(reports)?,
+    );
+    let is_over = Arc::new(AtomicBool::new(false));
+    let poller = {
+        let (producer, is_over) = (Arc::clone(&producer), Arc::clone(&is_over));
+        std::thread::spawn(move || {
+            // Relaxed: the flag guards no other data.
+            while !is_over.load(Ordering::Relaxed) {
+                producer.poll(POLL);
+            }
+        })
+    };
+    let sent = send_all(&producer, &topic, rate, Duration::from_secs(number("seconds")));
+    let flushed = producer.flush(FLUSH);
+    is_over.store(true, Ordering::Relaxed);
+    poller.join().map_err(|_| "the polling thread panicked")?;
+    let (sent, late_us) = sent?;
+    flushed?;
+    let reports = producer.context();
+    let latency = reports.latency_us.lock().map_err(|_| "the delivery callback panicked")?;
+    Ok(format!(
+        "{{\"sent\":{sent},\"measured\":{},\"failed\":{},\"p50_us\":{},\"p99_us\":{},\"p999_us\":{},\"max_us\":{},\
+         \"late_us_p99\":{}}}",
+        latency.len(),
+        reports.failed.load(Ordering::Relaxed),
+        latency.value_at_quantile(0.5),
+        latency.value_at_quantile(0.99),
+        latency.value_at_quantile(0.999),
+        latency.max(),
+        late_us.value_at_quantile(0.99),
+    ))
+}
+
+/// Sends at equal distances; what a sleep was too long for goes at once after it. How many, and how late they went.
+fn send_all(
+    producer: &BaseProducer<Reports>,
+    topic: &str,
+    rate: u64,
+    measured: Duration,
+) -> Result<(u64, Histogram<u64>), Box<dyn std::error::Error>> {
+    let mut late_us = Histogram::new_with_max(LATENCY_US_MAX, 3)?;
+    let epoch = producer.context().epoch;
+    let started = Instant::now();
+    let total = rate * (WARM_UP + measured).as_secs();
+    let warm_up = rate * WARM_UP.as_secs();
+    for number in 0..total {
+        let due = Duration::from_nanos(number * 1_000_000_000 / rate);
+        let ahead = due.saturating_sub(started.elapsed());
+        if !ahead.is_zero() {
+            std::thread::sleep(ahead);
+        }
+        let is_measured = number >= warm_up;
+        if is_measured {
+            late_us.saturating_record((started.elapsed().saturating_sub(due)).as_micros() as u64);
+        }
+        send(producer, topic, number, epoch, is_measured)?;
+    }
+    Ok((total, late_us))
+}
+
+/// One record with key, value and headers of the lengths that the gateway's have.
+fn send(
+    producer: &BaseProducer<Reports>,
+    topic: &str,
+    number: u64,
+    epoch: Instant,
+    is_measured: bool,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let id = format!("produce-{number:012}");
+    let user = format!("user-{number:08}");
+    let correlation = format!("00000000-0000-4000-8000-{number:012}");
+    let value = format!(
+        "{{\"user_id\":\"{user}\",\"item_id\":\"sale\",\"amount\":1,\"request_id\":\"{id}\",\
+         \"correlation_id\":\"{correlation}\",\"accepted_at_ms\":1700000000000}}"
+    );
+    let headers = OwnedHeaders::new()
+        .insert(Header { key: "correlation_id", value: Some(&correlation) })
+        .insert(Header { key: "request_id", value: Some(&id) });
+    let sent_ns = if is_measured { epoch.elapsed().as_nanos() as usize } else { 0 };
+    let record = BaseRecord::with_opaque_to(topic, sent_ns).key(&user).payload(&value).headers(headers);
+    producer.send(record).map_err(|(error, _)| error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::command_line().debug_assert();
+    }
+}

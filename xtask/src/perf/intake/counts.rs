@@ -1,0 +1,179 @@
+//! System calls and allocations of a server, by `perf stat` attached to it during shots of their own: what counts also
+//! slows, so no other figure is taken from these shots.
+//!
+//! System calls are `raw_syscalls:sys_enter`, over all threads. Allocations are calls into the allocators, by probes at
+//! their entries: mimalloc's (the allocator of the gateway's and the rivals' Rust) and libc's (librdkafka's C, and Rust
+//! without an allocator of its own). Both need root and a kernel with tracepoints and uprobes; where they cannot be had
+//! the figure is missing and the text says why.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use testkit::TempDir;
+use testkit::child;
+
+use super::contest::{Contestant, Row, fresh_run};
+use crate::perf::cpu;
+use crate::perf::stage::{Actor, Stage};
+use crate::perf::wrk::{self, Shot};
+use crate::services::apt;
+use crate::step::{self, Result};
+
+/// How long such a shot lasts.
+const SHOT_S: u64 = 3;
+/// How long `perf stat` may take to attach, and stays after the shot.
+const MARGIN: Duration = Duration::from_secs(1);
+/// The entries that mimalloc's Rust crate calls.
+const MIMALLOC: &[&str] = &["mi_malloc_aligned", "mi_zalloc_aligned", "mi_realloc_aligned"];
+/// The entries of libc; `memalign` is the entry of `aligned_alloc`.
+const LIBC: &[&str] = &["malloc", "calloc", "realloc", "posix_memalign", "aligned_alloc"];
+
+/// Counts for those who are to be counted, at 256 connections, and writes the figures into their rows. The text for
+/// below the table.
+pub(super) fn count(stage: &Stage, field: &[Contestant], rows: &mut [Row]) -> Result<String> {
+    let mut text = format!(
+        "\n¹ At 256 connections, by perf(1) in shots of their own of {SHOT_S} s, which it slows. Allocations by allocator: "
+    );
+    let perf = match apt::program("perf", "linux-perf") {
+        Ok(perf) => perf,
+        Err(step::Failure::Failed(reason)) => return Ok(format!("\n¹ Not counted: {reason}\n")),
+        Err(interrupted) => return Err(interrupted),
+    };
+    let (mut split, mut reasons) = (Vec::new(), Vec::new());
+    for contestant in field.iter().filter(|contestant| contestant.is_counted) {
+        let who = contestant.who;
+        let Some(row) = rows.iter_mut().find(|row| row.who == who && row.connections == 256) else {
+            continue;
+        };
+        let shoot = |events: &[String]| {
+            stage.redis.call(&["FLUSHALL"]);
+            step::timed(&format!("{who}: counting"), || shoot_counted(&perf, &contestant.actor, events))
+        };
+        match shoot(&["raw_syscalls:sys_enter".to_owned()]) {
+            Ok(found) => row.syscalls = found.iter().sum(),
+            Err(step::Failure::Failed(reason)) => reasons.push(format!("{who}: no syscalls: {reason}")),
+            Err(interrupted) => return Err(interrupted),
+        }
+        let counted = Probes::set(&perf, contestant.actor.pid()).and_then(|probes| {
+            let found = shoot(&probes.events)?;
+            let (rust, c) = found.split_at(probes.mimalloc);
+            Ok((rust.iter().sum::<f64>(), c.iter().sum::<f64>(), probes.mimalloc > 0))
+        });
+        match counted {
+            Ok((rust, c, has_mimalloc)) => {
+                row.allocations = rust + c;
+                split.push(if has_mimalloc {
+                    format!("{who} {rust:.2} of mimalloc (Rust) and {c:.2} of libc (librdkafka)")
+                } else {
+                    format!("{who} {c:.2} of libc")
+                });
+            }
+            Err(step::Failure::Failed(reason)) => reasons.push(format!("{who}: no allocations: {reason}")),
+            Err(interrupted) => return Err(interrupted),
+        }
+    }
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{}.", if split.is_empty() { "none".to_owned() } else { split.join("; ") });
+    for reason in reasons {
+        let _ = writeln!(text, "\n{reason}");
+    }
+    Ok(text)
+}
+
+/// How often each event came, an acknowledged order.
+fn shoot_counted(perf: &Path, actor: &Actor, events: &[String]) -> Result<Vec<f64>> {
+    let dir = TempDir::new("xtask-counts");
+    let out = dir.path().join("perf.csv");
+    let pids: Vec<String> = cpu::family(actor.pid()).iter().map(u32::to_string).collect();
+    let mut command = Command::new(perf);
+    command.args(["stat", "-x", ";", "-e", &events.join(","), "-p", &pids.join(","), "-o"]).arg(&out).args([
+        "--",
+        "sleep",
+        &(SHOT_S + 2 * MARGIN.as_secs()).to_string(),
+    ]);
+    let mut counter = child::spawn(command).map_err(|error| format!("perf: {error}"))?;
+    std::thread::sleep(MARGIN);
+    let run = fresh_run();
+    let hits = wrk::fire(&Shot {
+        address: &actor.address,
+        run: &run,
+        item: "sale",
+        connections: 256,
+        seconds: SHOT_S,
+    })?;
+    let status = loop {
+        match counter.ended() {
+            Some(status) => break status,
+            None => step::pause()?,
+        }
+    };
+    let text = std::fs::read_to_string(&out).unwrap_or_default();
+    if !status.success() {
+        return Err(format!("perf stat ended with {}: {}", child::describe(status), text.trim()).into());
+    }
+    let orders = hits.requests.saturating_sub(hits.refused) as f64;
+    events
+        .iter()
+        .map(|event| {
+            let line = text.lines().find(|line| line.split(';').nth(2) == Some(event));
+            let count = line.and_then(|line| line.split(';').next()?.parse::<f64>().ok());
+            count
+                .map(|count| count / orders)
+                .ok_or_else(|| format!("perf stat says nothing of {event}").into())
+        })
+        .collect()
+}
+
+/// Probes at the entries of the allocators of one process; gone when dropped.
+struct Probes {
+    perf: PathBuf,
+    group: String,
+    events: Vec<String>,
+    /// How many of the events, from the first on, are mimalloc's.
+    mimalloc: usize,
+}
+
+impl Probes {
+    fn set(perf: &Path, pid: u32) -> Result<Self> {
+        let program = std::fs::read_link(format!("/proc/{pid}/exe"))?;
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"))?;
+        let libc = maps.split_ascii_whitespace().find(|word| word.ends_with("/libc.so.6"));
+        let libc = libc.ok_or("the process has no libc.so.6")?;
+        let group = format!("xtask{}", std::process::id());
+        let mut probes = Self { perf: perf.to_owned(), group, events: Vec::new(), mimalloc: 0 };
+        for entry in MIMALLOC {
+            // A program without mimalloc has none of them.
+            if probes.add(&program, entry).is_ok() {
+                probes.mimalloc += 1;
+            }
+        }
+        for entry in LIBC {
+            probes.add(Path::new(libc), entry)?;
+        }
+        Ok(probes)
+    }
+
+    fn add(&mut self, program: &Path, entry: &str) -> Result<()> {
+        let mut command = Command::new(&self.perf);
+        command
+            .args(["probe", "-q", "-x"])
+            .arg(program)
+            .args(["--add", &format!("{}:{entry}={entry}", self.group)]);
+        step::capture(command, Duration::from_secs(30))?;
+        self.events.push(format!("{}:{entry}", self.group));
+        Ok(())
+    }
+}
+
+impl Drop for Probes {
+    fn drop(&mut self) {
+        let mut command = Command::new(&self.perf);
+        command.args(["probe", "-q", "--del", &format!("{}:*", self.group)]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // Not by `step`, which starts nothing after Ctrl-C. What should be left behind after all slows nobody: a probe
+        // without a reader is not set.
+        drop(command.status());
+    }
+}
