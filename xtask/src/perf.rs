@@ -34,6 +34,9 @@ mod generator;
 /// The intake beside its limit and its rival.
 mod intake;
 
+/// A rival made of parts from Debian.
+mod nginx;
+
 /// The command line.
 pub(crate) fn command() -> Command {
     let out = Arg::new("out")
@@ -53,6 +56,9 @@ pub(crate) fn command() -> Command {
     let intake = Command::new("intake")
         .about("The gateway beside a raw responder and an axum rival: rate, latency and CPU an order; gates; idle connections")
         .args([out.clone(), seconds.clone()]);
+    let nginx = Command::new("nginx")
+        .about("The rival of nginx and Lua alone: one order followed into Redis and Kafka, then two shots; nothing is kept")
+        .arg(seconds.clone());
     let generator = Command::new("generator")
         .about("Our load generator beside wrk on the raw responder: rate and CPU a request, median, memory over time")
         .args([out, seconds])
@@ -68,7 +74,7 @@ pub(crate) fn command() -> Command {
         .about("Measure, and keep the run under perf/runs/")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([road, generator, intake])
+        .subcommands([road, generator, intake, nginx])
         .after_help("Measure with nothing else running: two cores are shared by everything that is measured.")
 }
 
@@ -78,6 +84,7 @@ pub(crate) fn run(args: &ArgMatches) -> Result<()> {
         Some(("road", args)) => road::run(args),
         Some(("generator", args)) => generator::run(args),
         Some(("intake", args)) => intake::run(args),
+        Some(("nginx", args)) => nginx::run(args),
         _ => unreachable!("clap requires one of the subcommands above"),
     }
 }
