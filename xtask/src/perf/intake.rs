@@ -13,6 +13,7 @@ use clap::ArgMatches;
 use testkit::free_port;
 
 use crate::perf::cpu;
+use crate::perf::nginx;
 use crate::perf::page::Page;
 use crate::perf::record::Record;
 use crate::perf::stage::{Actor, Stage};
@@ -57,6 +58,10 @@ pub(super) fn run(args: &ArgMatches) -> Result<()> {
     contest("responder", bare, usual, 1, &mut rows)?;
     contest("gateway", stage.intake("orders-a", &[], &[])?, &[64, 256, 1024, 4096], 5, &mut rows)?;
     contest("axum", stage.rival(&rival, "orders-b")?, usual, 5, &mut rows)?;
+    let (old, actor) = nginx::on_a_stage_of_its_own("orders")?;
+    let nginx = Contestant { who: nginx::WHO, actor, connections: usual, warm_up_s: 5 };
+    measure(&old, nginx, seconds, &mut rows)?;
+    drop(old);
     contest(
         "gateway, LOG_LEVEL=warn",
         stage.intake("orders-c", &["--log-level", "warn"], &[])?,

@@ -21,6 +21,8 @@ use crate::services::{Programs, apt, kafka_home};
 use crate::step::{self, Result};
 use crate::workspace;
 
+/// How its figures are called, with what they are not equal in.
+pub(crate) const WHO: &str = "nginx + Lua (202 before the broker)";
 /// The last series before the one that dropped what the Lua client speaks (KIP-896).
 const KAFKA: &str = "3.9.1";
 /// As many as a gateway makes for its orders.
@@ -38,8 +40,15 @@ const NGINX: &str = "/usr/sbin/nginx";
 const CONSTANTS: &str = "local LIMIT = 60\nlocal WINDOW_MS = 60000\nlocal WINDOW_TTL = '60000'\n\
     local IDEMPOTENCY_TTL = '600000'\nlocal ORDER_STATUS_TTL = '86400000'\nlocal TAKEOVER_AFTER_MS = 2250\n";
 
+/// It runs beside no other contestant: two brokers would share the cores. Drop the stage when it is measured.
+pub(crate) fn on_a_stage_of_its_own(topic: &str) -> Result<(Stage, Actor)> {
+    let stage = stage()?;
+    let actor = rival(&stage, topic)?;
+    Ok((stage, actor))
+}
+
 /// A Redis as everybody's, and the older Kafka.
-pub(crate) fn stage() -> Result<Stage> {
+fn stage() -> Result<Stage> {
     Stage::set_with(&Programs {
         redis_server: apt::program("redis-server", "redis-server")?,
         kafka_home: kafka_home::obtain_version(KAFKA)?,
@@ -54,7 +63,7 @@ pub(crate) fn rival(stage: &Stage, topic: &str) -> Result<Actor> {
     create_topic(stage, topic)?;
     let address = format!("127.0.0.1:{}", free_port());
     let dir = stage.dir().join(format!("nginx-{topic}"));
-    step::timed("configure nginx", || write(&dir, &address, stage, topic))?;
+    write(&dir, &address, stage, topic)?;
     let mut command = Command::new(NGINX);
     // `-e`: until it has read its configuration it would log to Debian's own folder, which is not everybody's.
     command.arg("-p").arg(&dir).arg("-c").arg(dir.join("nginx.conf")).args(["-e", "stderr"]);
@@ -117,17 +126,17 @@ fn write(dir: &Path, address: &str, stage: &Stage, topic: &str) -> Result<()> {
 /// The rival alone.
 pub(super) fn run(args: &ArgMatches) -> Result<()> {
     let seconds = args.get_one::<u64>("seconds").copied().unwrap_or(8);
-    let stage = stage()?;
-    let actor = rival(&stage, "orders-n")?;
-    follow_one(&stage, &actor, "orders-n")?;
+    let topic = "orders";
+    let (stage, actor) = on_a_stage_of_its_own(topic)?;
+    follow_one(&stage, &actor, topic)?;
     let pids = [actor.pid(), stage.redis.pid().unwrap_or(0), stage.kafka.pid().unwrap_or(0)];
-    for (run, connections) in [("w", 256), ("a", 64), ("b", 256)] {
+    for (run, connections) in [("w", 256), ("a", 64), ("b", 256), ("c", 1024)] {
         let before = pids.map(cpu::seconds);
         let hits = wrk::fire(&Shot { address: &actor.address, run, item: "sale", connections, seconds })?;
         let after = pids.map(cpu::seconds);
         let per_order = |at: usize| (after[at] - before[at]) * 1e6 / hits.requests as f64;
         step::say(format_args!(
-            "nginx + Lua (202 before the broker), {connections} connections: {:.0}/s, p50 {:.2} ms, p99 {:.2} ms; CPU an order: \
+            "{WHO}, {connections} connections: {:.0}/s, p50 {:.2} ms, p99 {:.2} ms; CPU an order: \
              nginx {:.2}, Redis {:.2}, Kafka {KAFKA} {:.2} µs; {} refused or broken",
             hits.rate(),
             hits.p50_us as f64 / 1e3,
@@ -138,9 +147,28 @@ pub(super) fn run(args: &ArgMatches) -> Result<()> {
             hits.refused + hits.broken
         ));
     }
+    audit(&stage, topic)?;
     let end = actor.end()?;
     step::say(format_args!("nginx ended with {end}"));
     Ok(())
+}
+
+/// Whether what was admitted has come to the broker in the end: every shot's orders are new, so each left three keys.
+fn audit(stage: &Stage, topic: &str) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        // Asked again each time: what was under way when wrk hung up is still admitted.
+        let admitted = stage.redis.call(&["DBSIZE"]).int().unwrap_or(0) / 3;
+        let mut command = Command::new(apt::program("kcat", "kcat")?);
+        command.args(["-b", &stage.kafka.addr(), "-C", "-t", topic, "-e", "-q", "-f", "%p\n"]);
+        let records = step::capture(command, Duration::from_mins(1))?.lines().count() as i64;
+        if records == admitted || begun.elapsed() > Duration::from_secs(10) {
+            let found = format!("{admitted} orders admitted, {records} records in Kafka");
+            step::say(format_args!("{found}"));
+            return expect("as many records as orders", records == admitted, &found);
+        }
+        step::pause()?;
+    }
 }
 
 /// One order through everything: what the buyer, Redis and Kafka have of it.
