@@ -36,6 +36,9 @@ mod generator;
 /// The intake beside its limit and its rivals.
 mod intake;
 
+/// A rival made of parts from Debian.
+mod nginx;
+
 /// What a run was asked for; every measurement takes what it knows of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
@@ -78,6 +81,9 @@ pub(crate) fn command() -> Command {
     let intake = Command::new("intake")
         .about("The gateway beside a raw responder and its rivals: rate, latency and cost of an order; gates; idle connections")
         .args([out.clone(), seconds.clone(), rounds.clone(), live_keys.clone()]);
+    let nginx = Command::new("nginx")
+        .about("The rival of nginx and Lua alone: one order followed into Redis and Kafka, then shots; nothing is kept")
+        .arg(seconds.clone());
     let generator = Command::new("generator")
         .about("Our load generator beside wrk on the raw responder: rate and CPU a request, median, memory over time")
         .args([out.clone(), seconds.clone(), soak.clone()]);
@@ -85,7 +91,7 @@ pub(crate) fn command() -> Command {
         .about("Measure, and keep the run under perf/runs/; without a subcommand all three, into one folder")
         .args_conflicts_with_subcommands(true)
         .args([out, seconds, rounds, live_keys, soak])
-        .subcommands([road, generator, intake])
+        .subcommands([road, generator, intake, nginx])
         .after_help("Measure with nothing else running: two cores are shared by everything that is measured.")
 }
 
@@ -95,6 +101,7 @@ pub(crate) fn run(args: &ArgMatches) -> Result<()> {
         Some(("road", args)) => road::run(&Options::of(args)),
         Some(("generator", args)) => generator::run(&Options::of(args)),
         Some(("intake", args)) => intake::run(&Options::of(args)),
+        Some(("nginx", args)) => nginx::run(&Options::of(args)),
         None => all(&Options::of(args)),
         _ => unreachable!("clap knows no other subcommand"),
     }

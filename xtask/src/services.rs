@@ -7,7 +7,7 @@ pub(crate) mod cargo_tool;
 
 mod docker;
 
-mod kafka_home;
+pub(crate) mod kafka_home;
 
 mod trust;
 

@@ -26,6 +26,11 @@ pub(crate) fn family(pid: u32) -> Vec<u32> {
     pids
 }
 
+/// CPU seconds of a process and its children.
+pub(crate) fn family_seconds(pid: u32) -> f64 {
+    family(pid).into_iter().map(seconds).sum()
+}
+
 /// CPU nanoseconds of each thread whose name starts so, by thread id, ascending; exact, not in ticks.
 pub(crate) fn threads_ns(pid: u32, name: &str) -> Vec<(u32, u64)> {
     let read = |tid: u32, file: &str| fs::read_to_string(format!("/proc/{pid}/task/{tid}/{file}")).ok();

@@ -8,6 +8,7 @@
 //! rival: Redis's baseline, half of capacity in an open loop, gates, idle and few connections, a full Redis.
 
 use crate::perf::Options;
+use crate::perf::nginx;
 use crate::perf::record::Record;
 use crate::perf::stage::Stage;
 use crate::step::Result;
@@ -74,6 +75,10 @@ pub(super) fn run(options: &Options) -> Result<()> {
     // Last: it leaves Redis another than it found it.
     let (full, in_redis) = live_keys::measure(&stage, normal.as_ref(), options, &mut ratios)?;
     rows.extend(full);
+    drop(stage);
+    let (older, actor) = nginx::on_a_stage_of_its_own("orders")?;
+    rows.extend(contest::alone(&older, &actor, nginx::WHO, rivals::USUAL, options.seconds)?);
+    actor.end()?;
     let table = table::text(&rows, options.seconds, options.rounds);
     let ratios = ratios.text();
     record.write("intake", &format!("{table}{counts}{in_redis}\n{warm}{ratios}{gates}{idle}{few}"))

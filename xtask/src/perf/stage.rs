@@ -37,12 +37,21 @@ pub(crate) struct Actor {
 impl Stage {
     /// Starts both services; what is missing is installed.
     pub(crate) fn set() -> Result<Self> {
-        let programs = Programs::obtain()?;
+        Self::set_with(&Programs::obtain()?)
+    }
+
+    /// Starts both services from these programs.
+    pub(crate) fn set_with(programs: &Programs) -> Result<Self> {
         let redis = step::timed("start Redis", || {
             Ok(Redis::start_program(&programs.redis_server, &["--maxclients", "20000"])?)
         })?;
         let kafka = step::timed("start Kafka", || Ok(Kafka::start_in(&programs.kafka_home)?))?;
         Ok(Self { redis, kafka, dir: TempDir::new("xtask-perf") })
+    }
+
+    /// Where the logs are, and what else a contestant needs for as long as the stage stands.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Builds our binaries; returns the path of one.

@@ -13,16 +13,31 @@ pub(crate) fn program(program: &str, package: &str) -> Result<PathBuf> {
     if let Some(path) = in_path(program) {
         return Ok(path);
     }
-    step::timed(&format!("install {package} (apt)"), || install(program, package))?;
+    let remedy = format!("Remedy: install {package} by hand so that `{program}` is in PATH");
+    step::timed(&format!("install {package} (apt)"), || install(program, package, &remedy))?;
     in_path(program)
         .ok_or_else(|| format!("{package} is installed, but {program} is still not in PATH").into())
 }
 
-fn install(program: &str, package: &str) -> Result<()> {
+/// A file that no `PATH` leads to, installing the Debian package `package` if it is not there.
+pub(crate) fn file(path: &str, package: &str) -> Result<PathBuf> {
+    let file = PathBuf::from(path);
+    if file.exists() {
+        return Ok(file);
+    }
+    let remedy = format!("Remedy: install {package} by hand so that there is {path}");
+    step::timed(&format!("install {package} (apt)"), || install(path, package, &remedy))?;
+    if file.exists() {
+        Ok(file)
+    } else {
+        Err(format!("{package} is installed, but there is still no {path}").into())
+    }
+}
+
+fn install(wanted: &str, package: &str, remedy: &str) -> Result<()> {
     static UPDATED: AtomicBool = AtomicBool::new(false);
-    let remedy = format!("Remedy: install {package} by hand so that `{program}` is in PATH");
     if in_path("apt-get").is_none() {
-        return Err(format!("`{program}` is missing and there is no apt-get. {remedy}.").into());
+        return Err(format!("`{wanted}` is missing and there is no apt-get. {remedy}.").into());
     }
     let prefix: &[&str] = if is_root() {
         &[]
@@ -30,7 +45,7 @@ fn install(program: &str, package: &str) -> Result<()> {
         &["sudo", "-n"]
     } else {
         return Err(format!(
-            "`{program}` is missing, and installing it needs root or password-less sudo. {remedy} \
+            "`{wanted}` is missing, and installing it needs root or password-less sudo. {remedy} \
              (sudo apt-get install {package})."
         )
         .into());

@@ -19,11 +19,16 @@ const JAVA_MIN: u32 = 17;
 
 /// The directory with Kafka in `libs/`; makes sure that there is a JRE that runs it.
 pub(super) fn obtain() -> Result<PathBuf> {
+    obtain_version(VERSION)
+}
+
+/// As [`obtain`], of another version than the one tested against.
+pub(crate) fn obtain_version(version: &str) -> Result<PathBuf> {
     let java = java()?;
     let dir = kept()?;
-    let home = dir.join(format!("kafka-{VERSION}"));
+    let home = dir.join(format!("kafka-{version}"));
     if !home.is_dir() {
-        step::timed(&format!("fetch Kafka {VERSION} (Maven)"), || fetch(&java, &dir, &home))?;
+        step::timed(&format!("fetch Kafka {version} (Maven)"), || fetch(&java, &dir, &home, version))?;
     }
     Ok(home)
 }
@@ -55,23 +60,24 @@ fn java_major(version: &str) -> Option<u32> {
 
 /// Fetches into a directory beside `home` and renames it when complete, so that a half-fetched Kafka is never
 /// used.
-fn fetch(java: &Path, dir: &Path, home: &Path) -> Result<()> {
+fn fetch(java: &Path, dir: &Path, home: &Path, version: &str) -> Result<()> {
     let maven = apt::program("mvn", "maven")?;
-    let partial = dir.join(format!("kafka-{VERSION}.partial-{}", std::process::id()));
+    let partial = dir.join(format!("kafka-{version}.partial-{}", std::process::id()));
     fs::create_dir_all(&partial).map_err(|e| format!("{}: {e}", partial.display()))?;
-    let result = fetch_into(&maven, java, &partial).and_then(|()| match fs::rename(&partial, home) {
-        // Another run was quicker.
-        Err(_) if home.is_dir() => Ok(()),
-        renamed => renamed.map_err(|e| format!("{}: {e}", home.display()).into()),
-    });
+    let result =
+        fetch_into(&maven, java, &partial, version).and_then(|()| match fs::rename(&partial, home) {
+            // Another run was quicker.
+            Err(_) if home.is_dir() => Ok(()),
+            renamed => renamed.map_err(|e| format!("{}: {e}", home.display()).into()),
+        });
     // Gone after the rename; else rubbish.
     drop(fs::remove_dir_all(&partial));
     result
 }
 
-fn fetch_into(maven: &Path, java: &Path, partial: &Path) -> Result<()> {
+fn fetch_into(maven: &Path, java: &Path, partial: &Path, version: &str) -> Result<()> {
     let pom = partial.join("pom.xml");
-    fs::write(&pom, pom_text()).map_err(|e| format!("{}: {e}", pom.display()))?;
+    fs::write(&pom, pom_text(version)).map_err(|e| format!("{}: {e}", pom.display()))?;
     let mut command = Command::new(maven);
     if let Some(trust) = trust::java_options(java, partial)? {
         let options = std::env::var("MAVEN_OPTS").unwrap_or_default();
@@ -82,6 +88,8 @@ fn fetch_into(maven: &Path, java: &Path, partial: &Path) -> Result<()> {
         .arg(&pom)
         .arg(format!("{PLUGIN}:copy-dependencies"))
         .arg(format!("-DoutputDirectory={}", partial.join("libs").display()))
+        // Kafka 3's own binding: of two bindings SLF4J takes the first it finds, and that one stays silent.
+        .arg("-DexcludeArtifactIds=slf4j-reload4j")
         .stdout(std::io::stderr());
     step::run(command).map_err(|failure| match failure {
         step::Failure::Failed(reason) => format!(
@@ -90,7 +98,7 @@ fn fetch_into(maven: &Path, java: &Path, partial: &Path) -> Result<()> {
         .into(),
         interrupted @ step::Failure::Interrupted => interrupted,
     })?;
-    let core = partial.join("libs").join(format!("kafka_2.13-{VERSION}.jar"));
+    let core = partial.join("libs").join(format!("kafka_2.13-{version}.jar"));
     if core.is_file() {
         Ok(())
     } else {
@@ -98,7 +106,7 @@ fn fetch_into(maven: &Path, java: &Path, partial: &Path) -> Result<()> {
     }
 }
 
-fn pom_text() -> String {
+fn pom_text(kafka: &str) -> String {
     let dependency = |group: &str, artifact: &str, version: &str| {
         format!(
             "    <dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId>\
@@ -109,8 +117,8 @@ fn pom_text() -> String {
         "<project xmlns=\"http://maven.apache.org/POM/4.0.0\">\n  <modelVersion>4.0.0</modelVersion>\n  \
          <groupId>local</groupId><artifactId>kafka-for-tests</artifactId><version>1</version>\n  \
          <dependencies>\n{}{}{}  </dependencies>\n</project>\n",
-        dependency("org.apache.kafka", "kafka_2.13", VERSION),
-        dependency("org.apache.kafka", "kafka-tools", VERSION),
+        dependency("org.apache.kafka", "kafka_2.13", kafka),
+        dependency("org.apache.kafka", "kafka-tools", kafka),
         dependency("org.slf4j", "slf4j-simple", SLF4J_VERSION),
     )
 }

@@ -142,9 +142,7 @@ impl Meters {
         let called = |name: &str| after(&commands, &format!("cmdstat_{name}:calls="));
         let run = after(&info("stats"), "total_commands_processed:");
         let scripts = called("evalsha") + called("eval");
-        let seconds = |pid: Option<u32>| {
-            pid.map_or(0.0, |pid| cpu::family(pid).into_iter().map(cpu::seconds).sum::<f64>())
-        };
+        let seconds = |pid: Option<u32>| pid.map_or(0.0, cpu::family_seconds);
         Self {
             server_s: seconds(server),
             redis_s: seconds(stage.redis.pid()),
@@ -227,6 +225,25 @@ pub(super) fn take_turns(stage: &Stage, field: &mut [Contestant], options: &Opti
     let seat = |row: &Row| field.iter().position(|contestant| contestant.who == row.who);
     rows.sort_by_key(|row| (seat(row), row.connections));
     Ok(rows)
+}
+
+/// One that needs services of its own, after all others: a shot for each number of connections. It takes no turns, for two
+/// brokers would share the cores.
+pub(super) fn alone(
+    stage: &Stage,
+    actor: &Actor,
+    who: &'static str,
+    all: &[usize],
+    seconds: u64,
+) -> Result<Vec<Row>> {
+    step::timed(&format!("{who}: warm-up"), || shoot(stage, actor, who, 256, 2 * WARM_UP_S))?;
+    let shot = |&connections: &usize| {
+        stage.redis.call(&["FLUSHALL"]);
+        step::timed(&format!("{who}, {connections} connections"), || {
+            shoot(stage, actor, who, connections, seconds)
+        })
+    };
+    all.iter().map(shot).collect()
 }
 
 /// Who has this turn: each round begins one further, and every other one goes backwards, so that nobody always comes

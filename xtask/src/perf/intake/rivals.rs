@@ -13,7 +13,7 @@ use crate::workspace;
 /// Makes monoio take epoll where it could have `io_uring`.
 const EPOLL: (&str, &str) = ("MONOIO_FORCE_LEGACY_DRIVER", "1");
 /// The numbers of connections that everyone is measured with.
-const USUAL: &[usize] = &[64, 256, 1024];
+pub(super) const USUAL: &[usize] = &[64, 256, 1024];
 
 /// Builds what is outside the workspace.
 pub(super) fn build() -> Result<PathBuf> {
@@ -40,7 +40,6 @@ pub(super) fn field(stage: &Stage, axum: &Path) -> Result<Vec<Contestant>> {
             ..plain("gateway", gateway("orders-gateway", &[], &[])?)
         },
         plain("axum", stage.axum(axum, "orders-axum", "info")?),
-        // A further rival stands here: `plain("name", <an Actor that answers POST /buy>)`.
         warn("gateway, LOG_LEVEL=warn", gateway("orders-warn", &["--log-level", "warn"], &[])?),
         warn("axum, LOG_LEVEL=warn", stage.axum(axum, "orders-axum-warn", "warn")?),
         variant("gateway, epoll", gateway("orders-epoll", &[], &[EPOLL])?),
