@@ -88,6 +88,7 @@ pub(crate) fn command() -> Command {
         )
         .subcommand(crate::loadgen_command::command())
         .subcommand(crate::stock_command::command())
+        .subcommand(crate::dlq_command::command())
 }
 
 /// Adds the flags of every setting that one of `roles` reads.

@@ -43,6 +43,9 @@ mod report_files;
 /// `flash-sale stock`
 mod stock_command;
 
+/// `flash-sale dlq`
+mod dlq_command;
+
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Some(("demo", flags)) => demo_command::run(flags),
         Some(("loadgen", flags)) => loadgen_command::run(flags),
         Some(("stock", flags)) => stock_command::run(flags),
+        Some(("dlq", flags)) => dlq_command::run(flags),
         // clap asks for a subcommand and knows all of them.
         _ => ExitCode::from(flags::USAGE),
     }

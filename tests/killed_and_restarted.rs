@@ -62,7 +62,7 @@ fn each_order_has_one_end() {
     }
 
     assert_eq!(world.committed(), world.topics.orders_sent(), "nothing is left to be done");
-    let simulator = Simulator { failure_rate: 0.3, latency: Duration::ZERO, seed: 5 };
+    let simulator = Simulator::instant(0.3, 5);
     let mut sold = 0;
     let mut failed = BTreeSet::new();
     for (number, status) in world.truth.statuses(&ids).into_iter().enumerate() {

@@ -17,7 +17,7 @@ use store::AnyStore;
 
 use crate::desk::Desk;
 use crate::metrics::{Counter, ProcessorCells};
-use crate::pay::Simulator;
+use crate::pay::{Patience, Simulator};
 
 /// Items with a line of their own in the metrics; later ones have none.
 pub const ITEMS_MAX: usize = 1000;
@@ -79,6 +79,8 @@ pub struct Core {
     pub orders_topic: String,
     /// Who is asked for money.
     pub payments: Simulator,
+    /// How long and how often it is asked.
+    pub patience: Patience,
     /// Payments under way.
     pub payments_desk: Rc<Desk>,
     /// Commands at the store: a Redis that is given more than it does in its deadline looks dead.

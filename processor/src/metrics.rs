@@ -36,10 +36,12 @@ impl Counter {
 }
 
 /// The cells of one core.
-pub type ProcessorCells = Cells<{ Counter::COUNT }, 0, 1>;
+pub type ProcessorCells = Cells<{ Counter::COUNT }, 0, 2>;
 
 /// Index of the histogram `processor_order_processing_duration_seconds`.
 pub const PROCESSING_DURATION: usize = 0;
+/// Index of the histogram `processor_order_end_to_end_seconds`.
+pub const END_TO_END: usize = 1;
 
 /// The page of `GET /metrics`.
 ///
@@ -87,12 +89,21 @@ pub fn page(shared: &Shared) -> Result<String, String> {
         "Time from taking an order in hand to its end.",
         cells.iter().map(|core| &core.durations[PROCESSING_DURATION]),
     );
+    page.durations(
+        "processor_order_end_to_end_seconds",
+        "Time from an order's record (its timestamp) to its end: how long buyers wait, backlog included.",
+        cells.iter().map(|core| &core.durations[END_TO_END]),
+    );
     let load = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed) as f64;
-    page.gauge("processor_dlq_size", "Dead letters in the topic.", load(&shared.dlq_size));
+    page.gauge("processor_dlq_size", "Dead letters neither replayed nor purged.", load(&shared.dlq_size));
     let oldest_ms = shared.dlq_oldest_ms.load(Ordering::Relaxed);
     let age_s =
         if oldest_ms < 0 { 0.0 } else { clock::unix_ms().saturating_sub(oldest_ms as u64) as f64 / 1e3 };
-    page.gauge("processor_dlq_oldest_message_age_seconds", "Age of the oldest dead letter.", age_s);
+    page.gauge(
+        "processor_dlq_oldest_message_age_seconds",
+        "Age of the oldest dead letter neither replayed nor purged.",
+        age_s,
+    );
     page.gauge(
         "processor_consumer_lag",
         "Records of this member's partitions not committed.",

@@ -7,14 +7,15 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use queue::consumer::Batch;
+use shard::clock;
 use shard::log::Level;
 use store::{Ending, Reservation, is_replayable};
 use wire::names::{DeadLetterReason, Status};
 
 use crate::core::Core;
 use crate::dead_letter::bury;
-use crate::metrics::{Counter, PROCESSING_DURATION};
-use crate::pay::{Paid, PaymentGateway as _};
+use crate::metrics::{Counter, END_TO_END, PROCESSING_DURATION};
+use crate::pay::{Paid, PaymentGateway as _, collect};
 use crate::read::{Work, read};
 use crate::reserve::reserve;
 use crate::settle::settle;
@@ -130,23 +131,22 @@ async fn close(core: &Rc<Core>, batch: &Rc<Batch>, paid: Vec<(Work, Paid)>) {
     finish(core, batch, &ended);
 }
 
-/// The answer of a payment that needs no time.
+/// The answer of a payment that needs no time; what is declined and may be tried again takes time.
 fn pay_at_once(core: &Core, work: &Work) -> Option<Paid> {
-    if !core.payments.latency.is_zero() {
+    if !core.payments.is_instant() {
         return None;
     }
-    let charge = pin!(core.payments.charge(&work.request_id, work.amount, work.attempt));
+    let charge = pin!(core.payments.charge(&work.request_id, work.amount, work.attempt, 0));
     match charge.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Paid::No) if core.patience.trials_max > 1 => None,
         Poll::Ready(paid) => Some(paid),
         Poll::Pending => None,
     }
 }
 
 async fn pay_slowly(core: Rc<Core>, batch: Rc<Batch>, work: Work) {
-    let paid = {
-        let _seat = core.payments_desk.seat(1).await;
-        core.payments.charge(&work.request_id, work.amount, work.attempt).await
-    };
+    let order = (work.request_id.as_str(), work.amount, work.attempt);
+    let paid = collect(&core.payments, &core.payments_desk, core.patience, order).await;
     close(&core, &batch, vec![(work, paid)]).await;
 }
 
@@ -182,6 +182,7 @@ fn finish(core: &Core, batch: &Batch, ended: &[(Work, End)]) {
         return;
     }
     let duration = Instant::now().saturating_duration_since(batch.taken());
+    let now_ms = clock::unix_ms();
     for (work, end) in ended {
         let (counter, word) = match end {
             End::Made(Status::Completed) => (Counter::Success, Status::Completed.word()),
@@ -193,6 +194,11 @@ fn finish(core: &Core, batch: &Batch, ended: &[(Work, End)]) {
         core.count(Counter::Processed);
         core.count(counter);
         core.cells().durations[PROCESSING_DURATION].observe_us(duration.as_micros() as u64);
+        // A record without a time, or from a clock ahead of ours, says nothing.
+        let written_ms = batch.records()[work.index].timestamp_ms.and_then(|ms| u64::try_from(ms).ok());
+        if let Some(age_ms) = written_ms.and_then(|written_ms| now_ms.checked_sub(written_ms)) {
+            core.cells().durations[END_TO_END].observe_us(age_ms * 1000);
+        }
         core.log.line(Level::Info, "order_processed", "Order processed", |line| {
             line.text("correlation_id", &work.correlation_id)
                 .text("user_id", &work.user_id)

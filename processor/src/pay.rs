@@ -1,7 +1,10 @@
 //! Money: who is asked.
 
 use std::future::Future;
+use std::rc::Rc;
 use std::time::Duration;
+
+use crate::desk::Desk;
 
 /// What a payment came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,41 +15,117 @@ pub enum Paid {
     No,
 }
 
-/// Who is asked for money. `request_id` and `attempt` are the idempotency key of a payment: asked twice, it must
-/// answer alike and charge once.
+/// Who is asked for money. `request_id`, `attempt` and `trial` are the idempotency key of a charge: asked twice, it
+/// must answer alike and charge once. A charge that is given up (dropped) must not take money any more.
 pub trait PaymentGateway {
-    /// Charges one order.
-    fn charge(&self, request_id: &str, amount: u32, attempt: u32) -> impl Future<Output = Paid> + 'static;
+    /// Charges one order; `trial` counts from 0 within one attempt at the order.
+    fn charge(
+        &self,
+        request_id: &str,
+        amount: u32,
+        attempt: u32,
+        trial: u32,
+    ) -> impl Future<Output = Paid> + 'static;
 }
 
-/// A payment provider for rehearsals: its answer is a function of seed, `request_id` and attempt alone.
+/// How long, and how often.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// A trial that takes longer has failed.
+    pub timeout: Duration,
+    /// Trials before the units go back, at least 1.
+    pub trials_max: u32,
+}
+
+/// Pause before the second trial; doubles with each further one.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// Longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Asks until the money is there or the patience is over. A place at the desk is held while a charge is under way, not
+/// in the pauses.
+pub async fn collect(
+    gateway: &impl PaymentGateway,
+    desk: &Rc<Desk>,
+    patience: Patience,
+    order: (&str, u32, u32),
+) -> Paid {
+    let (request_id, amount, attempt) = order;
+    let mut pause = PAUSE_MIN;
+    for trial in 0..patience.trials_max {
+        if trial > 0 {
+            monoio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        let _seat = desk.seat(1).await;
+        let charge = gateway.charge(request_id, amount, attempt, trial);
+        if let Ok(Paid::Yes) = monoio::time::timeout(patience.timeout, charge).await {
+            return Paid::Yes;
+        }
+    }
+    Paid::No
+}
+
+/// A payment provider for rehearsals: its answer is a function of seed, `request_id`, attempt and trial alone.
 #[derive(Debug, Clone, Copy)]
 pub struct Simulator {
     /// Share that fails, 0 to 1.
     pub failure_rate: f64,
     /// How long it takes.
     pub latency: Duration,
+    /// Share that takes `slow_latency` instead, 0 to 1.
+    pub slow_rate: f64,
+    /// See `slow_rate`.
+    pub slow_latency: Duration,
     /// Another seed, other failures.
     pub seed: u64,
 }
 
 impl Simulator {
-    /// The answer, without the wait.
+    /// One that answers at once.
+    pub fn instant(failure_rate: f64, seed: u64) -> Self {
+        Self { failure_rate, latency: Duration::ZERO, slow_rate: 0.0, slow_latency: Duration::ZERO, seed }
+    }
+
+    /// True when every charge is answered at once.
+    pub fn is_instant(&self) -> bool {
+        self.latency.is_zero() && self.slow_rate <= 0.0
+    }
+
+    /// The answer to the first trial of an attempt, without the wait.
     pub fn answer(&self, request_id: &str, attempt: u32) -> Paid {
-        let hash = wire::order::fingerprint(request_id, "payment", attempt)
+        self.answer_to(request_id, attempt, 0)
+    }
+
+    fn answer_to(&self, request_id: &str, attempt: u32, trial: u32) -> Paid {
+        // Attempts are few: the upper half is free for the trials.
+        let share = self.share("payment", request_id, attempt.wrapping_add(trial << 16));
+        if share < self.failure_rate { Paid::No } else { Paid::Yes }
+    }
+
+    /// Evenly spread over 0..1, a function of the seed and the arguments.
+    fn share(&self, what: &str, request_id: &str, number: u32) -> f64 {
+        let hash = wire::order::fingerprint(request_id, what, number)
             ^ self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         // The finishing steps of MurmurHash3: seed bits must reach the top, from which the share is read.
         let mut mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
         mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
         mixed ^= mixed >> 33;
-        let share = (mixed >> 11) as f64 / (1_u64 << 53) as f64;
-        if share < self.failure_rate { Paid::No } else { Paid::Yes }
+        (mixed >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 
 impl PaymentGateway for Simulator {
-    fn charge(&self, request_id: &str, _amount: u32, attempt: u32) -> impl Future<Output = Paid> + 'static {
-        let (answer, latency) = (self.answer(request_id, attempt), self.latency);
+    fn charge(
+        &self,
+        request_id: &str,
+        _amount: u32,
+        attempt: u32,
+        trial: u32,
+    ) -> impl Future<Output = Paid> + 'static {
+        let answer = self.answer_to(request_id, attempt, trial);
+        let is_slow = self.slow_rate > 0.0 && self.share("slow", request_id, attempt) < self.slow_rate;
+        let latency = if is_slow { self.slow_latency } else { self.latency };
         async move {
             if !latency.is_zero() {
                 monoio::time::sleep(latency).await;
@@ -63,7 +142,7 @@ mod tests {
     #[test]
     fn the_share_that_fails_is_the_one_asked_for_and_the_answer_is_stable() {
         for rate in [0.0, 0.1, 0.5, 1.0] {
-            let simulator = Simulator { failure_rate: rate, latency: Duration::ZERO, seed: 7 };
+            let simulator = Simulator::instant(rate, 7);
             let fails = |attempt| {
                 (0..20_000).filter(|n| simulator.answer(&format!("r{n}"), attempt) == Paid::No).count()
             };
@@ -71,7 +150,7 @@ mod tests {
             assert!((share - rate).abs() < 0.015, "{share} for {rate}");
             assert_eq!(fails(0), fails(0));
         }
-        let simulator = Simulator { failure_rate: 0.5, latency: Duration::ZERO, seed: 7 };
+        let simulator = Simulator::instant(0.5, 7);
         let differ = (0..1000)
             .filter(|n| simulator.answer(&format!("r{n}"), 0) != simulator.answer(&format!("r{n}"), 1));
         assert!(differ.count() > 300, "another attempt has another chance");

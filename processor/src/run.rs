@@ -26,7 +26,7 @@ use crate::consume;
 use crate::core::{Core, Shared};
 use crate::desk::Desk;
 use crate::metrics::ProcessorCells;
-use crate::pay::Simulator;
+use crate::pay::{Patience, Simulator};
 use crate::watch::{self, Watched};
 use crate::web;
 
@@ -188,6 +188,7 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         topic: settings.shared.orders_topic.clone(),
         session_timeout_ms: SESSION_TIMEOUT_MS,
         settle_ms: SETTLE_MS,
+        instance_id: settings.group_instance_id.clone(),
         records_in_flight_max: in_flight_max,
         bytes_in_flight_max: BYTES_IN_FLIGHT_MAX,
         notice,
@@ -199,6 +200,7 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         bootstrap: parts.kafka_bootstrap.clone(),
         orders_topic: settings.shared.orders_topic.clone(),
         dlq_topic: settings.shared.dlq_topic.clone(),
+        redis: settings.shared.redis.clone(),
         consumer: Arc::clone(&consumer),
     };
     let watch = watch::start(Arc::clone(&shared), watched).map_err(StartError::Thread)?;
@@ -262,8 +264,11 @@ async fn live(
         payments: Simulator {
             failure_rate: settings.payment_failure_rate,
             latency: settings.payment_latency,
+            slow_rate: settings.payment_slow_rate,
+            slow_latency: settings.payment_slow_latency,
             seed: settings.payment_seed,
         },
+        patience: Patience { timeout: settings.payment_timeout, trials_max: settings.payment_attempts_max },
         payments_desk: Desk::new(settings.payment_concurrency.div_ceil(cores)),
         store_desk: Desk::new(STORE_COMMANDS_MAX.div_ceil(cores)),
         log: CoreLog::new(Arc::clone(&shared.sink)),

@@ -5,9 +5,11 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use letters::Marks;
 use parking_lot::Mutex;
-use queue::admin::Depth;
+use queue::admin::{Depth, Watermarks};
 use queue::consumer::Consumer;
+use settings::RedisAddress;
 use shard::drain::Phase;
 
 use crate::core::Shared;
@@ -22,6 +24,8 @@ const TURN_MS_MAX: u64 = 5000;
 /// What the watch asks about.
 pub(crate) struct Watched {
     pub(crate) bootstrap: String,
+    /// Where the marks of settled letters are; embedded has none.
+    pub(crate) redis: RedisAddress,
     pub(crate) orders_topic: String,
     pub(crate) dlq_topic: String,
     /// Taken out at the stop.
@@ -34,31 +38,38 @@ pub(crate) struct Watched {
 /// When the thread cannot be made.
 pub(crate) fn start(shared: Arc<Shared>, watched: Watched) -> std::io::Result<JoinHandle<()>> {
     thread::Builder::new().name("kafka-watch".to_owned()).spawn(move || {
-        let mut depth = None;
+        let (mut depth, mut marks) = (None, None);
         while shared.drain.phase() < Phase::Stopping {
             if depth.is_none() {
                 depth = Depth::open(&watched.bootstrap, PATIENCE).ok();
             }
             if let Some(depth) = &depth {
                 // What Kafka does not answer keeps its last value; health sees the age of the last answer.
-                let _ = look(&shared, &watched, depth);
+                let _ = look(&shared, &watched, depth, &mut marks);
             }
             thread::park_timeout(INTERVAL);
         }
     })
 }
 
-fn look(shared: &Shared, watched: &Watched, depth: &Depth) -> Result<(), queue::admin::AdminError> {
+fn look(
+    shared: &Shared,
+    watched: &Watched,
+    depth: &Depth,
+    marks: &mut Option<Marks>,
+) -> Result<(), queue::admin::AdminError> {
     if let Some(consumer) = watched.consumer.lock().as_ref() {
         let state = consumer.state();
         let is_kept = state.has_joined && !state.is_fatal && state.turned_ms_ago < TURN_MS_MAX;
         shared.is_in_group.store(is_kept, Ordering::Relaxed);
     }
-    let letters = depth.watermarks(&watched.dlq_topic)?;
-    let size: i64 = letters.iter().map(|marks| marks.high - marks.low).sum();
-    let oldest_ms = depth.oldest_timestamp_ms(&watched.dlq_topic, &letters)?;
-    shared.dlq_size.store(size as u64, Ordering::Relaxed);
-    shared.dlq_oldest_ms.store(oldest_ms.unwrap_or(-1), Ordering::Relaxed);
+    let mut letters = depth.watermarks(&watched.dlq_topic)?;
+    // Without an answer of Redis both keep their last value, as they do without one of Kafka.
+    if let Some(size) = leave_open(watched, marks, &mut letters) {
+        let oldest_ms = depth.oldest_timestamp_ms(&watched.dlq_topic, &letters)?;
+        shared.dlq_size.store(size, Ordering::Relaxed);
+        shared.dlq_oldest_ms.store(oldest_ms.unwrap_or(-1), Ordering::Relaxed);
+    }
     let orders = depth.watermarks(&watched.orders_topic)?;
     if let Some(consumer) = watched.consumer.lock().as_ref()
         && let Ok(lag) = consumer.lag(&orders, PATIENCE)
@@ -68,4 +79,22 @@ fn look(shared: &Shared, watched: &Watched, depth: &Depth) -> Result<(), queue::
     let answered_ms = shared.started.elapsed().as_millis() as u64;
     shared.kafka_answered_ms.store(answered_ms, Ordering::Relaxed);
     Ok(())
+}
+
+/// How many letters are open, and each partition from the first open one on; `None` when Redis does not say.
+fn leave_open(watched: &Watched, marks: &mut Option<Marks>, letters: &mut [Watermarks]) -> Option<u64> {
+    if watched.redis == RedisAddress::Embedded {
+        return Some(letters.iter().map(|marks| (marks.high - marks.low).max(0) as u64).sum());
+    }
+    if marks.is_none() {
+        *marks = Marks::open(&watched.redis, &watched.dlq_topic, PATIENCE).ok();
+    }
+    let Ok(open) = marks.as_mut()?.open_letters(letters) else {
+        *marks = None;
+        return None;
+    };
+    for (partition, open) in letters.iter_mut().zip(&open) {
+        partition.low = open.first;
+    }
+    Some(open.iter().map(|open| open.count).sum())
 }

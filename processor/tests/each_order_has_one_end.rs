@@ -3,7 +3,6 @@
 //! item with plenty, one too scarce, one unknown; the payment simulator is asked what each must have come to.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use house::{House, Random, Sent, order};
 use processor::pay::{Paid, Simulator};
@@ -39,7 +38,7 @@ fn each_order_has_one_end() {
     house.topics.send(&sent);
     house.wait_processed(ORDERS as u64);
 
-    let simulator = Simulator { failure_rate: 0.3, latency: Duration::ZERO, seed: PAYMENT_SEED };
+    let simulator = Simulator::instant(0.3, PAYMENT_SEED);
     let ids: Vec<String> = wanted.iter().map(|wanted| wanted.request_id.clone()).collect();
     let statuses = house.truth.statuses(&ids);
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();

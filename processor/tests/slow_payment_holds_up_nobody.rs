@@ -13,7 +13,7 @@ const BEHIND: usize = 50;
 
 #[test]
 fn orders_behind_it_end_and_its_offset_waits() {
-    let mut house = House::new(&[("PAYMENT_LATENCY", "10m")]);
+    let mut house = House::new(&[("PAYMENT_LATENCY", "10m"), ("PAYMENT_TIMEOUT", "10m")]);
     house.truth.set_stock("101", 1);
     house.truth.set_stock("gone", 0);
     let gone = |name: &str, partition: i32| -> Vec<Sent> {

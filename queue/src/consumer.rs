@@ -66,6 +66,9 @@ pub struct ConsumerSettings {
     pub group: String,
     /// The topic.
     pub topic: String,
+    /// A name of its own in the group, another for each process: a member that comes back under it within the
+    /// session gets its partitions back without a rebalance (KIP-345). `None` is none.
+    pub instance_id: Option<String>,
     /// After this long without a heartbeat the group takes the partitions away. Within the broker's bounds, 6 s to
     /// 30 min by default.
     pub session_timeout_ms: u64,
@@ -203,6 +206,9 @@ impl Consumer {
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
             .set("socket.connection.setup.timeout.ms", "2000");
+        if let Some(instance_id) = &settings.instance_id {
+            config.set("group.instance.id", instance_id);
+        }
         let mut client: BaseConsumer<GroupContext> = config
             .create_with_context(GroupContext::new(Arc::clone(&settings.notice)))
             .map_err(|error| failed(&error))?;

@@ -24,6 +24,9 @@ mod native;
 /// The consumer group member of a process.
 pub mod consumer;
 
+/// Records from a command line.
+pub mod sender;
+
 /// Which records of a partition are finished, and how far that may be committed.
 pub mod offsets;
 

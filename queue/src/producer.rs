@@ -73,6 +73,16 @@ pub enum Delivery {
 }
 
 impl Delivery {
+    /// What a report says.
+    pub(crate) fn of(report: &Report) -> Self {
+        let Report { persistence, code, partition, offset, .. } = *report;
+        match persistence {
+            Persistence::Yes => Self::Persisted { partition, offset },
+            Persistence::No => Self::NotPersisted { code },
+            Persistence::Maybe => Self::PossiblyPersisted { code },
+        }
+    }
+
     /// True when it is larger than librdkafka or the broker takes: trying the same again is no use.
     pub fn is_too_large(self) -> bool {
         match self {
@@ -92,6 +102,16 @@ pub enum SendRefused {
     TooLarge,
     /// librdkafka cannot go on, or said something else; its code.
     Other(i32),
+}
+
+impl SendRefused {
+    pub(crate) fn of(code: Code) -> Self {
+        match code {
+            Code::RD_KAFKA_RESP_ERR__QUEUE_FULL => Self::QueueFull,
+            Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE => Self::TooLarge,
+            other => Self::Other(other as i32),
+        }
+    }
 }
 
 /// How the producer is set up.
@@ -190,32 +210,8 @@ impl Producer {
         cores: usize,
         in_flight_max: usize,
     ) -> Result<Arc<Self>, ProducerError> {
-        let mut config = ClientConfig::new();
-        config
-            .set("bootstrap.servers", &settings.bootstrap)
-            .set("client.id", &settings.client_id)
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            .set("linger.ms", settings.linger_ms.to_string())
-            .set("message.timeout.ms", settings.message_timeout_ms.to_string())
-            .set("request.timeout.ms", settings.message_timeout_ms.to_string())
-            .set("queue.buffering.max.messages", settings.queue_messages_max.to_string())
-            // What is too large is the broker's to say: its topics may take more than librdkafka's 1 MB, and a record that
-            // came out of one must fit into another.
-            .set("message.max.bytes", MESSAGE_BYTES_MAX.to_string())
-            .set("queue.buffering.max.kbytes", (settings.queue_messages_max * 2).max(1024).to_string())
-            // Java's default, so that other producers of the same user agree on the partition.
-            .set("partitioner", "murmur2_random")
-            .set("socket.nagle.disable", "true")
-            .set("reconnect.backoff.ms", "50")
-            .set("reconnect.backoff.max.ms", "1000")
-            .set("socket.connection.setup.timeout.ms", "2000");
-        let context = Context { notice: Arc::clone(&settings.notice) };
-        let base = turns::with_turns(|| config.create_with_context(context))
-            .map_err(|error| ProducerError(error.to_string()))?;
-        let topics = [settings.topics[0].as_str(), settings.topics[1].as_str()];
         let shared = Arc::new(Shared {
-            client: Client::new(base, &topics).map_err(ProducerError)?,
+            client: client(settings)?,
             mailboxes: (0..cores).map(|_| Arc::new(Mailbox::new(in_flight_max))).collect(),
             orders_topic: settings.topics[0].clone(),
             notice: Arc::clone(&settings.notice),
@@ -247,11 +243,7 @@ impl Producer {
         outgoing: &Outgoing<'_>,
     ) -> Result<(), SendRefused> {
         let opaque = ticket.to_bits() | ((core as u64) << 56);
-        self.shared.client.produce(outgoing, opaque).map_err(|code| match code {
-            Code::RD_KAFKA_RESP_ERR__QUEUE_FULL => SendRefused::QueueFull,
-            Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE => SendRefused::TooLarge,
-            other => SendRefused::Other(other as i32),
-        })
+        self.shared.client.produce(outgoing, opaque).map_err(SendRefused::of)
     }
 
     pub(crate) fn mailbox(&self, core: usize) -> Arc<Mailbox<Ack>> {
@@ -296,6 +288,35 @@ impl Producer {
     }
 }
 
+/// A client with the rules above, and its topics opened.
+pub(crate) fn client(settings: &ProducerSettings) -> Result<Client, ProducerError> {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", &settings.bootstrap)
+        .set("client.id", &settings.client_id)
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("linger.ms", settings.linger_ms.to_string())
+        .set("message.timeout.ms", settings.message_timeout_ms.to_string())
+        .set("request.timeout.ms", settings.message_timeout_ms.to_string())
+        .set("queue.buffering.max.messages", settings.queue_messages_max.to_string())
+        // What is too large is the broker's to say: its topics may take more than librdkafka's 1 MB, and a record that
+        // came out of one must fit into another.
+        .set("message.max.bytes", MESSAGE_BYTES_MAX.to_string())
+        .set("queue.buffering.max.kbytes", (settings.queue_messages_max * 2).max(1024).to_string())
+        // Java's default, so that other producers of the same user agree on the partition.
+        .set("partitioner", "murmur2_random")
+        .set("socket.nagle.disable", "true")
+        .set("reconnect.backoff.ms", "50")
+        .set("reconnect.backoff.max.ms", "1000")
+        .set("socket.connection.setup.timeout.ms", "2000");
+    let context = Context { notice: Arc::clone(&settings.notice) };
+    let base = turns::with_turns(|| config.create_with_context(context))
+        .map_err(|error| ProducerError(error.to_string()))?;
+    let topics = [settings.topics[0].as_str(), settings.topics[1].as_str()];
+    Client::new(base, &topics).map_err(ProducerError)
+}
+
 impl Drop for Producer {
     fn drop(&mut self) {
         self.stop();
@@ -332,12 +353,8 @@ impl Shared {
     }
 
     fn sort(&self, report: Report, sorted: &mut [Vec<Ack>]) {
-        let Report { opaque, persistence, code, partition, offset } = report;
-        let delivery = match persistence {
-            Persistence::Yes => Delivery::Persisted { partition, offset },
-            Persistence::No => Delivery::NotPersisted { code },
-            Persistence::Maybe => Delivery::PossiblyPersisted { code },
-        };
+        let Report { opaque, persistence, .. } = report;
+        let delivery = Delivery::of(&report);
         self.reports.fetch_add(1, Ordering::Relaxed);
         if persistence != Persistence::Yes {
             self.failures.fetch_add(1, Ordering::Relaxed);

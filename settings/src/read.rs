@@ -81,6 +81,16 @@ pub struct Processor {
     pub payment_seed: u64,
     /// `PAYMENT_CONCURRENCY`
     pub payment_concurrency: usize,
+    /// `PAYMENT_TIMEOUT`
+    pub payment_timeout: Duration,
+    /// `PAYMENT_MAX_ATTEMPTS`
+    pub payment_attempts_max: u32,
+    /// `PAYMENT_SLOW_RATE`
+    pub payment_slow_rate: f64,
+    /// `PAYMENT_SLOW_LATENCY`
+    pub payment_slow_latency: Duration,
+    /// `GROUP_INSTANCE_ID`; `None` is a member without a name.
+    pub group_instance_id: Option<String>,
 }
 
 /// Every value that was refused, one line each.
@@ -187,6 +197,10 @@ impl<'a> Reader<'a> {
         self.parsed(setting, String::new(), |text| kind::is_topic(text).then(|| text.to_owned()))
     }
 
+    fn optional_name(&mut self, setting: &Setting) -> Option<String> {
+        if self.text(setting).is_empty() { None } else { Some(self.name(setting)) }
+    }
+
     /// What every role reads.
     pub fn shared(&mut self) -> Shared {
         let redis_text = self.text(&table::REDIS_ADDR);
@@ -265,6 +279,11 @@ impl<'a> Reader<'a> {
             payment_latency: self.duration(&table::PAYMENT_LATENCY),
             payment_seed: self.count(&table::PAYMENT_SEED),
             payment_concurrency: self.count(&table::PAYMENT_CONCURRENCY) as usize,
+            payment_timeout: self.duration(&table::PAYMENT_TIMEOUT),
+            payment_attempts_max: self.count(&table::PAYMENT_MAX_ATTEMPTS) as u32,
+            payment_slow_rate: self.parsed(&table::PAYMENT_SLOW_RATE, 0.0, ratio),
+            payment_slow_latency: self.duration(&table::PAYMENT_SLOW_LATENCY),
+            group_instance_id: self.optional_name(&table::GROUP_INSTANCE_ID),
             shared,
         }
     }

@@ -106,4 +106,14 @@ settings! {
         "Seed of the payment simulator; its answer is a function of seed, request_id and attempt";
     PAYMENT_CONCURRENCY = Processor, Kind::Count { min: 1, max: 100_000 }, "1024",
         "Payments under way at once";
+    PAYMENT_TIMEOUT = Processor, Kind::Duration { min_ms: 1, max_ms: 600_000 }, "10s",
+        "How long one try of a payment may take before it counts as failed";
+    PAYMENT_MAX_ATTEMPTS = Processor, Kind::Count { min: 1, max: 10 }, "1",
+        "Tries of a payment, with growing pauses, before the units go back";
+    PAYMENT_SLOW_RATE = Processor, Kind::Ratio, "0",
+        "Share of simulated payments that take PAYMENT_SLOW_LATENCY instead, 0 to 1";
+    PAYMENT_SLOW_LATENCY = Processor, Kind::Duration { min_ms: 0, max_ms: 600_000 }, "5s",
+        "How long a slow simulated payment takes";
+    GROUP_INSTANCE_ID = Processor, Kind::Topic, "",
+        "Name of this process in its group, one for each (static membership): a quick restart keeps its partitions";
 }

@@ -64,6 +64,11 @@ impl World {
         Processor { process: child::spawn(command).expect("the binary starts"), port }
     }
 
+    /// Where its Redis is.
+    pub fn redis_addr(&self) -> String {
+        self.redis.addr()
+    }
+
     /// Whether each of these orders has its end.
     pub fn ended(&self, request_ids: &[String]) -> Vec<bool> {
         let statuses = self.truth.statuses(request_ids);
@@ -90,6 +95,11 @@ pub struct Processor {
 }
 
 impl Processor {
+    /// Where it serves its metrics.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     /// The code of `/health`; `None` before it listens.
     pub fn health(&self) -> Option<u16> {
         let address = format!("127.0.0.1:{}", self.port);

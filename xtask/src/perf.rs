@@ -36,6 +36,9 @@ mod generator;
 /// The intake beside its limit and its rivals.
 mod intake;
 
+/// The processor by itself.
+mod processor;
+
 /// A rival made of parts from Debian.
 mod nginx;
 
@@ -81,6 +84,9 @@ pub(crate) fn command() -> Command {
     let intake = Command::new("intake")
         .about("The gateway beside a raw responder and its rivals: rate, latency and cost of an order; gates; idle connections")
         .args([out.clone(), seconds.clone(), rounds.clone(), live_keys.clone()]);
+    let processor = Command::new("processor")
+        .about("The processor by itself: a hot item, slow payments, members that come and go, the age of an order at its end")
+        .args([out.clone(), seconds.clone()]);
     let nginx = Command::new("nginx")
         .about("The rival of nginx and Lua alone: one order followed into Redis and Kafka, then shots; nothing is kept")
         .arg(seconds.clone());
@@ -88,10 +94,10 @@ pub(crate) fn command() -> Command {
         .about("Our load generator beside wrk on the raw responder: rate and CPU a request, median, memory over time")
         .args([out.clone(), seconds.clone(), soak.clone()]);
     Command::new("perf")
-        .about("Measure, and keep the run under perf/runs/; without a subcommand all three, into one folder")
+        .about("Measure, and keep the run under perf/runs/; without a subcommand all four, into one folder")
         .args_conflicts_with_subcommands(true)
         .args([out, seconds, rounds, live_keys, soak])
-        .subcommands([road, generator, intake, nginx])
+        .subcommands([road, generator, intake, processor, nginx])
         .after_help("Measure with nothing else running: two cores are shared by everything that is measured.")
 }
 
@@ -101,6 +107,7 @@ pub(crate) fn run(args: &ArgMatches) -> Result<()> {
         Some(("road", args)) => road::run(&Options::of(args)),
         Some(("generator", args)) => generator::run(&Options::of(args)),
         Some(("intake", args)) => intake::run(&Options::of(args)),
+        Some(("processor", args)) => processor::run(&Options::of(args)),
         Some(("nginx", args)) => nginx::run(&Options::of(args)),
         None => all(&Options::of(args)),
         _ => unreachable!("clap knows no other subcommand"),
@@ -114,6 +121,7 @@ fn all(options: &Options) -> Result<()> {
         ("road", step::timed("road", || road::run(options))),
         ("generator", step::timed("generator", || generator::run(options))),
         ("intake", step::timed("intake", || intake::run(options))),
+        ("processor", step::timed("processor", || processor::run(options))),
     ] {
         match result {
             Err(Failure::Failed(reason)) => complaints.push(format!("{name}: {reason}")),

@@ -13,6 +13,7 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use hdrhistogram::Histogram;
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 
@@ -72,6 +73,9 @@ fn command_line() -> Command {
         .arg(text("kafka", "ADDR").help("Bootstrap list"))
         .arg(text("topic", "NAME").help("Must be there"))
         .arg(number("rate", "1000").help("Records a second"))
+        .arg(number("count", "0").help("So many records as fast as they go, instead of a rate for some seconds"))
+        .arg(text("item", "ID").required(false).default_value("sale").help("Item of the orders"))
+        .arg(text("run", "TEXT").required(false).default_value("produce").help("First part of their ids"))
         .arg(number("seconds", "5").help("How long is measured, after one second that is not"))
         .arg(number("linger-ms", "1").help("As KAFKA_LINGER_MS of the gateway"))
 }
@@ -80,6 +84,8 @@ fn run(args: &ArgMatches) -> Result<String, Box<dyn std::error::Error>> {
     let text = |name: &str| args.get_one::<String>(name).cloned().unwrap_or_default();
     let number = |name: &str| args.get_one::<u64>(name).copied().unwrap_or(1).max(1);
     let (rate, topic) = (number("rate"), text("topic"));
+    let count = args.get_one::<u64>("count").copied().unwrap_or(0);
+    let orders = Orders { topic, item: text("item"), run: text("run") };
     let reports = Reports {
         epoch: Instant::now(),
         latency_us: Mutex::new(Histogram::new_with_max(LATENCY_US_MAX, 3)?),
@@ -105,7 +111,11 @@ fn run(args: &ArgMatches) -> Result<String, Box<dyn std::error::Error>> {
             }
         })
     };
-    let sent = send_all(&producer, &topic, rate, Duration::from_secs(number("seconds")));
+    let sent = if count > 0 {
+        fill(&producer, &orders, count)
+    } else {
+        send_all(&producer, &orders, rate, Duration::from_secs(number("seconds")))
+    };
     let flushed = producer.flush(FLUSH);
     is_over.store(true, Ordering::Relaxed);
     poller.join().map_err(|_| "the polling thread panicked")?;
@@ -126,10 +136,36 @@ fn run(args: &ArgMatches) -> Result<String, Box<dyn std::error::Error>> {
     ))
 }
 
+/// What the orders have in common.
+struct Orders {
+    topic: String,
+    item: String,
+    run: String,
+}
+
+/// As fast as the broker takes them; nothing of it is measured.
+fn fill(
+    producer: &BaseProducer<Reports>,
+    orders: &Orders,
+    count: u64,
+) -> Result<(u64, Histogram<u64>), Box<dyn std::error::Error>> {
+    let epoch = producer.context().epoch;
+    for number in 0..count {
+        // A full queue is emptied by the polling thread.
+        while let Err(error) = send(producer, orders, number, epoch, false) {
+            if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                return Err(error.into());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    Ok((count, Histogram::new_with_max(LATENCY_US_MAX, 3)?))
+}
+
 /// Sends at equal distances; what a sleep was too long for goes at once after it. How many, and how late they went.
 fn send_all(
     producer: &BaseProducer<Reports>,
-    topic: &str,
+    orders: &Orders,
     rate: u64,
     measured: Duration,
 ) -> Result<(u64, Histogram<u64>), Box<dyn std::error::Error>> {
@@ -148,7 +184,7 @@ fn send_all(
         if is_measured {
             late_us.saturating_record((started.elapsed().saturating_sub(due)).as_micros() as u64);
         }
-        send(producer, topic, number, epoch, is_measured)?;
+        send(producer, orders, number, epoch, is_measured)?;
     }
     Ok((total, late_us))
 }
@@ -156,16 +192,17 @@ fn send_all(
 /// One record with key, value and headers of the lengths that the gateway's have.
 fn send(
     producer: &BaseProducer<Reports>,
-    topic: &str,
+    orders: &Orders,
     number: u64,
     epoch: Instant,
     is_measured: bool,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let id = format!("produce-{number:012}");
+) -> Result<(), KafkaError> {
+    let Orders { topic, item, run } = orders;
+    let id = format!("{run}-{number:012}");
     let user = format!("user-{number:08}");
     let correlation = format!("00000000-0000-4000-8000-{number:012}");
     let value = format!(
-        "{{\"user_id\":\"{user}\",\"item_id\":\"sale\",\"amount\":1,\"request_id\":\"{id}\",\
+        "{{\"user_id\":\"{user}\",\"item_id\":\"{item}\",\"amount\":1,\"request_id\":\"{id}\",\
          \"correlation_id\":\"{correlation}\",\"accepted_at_ms\":1700000000000}}"
     );
     let headers = OwnedHeaders::new()
@@ -173,7 +210,7 @@ fn send(
         .insert(Header { key: "request_id", value: Some(&id) });
     let sent_ns = if is_measured { epoch.elapsed().as_nanos() as usize } else { 0 };
     let record = BaseRecord::with_opaque_to(topic, sent_ns).key(&user).payload(&value).headers(headers);
-    producer.send(record).map_err(|(error, _)| error.into())
+    producer.send(record).map_err(|(error, _)| error)
 }
 
 #[cfg(test)]

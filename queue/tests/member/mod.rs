@@ -41,6 +41,7 @@ impl Member {
             group: seat.group.clone(),
             topic: seat.topic.clone(),
             session_timeout_ms: seat.session_timeout_ms,
+            instance_id: None,
             settle_ms: 3000,
             records_in_flight_max: seat.records_in_flight_max,
             bytes_in_flight_max: 64 * 1024 * 1024,

@@ -1,0 +1,330 @@
+//! The processor by itself: topics filled beforehand, then orders ended a second and what each costs.
+//!
+//! - one hot item, payments of no time, a tenth of them declined, one core;
+//! - payments of 50 ms, one in fifty of 5 s: what sets the rate?
+//! - two and four members, and four of which one is replaced every three seconds: shares, and every book;
+//! - half of the first rate: how old is an order when it ends?
+
+use std::fmt::Write as _;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::perf::Options;
+use crate::perf::cpu;
+use crate::perf::page::Page;
+use crate::perf::record::Record;
+use crate::perf::stage::{Actor, Stage};
+use crate::step::{self, Result};
+
+/// Orders of the hot item.
+const HOT_ORDERS: u64 = 1_000_000;
+/// Of each of the other topics.
+const ORDERS: u64 = 200_000;
+/// More than anyone asks for.
+const STOCK: &str = "100000000";
+/// How long a topic may take to be ended.
+const PATIENCE: Duration = Duration::from_mins(5);
+/// Members come and go this often.
+const CHURN_EVERY: Duration = Duration::from_secs(3);
+
+pub(super) fn run(options: &Options) -> Result<()> {
+    Stage::build("flash-sale")?;
+    let produce = Stage::build("produce")?;
+    let record = Record::open(options, "The processor by itself")?;
+    let stage = Stage::set()?;
+    let run = Run { stage, produce };
+    let mut text = String::from(
+        "| what | orders/s | processor µs | Redis µs | Kafka µs | RSS MiB | |\n|---|---|---|---|---|---|---|\n",
+    );
+    let hot_rate = run.hot(&mut text)?;
+    run.slow_payments(&mut text)?;
+    text.push_str("\n| members | orders/s | shares | audit |\n|---|---|---|---|\n");
+    for members in [2, 4] {
+        run.members(members, false, &mut text)?;
+    }
+    run.members(4, true, &mut text)?;
+    run.half(hot_rate, options.seconds.max(8), &mut text)?;
+    record.write("processor", &text)
+}
+
+struct Run {
+    stage: Stage,
+    produce: std::path::PathBuf,
+}
+
+/// What a processor has done and used up to now.
+#[derive(Clone, Copy)]
+struct Look {
+    at: Instant,
+    processed: f64,
+    used_s: [f64; 3],
+    rss_mib: f64,
+}
+
+impl Run {
+    /// A topic with so many orders for one item that has enough units.
+    fn fill(&self, topic: &str, orders: u64) -> Result<()> {
+        self.topic(topic)?;
+        let mut command = Command::new(&self.produce);
+        command
+            .args(["--kafka", &self.stage.kafka.addr(), "--topic", topic, "--item", topic, "--run", topic])
+            .args(["--count", &orders.to_string()]);
+        step::timed(&format!("fill {topic} with {orders} orders"), || {
+            step::capture(command, PATIENCE).map(drop)
+        })
+    }
+
+    /// Makes a topic as a gateway would, and puts its item on sale.
+    fn topic(&self, topic: &str) -> Result<()> {
+        let mut gateway = self.stage.flash_sale(
+            "gateway",
+            "--listen-addr",
+            &["--orders-topic", topic, "--dlq-topic", &dlq(topic)],
+        )?;
+        gateway.wait_healthy()?;
+        gateway.end()?;
+        self.stage.ask(&["stock", "set", topic, STOCK])?;
+        Ok(())
+    }
+
+    fn processor(&self, topic: &str, env: &[(&str, &str)]) -> Result<Actor> {
+        let (dlq, group) = (dlq(topic), format!("{topic}-group"));
+        let mut all = vec![
+            ("ORDERS_TOPIC", topic),
+            ("DLQ_TOPIC", dlq.as_str()),
+            ("CONSUMER_GROUP", group.as_str()),
+            ("LOG_LEVEL", "warn"),
+        ];
+        all.extend(env);
+        self.stage.flash_sale_with("processor", "--metrics-addr", &[], &all)
+    }
+
+    fn look(&self, processor: &Actor) -> Look {
+        let page = Page::fetch(&processor.address);
+        let pids =
+            [processor.pid(), self.stage.redis.pid().unwrap_or(0), self.stage.kafka.pid().unwrap_or(0)];
+        Look {
+            at: Instant::now(),
+            processed: page.sum("processor_orders_processed_total"),
+            used_s: pids.map(cpu::seconds),
+            rss_mib: cpu::rss_bytes(processor.pid()) as f64 / 1024.0 / 1024.0,
+        }
+    }
+
+    /// From the first order ended to the last of `orders`; a row of the table.
+    fn measure(
+        &self,
+        name: &str,
+        mut processor: Actor,
+        orders: u64,
+        text: &mut String,
+    ) -> Result<(f64, f64)> {
+        processor.wait_open()?;
+        let begun = Instant::now();
+        let mut first = None;
+        let mut rss_mib: f64 = 0.0;
+        let last = step::timed(name, || {
+            loop {
+                let look = self.look(&processor);
+                rss_mib = rss_mib.max(look.rss_mib);
+                if look.processed > 0.0 {
+                    first.get_or_insert(look);
+                }
+                if look.processed >= orders as f64 {
+                    return Ok(look);
+                }
+                if begun.elapsed() > PATIENCE {
+                    return Err(
+                        format!("{name}: {} of {orders} orders after {PATIENCE:?}", look.processed).into()
+                    );
+                }
+                step::pause()?;
+            }
+        })?;
+        let first = first.unwrap_or(last);
+        let ended = last.processed - first.processed;
+        let rate = ended / last.at.saturating_duration_since(first.at).as_secs_f64();
+        let us = |at: usize| (last.used_s[at] - first.used_s[at]) * 1e6 / ended;
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
+            "| {name} | {rate:.0} | {:.2} | {:.2} | {:.2} | {rss_mib:.0} |",
+            us(0),
+            us(1),
+            us(2)
+        );
+        processor.end()?;
+        Ok((rate, rate * us(0) / 1e6))
+    }
+
+    fn hot(&self, text: &mut String) -> Result<f64> {
+        self.fill("hot", HOT_ORDERS)?;
+        let processor = self.processor("hot", &[("WORKERS", "1"), ("PAYMENT_FAILURE_RATE", "0.1")])?;
+        let name = "one hot item, one core, payments of 0 ms, 10 % declined";
+        let (rate, cores) = self.measure(name, processor, HOT_ORDERS, text)?;
+        let audit = self.audit("hot")?;
+        let _ = writeln!(text, " {:.0} orders/s a core of CPU used; audit {audit} |", rate / cores);
+        Ok(rate)
+    }
+
+    fn slow_payments(&self, text: &mut String) -> Result<()> {
+        self.fill("slow", ORDERS)?;
+        let env = [
+            ("WORKERS", "1"),
+            ("PAYMENT_FAILURE_RATE", "0"),
+            ("PAYMENT_LATENCY", "50ms"),
+            ("PAYMENT_SLOW_RATE", "0.02"),
+            ("PAYMENT_SLOW_LATENCY", "5s"),
+            ("PAYMENT_CONCURRENCY", "1024"),
+        ];
+        let processor = self.processor("slow", &env)?;
+        let name = "payments of 50 ms, 2 % of 5 s, 1,024 at once";
+        let (rate, _) = self.measure(name, processor, ORDERS, text)?;
+        let most = 1024.0 / (0.98 * 0.05 + 0.02 * 5.0);
+        let _ = writeln!(text, " {:.2} of what the places allow ({most:.0}/s) |", rate / most);
+        Ok(())
+    }
+
+    /// So many members on 16 partitions; with `churn` one is replaced every three seconds.
+    fn members(&self, members: usize, churn: bool, text: &mut String) -> Result<()> {
+        let topic = if churn { "churn".to_owned() } else { format!("members-{members}") };
+        self.fill(&topic, ORDERS)?;
+        // So slow that everybody has joined before much is done, and that members come and go in mid-work.
+        let env = [("WORKERS", "1"), ("PAYMENT_LATENCY", "20ms"), ("PAYMENT_CONCURRENCY", "64")];
+        let mut actors =
+            (0..members).map(|_| self.processor(&topic, &env)).collect::<Result<Vec<Actor>>>()?;
+        for actor in &mut actors {
+            actor.wait_open()?;
+        }
+        let begun = Instant::now();
+        let mut turned = Instant::now();
+        let (mut gone, mut replaced) = (0.0, 0);
+        let processed = |actor: &Actor| Page::fetch(&actor.address).sum("processor_orders_processed_total");
+        let name = if churn { format!("{members}, one replaced every 3 s") } else { members.to_string() };
+        step::timed(&format!("{name} members"), || {
+            loop {
+                let done: f64 = actors.iter().map(processed).sum::<f64>() + gone;
+                let lag =
+                    actors.iter().map(|actor| Page::fetch(&actor.address).sum("processor_consumer_lag"));
+                // What is redelivered is counted by both; the end is when no lag is left.
+                if done >= ORDERS as f64 && lag.fold(0.0, f64::max) < 0.5 {
+                    return Ok(());
+                }
+                if churn && turned.elapsed() > CHURN_EVERY {
+                    let leaving = actors.remove(0);
+                    gone += processed(&leaving);
+                    leaving.end()?;
+                    actors.push(self.processor(&topic, &env)?);
+                    if let Some(actor) = actors.last_mut() {
+                        actor.wait_open()?;
+                    }
+                    (turned, replaced) = (Instant::now(), replaced + 1);
+                }
+                if begun.elapsed() > PATIENCE {
+                    return Err(format!("{topic}: {done} of {ORDERS} orders after {PATIENCE:?}").into());
+                }
+                std::thread::sleep(Duration::from_millis(200));
+                step::check_interrupt()?;
+            }
+        })?;
+        let rate = ORDERS as f64 / begun.elapsed().as_secs_f64();
+        let all: f64 = actors.iter().map(processed).sum();
+        let mut shares: Vec<String> =
+            actors.iter().map(|actor| format!("{:.0} %", processed(actor) * 100.0 / all)).collect();
+        if churn {
+            shares = vec![format!("{replaced} replaced")];
+        }
+        for actor in actors {
+            actor.end()?;
+        }
+        let _ = writeln!(text, "| {name} | {rate:.0} | {} | {} |", shares.join(", "), self.audit(&topic)?);
+        Ok(())
+    }
+
+    /// In time order at half of `rate`; how old orders are when they end.
+    fn half(&self, rate: f64, seconds: u64, text: &mut String) -> Result<()> {
+        self.topic("half")?;
+        let mut processor = self.processor("half", &[("WORKERS", "1")])?;
+        processor.wait_healthy()?;
+        let half = (rate / 2.0) as u64;
+        let mut command = Command::new(&self.produce);
+        command
+            .args(["--kafka", &self.stage.kafka.addr(), "--topic", "half", "--item", "half", "--run", "half"])
+            .args(["--rate", &half.to_string(), "--seconds", &seconds.to_string()]);
+        step::timed(&format!("{half}/s for {seconds} s"), || step::capture(command, PATIENCE))?;
+        let orders = half * (seconds + 1);
+        let begun = Instant::now();
+        while self.look(&processor).processed < orders as f64 && begun.elapsed() < PATIENCE {
+            step::pause()?;
+        }
+        let page = Page::fetch(&processor.address);
+        let (p50_ms, p99_ms) = (quantile_ms(&page, 0.5), quantile_ms(&page, 0.99));
+        processor.end()?;
+        let word = if p99_ms <= 250.0 { "held" } else { "missed" };
+        let _ = writeln!(
+            text,
+            "\nAt {half}/s, from the record's time to the order's end: p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms (wanted \
+             <= 250 ms: {word})"
+        );
+        Ok(())
+    }
+
+    /// Every book of a topic; `right` or what is not.
+    fn audit(&self, topic: &str) -> Result<String> {
+        let dlq = dlq(topic);
+        let told = step::timed(&format!("audit of {topic}"), || {
+            let args = ["loadgen", "audit", "--orders-topic", topic, "--dlq-topic", &dlq];
+            Ok(self.stage.ask(&args))
+        })?;
+        Ok(match told {
+            Ok(_) => "right".to_owned(),
+            Err(step::Failure::Failed(reason)) => format!("NOT RIGHT: {}", reason.replace('\n', " ")),
+            Err(interrupted) => return Err(interrupted),
+        })
+    }
+}
+
+fn dlq(topic: &str) -> String {
+    format!("{topic}-dlq")
+}
+
+/// Of `processor_order_end_to_end_seconds`, interpolated in its bucket.
+fn quantile_ms(page: &Page, quantile: f64) -> f64 {
+    let mut buckets: Vec<(f64, f64)> = page
+        .0
+        .lines()
+        .filter_map(|line| {
+            let rest = line.strip_prefix("processor_order_end_to_end_seconds_bucket{le=\"")?;
+            let (bound, count) = rest.split_once("\"} ")?;
+            let bound = if bound == "+Inf" { f64::INFINITY } else { bound.parse().ok()? };
+            Some((bound, count.parse().ok()?))
+        })
+        .collect();
+    buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let rank = buckets.last().map_or(f64::NAN, |last| last.1) * quantile;
+    let (mut lower, mut below) = (0.0, 0.0);
+    for (bound, count) in buckets {
+        if count >= rank {
+            let inside = if count > below { (rank - below) / (count - below) } else { 1.0 };
+            return if bound.is_finite() { (lower + (bound - lower) * inside) * 1e3 } else { f64::INFINITY };
+        }
+        (lower, below) = (bound, count);
+    }
+    f64::NAN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_lies_in_its_bucket() {
+        let line = |bound: &str, count: u64| {
+            format!("processor_order_end_to_end_seconds_bucket{{le=\"{bound}\"}} {count}\n")
+        };
+        let page = Page(line("0.01", 50) + &line("0.1", 100) + &line("+Inf", 100));
+        assert!((quantile_ms(&page, 0.5) - 10.0).abs() < 1e-9);
+        assert!((quantile_ms(&page, 0.75) - 55.0).abs() < 1e-9);
+        assert!(quantile_ms(&Page(line("0.01", 0) + &line("+Inf", 9)), 0.5).is_infinite());
+    }
+}
