@@ -1,4 +1,4 @@
-//! `flash-sale stock set|add|show`: the inventory of items in a Redis.
+//! `flash-sale stock set|add|show|audit|rebuild`: the inventory of items in a Redis.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -15,6 +15,12 @@ use store::{Answer, AnyStore, Store};
 use crate::flags::{failed, flag, read_settings};
 use crate::places::model_policy;
 
+/// `stock audit`
+mod audit;
+
+/// `stock rebuild`
+mod rebuild;
+
 /// How long Redis may take to answer before the command gives up.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Most units an item can be given.
@@ -26,7 +32,7 @@ pub(crate) fn command() -> Command {
     let units = || Arg::new("units").required(true).value_parser(value_parser!(u64).range(0..=UNITS_MAX));
     let redis = || flag(&table::REDIS_ADDR);
     Command::new("stock")
-        .about("Set, add or show the inventory of items")
+        .about("Set, add, show, audit or rebuild the inventory of items")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(Command::new("set").about("Set the units left of an item").args([
@@ -40,17 +46,26 @@ pub(crate) fn command() -> Command {
                 .about("Show units left, held or sold, and the drift between them and what was brought in")
                 .args([Arg::new("item").required(true).num_args(1..=1024), redis()]),
         )
+        .subcommand(audit::command())
+        .subcommand(rebuild::command())
         .after_help(
             "Examples:\n  \
              flash-sale stock set 101 2000 --redis-addr 127.0.0.1:6379\n  \
              flash-sale stock add 101 500 --redis-addr 127.0.0.1:6379\n  \
-             flash-sale stock show 101 102 --redis-addr 127.0.0.1:6379",
+             flash-sale stock show 101 102 --redis-addr 127.0.0.1:6379\n  \
+             flash-sale stock audit --redis-addr 127.0.0.1:6379 --kafka-addr 127.0.0.1:9092\n  \
+             flash-sale stock rebuild 101 --seeded 2000 --kafka-addr 127.0.0.1:9092 --yes",
         )
 }
 
 /// Runs one of them.
 pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     let Some((verb, flags)) = flags.subcommand() else { return failed("no subcommand") };
+    match verb {
+        "audit" => return audit::run(flags),
+        "rebuild" => return rebuild::run(flags),
+        _ => {}
+    }
     let (shared, _) = match read_settings(flags, &[], |reader| reader.shared()) {
         Ok(read) => read,
         Err(code) => return code,

@@ -75,7 +75,8 @@ fn a_second_signal_ends_it_at_once() {
     let world = World::new();
     world.truth.set_stock("101", 1);
     world.topics.send(&[order("slow", "101", 1)]);
-    let mut processor = world.start(&[("PAYMENT_LATENCY", "10m"), ("SHUTDOWN_TIMEOUT", "10m")]);
+    let mut processor =
+        world.start(&[("PAYMENT_LATENCY", "10m"), ("PAYMENT_TIMEOUT", "10m"), ("SHUTDOWN_TIMEOUT", "10m")]);
     wait_until("the payment is under way", PATIENCE, || world.truth.left("101") == Some(0));
     processor.wait_health(200);
     processor.signal(Signal::Terminate);

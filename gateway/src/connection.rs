@@ -20,6 +20,7 @@ use shard::log::Level;
 use store::{StatusView, StoreError, StoreSteps};
 use wire::chunked;
 use wire::http1::{self, Parsed, Refusal, Request, RequestReader, Span};
+use wire::names::Status;
 use wire::order_json::PADDING_BYTES;
 use wire::reply::{self, Connection, ReplyHead, StatusLine};
 
@@ -460,10 +461,14 @@ fn write_answer(
                 Some(correlation_id) => {
                     text.push(b'"');
                     wire::order::escape_json_into(&mut text, correlation_id);
-                    text.extend_from_slice(b"\"}");
+                    text.push(b'"');
                 }
-                None => text.extend_from_slice(b"null}"),
+                None => text.extend_from_slice(b"null"),
             }
+            if view.status == Status::Pending {
+                write_wait(core, &mut text);
+            }
+            text.push(b'}');
             head.write(&text, out);
         }
         Answer::Status(Ok(None)) => {
@@ -478,6 +483,20 @@ fn write_answer(
         Answer::Plain { status, content_type, extra, body } => {
             (head.status, head.content_type, head.extra) = (*status, content_type, extra);
             head.write(body.as_bytes(), out);
+        }
+    }
+}
+
+/// How long an order may still wait, as far as it is known.
+fn write_wait(core: &Core, text: &mut Vec<u8>) {
+    let (ahead, eta_ms) = core.shared.backlog.ask(core.shared.started.elapsed());
+    for (name, value) in [("ahead", ahead), ("eta_ms", eta_ms)] {
+        text.extend_from_slice(b",\"");
+        text.extend_from_slice(name.as_bytes());
+        text.extend_from_slice(b"\":");
+        match value {
+            Some(value) => reply::number(text, value),
+            None => text.extend_from_slice(b"null"),
         }
     }
 }

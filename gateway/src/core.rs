@@ -14,6 +14,7 @@ use shard::log::{CoreLog, Sink};
 use store::AnyStore;
 use wire::order_json::OrderReader;
 
+use crate::backlog::Backlog;
 use crate::balance::Balance;
 use crate::breaker::Breaker;
 use crate::gates::{Limited, SoldOut};
@@ -29,6 +30,8 @@ pub struct Shared {
     pub breaker: Breaker,
     /// The embedded broker's guard, when Kafka is embedded.
     pub guard: Option<Arc<Guard>>,
+    /// How far the processors are behind.
+    pub backlog: Backlog,
     /// Which core serves a new connection.
     pub balance: Arc<Balance>,
     /// Cells of every core, by index.

@@ -49,6 +49,9 @@ pub mod reply;
 /// What a core does by the clock: deadlines, gates, watermark, log.
 mod sweep;
 
+/// How long a waiting order waits.
+pub mod backlog;
+
 /// Is everything there?
 pub mod health;
 

@@ -21,6 +21,7 @@ use store::Policy;
 use store::open::Source;
 
 use crate::accept;
+use crate::backlog::{self, Backlog};
 use crate::balance::Balance;
 use crate::breaker::{Breaker, Rules};
 use crate::core::{Core, Limits, Shared};
@@ -129,6 +130,7 @@ pub fn start(settings: &settings::Gateway, parts: &Parts) -> Result<Running, Sta
         drain: Arc::new(Drain::default()),
         breaker: Breaker::new(rules),
         guard: parts.guard.clone(),
+        backlog: Backlog::default(),
         balance: Balance::new(cores, limits.connections_max),
         cells: (0..cores).map(|_| GatewayCells::default()).collect(),
         redis_reachable: (0..cores).map(|_| AtomicBool::new(false)).collect(),
@@ -136,6 +138,12 @@ pub fn start(settings: &settings::Gateway, parts: &Parts) -> Result<Running, Sta
         sink: Arc::clone(&parts.sink),
         started: Instant::now(),
     });
+    let watched = backlog::Watched {
+        bootstrap: parts.kafka_bootstrap.clone(),
+        orders_topic: settings.shared.orders_topic.clone(),
+        group: settings.shared.consumer_group.clone(),
+    };
+    backlog::start(Arc::clone(&shared), watched).map_err(StartError::Thread)?;
     let listeners: Vec<Mutex<Option<StdListener>>> =
         listeners.into_iter().map(|listener| Mutex::new(Some(listener))).collect();
     let life = {

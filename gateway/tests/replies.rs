@@ -31,7 +31,9 @@ fn a_good_order_is_202_with_its_correlation_id() {
     assert!(response.header("date").is_some_and(|date| date.ends_with(" GMT")));
 
     let status = client.get("/orders/r-1");
-    let expected = r#"{"request_id":"r-1","status":"PENDING","correlation_id":"trace.1"}"#;
+    // Nobody has asked before: how long it still waits is not known yet.
+    let expected =
+        r#"{"request_id":"r-1","status":"PENDING","correlation_id":"trace.1","ahead":null,"eta_ms":null}"#;
     assert_eq!(said(&status), (200, expected.to_owned()));
     assert_eq!(client.get("/orders/r-2").status, 404);
 

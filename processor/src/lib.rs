@@ -53,4 +53,7 @@ mod inventory;
 /// `/metrics`, `/health`, `/live`.
 mod web;
 
+/// What must be left of an item whose stock is lost; for command lines.
+pub mod rebuild;
+
 pub use run::{Parts, Running, StartError, Stopped, start};

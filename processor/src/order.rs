@@ -146,8 +146,12 @@ fn pay_at_once(core: &Core, work: &Work) -> Option<Paid> {
 
 async fn pay_slowly(core: Rc<Core>, batch: Rc<Batch>, work: Work) {
     let order = (work.request_id.as_str(), work.amount, work.attempt);
-    let paid = collect(&core.payments, &core.payments_desk, core.patience, order).await;
-    close(&core, &batch, vec![(work, paid)]).await;
+    let is_ours = || !batch.lease().is_ending();
+    match collect(&core.payments, &core.payments_desk, core.patience, order, is_ours).await {
+        Some(paid) => close(&core, &batch, vec![(work, paid)]).await,
+        // Its units stay held by this attempt: whoever gets the record next goes on from there.
+        None => batch.lease().abandon(1),
+    }
 }
 
 async fn poison(core: Rc<Core>, batch: Rc<Batch>, index: usize, reason: String) {

@@ -43,13 +43,14 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// Asks until the money is there or the patience is over. A place at the desk is held while a charge is under way, not
-/// in the pauses.
+/// in the pauses. `None`: before a charge the order was not ours any more, and was left to its next owner.
 pub async fn collect(
     gateway: &impl PaymentGateway,
     desk: &Rc<Desk>,
     patience: Patience,
     order: (&str, u32, u32),
-) -> Paid {
+    is_ours: impl Fn() -> bool,
+) -> Option<Paid> {
     let (request_id, amount, attempt) = order;
     let mut pause = PAUSE_MIN;
     for trial in 0..patience.trials_max {
@@ -58,12 +59,15 @@ pub async fn collect(
             pause = (pause * 2).min(PAUSE_MAX);
         }
         let _seat = desk.seat(1).await;
+        if !is_ours() {
+            return None;
+        }
         let charge = gateway.charge(request_id, amount, attempt, trial);
         if let Ok(Paid::Yes) = monoio::time::timeout(patience.timeout, charge).await {
-            return Paid::Yes;
+            return Some(Paid::Yes);
         }
     }
-    Paid::No
+    Some(Paid::No)
 }
 
 /// A payment provider for rehearsals: its answer is a function of seed, `request_id`, attempt and trial alone.

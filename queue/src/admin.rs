@@ -134,6 +134,50 @@ pub struct Watermarks {
     pub high: i64,
 }
 
+/// What a group has committed, seen from outside: asks its coordinator and joins nothing.
+pub struct Group {
+    client: BaseConsumer,
+    name: String,
+    timeout: Duration,
+}
+
+impl Group {
+    /// Connects in the background; each question waits at most `timeout`.
+    ///
+    /// # Errors
+    /// When librdkafka refuses the bootstrap list.
+    pub fn open(bootstrap: &str, group: &str, timeout: Duration) -> Result<Self, AdminError> {
+        let client = ClientConfig::new()
+            .set("bootstrap.servers", bootstrap)
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("allow.auto.create.topics", "false")
+            .set_log_level(rdkafka::config::RDKafkaLogLevel::Critical)
+            .create()
+            .map_err(|error| failed(bootstrap, error))?;
+        Ok(Self { client, name: group.to_owned(), timeout })
+    }
+
+    /// How far each partition is committed, in the order of `watermarks`; `None` where it never was.
+    ///
+    /// # Errors
+    /// When Kafka does not answer in time.
+    pub fn committed(&self, topic: &str, watermarks: &[Watermarks]) -> Result<Vec<Option<i64>>, AdminError> {
+        let wanted = format!("offsets of group {}", self.name);
+        let mut list = TopicPartitionList::new();
+        for marks in watermarks {
+            list.add_partition(topic, marks.partition);
+        }
+        let found = self.client.committed_offsets(list, self.timeout);
+        let found = found.map_err(|error| failed(&wanted, error))?;
+        let of = |marks: &Watermarks| match found.find_partition(topic, marks.partition)?.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        };
+        Ok(watermarks.iter().map(of).collect())
+    }
+}
+
 /// Looks at how much lies in topics. Keeps one connection; use it from one thread.
 pub struct Depth {
     client: BaseConsumer,
