@@ -41,6 +41,9 @@ mod settle;
 /// 7. What failed, kept for people.
 mod dead_letter;
 
+/// Where tests let it die.
+pub mod crash;
+
 /// Cells and page.
 pub mod metrics;
 

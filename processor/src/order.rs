@@ -13,6 +13,7 @@ use store::{Ending, Reservation, is_replayable};
 use wire::names::{DeadLetterReason, Status};
 
 use crate::core::Core;
+use crate::crash::{self, Point};
 use crate::dead_letter::bury;
 use crate::metrics::{Counter, END_TO_END, PROCESSING_DURATION};
 use crate::pay::{Paid, PaymentGateway as _, collect};
@@ -45,7 +46,9 @@ pub(crate) async fn process(core: Rc<Core>, batch: Batch) {
             Err(reason) => drop(monoio::spawn(poison(Rc::clone(&core), Rc::clone(&batch), index, reason))),
         }
     }
+    crash::at(Point::Taken);
     let reservations = reserve(&core, &works).await;
+    crash::at(Point::Reserved);
     let mut paid = Vec::with_capacity(works.len());
     let mut ended = Vec::new();
     for (work, reserved) in works.into_iter().zip(reservations) {
@@ -99,7 +102,9 @@ async fn close(core: &Rc<Core>, batch: &Rc<Batch>, paid: Vec<(Work, Paid)>) {
     if paid.is_empty() {
         return;
     }
+    crash::at(Point::Paid);
     let endings = settle(core, &paid).await;
+    crash::at(Point::Settled);
     let mut ended = Vec::with_capacity(paid.len());
     for ((work, paid), ending) in paid.into_iter().zip(endings) {
         match (paid, ending.answer) {
@@ -169,6 +174,7 @@ async fn bury_and_end(
     end: End,
 ) {
     bury(&core, &batch, work.index, Some(&work), letter.0, &letter.1).await;
+    crash::at(Point::Buried);
     finish(&core, &batch, &[(work, end)]);
 }
 
@@ -214,4 +220,5 @@ fn finish(core: &Core, batch: &Batch, ended: &[(Work, End)]) {
     }
     let offsets: Vec<i64> = ended.iter().map(|(work, _)| work.origin.offset).collect();
     batch.lease().finish(&offsets);
+    crash::at(Point::Finished);
 }
