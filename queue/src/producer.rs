@@ -304,6 +304,9 @@ pub(crate) fn client(settings: &ProducerSettings) -> Result<Client, ProducerErro
         // came out of one must fit into another.
         .set("message.max.bytes", MESSAGE_BYTES_MAX.to_string())
         .set("queue.buffering.max.kbytes", (settings.queue_messages_max * 2).max(1024).to_string())
+        // A topic is made by `admin`, with the wanted partitions; a broker that makes it by itself, for the asking, gives
+        // it its own default, which is one.
+        .set("allow.auto.create.topics", "false")
         // Java's default, so that other producers of the same user agree on the partition.
         .set("partitioner", "murmur2_random")
         .set("socket.nagle.disable", "true")
