@@ -80,7 +80,14 @@ impl Waiting<'_> {
     /// Out of the queue; the next one may fit.
     fn leave(&mut self) {
         let Some(number) = self.number.take() else { return };
-        self.desk.queue.borrow_mut().retain(|entry| entry.0 != number);
+        let mut queue = self.desk.queue.borrow_mut();
+        // Who is served stands first; only who goes away unserved is looked for among thousands.
+        if queue.front().is_some_and(|first| first.0 == number) {
+            queue.pop_front();
+        } else {
+            queue.retain(|entry| entry.0 != number);
+        }
+        drop(queue);
         self.desk.wake_first();
     }
 }
