@@ -12,7 +12,7 @@ use settings::table;
 use store::memory::Memory;
 use store::open::Source;
 
-use crate::flags::{failed, flag, read_settings};
+use crate::flags::{failed, flag, on_servers};
 use crate::places::model_policy;
 
 /// The flags.
@@ -40,15 +40,10 @@ pub(crate) fn command() -> Command {
 
 /// Runs it.
 pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
-    let (shared, _) = match read_settings(flags, &[], |reader| reader.shared()) {
-        Ok(read) => read,
+    let shared = match on_servers(flags) {
+        Ok(shared) => shared,
         Err(code) => return code,
     };
-    if shared.redis == settings::RedisAddress::Embedded || shared.kafka == settings::KafkaAddress::Embedded {
-        return failed(
-            "an embedded store or broker lives inside another process; give REDIS_ADDR and KAFKA_ADDR",
-        );
-    }
     let places = topics::Places {
         source: Source::new(&shared.redis, || Memory::new(model_policy(&shared), 0)),
         kafka: shared.kafka.to_string(),

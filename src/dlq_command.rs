@@ -16,7 +16,7 @@ use settings::kind::parse_duration_ms;
 use settings::table;
 use shard::clock;
 
-use crate::flags::{failed, flag, read_settings};
+use crate::flags::{failed, flag, on_servers};
 use crate::signals::Ending;
 
 /// Replays of an order before its letter stays where it is.
@@ -146,15 +146,10 @@ fn filter(flags: &ArgMatches) -> Filter {
 /// Runs one of them.
 pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     let Some((verb, flags)) = flags.subcommand() else { return failed("no subcommand") };
-    let (shared, _) = match read_settings(flags, &[], |reader| reader.shared()) {
-        Ok(read) => read,
+    let shared = match on_servers(flags) {
+        Ok(shared) => shared,
         Err(code) => return code,
     };
-    if shared.redis == settings::RedisAddress::Embedded || shared.kafka == settings::KafkaAddress::Embedded {
-        return failed(
-            "an embedded store or broker lives inside another process; give REDIS_ADDR and KAFKA_ADDR",
-        );
-    }
     let places = Places {
         redis: shared.redis.clone(),
         kafka: shared.kafka.to_string(),
@@ -219,35 +214,20 @@ fn written(letter: &Letter) -> String {
     letter.written_ms.map_or_else(|| "-".to_owned(), |ms| clock::rfc3339_ms(ms.max(0) as u64))
 }
 
-/// Field by field; texts of a letter may be anything, so they are escaped.
-fn json(letter: &Letter, is_handled: bool) -> String {
-    let mut out = Vec::new();
-    let mut text = |name: &str, value: Option<&str>| {
-        out.extend_from_slice(if out.is_empty() { b"{\"" } else { b",\"" });
-        out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(b"\":");
-        match value {
-            Some(value) => {
-                out.push(b'"');
-                wire::order::escape_json_into(&mut out, value);
-                out.push(b'"');
-            }
-            None => out.extend_from_slice(b"null"),
-        }
-    };
-    text("letter", Some(&letter.place.to_string()));
-    text("written", Some(&written(letter)));
-    text("reason", Some(&letter.reason));
-    text("message", Some(&letter.message));
-    text("request_id", letter.request_id.as_deref());
-    text("correlation_id", letter.correlation_id.as_deref());
-    text("item_id", letter.item_id.as_deref());
-    text("user_id", letter.user_id.as_deref());
-    let mut line = String::from_utf8_lossy(&out).into_owned();
-    // Writing to a string cannot fail.
-    let amount = letter.amount.map_or_else(|| "null".to_owned(), |amount| amount.to_string());
-    let _ = write!(line, ",\"amount\":{amount},\"attempt\":{},\"settled\":{is_handled}}}", letter.attempt);
-    line
+fn json(letter: &Letter, is_handled: bool) -> serde_json::Value {
+    serde_json::json!({
+        "letter": letter.place.to_string(),
+        "written": written(letter),
+        "reason": letter.reason,
+        "message": letter.message,
+        "request_id": letter.request_id,
+        "correlation_id": letter.correlation_id,
+        "item_id": letter.item_id,
+        "user_id": letter.user_id,
+        "amount": letter.amount,
+        "attempt": letter.attempt,
+        "settled": is_handled,
+    })
 }
 
 fn show(places: &Places, flags: &ArgMatches) -> ExitCode {

@@ -146,6 +146,17 @@ pub(crate) fn read_settings<T>(
     }
 }
 
+/// The settings that every role reads, for a tool on somebody else's Redis and Kafka.
+pub(crate) fn on_servers(flags: &ArgMatches) -> Result<settings::Shared, ExitCode> {
+    let (shared, _) = read_settings(flags, &[], |reader| reader.shared())?;
+    if shared.redis == settings::RedisAddress::Embedded || shared.kafka == settings::KafkaAddress::Embedded {
+        return Err(failed(
+            "an embedded store or broker lives inside another process; give REDIS_ADDR and KAFKA_ADDR",
+        ));
+    }
+    Ok(shared)
+}
+
 /// Says why something could not be done, and the code for it.
 pub(crate) fn failed(reason: impl std::fmt::Display) -> ExitCode {
     eprintln!("flash-sale: {reason}");

@@ -16,7 +16,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::balance::{Arrival, Guest};
 use crate::connection::serve;
 use crate::core::Core;
-use crate::metrics::{Counter, Gauge};
+use crate::metrics::Counter;
 use crate::sockets;
 
 /// Connections the kernel holds for us between two turns of a core; it caps this at `net.core.somaxconn`.
@@ -120,7 +120,6 @@ fn welcome(core: &Rc<Core>, stream: TcpStream, guest: Guest) {
         return;
     }
     core.count(Counter::Connections);
-    core.cells().gauges[Gauge::Connections as usize].set(open_count as u64 + 1);
     // Without it the last piece of an answer waits for an acknowledgement; an error only means the client is gone.
     let _ = stream.set_nodelay(true);
     let core = Rc::clone(core);
@@ -133,8 +132,6 @@ fn welcome(core: &Rc<Core>, stream: TcpStream, guest: Guest) {
                 line.text("error", text);
             });
         }
-        let open_count = core.connections.borrow().open_count() as u64;
-        core.cells().gauges[Gauge::Connections as usize].set(open_count);
         drop(guest);
     }));
 }

@@ -51,8 +51,6 @@ impl Counter {
 pub enum Gauge {
     /// Orders on the road.
     InFlight,
-    /// Open connections.
-    Connections,
     /// Commands waiting for Redis.
     RedisQueueDepth,
     /// Commands sent to Redis (a counter copied from the store).
@@ -146,10 +144,11 @@ pub fn page(shared: &Shared, producer: &queue::Producer) -> Result<String, Strin
         f64::from(state as u8),
     );
     page.gauge("gateway_in_flight", "Orders on the road now.", gauged(Gauge::InFlight) as f64);
-    page.gauge("gateway_connections", "Open connections now.", gauged(Gauge::Connections) as f64);
     let names: Vec<String> = (0..cells.len()).map(|core| core.to_string()).collect();
     let labels: Vec<[(&str, &str); 1]> = names.iter().map(|name| [("core", name.as_str())]).collect();
     let open = |core: usize| shared.balance.open_count(core) as f64;
+    let all = (0..cells.len()).map(open).sum();
+    page.gauge("gateway_connections", "Open connections now, those between two cores included.", all);
     page.labelled_gauge(
         "gateway_core_connections",
         "Open connections by the core that serves them, those on their way to it included.",

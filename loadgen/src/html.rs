@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::markup::entity;
 use crate::outcome::Outcome;
 use crate::report::{CheckState, ItemReport, LedgerReport, Quantiles, Report, Verdict};
 use crate::table;
@@ -341,13 +342,9 @@ struct Escaped<'a>(&'a str);
 impl std::fmt::Display for Escaped<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for character in self.0.chars() {
-            match character {
-                '&' => formatter.write_str("&amp;")?,
-                '<' => formatter.write_str("&lt;")?,
-                '>' => formatter.write_str("&gt;")?,
-                '"' => formatter.write_str("&quot;")?,
-                '\'' => formatter.write_str("&#39;")?,
-                other => write!(formatter, "{other}")?,
+            match entity(character) {
+                Some(entity) => formatter.write_str(entity)?,
+                None => formatter.write_char(character)?,
             }
         }
         Ok(())

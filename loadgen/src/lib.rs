@@ -116,6 +116,8 @@ mod summary;
 /// What was measured, in a form that adds without loss.
 pub mod measured;
 
+mod markup;
+
 /// What came out, as data and as JSON.
 pub mod report;
 

@@ -8,7 +8,7 @@ use settings::table;
 use store::memory::Memory;
 use store::open::Source;
 
-use crate::flags::{failed, flag, read_settings};
+use crate::flags::{failed, flag, on_servers};
 use crate::places::model_policy;
 
 /// A unit is not accounted for (as of `loadgen`).
@@ -28,15 +28,10 @@ pub(super) fn command() -> Command {
 
 /// Runs it.
 pub(super) fn run(flags: &ArgMatches) -> ExitCode {
-    let (shared, _) = match read_settings(flags, &[], |reader| reader.shared()) {
-        Ok(read) => read,
+    let shared = match on_servers(flags) {
+        Ok(shared) => shared,
         Err(code) => return code,
     };
-    if shared.redis == settings::RedisAddress::Embedded || shared.kafka == settings::KafkaAddress::Embedded {
-        return failed(
-            "an embedded store or broker lives inside another process; give REDIS_ADDR and KAFKA_ADDR",
-        );
-    }
     let report = topics::audit(
         &topics::Places {
             source: Source::new(&shared.redis, || Memory::new(model_policy(&shared), 0)),

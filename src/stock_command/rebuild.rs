@@ -8,7 +8,7 @@ use settings::table;
 use store::memory::Memory;
 use store::open::Source;
 
-use crate::flags::{failed, flag, read_settings};
+use crate::flags::{failed, flag, on_servers};
 use crate::places::model_policy;
 
 /// The flags.
@@ -42,15 +42,10 @@ pub(super) fn command() -> Command {
 
 /// Runs it.
 pub(super) fn run(flags: &ArgMatches) -> ExitCode {
-    let (shared, _) = match read_settings(flags, &[], |reader| reader.shared()) {
-        Ok(read) => read,
+    let shared = match on_servers(flags) {
+        Ok(shared) => shared,
         Err(code) => return code,
     };
-    if shared.redis == settings::RedisAddress::Embedded || shared.kafka == settings::KafkaAddress::Embedded {
-        return failed(
-            "an embedded store or broker lives inside another process; give REDIS_ADDR and KAFKA_ADDR",
-        );
-    }
     let item = flags.get_one::<String>("item").cloned().unwrap_or_default();
     if wire::order::check_id(&item).is_err() {
         return failed(format!("{item:?} is not an item: 1 to 100 characters of A-Z a-z 0-9 _ -"));

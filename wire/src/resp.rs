@@ -160,17 +160,8 @@ impl Decimal {
     pub fn new(number: impl Into<i128>) -> Self {
         let number: i128 = number.into();
         debug_assert!((i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&number), "wider than 64 bits");
-        let mut rest = number.unsigned_abs() as u64;
         let mut bytes = [b'0'; 20];
-        let mut start = bytes.len();
-        loop {
-            start -= 1;
-            bytes[start] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
+        let mut start = digits_into(&mut bytes, number.unsigned_abs() as u64);
         if number < 0 {
             start -= 1;
             bytes[start] = b'-';
@@ -181,6 +172,19 @@ impl Decimal {
     /// The text.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[self.start..]
+    }
+}
+
+/// Writes a number to the end of `bytes`, which must have room for its digits; where they begin.
+fn digits_into(bytes: &mut [u8], mut rest: u64) -> usize {
+    let mut start = bytes.len();
+    loop {
+        start -= 1;
+        bytes[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            return start;
+        }
     }
 }
 
@@ -217,20 +221,10 @@ pub fn write_command(out: &mut Vec<u8>, arguments: &[&[u8]]) {
 }
 
 fn write_head(out: &mut Vec<u8>, kind: u8, number: usize) {
-    // Put together first, so that the buffer's room is looked at once.
+    // Put together first, so that the buffer's room is looked at once: kind, at most 20 digits, CR LF.
     let mut bytes = [0; 23];
-    let mut start = bytes.len() - 2;
-    bytes[start..].copy_from_slice(b"\r\n");
-    let mut rest = number;
-    loop {
-        start -= 1;
-        bytes[start] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    start -= 1;
+    bytes[21..].copy_from_slice(b"\r\n");
+    let start = digits_into(&mut bytes[..21], number as u64) - 1;
     bytes[start] = kind;
     out.extend_from_slice(&bytes[start..]);
 }

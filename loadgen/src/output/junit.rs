@@ -3,6 +3,7 @@
 
 use std::fmt::{self, Write as _};
 
+use crate::markup::entity;
 use crate::report::{Check, CheckKind, CheckState, Report, Verdict};
 use crate::table::number;
 
@@ -88,15 +89,13 @@ impl fmt::Display for Xml<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for character in self.0.chars() {
             match character {
-                '&' => formatter.write_str("&amp;")?,
-                '<' => formatter.write_str("&lt;")?,
-                '>' => formatter.write_str("&gt;")?,
-                '"' => formatter.write_str("&quot;")?,
-                '\'' => formatter.write_str("&#39;")?,
                 // As they are they would become blanks in an attribute.
                 '\t' | '\n' | '\r' => write!(formatter, "&#{};", u32::from(character))?,
                 '\0'..'\u{20}' | '\u{fffe}' | '\u{ffff}' => formatter.write_char('\u{fffd}')?,
-                other => formatter.write_char(other)?,
+                other => match entity(other) {
+                    Some(entity) => formatter.write_str(entity)?,
+                    None => formatter.write_char(other)?,
+                },
             }
         }
         Ok(())

@@ -95,6 +95,30 @@ impl Row {
     }
 }
 
+impl Row {
+    /// Runs our generator to its end: its report, and the CPU of the whole process.
+    fn of_loadgen(command: Command, json: &std::path::Path) -> Result<Self> {
+        let mut process = child::spawn(command).map_err(|error| format!("loadgen: {error}"))?;
+        let pid = process.pid();
+        let mut cpu_s = 0.0;
+        while process.ended().is_none() {
+            // Of a process that has just ended nothing can be read any more: the last look before counts.
+            cpu_s = f64::max(cpu_s, cpu::seconds(pid));
+            std::thread::sleep(Duration::from_millis(5));
+            step::check_interrupt()?;
+        }
+        let report: Value = serde_json::from_str(&std::fs::read_to_string(json)?)?;
+        let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+        let accepted = &report["outcomes"]["202"]["from_send_ms"];
+        Ok(Self {
+            rate: number(&report["achieved_rate"]),
+            cpu_us: cpu_s * 1e6 / number(&report["requests"]),
+            p50_ms: number(&accepted["p50"]),
+            p99_ms: number(&accepted["p99"]),
+        })
+    }
+}
+
 /// Each figure's median by itself.
 fn median(rows: &[Row]) -> Row {
     let of = |pick: fn(&Row) -> f64| {
@@ -140,24 +164,7 @@ fn closed(responder: &Actor, connections: usize, seconds: u64, dir: &std::path::
             &json.display().to_string(),
         ],
     );
-    let mut process = child::spawn(command).map_err(|error| format!("loadgen: {error}"))?;
-    let pid = process.pid();
-    let mut cpu_s = 0.0;
-    while process.ended().is_none() {
-        // Of a process that has just ended nothing can be read any more: the last look before counts.
-        cpu_s = f64::max(cpu_s, cpu::seconds(pid));
-        std::thread::sleep(Duration::from_millis(5));
-        step::check_interrupt()?;
-    }
-    let report: Value = serde_json::from_str(&std::fs::read_to_string(&json)?)?;
-    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
-    let accepted = &report["outcomes"]["202"]["from_send_ms"];
-    Ok(Row {
-        rate: number(&report["achieved_rate"]),
-        cpu_us: cpu_s * 1e6 / number(&report["requests"]),
-        p50_ms: number(&accepted["p50"]),
-        p99_ms: number(&accepted["p99"]),
-    })
+    Row::of_loadgen(command, &json)
 }
 
 /// A known latency at the same fixed rate, once by oha and once by us: do the meters agree? From the real
@@ -204,20 +211,7 @@ fn open(
     let json_text = json.display().to_string();
     let mut command = loadgen(responder, &["--rate", &rate, "--duration", &duration, "--json", &json_text]);
     command.args(["--connections", &connections, "--workers", "1"]);
-    let mut process = child::spawn(command).map_err(|error| format!("loadgen: {error}"))?;
-    while process.ended().is_none() {
-        std::thread::sleep(Duration::from_millis(5));
-        step::check_interrupt()?;
-    }
-    let report: Value = serde_json::from_str(&std::fs::read_to_string(&json)?)?;
-    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
-    let accepted = &report["outcomes"]["202"]["from_send_ms"];
-    Ok(Row {
-        rate: number(&report["achieved_rate"]),
-        cpu_us: 0.0,
-        p50_ms: number(&accepted["p50"]),
-        p99_ms: number(&accepted["p99"]),
-    })
+    Row::of_loadgen(command, &json)
 }
 
 /// Open loop for a while; memory at a tenth of it and at the end.

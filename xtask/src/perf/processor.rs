@@ -168,7 +168,7 @@ impl Run {
         let processor = self.processor("hot", &[("WORKERS", "1"), ("PAYMENT_FAILURE_RATE", "0.1")])?;
         let name = "one hot item, one core, payments of 0 ms, 10 % declined";
         let (rate, cores) = self.measure(name, processor, HOT_ORDERS, text)?;
-        let audit = self.audit("hot")?;
+        let (audit, _) = self.audit("hot")?;
         let _ = writeln!(text, " {:.0} orders/s a core of CPU used; audit {audit} |", rate / cores);
         Ok(rate)
     }
@@ -211,7 +211,7 @@ impl Run {
             loop {
                 // Of members that went nobody knows what they counted last: there the books tell the end.
                 let done: f64 = actors.iter().map(processed).sum();
-                let is_over = if churn { self.audit(&topic)? == RIGHT } else { done >= ORDERS as f64 };
+                let is_over = if churn { self.audit(&topic)?.0 == RIGHT } else { done >= ORDERS as f64 };
                 if is_over {
                     return Ok(());
                 }
@@ -241,7 +241,7 @@ impl Run {
         for actor in actors {
             actor.end()?;
         }
-        let (letters, audit) = (self.letters(&topic)?, self.audit(&topic)?);
+        let (audit, letters) = self.audit(&topic)?;
         let _ = writeln!(text, "| {name} | {rate:.0} | {} | {letters} | {audit} |", shares.join(", "));
         Ok(())
     }
@@ -277,27 +277,24 @@ impl Run {
         Ok(())
     }
 
-    /// How many payments failed, and how many letters there are: a letter is written at least once.
-    fn letters(&self, topic: &str) -> Result<String> {
+    /// Every book of a topic: [`RIGHT`] or what is not, and how many payments failed and letters there are (a letter
+    /// is written at least once).
+    fn audit(&self, topic: &str) -> Result<(String, String)> {
         let dlq = dlq(topic);
-        let told = self.stage.ask(&["loadgen", "audit", "--orders-topic", topic, "--dlq-topic", &dlq])?;
-        let after = |name: &str| {
-            let line = told.lines().find_map(|line| line.trim().strip_prefix(name))?;
-            line.split_ascii_whitespace().next_back().map(str::to_owned)
-        };
-        let of = |name: &str| after(name).unwrap_or_else(|| "0".to_owned());
-        Ok(format!("{}, {}", of("FAILED_PAYMENT"), of("letter: Payment Timeout")))
-    }
-
-    /// Every book of a topic; [`RIGHT`] or what is not.
-    fn audit(&self, topic: &str) -> Result<String> {
-        let dlq = dlq(topic);
-        let told = self.stage.ask(&["loadgen", "audit", "--orders-topic", topic, "--dlq-topic", &dlq]);
-        Ok(match told {
-            Ok(_) => RIGHT.to_owned(),
-            Err(step::Failure::Failed(reason)) => format!("NOT RIGHT: {}", reason.replace('\n', " ")),
-            Err(interrupted) => return Err(interrupted),
-        })
+        match self.stage.ask(&["loadgen", "audit", "--orders-topic", topic, "--dlq-topic", &dlq]) {
+            Ok(told) => {
+                let of = |name: &str| {
+                    let line = told.lines().find_map(|line| line.trim().strip_prefix(name));
+                    line.and_then(|line| line.split_ascii_whitespace().next_back()).unwrap_or("0").to_owned()
+                };
+                let counts = format!("{}, {}", of("FAILED_PAYMENT"), of("letter: Payment Timeout"));
+                Ok((RIGHT.to_owned(), counts))
+            }
+            Err(step::Failure::Failed(reason)) => {
+                Ok((format!("NOT RIGHT: {}", reason.replace('\n', " ")), "?".to_owned()))
+            }
+            Err(interrupted) => Err(interrupted),
+        }
     }
 }
 
