@@ -70,6 +70,29 @@ fn an_acknowledged_order_that_nobody_knows() {
 }
 
 #[test]
+fn one_acknowledged_order_in_ten_thousand_that_is_dropped() {
+    const IN: u64 = 10_000;
+    let dropped: Arc<Mutex<Vec<String>>> = Arc::default();
+    let named = Arc::clone(&dropped);
+    let target = Target::start(move |_, order| {
+        if order.number % IN != IN / 2 {
+            return Conduct::Honest;
+        }
+        named.lock().expect("no panic holds it").push(order.request_id.clone());
+        Conduct::Say(202)
+    });
+    let mut plan = target.plan();
+    (plan.buyers, plan.rate_per_s) = (2 * IN, IN);
+    let report = run(&plan, &target.audit());
+    assert_eq!(failed(&report), ["every_202_ends_once"], "{:#?}", report.checks);
+    let mut found = report.ledger.expect("an audit was asked for").offences.remove(0).request_ids;
+    let mut dropped = dropped.lock().expect("no panic holds it").clone();
+    found.sort_unstable();
+    dropped.sort_unstable();
+    assert_eq!((found.len(), found), (2, dropped));
+}
+
+#[test]
 fn a_refused_order_that_was_sold() {
     let (report, id) = sale(0.0, on_the_50th(Conduct::DoButSay(429)));
     blames(&report, "refused_leaves_nothing", &id);
