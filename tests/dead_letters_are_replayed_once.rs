@@ -165,8 +165,14 @@ fn what_was_tried_too_often_stays_and_can_be_purged() {
     let shown = told(&world, &["show", &ids[0]]);
     assert!(shown.contains("replayed or purged") && shown.contains("state           open"), "{shown}");
     let line = told(&world, &["list", "--json", "--max", "1", "--request-id", &ids[0]]);
-    assert!(line.contains(&format!("\"request_id\":\"{}\"", ids[0])), "{line}");
-    assert!(line.contains("\"attempt\":1,\"settled\":false"), "{line}");
+    let listed: serde_json::Value = serde_json::from_str(&line).expect("one JSON object a line");
+    assert_eq!(
+        (&listed["request_id"], &listed["attempt"], &listed["settled"]),
+        (&ids[0].as_str().into(), &1.into(), &false.into()),
+        "{line}"
+    );
+    assert_eq!((&listed["amount"], &listed["item_id"]), (&1.into(), &"101".into()), "{line}");
+    assert!(listed["correlation_id"].is_null(), "nobody gave it one: {line}");
 
     assert!(told(&world, &["purge"]).starts_with("40 would be purged\n"), "without --yes nothing is purged");
     assert!(told(&world, &["purge", "--yes", "--since", "1h"]).starts_with("40 purged\n"));

@@ -54,7 +54,8 @@ impl Letter {
     /// Reads a record of the topic of dead letters.
     pub fn read(entry: &Entry<'_>) -> Self {
         let text = |name: &CStr| {
-            let bytes = entry.header(name)?;
+            // A header that is there and empty says as little as one that is not.
+            let bytes = entry.header(name).filter(|bytes| !bytes.is_empty())?;
             Some(String::from_utf8_lossy(bytes).into_owned())
         };
         let value = entry.value().map(<[u8]>::to_vec);
