@@ -1,6 +1,7 @@
 //! Claim: a processor that is stopped in mid-work for longer than its session, so that the group gives its partitions to
 //! another, changes nothing when it wakes up: each order has one end, no unit is taken or given back twice, each failure
-//! has its letter; and it goes on to work. Method: SIGSTOP while payments are under way, SIGCONT when the other one has ended everything.
+//! has its letter; and it goes on to work. Method: SIGSTOP while payments are under way, SIGCONT when the other one has
+//! ended everything.
 
 use std::collections::BTreeSet;
 
