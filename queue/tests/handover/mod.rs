@@ -53,11 +53,7 @@ fn work(seat: &Seat, finished: &Finished) -> Worker {
             }
             thread::sleep(Duration::from_millis(1));
         }
-        let rest = member.take();
-        for batch in &rest {
-            batch.lease().abandon(batch.records().len());
-        }
-        let ended = member.stop();
+        let ended = member.stop_abandoning();
         assert!(ended.is_clean(), "{ended:?}");
     });
     Worker { thread, quit }

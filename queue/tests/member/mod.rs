@@ -73,6 +73,27 @@ impl Member {
     pub(crate) fn stop(self) -> Ended {
         self.consumer.stop(Duration::from_secs(10))
     }
+
+    /// Stops, and abandons what still comes until then: the consumer's thread may post a last batch before it sees
+    /// that it shall end, and what nobody takes would never be finished.
+    pub(crate) fn stop_abandoning(self) -> Ended {
+        let Self { consumer, inbox } = self;
+        let abandon_all = || {
+            let mut batches = Vec::new();
+            inbox.try_take(&mut batches);
+            for batch in batches {
+                batch.lease().abandon(batch.records().len());
+            }
+        };
+        std::thread::scope(|scope| {
+            let stopping = scope.spawn(move || consumer.stop(Duration::from_secs(10)));
+            while !stopping.is_finished() {
+                abandon_all();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            stopping.join().expect("no panic in it")
+        })
+    }
 }
 
 /// Fills `partitions` partitions with `count` records each, value `<partition>-<n>`, and waits for their
