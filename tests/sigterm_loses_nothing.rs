@@ -58,7 +58,7 @@ fn what_takes_too_long_is_left_and_said() {
     let variables =
         [("PAYMENT_LATENCY", "10m"), ("SHUTDOWN_TIMEOUT", "300ms"), ("PAYMENT_FAILURE_RATE", "0")];
     let processor = world.start(&variables);
-    wait_until("the payment is under way", PATIENCE, || world.truth.left("101") == Some(0));
+    processor.wait_paying(1);
     let code = processor.terminate();
     assert!(code.is_some_and(|code| code != 0), "an order was left behind: {code:?}");
     assert!(world.committed().values().all(|&offset| offset == 0), "{:?}", world.committed());
@@ -77,7 +77,7 @@ fn a_second_signal_ends_it_at_once() {
     world.topics.send(&[order("slow", "101", 1)]);
     let mut processor =
         world.start(&[("PAYMENT_LATENCY", "10m"), ("PAYMENT_TIMEOUT", "10m"), ("SHUTDOWN_TIMEOUT", "10m")]);
-    wait_until("the payment is under way", PATIENCE, || world.truth.left("101") == Some(0));
+    processor.wait_paying(1);
     processor.wait_health(200);
     processor.signal(Signal::Terminate);
     processor.wait_health(503);

@@ -13,6 +13,7 @@ use store::Store as _;
 
 use crate::core::Core;
 use crate::inventory;
+use crate::metrics::PAYMENTS_IN_FLIGHT;
 use crate::order::process;
 
 /// A dead letter that Kafka has not acknowledged by then is written again.
@@ -40,6 +41,7 @@ pub(crate) async fn tick(core: Rc<Core>) {
         monoio::time::sleep(TICK).await;
         tick += 1;
         core.log.flush();
+        core.cells().gauges[PAYMENTS_IN_FLIGHT].set(core.payments_desk.taken() as u64);
         core.shared.store_reachable[core.index].store(core.store.is_reachable(), Ordering::Relaxed);
         if tick.is_multiple_of(SECOND_TICKS) {
             core.letters_logged.set(0);

@@ -46,6 +46,11 @@ impl Desk {
         std::future::poll_fn(|context| waiting.poll(context)).await
     }
 
+    /// Places taken now.
+    pub fn taken(&self) -> usize {
+        self.places - self.free.get()
+    }
+
     fn wake_first(&self) {
         if let Some((_, waker)) = self.queue.borrow().front() {
             waker.wake_by_ref();

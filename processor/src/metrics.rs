@@ -36,7 +36,10 @@ impl Counter {
 }
 
 /// The cells of one core.
-pub type ProcessorCells = Cells<{ Counter::COUNT }, 0, 2>;
+pub type ProcessorCells = Cells<{ Counter::COUNT }, 1, 2>;
+
+/// Index of the gauge `processor_payments_in_flight`.
+pub const PAYMENTS_IN_FLIGHT: usize = 0;
 
 /// Index of the histogram `processor_order_processing_duration_seconds`.
 pub const PROCESSING_DURATION: usize = 0;
@@ -108,6 +111,11 @@ pub fn page(shared: &Shared) -> Result<String, String> {
         "processor_consumer_lag",
         "Records of this member's partitions not committed.",
         load(&shared.lag),
+    );
+    page.gauge(
+        "processor_payments_in_flight",
+        "Payments under way; PAYMENT_CONCURRENCY at most.",
+        sum(&|core| &core.gauges[PAYMENTS_IN_FLIGHT]) as f64,
     );
     let levels = shared.levels.lock().clone();
     let labels: Vec<[(&str, &str); 1]> =

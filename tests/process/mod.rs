@@ -111,6 +111,19 @@ impl Processor {
         wait_until(&format!("/health says {code}"), PATIENCE, || self.health() == Some(code));
     }
 
+    /// Waits for so many payments under way. That units are held says less: the core may not know it yet.
+    pub fn wait_paying(&self, count: usize) {
+        let wanted = format!("processor_payments_in_flight {count}");
+        wait_until(&format!("/metrics says {wanted}"), PATIENCE, || {
+            self.health().is_some()
+                && Client::connect(self.address().as_str())
+                    .get("/metrics")
+                    .text()
+                    .lines()
+                    .any(|line| line == wanted)
+        });
+    }
+
     pub fn signal(&mut self, signal: Signal) {
         self.process.signal(signal).expect("it still runs");
     }
