@@ -132,6 +132,7 @@ fn a_killed_replay_doubles_nothing_and_forgets_nothing() {
     let record = Outgoing {
         topic: Topic::Orders,
         key: letters[0].key.as_deref(),
+        partition: None,
         value: letters[0].value.as_deref(),
         headers: &[(c"attempt", b"1"), (replay::REPLAYED_FROM, place.as_bytes())],
         timestamp_ms: None,

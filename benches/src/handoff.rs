@@ -28,6 +28,7 @@ pub(crate) fn hand_over(meter: Meter<'_>) {
         client_id: "road-benches".to_owned(),
         topics: ["orders".to_owned(), "orders-dlq".to_owned()],
         linger_ms: LINGER_MS,
+        partitioner: queue::Partitioner::Murmur2,
         message_timeout_ms: 2 * LINGER_MS,
         queue_messages_max: IN_FLIGHT_MAX,
         notice: Arc::new(|_, text| eprintln!("kafka: {text}")),
@@ -62,6 +63,7 @@ pub(crate) fn hand_over(meter: Meter<'_>) {
             let outgoing = Outgoing {
                 topic: Topic::Orders,
                 key: Some(fields.user_id.as_bytes()),
+                partition: None,
                 value: Some(value),
                 headers: &headers,
                 timestamp_ms: Some(1_700_000_000_000),

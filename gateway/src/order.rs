@@ -216,6 +216,7 @@ async fn publish(core: &Core, order: &Order<'_>) -> Delivery {
     let outgoing = Outgoing {
         topic: Topic::Orders,
         key: Some(order.user_id.as_bytes()),
+        partition: core.publisher.partition_at(accepted_at_ms),
         value: Some(&value),
         headers,
         // One look at the clock an order less.

@@ -175,6 +175,13 @@ fn producer_settings(settings: &settings::Gateway, parts: &Parts) -> ProducerSet
         client_id: "flash-sale-gateway".to_owned(),
         topics: [settings.shared.orders_topic.clone(), settings.shared.dlq_topic.clone()],
         linger_ms: settings.shared.kafka_linger_ms,
+        partitioner: match settings.orders_partitioner {
+            // A slot is as long as a batch is open.
+            settings::Partitioner::Sticky => {
+                queue::Partitioner::Sticky { slot_ms: settings.shared.kafka_linger_ms.max(1) }
+            }
+            settings::Partitioner::Murmur2 => queue::Partitioner::Murmur2,
+        },
         // librdkafka looks for records over their time once a second: with half the buyer's patience the certain
         // «not persisted» still comes in time, instead of our own «nobody knows».
         message_timeout_ms: (publish_timeout_ms / 2).max(settings.shared.kafka_linger_ms + 100),

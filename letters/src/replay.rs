@@ -320,6 +320,7 @@ fn send(sender: &Sender, chunk: &[Letter]) -> Vec<Delivery> {
         .map(|(letter, headers)| Outgoing {
             topic: Topic::Orders,
             key: letter.key.as_deref(),
+            partition: None,
             value: letter.value.as_deref(),
             headers,
             timestamp_ms: None,
@@ -338,6 +339,7 @@ pub fn sender(places: &Places) -> Result<Sender, ProducerError> {
         client_id: "flash-sale-dlq".to_owned(),
         topics: [places.orders_topic.clone(), places.dlq_topic.clone()],
         linger_ms: 1,
+        partitioner: queue::Partitioner::Murmur2,
         message_timeout_ms: PATIENCE.as_millis() as u64,
         queue_messages_max: CHUNK_LETTERS * 2,
         notice: Arc::new(|_, _| {}),

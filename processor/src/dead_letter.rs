@@ -61,6 +61,7 @@ pub(crate) async fn bury(
     let mut outgoing = Outgoing {
         topic: Topic::DeadLetters,
         key: batch.key(record),
+        partition: None,
         value: batch.value(record),
         headers: &headers,
         timestamp_ms: None,

@@ -137,6 +137,7 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         client_id: "flash-sale-processor".to_owned(),
         topics: [settings.shared.orders_topic.clone(), settings.shared.dlq_topic.clone()],
         linger_ms: settings.shared.kafka_linger_ms,
+        partitioner: queue::Partitioner::Murmur2,
         message_timeout_ms: LETTER_TIMEOUT_MS,
         queue_messages_max: in_flight_max * 2,
         notice: Arc::clone(&notice),

@@ -17,6 +17,9 @@ pub mod producer;
 /// The producer as one core sees it: publish and await the acknowledgement.
 pub mod publisher;
 
+/// Which partition an order goes to.
+pub mod spread;
+
 /// The raw calls that the `rdkafka` crate does not offer: produce by a topic handle, message status, batches of
 /// events.
 mod native;
@@ -42,3 +45,4 @@ pub mod embedded;
 pub use native::Notice;
 pub use producer::{Delivery, Outgoing, Producer, ProducerSettings, SendRefused, Topic};
 pub use publisher::Publisher;
+pub use spread::Partitioner;

@@ -15,6 +15,9 @@ use rdkafka_sys as sys;
 
 use crate::producer::Outgoing;
 
+/// `RD_KAFKA_PARTITION_UA` of rdkafka.h, a macro with a cast, which bindgen leaves out: the partitioner decides.
+const PARTITION_UA: i32 = -1;
+
 /// Connects librdkafka's log and error callbacks to ours. Delivery goes another way (see [`Client::poll`]).
 pub(crate) struct Context {
     pub(crate) notice: Notice,
@@ -130,7 +133,8 @@ impl Client {
         outgoing: &Outgoing<'_>,
         opaque: u64,
     ) -> Result<(), sys::rd_kafka_resp_err_t> {
-        let Outgoing { topic, key, value, headers, timestamp_ms } = *outgoing;
+        let Outgoing { topic, key, partition, value, headers, timestamp_ms } = *outgoing;
+        let partition = partition.unwrap_or(PARTITION_UA);
         // 0 is librdkafka's word for «now».
         let timestamp_ms = timestamp_ms.map_or(0, |ms| i64::try_from(ms).unwrap_or(i64::MAX));
         let bytes = |bytes: Option<&[u8]>| bytes.map_or((std::ptr::null(), 0), |b| (b.as_ptr(), b.len()));
@@ -158,6 +162,8 @@ impl Client {
                 self.inner.client().native_ptr(),
                 sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_RKT,
                 self.topics[topic as usize].0,
+                sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_PARTITION,
+                partition,
                 sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_MSGFLAGS,
                 sys::RD_KAFKA_MSG_F_COPY,
                 sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_VALUE,

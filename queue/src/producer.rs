@@ -23,14 +23,17 @@ use shard::turns;
 use shard::waiters::Ticket;
 
 use crate::native::{Client, Context, Notice, Persistence, Polled, Report};
+use crate::spread::{Partitioner, Spread};
 
 /// What is sent to Kafka.
 #[derive(Debug, Clone, Copy)]
 pub struct Outgoing<'a> {
     /// Which of the producer's topics.
     pub topic: Topic,
-    /// Decides the partition.
+    /// The record's key.
     pub key: Option<&'a [u8]>,
+    /// Where it goes; `None` lets the key decide.
+    pub partition: Option<i32>,
     /// `None` is a tombstone.
     pub value: Option<&'a [u8]>,
     /// In order.
@@ -125,6 +128,8 @@ pub struct ProducerSettings {
     pub topics: [String; 2],
     /// How long a batch is filled. 1–2 ms lower CPU and p99; 0 doubles the gateway's CPU at few connections.
     pub linger_ms: u64,
+    /// How [`crate::Publisher::partition_at`] finds a partition.
+    pub partitioner: Partitioner,
     /// When librdkafka gives a record up. It looks once a second, so the report comes up to a second later.
     pub message_timeout_ms: u64,
     /// Records outstanding at most; 1.3 KiB each at worst.
@@ -156,6 +161,7 @@ struct Shared {
     client: Client,
     mailboxes: Vec<Arc<Mailbox<Ack>>>,
     orders_topic: String,
+    spread: Arc<Spread>,
     notice: Notice,
     stopping: AtomicBool,
     reachable: AtomicBool,
@@ -214,6 +220,7 @@ impl Producer {
             client: client(settings)?,
             mailboxes: (0..cores).map(|_| Arc::new(Mailbox::new(in_flight_max))).collect(),
             orders_topic: settings.topics[0].clone(),
+            spread: Arc::new(Spread::new(settings.partitioner)),
             notice: Arc::clone(&settings.notice),
             stopping: AtomicBool::new(false),
             reachable: AtomicBool::new(false),
@@ -244,6 +251,10 @@ impl Producer {
     ) -> Result<(), SendRefused> {
         let opaque = ticket.to_bits() | ((core as u64) << 56);
         self.shared.client.produce(outgoing, opaque).map_err(SendRefused::of)
+    }
+
+    pub(crate) fn spread(&self) -> Arc<Spread> {
+        Arc::clone(&self.shared.spread)
     }
 
     pub(crate) fn mailbox(&self, core: usize) -> Arc<Mailbox<Ack>> {
@@ -371,13 +382,22 @@ impl Shared {
         while !self.stopping.load(Ordering::Relaxed) {
             let client = self.client.inner.client();
             let answered = client.fetch_metadata(Some(&self.orders_topic), PROBE_INTERVAL);
-            let has_topic = |metadata: rdkafka::metadata::Metadata| {
-                metadata
-                    .topics()
+            let has_topic = answered.is_ok_and(|metadata| {
+                let topic = metadata.topics().iter().find(|topic| topic.error().is_none());
+                let partitions = topic.map(|topic| topic.partitions()).unwrap_or_default();
+                // While no partition has a leader the last list stays: the key would find none either.
+                let mut led: Vec<i32> = partitions
                     .iter()
-                    .any(|topic| topic.error().is_none() && !topic.partitions().is_empty())
-            };
-            self.reachable.store(answered.is_ok_and(has_topic), Ordering::Relaxed);
+                    .filter(|partition| partition.leader() >= 0)
+                    .map(|led| led.id())
+                    .collect();
+                if !led.is_empty() {
+                    led.sort_unstable();
+                    self.spread.note(&led);
+                }
+                !partitions.is_empty()
+            });
+            self.reachable.store(has_topic, Ordering::Relaxed);
             thread::park_timeout(PROBE_INTERVAL);
         }
     }

@@ -11,12 +11,14 @@ use std::time::Instant;
 use shard::waiters::{Wait, Waiters};
 
 use crate::producer::{Delivery, Outgoing, Producer, SendRefused};
+use crate::spread::Turn;
 
 /// A core's share of the producer. Not `Send`.
 pub struct Publisher {
     producer: Arc<Producer>,
     core: usize,
     waiters: Rc<Waiters<Delivery>>,
+    turn: Turn,
     expired: Cell<u64>,
 }
 
@@ -36,7 +38,13 @@ impl Publisher {
                 }
             }
         }));
-        Rc::new(Self { producer, core, waiters, expired: Cell::new(0) })
+        let turn = Turn::new(producer.spread());
+        Rc::new(Self { producer, core, waiters, turn, expired: Cell::new(0) })
+    }
+
+    /// The partition of `ORDERS_TOPIC` for what is sent at this time; `None` leaves it to the key ([`crate::spread`]).
+    pub fn partition_at(&self, unix_ms: u64) -> Option<i32> {
+        self.turn.at(unix_ms)
     }
 
     /// Hands one record over, which copies it, and returns the wait for its fate: it ends with the report or with

@@ -34,6 +34,8 @@ pub enum Kind {
     Switch,
     /// See [`LogLevel`].
     Level,
+    /// See [`Partitioner`].
+    Partitioner,
 }
 
 impl fmt::Display for Kind {
@@ -57,6 +59,7 @@ impl fmt::Display for Kind {
             Self::Ratio => formatter.write_str("a number from 0 to 1"),
             Self::Switch => formatter.write_str("on or off"),
             Self::Level => formatter.write_str("debug, info, warn or error"),
+            Self::Partitioner => formatter.write_str("sticky or murmur2"),
         }
     }
 }
@@ -152,6 +155,24 @@ pub enum LogLevel {
     Warn,
     /// What we broke.
     Error,
+}
+
+/// How the gateway finds the partition of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Partitioner {
+    /// Each slot of time has its partition: full batches.
+    Sticky,
+    /// By the key (the user), as Java's default has it.
+    Murmur2,
+}
+
+/// `None` when it is neither.
+pub fn parse_partitioner(text: &str) -> Option<Partitioner> {
+    match text.to_ascii_lowercase().as_str() {
+        "sticky" => Some(Partitioner::Sticky),
+        "murmur2" => Some(Partitioner::Murmur2),
+        _ => None,
+    }
 }
 
 /// `250ms`, `30s`, `1m`, `24h`; a bare `0` too. `None` when it is not a duration.

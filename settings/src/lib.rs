@@ -15,5 +15,5 @@ pub mod kind;
 /// Text from flags and environment into checked structs.
 pub mod read;
 
-pub use kind::{KafkaAddress, LogLevel, RedisAddress};
+pub use kind::{KafkaAddress, LogLevel, Partitioner, RedisAddress};
 pub use read::{BadSettings, Gateway, Processor, Shared};

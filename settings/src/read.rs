@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::kind::{self, KafkaAddress, Kind, LogLevel, RedisAddress};
+use crate::kind::{self, KafkaAddress, Kind, LogLevel, Partitioner, RedisAddress};
 use crate::table::{self, Setting};
 
 /// Read by every role.
@@ -44,6 +44,8 @@ pub struct Gateway {
     pub listen_addr: SocketAddr,
     /// `PUBLISH_TIMEOUT`
     pub publish_timeout: Duration,
+    /// `ORDERS_PARTITIONER`
+    pub orders_partitioner: Partitioner,
     /// `IDEMPOTENCY_TTL`, never above `order_status_ttl_ms`.
     pub idempotency_ttl_ms: u64,
     /// `RATE_LIMIT_MAX_REQUESTS`
@@ -239,6 +241,11 @@ impl<'a> Reader<'a> {
         let mut gateway = Gateway {
             listen_addr: self.parsed(&table::LISTEN_ADDR, any, kind::parse_socket),
             publish_timeout: self.duration(&table::PUBLISH_TIMEOUT),
+            orders_partitioner: self.parsed(
+                &table::ORDERS_PARTITIONER,
+                Partitioner::Sticky,
+                kind::parse_partitioner,
+            ),
             idempotency_ttl_ms: self.duration_ms(&table::IDEMPOTENCY_TTL),
             rate_limit_max_requests: self.count(&table::RATE_LIMIT_MAX_REQUESTS) as u32,
             rate_limit_window_ms: self.duration_ms(&table::RATE_LIMIT_WINDOW),

@@ -75,6 +75,8 @@ settings! {
         "Where the gateway listens";
     PUBLISH_TIMEOUT = Gateway, Kind::Duration { min_ms: 100, max_ms: 60_000 }, "2s",
         "How long a buyer waits for the broker before 503; a pending request_id can be taken over after it";
+    ORDERS_PARTITIONER = Gateway, Kind::Partitioner, "sticky",
+        "Partition of an order: sticky (the orders of a moment share one, so requests are few) or murmur2 (by user_id)";
     IDEMPOTENCY_TTL = Gateway, Kind::Duration { min_ms: 1000, max_ms: 30 * DAY_MS }, "10m",
         "How long contents and correlation id of a request_id are remembered";
     RATE_LIMIT_MAX_REQUESTS = Gateway, Kind::Count { min: 1, max: 10_000 }, "60",
