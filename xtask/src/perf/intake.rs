@@ -1,7 +1,7 @@
 //! The intake beside its limit and its rivals, all on the same Redis, Kafka, client and cores, in turn.
 //!
 //! - the raw responder: what a request costs before an order is anything;
-//! - our gateway, at `LOG_LEVEL` info and warn, on epoll, and on one core;
+//! - our gateway, at `LOG_LEVEL` info and warn, with partitions by user, on epoll, and on one core;
 //! - `perf/rivals/`: what others would write, with the same script and the same durability.
 //!
 //! Each contestant has a topic of its own, a warm-up, and a Redis without keys before every shot. Then come what has no

@@ -42,6 +42,7 @@ pub(super) fn field(stage: &Stage, axum: &Path) -> Result<Vec<Contestant>> {
         plain("axum", stage.axum(axum, "orders-axum", "info")?),
         warn("gateway, LOG_LEVEL=warn", gateway("orders-warn", &["--log-level", "warn"], &[])?),
         warn("axum, LOG_LEVEL=warn", stage.axum(axum, "orders-axum-warn", "warn")?),
+        variant("gateway, murmur2", gateway("orders-murmur2", &["--orders-partitioner", "murmur2"], &[])?),
         variant("gateway, epoll", gateway("orders-epoll", &[], &[EPOLL])?),
         variant("gateway, one core", gateway("orders-one", &["--workers", "1"], &[])?),
     ])
