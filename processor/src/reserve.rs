@@ -43,12 +43,22 @@ impl<T> Answered<T> {
     }
 }
 
+/// The store serves neighbours of one kind (and of one item, where units are taken) with one script.
+fn neighbourhood<'a>(command: &Command<'a>) -> (u8, &'a str) {
+    match *command {
+        Command::Reserve(wish) => (0, wish.item_id),
+        Command::Settle(_) => (1, ""),
+        _ => (2, ""),
+    }
+}
+
 /// Asks all, then those again that had no answer, with back-off, until each has one.
 pub(crate) async fn ask_until_answered(core: &Core, commands: &[Command<'_>]) -> Vec<Answered<Answer>> {
     let mut answers: Vec<Option<Answered<Answer>>> = vec![None; commands.len()];
     let mut was_lost = vec![false; commands.len()];
     let mut back_off = BackOff::default();
     let mut open: Vec<usize> = (0..commands.len()).collect();
+    open.sort_by(|&one, &other| neighbourhood(&commands[one]).cmp(&neighbourhood(&commands[other])));
     loop {
         let asked: Vec<Command<'_>> = open.iter().map(|&at| commands[at]).collect();
         let mut still_open = Vec::new();

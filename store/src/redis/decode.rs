@@ -75,7 +75,7 @@ pub(super) fn decode(kind: Kind, reply: &Reply<'_>) -> Result<Answer, StoreError
         Kind::Statuses(count) => each(reply, count, optional_word).map(Answer::Statuses),
         Kind::Stock(count) => each(reply, count, |level| Ok(units(level))).map(Answer::Stock),
         Kind::Ledgers(count) => ledgers(reply, count).map(Answer::Ledgers),
-        Kind::Own(_) => Err(WrongShape),
+        Kind::EvalMany(..) | Kind::Own(_) => Err(WrongShape),
     };
     answer.map_err(|WrongShape| StoreError::Refused(format!("unexpected reply {reply:?} to {kind:?}")))
 }
@@ -91,7 +91,8 @@ fn eval(script: Script, reply: &Reply<'_>) -> Shaped<Answer> {
             Reply::Nil => Ok(Answer::StockLeft(None)),
             reply => integer(reply).map(|left| Answer::StockLeft(Some(left))),
         },
-        Script::Ledgers => Err(WrongShape),
+        // Their replies come in arrays.
+        Script::ReserveMany | Script::SettleMany | Script::Ledgers => Err(WrongShape),
     }
 }
 

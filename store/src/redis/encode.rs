@@ -14,6 +14,8 @@ use crate::{Command, Policy, Reserve, Retract, Settle};
 pub(super) enum Kind {
     /// The reply of a script.
     Eval(Script),
+    /// An array of such replies, one an order.
+    EvalMany(Script, u32),
     Confirm,
     Status,
     /// How many were asked for.
@@ -38,10 +40,15 @@ pub(super) enum Own {
 }
 
 impl Kind {
+    /// Commands that this reply answers.
+    pub(super) fn commands(self) -> u32 {
+        if let Self::EvalMany(_, orders) = self { orders } else { 1 }
+    }
+
     /// The script that must be loaded for it.
     pub(super) fn script(self) -> Option<Script> {
         match self {
-            Self::Eval(script) => Some(script),
+            Self::Eval(script) | Self::EvalMany(script, _) => Some(script),
             Self::Ledgers(_) => Some(Script::Ledgers),
             _ => None,
         }
@@ -198,7 +205,7 @@ fn mget(out: &mut Vec<u8>, prefix: &str, names: &[&str]) {
     }
 }
 
-fn eval(out: &mut Vec<u8>, shas: &Shas, script: Script, keys: usize, arguments: usize) {
+pub(super) fn eval(out: &mut Vec<u8>, shas: &Shas, script: Script, keys: usize, arguments: usize) {
     write_array(out, 3 + keys + arguments);
     out.extend_from_slice(b"$7\r\nEVALSHA\r\n$40\r\n");
     out.extend_from_slice(shas.of(script));
@@ -206,7 +213,7 @@ fn eval(out: &mut Vec<u8>, shas: &Shas, script: Script, keys: usize, arguments: 
     write_number(out, keys as u64);
 }
 
-fn key(out: &mut Vec<u8>, prefix: &str, name: &str) {
+pub(super) fn key(out: &mut Vec<u8>, prefix: &str, name: &str) {
     write_bulk_parts(out, &[prefix.as_bytes(), name.as_bytes()]);
 }
 

@@ -41,10 +41,21 @@ pub(super) struct Pending {
 pub(super) enum Whose {
     /// One caller.
     Caller(Ticket),
-    /// A caller of many, and which of them.
+    /// A caller of many, and the first of them that the reply answers.
     Batch(Rc<Batch>, u32),
     /// The connection itself.
     Own,
+}
+
+impl Whose {
+    /// Whose the reply to the `number`th command of a group is.
+    pub(super) fn nth(&self, number: u32) -> Self {
+        match self {
+            Self::Batch(batch, first) => Self::Batch(Rc::clone(batch), first + number),
+            // Only callers of many have groups.
+            alone => alone.clone(),
+        }
+    }
 }
 
 /// The answers of one `ask_all`, gathered until the last is there: one wake for all.
@@ -125,7 +136,7 @@ impl Flight {
         let kind = write(out);
         let bytes = start..out.len() as u32;
         self.filling.pending.push_back(Pending { kind, script_misses, bytes, whose });
-        self.pending += 1;
+        self.pending += kind.commands() as usize;
     }
 
     /// Begins the write of what has gathered; `None` when that is nothing.
@@ -150,7 +161,7 @@ impl Flight {
     pub(super) fn next_answered(&mut self) -> Option<(Pending, Rc<Vec<u8>>)> {
         let front = self.sent.front_mut()?;
         let pending = front.pending.pop_front()?;
-        self.pending -= 1;
+        self.pending -= pending.kind.commands() as usize;
         let bytes = Rc::clone(&front.bytes);
         if front.pending.is_empty() {
             self.retire_front();

@@ -21,9 +21,9 @@ use wire::resp::{self, Malformed, Reply};
 
 use super::decode::{Fault, decode, fault};
 use super::encode::{Kind, Own, encode, encode_own};
-use super::flight::{Batch, Flight, Outcome, Whose};
+use super::flight::{Batch, Flight, Outcome, Pending, Whose};
 use super::scripts::{Script, Shas};
-use super::{ConnectionSettings, Stats};
+use super::{ConnectionSettings, Stats, group};
 use crate::{Command, StoreError};
 
 /// How often one command may find its script gone before it is given up: a flush between each load and its
@@ -136,10 +136,15 @@ impl Link {
     /// Takes many for the next flush; those that cannot be taken are answered at once.
     pub(super) fn ask_all(&self, commands: &[Command<'_>]) -> Rc<Batch> {
         let batch = Batch::new(commands.len());
-        for (index, command) in commands.iter().enumerate() {
+        let mut at = 0;
+        while let Some(command) = commands.get(at) {
+            let whose = Whose::Batch(Rc::clone(&batch), at as u32);
             match command.check().and_then(|()| self.check_room()) {
-                Ok(()) => self.take(command, Whose::Batch(Rc::clone(&batch), index as u32)),
-                Err(error) => batch.complete(index as u32, Err(error)),
+                Ok(()) => at += self.take_many(&commands[at..], whose),
+                Err(error) => {
+                    batch.complete(at as u32, Err(error));
+                    at += 1;
+                }
             }
         }
         batch
@@ -157,9 +162,24 @@ impl Link {
         self.push(whose, 0, |out| encode(out, command, &shas, &self.settings.policy));
     }
 
+    /// Takes the first command, and those after it that one script can serve with it; says how many.
+    fn take_many(&self, commands: &[Command<'_>], whose: Whose) -> usize {
+        let room = self.settings.in_flight_max - self.in_flight();
+        let orders = group::length(commands).min(room);
+        if orders < 2 {
+            self.take(&commands[0], whose);
+            return 1;
+        }
+        let shas = self.shas.borrow();
+        self.push(whose, 0, |out| group::encode(out, &commands[..orders], &shas));
+        orders
+    }
+
     fn push(&self, whose: Whose, script_misses: u8, write: impl FnOnce(&mut Vec<u8>) -> Kind) {
+        let before = self.in_flight();
         self.flight.borrow_mut().push(whose, script_misses, write);
-        self.count(|stats| stats.commands += 1);
+        let commands = (self.in_flight() - before) as u64;
+        self.count(|stats| stats.commands += commands);
         // A woken task goes to the back of the core's queue: whoever asks in this turn is in the same flush.
         if let Some(writer) = self.writer.take() {
             writer.wake();
@@ -239,7 +259,7 @@ impl Link {
         let (sent, unsent) = self.flight.borrow_mut().abandon();
         for (pendings, error) in [(sent, StoreError::Lost), (unsent, StoreError::Away)] {
             for pending in pendings {
-                self.answer(&pending.whose, Err(error.clone()));
+                self.answer_all(&pending, &error);
             }
         }
         for task in [&self.writer, &self.supervisor] {
@@ -291,14 +311,13 @@ impl Link {
                             kind
                         });
                     }
-                    (Fault::Command, _) => {
-                        self.answer(&pending.whose, Err(StoreError::Refused(text(error))));
-                    }
+                    (Fault::Command, _) => self.answer_all(&pending, &StoreError::Refused(text(error))),
                     (Fault::Server | Fault::NoScript, _) => {
-                        self.answer(&pending.whose, Err(StoreError::Away));
+                        self.answer_all(&pending, &StoreError::Away);
                         self.fail(&text(error));
                     }
                 },
+                (Kind::EvalMany(script, orders), reply) => self.many_replies(&pending, script, orders, reply),
                 (kind, reply) => self.answer(&pending.whose, decode(kind, &reply)),
             }
             if self.session.get() != session || self.state.get() == State::Down {
@@ -320,6 +339,37 @@ impl Link {
             Whose::Caller(ticket) => drop(self.waiters.complete(*ticket, outcome)),
             Whose::Batch(batch, index) => batch.complete(*index, outcome),
             Whose::Own => {}
+        }
+    }
+
+    /// The same error to everybody whose command this was.
+    fn answer_all(&self, pending: &Pending, error: &StoreError) {
+        for number in 0..pending.kind.commands() {
+            self.answer(&pending.whose.nth(number), Err(error.clone()));
+        }
+    }
+
+    /// Each order's reply to the order; one that fails by itself has an error among them.
+    fn many_replies(&self, pending: &Pending, script: Script, orders: u32, reply: Reply<'_>) {
+        let Reply::Array(replies) = reply else {
+            let error = StoreError::Refused(format!("unexpected reply {reply:?} to {script:?}"));
+            return self.answer_all(pending, &error);
+        };
+        let kind = group::of_one(script);
+        let none = Reply::Error(b"ERR no reply");
+        let mut replies = replies.chain(std::iter::repeat(none));
+        for (number, reply) in (0..orders).zip(&mut replies) {
+            let outcome = match reply {
+                Reply::Error(error) if fault(error) == Fault::Command => {
+                    Err(StoreError::Refused(text(error)))
+                }
+                Reply::Error(error) => {
+                    self.fail(&text(error));
+                    Err(StoreError::Away)
+                }
+                reply => decode(kind, &reply),
+            };
+            self.answer(&pending.whose.nth(number), outcome);
         }
     }
 

@@ -32,6 +32,9 @@ use link::{Link, State};
 /// A command as bytes.
 mod encode;
 
+/// Many orders in one script.
+mod group;
+
 /// A reply as an answer.
 mod decode;
 

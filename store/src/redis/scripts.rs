@@ -14,7 +14,9 @@ pub(super) enum Script {
     Release,
     Suspend,
     Reserve,
+    ReserveMany,
     Settle,
+    SettleMany,
     Refund,
     SetStock,
     AddStock,
@@ -22,12 +24,14 @@ pub(super) enum Script {
 }
 
 impl Script {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Admit,
         Self::Release,
         Self::Suspend,
         Self::Reserve,
+        Self::ReserveMany,
         Self::Settle,
+        Self::SettleMany,
         Self::Refund,
         Self::SetStock,
         Self::AddStock,
@@ -40,7 +44,9 @@ impl Script {
             Self::Release => include_str!("scripts/release.lua"),
             Self::Suspend => include_str!("scripts/suspend.lua"),
             Self::Reserve => include_str!("scripts/reserve.lua"),
+            Self::ReserveMany => include_str!("scripts/reserve_many.lua"),
             Self::Settle => include_str!("scripts/settle.lua"),
+            Self::SettleMany => include_str!("scripts/settle_many.lua"),
             Self::Refund => include_str!("scripts/refund.lua"),
             Self::SetStock => include_str!("scripts/set_stock.lua"),
             Self::AddStock => include_str!("scripts/add_stock.lua"),

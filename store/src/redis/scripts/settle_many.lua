@@ -1,0 +1,20 @@
+-- As settle.lua does one order after another, for orders under ids that differ.
+-- KEYS order_status:<id> reservation:<id> of each order
+-- ARGV attempt, item of each order
+-- Answers an array of what settle.lua answers; false is nil.
+local found = redis.call('MGET', unpack(KEYS))
+local answers, done = {}, {}
+for n = 1, #KEYS / 2 do
+  local status, fence = found[2 * n - 1], found[2 * n]
+  answers[n] = status
+  if fence and (not status or status == 'PENDING') then
+    local attempt, item = string.match(fence, '^H (%d+) %-?%d+ %-?%d+ %d+ (.*)$')
+    if attempt == ARGV[2 * n - 1] and item == ARGV[2 * n] then
+      redis.call('PSETEX', KEYS[2 * n - 1], ORDER_STATUS_TTL, 'COMPLETED')
+      done[#done + 1] = KEYS[2 * n]
+      answers[n] = 1
+    end
+  end
+end
+if #done > 0 then redis.call('DEL', unpack(done)) end
+return answers
