@@ -89,6 +89,9 @@ pub(crate) fn command() -> Command {
         .subcommand(crate::loadgen_command::command())
         .subcommand(crate::stock_command::command())
         .subcommand(crate::dlq_command::command())
+        .subcommand(crate::health_command::command())
+        .subcommand(crate::completions_command::command())
+        .subcommand(crate::completions_command::man_command())
 }
 
 /// Adds the flags of every setting that one of `roles` reads.

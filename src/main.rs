@@ -46,6 +46,12 @@ mod stock_command;
 /// `flash-sale dlq`
 mod dlq_command;
 
+/// `flash-sale health`
+mod health_command;
+
+/// `flash-sale completions` and `flash-sale man`
+mod completions_command;
+
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -61,6 +67,9 @@ fn main() -> ExitCode {
         Some(("loadgen", flags)) => loadgen_command::run(flags),
         Some(("stock", flags)) => stock_command::run(flags),
         Some(("dlq", flags)) => dlq_command::run(flags),
+        Some(("health", flags)) => health_command::run(flags),
+        Some(("completions", flags)) => completions_command::run(flags),
+        Some(("man", flags)) => completions_command::man(flags),
         // clap asks for a subcommand and knows all of them.
         _ => ExitCode::from(flags::USAGE),
     }

@@ -77,6 +77,10 @@ fn command_line() -> Command {
         .arg(text("item", "ID").required(false).default_value("sale").help("Item of the orders"))
         .arg(text("run", "TEXT").required(false).default_value("produce").help("First part of their ids"))
         .arg(number("seconds", "5").help("How long is measured, after one second that is not"))
+        .arg(
+            number("sticky-partitions", "0")
+                .help("As the gateway does: each slot of linger-ms has one of so many partitions; 0 leaves it to the key"),
+        )
         .arg(number("linger-ms", "1").help("As KAFKA_LINGER_MS of the gateway"))
 }
 
@@ -85,7 +89,9 @@ fn run(args: &ArgMatches) -> Result<String, Box<dyn std::error::Error>> {
     let number = |name: &str| args.get_one::<u64>(name).copied().unwrap_or(1).max(1);
     let (rate, topic) = (number("rate"), text("topic"));
     let count = args.get_one::<u64>("count").copied().unwrap_or(0);
-    let orders = Orders { topic, item: text("item"), run: text("run") };
+    let partitions = args.get_one::<u64>("sticky-partitions").copied().unwrap_or(0);
+    let slot_ms = number("linger-ms");
+    let orders = Orders { topic, item: text("item"), run: text("run"), partitions, slot_ms };
     let reports = Reports {
         epoch: Instant::now(),
         latency_us: Mutex::new(Histogram::new_with_max(LATENCY_US_MAX, 3)?),
@@ -141,6 +147,9 @@ struct Orders {
     topic: String,
     item: String,
     run: String,
+    /// 0: the key decides.
+    partitions: u64,
+    slot_ms: u64,
 }
 
 /// As fast as the broker takes them; nothing of it is measured.
@@ -197,7 +206,7 @@ fn send(
     epoch: Instant,
     is_measured: bool,
 ) -> Result<(), KafkaError> {
-    let Orders { topic, item, run } = orders;
+    let Orders { topic, item, run, partitions, slot_ms } = orders;
     let id = format!("{run}-{number:012}");
     let user = format!("user-{number:08}");
     let correlation = format!("00000000-0000-4000-8000-{number:012}");
@@ -209,7 +218,11 @@ fn send(
         .insert(Header { key: "correlation_id", value: Some(&correlation) })
         .insert(Header { key: "request_id", value: Some(&id) });
     let sent_ns = if is_measured { epoch.elapsed().as_nanos() as usize } else { 0 };
-    let record = BaseRecord::with_opaque_to(topic, sent_ns).key(&user).payload(&value).headers(headers);
+    let mut record = BaseRecord::with_opaque_to(topic, sent_ns).key(&user).payload(&value).headers(headers);
+    if *partitions > 0 {
+        let slot = epoch.elapsed().as_millis() as u64 / slot_ms;
+        record = record.partition((slot % partitions) as i32);
+    }
     producer.send(record).map_err(|(error, _)| error)
 }
 
