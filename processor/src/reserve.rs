@@ -48,7 +48,8 @@ fn neighbourhood<'a>(command: &Command<'a>) -> (u8, &'a str) {
     match *command {
         Command::Reserve(wish) => (0, wish.item_id),
         Command::Settle(_) => (1, ""),
-        _ => (2, ""),
+        Command::Refund(refund) => (2, refund.item_id),
+        _ => (3, ""),
     }
 }
 

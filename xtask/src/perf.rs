@@ -15,6 +15,9 @@ mod cpu;
 /// A page of metrics.
 mod page;
 
+/// A pipelining client of Redis.
+mod pipe;
+
 /// The services and processes of a run.
 pub(crate) mod stage;
 

@@ -92,7 +92,7 @@ fn eval(script: Script, reply: &Reply<'_>) -> Shaped<Answer> {
             reply => integer(reply).map(|left| Answer::StockLeft(Some(left))),
         },
         // Their replies come in arrays.
-        Script::ReserveMany | Script::SettleMany | Script::Ledgers => Err(WrongShape),
+        Script::ReserveMany | Script::SettleMany | Script::RefundMany | Script::Ledgers => Err(WrongShape),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Steps that stand side by side in one `ask_all`, in one script call: reservations of one item, settlements.
+//! Steps that stand side by side in one `ask_all`, in one script call: reservations of one item, settlements, refunds
+//! of one item.
 //!
 //! The script does what its single form does for each order in turn, with one look at all keys and one change of the
 //! stock. Measured by `cargo xtask perf processor`; the single form stays for steps that come alone.
@@ -9,13 +10,13 @@ use wire::resp::{Decimal, write_bulk, write_bulk_parts, write_number};
 
 use super::encode::{Kind, eval, key};
 use super::scripts::{Script, Shas};
-use crate::Command;
+use crate::{Command, Origin};
 
 /// Orders in one call. Redis serves nobody else meanwhile: 64 take it half a millisecond; twice as many would save
 /// another hundredth.
 pub(super) const ORDERS_MAX: usize = 64;
 
-/// How many commands at the front one script can serve: of one kind, of one item where stock is taken, under ids that
+/// How many commands at the front one script can serve: of one kind, of one item where stock is moved, under ids that
 /// differ (the second of two equal ones must see what became of the first).
 pub(super) fn length(commands: &[Command<'_>]) -> usize {
     let mut ids = [0_u64; ORDERS_MAX];
@@ -28,6 +29,9 @@ pub(super) fn length(commands: &[Command<'_>]) -> usize {
                 wish.request_id
             }
             (Command::Settle(settle), Command::Settle(_)) => settle.request_id,
+            (Command::Refund(refund), Command::Refund(first)) if refund.item_id == first.item_id => {
+                refund.request_id
+            }
             _ => break,
         };
         // Two ids of the same hash part the group, which costs a call and nothing else.
@@ -44,24 +48,27 @@ pub(super) fn length(commands: &[Command<'_>]) -> usize {
 /// Appends one call for all of `commands`, which [`length`] has counted.
 pub(super) fn encode(out: &mut Vec<u8>, commands: &[Command<'_>], shas: &Shas) -> Kind {
     let orders = commands.len();
-    let stock_of = commands.iter().find_map(|command| match command {
-        Command::Reserve(wish) => Some(wish.item_id),
-        _ => None,
-    });
-    let (script, keys, arguments) = match stock_of {
-        Some(_) => (Script::ReserveMany, 2 * orders + 2, 3 * orders + 1),
-        None => (Script::SettleMany, 2 * orders, 2 * orders),
+    // The item whose stock is moved.
+    let (script, item_id, keys, arguments) = match commands.first() {
+        Some(Command::Reserve(wish)) => {
+            (Script::ReserveMany, Some(wish.item_id), 2 * orders + 2, 3 * orders + 1)
+        }
+        Some(Command::Refund(refund)) => {
+            (Script::RefundMany, Some(refund.item_id), 2 * orders + 2, 2 * orders + 1)
+        }
+        _ => (Script::SettleMany, None, 2 * orders, 2 * orders),
     };
     eval(out, shas, script, keys, arguments);
     for command in commands {
         if let Command::Reserve(crate::Reserve { request_id, .. })
-        | Command::Settle(crate::Settle { request_id, .. }) = command
+        | Command::Settle(crate::Settle { request_id, .. })
+        | Command::Refund(crate::Settle { request_id, .. }) = command
         {
             key(out, ORDER_STATUS_PREFIX, request_id);
             key(out, RESERVATION_PREFIX, request_id);
         }
     }
-    if let Some(item_id) = stock_of {
+    if let Some(item_id) = item_id {
         key(out, INVENTORY_PREFIX, item_id);
         key(out, LEDGER_PREFIX, item_id);
     }
@@ -70,9 +77,11 @@ pub(super) fn encode(out: &mut Vec<u8>, commands: &[Command<'_>], shas: &Shas) -
             Command::Reserve(wish) => {
                 write_number(out, u64::from(wish.amount));
                 write_number(out, wish.attempt);
-                let (partition, offset) =
-                    (Decimal::new(wish.origin.partition), Decimal::new(wish.origin.offset));
-                write_bulk_parts(out, &[partition.as_bytes(), b" ", offset.as_bytes()]);
+                origin(out, wish.origin);
+            }
+            Command::Refund(refund) => {
+                write_number(out, refund.attempt);
+                origin(out, refund.origin);
             }
             Command::Settle(settle) => {
                 write_number(out, settle.attempt);
@@ -81,21 +90,30 @@ pub(super) fn encode(out: &mut Vec<u8>, commands: &[Command<'_>], shas: &Shas) -
             _ => {}
         }
     }
-    if let Some(item_id) = stock_of {
+    if let Some(item_id) = item_id {
         write_bulk(out, item_id.as_bytes());
     }
     Kind::EvalMany(script, orders as u32)
 }
 
+fn origin(out: &mut Vec<u8>, origin: Origin) {
+    let (partition, offset) = (Decimal::new(origin.partition), Decimal::new(origin.offset));
+    write_bulk_parts(out, &[partition.as_bytes(), b" ", offset.as_bytes()]);
+}
+
 /// How each of a group's replies is read.
 pub(super) fn of_one(script: Script) -> Kind {
-    Kind::Eval(if script == Script::ReserveMany { Script::Reserve } else { Script::Settle })
+    Kind::Eval(match script {
+        Script::ReserveMany => Script::Reserve,
+        Script::RefundMany => Script::Refund,
+        _ => Script::Settle,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Origin, Reserve, Settle};
+    use crate::{Reserve, Settle};
 
     const ORIGIN: Origin = Origin { partition: 0, offset: 0 };
 

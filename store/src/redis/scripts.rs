@@ -18,13 +18,14 @@ pub(super) enum Script {
     Settle,
     SettleMany,
     Refund,
+    RefundMany,
     SetStock,
     AddStock,
     Ledgers,
 }
 
 impl Script {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Admit,
         Self::Release,
         Self::Suspend,
@@ -33,6 +34,7 @@ impl Script {
         Self::Settle,
         Self::SettleMany,
         Self::Refund,
+        Self::RefundMany,
         Self::SetStock,
         Self::AddStock,
         Self::Ledgers,
@@ -48,6 +50,7 @@ impl Script {
             Self::Settle => include_str!("scripts/settle.lua"),
             Self::SettleMany => include_str!("scripts/settle_many.lua"),
             Self::Refund => include_str!("scripts/refund.lua"),
+            Self::RefundMany => include_str!("scripts/refund_many.lua"),
             Self::SetStock => include_str!("scripts/set_stock.lua"),
             Self::AddStock => include_str!("scripts/add_stock.lua"),
             Self::Ledgers => include_str!("scripts/ledgers.lua"),

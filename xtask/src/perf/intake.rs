@@ -25,9 +25,6 @@ mod contest;
 /// System calls and allocations.
 mod counts;
 
-/// A pipelining client of Redis.
-mod pipe;
-
 /// The least that Redis could do.
 mod redis_baseline;
 

@@ -1,6 +1,7 @@
 //! The processor by itself: topics filled beforehand, then orders ended a second and what each costs.
 //!
-//! - one hot item, payments of no time, a tenth of them declined, one core;
+//! - one hot item, payments of no time, a tenth of them declined, one core; orders as a gateway leaves them, with their
+//!   PENDING in Redis, and as another producer does, without;
 //! - payments of 50 ms, one in fifty of 5 s: what sets the rate?
 //! - two and four members, and four of which one is replaced every three seconds: shares, and every book;
 //! - half of the first rate: how old is an order when it ends?
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::perf::Options;
 use crate::perf::cpu;
 use crate::perf::page::Page;
+use crate::perf::pipe::Pipe;
 use crate::perf::record::Record;
 use crate::perf::stage::{Actor, Stage};
 use crate::step::{self, Result};
@@ -40,7 +42,8 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let mut text = String::from(
         "| what | orders/s | processor µs | Redis µs | Kafka µs | RSS MiB | |\n|---|---|---|---|---|---|---|\n",
     );
-    let hot_rate = run.hot(&mut text)?;
+    let hot_rate = run.hot("hot", true, &mut text)?;
+    run.hot("foreign", false, &mut text)?;
     run.slow_payments(&mut text)?;
     text.push_str(
         "\n| members | orders/s | shares | failed payments, letters | audit |\n|---|---|---|---|---|\n",
@@ -77,6 +80,24 @@ impl Run {
             .args(["--count", &orders.to_string()]);
         step::timed(&format!("fill {topic} with {orders} orders"), || {
             step::capture(command, PATIENCE).map(drop)
+        })
+    }
+
+    /// The statuses of orders that a gateway took (`store/src/redis/scripts/admit.lua`); ids are those of
+    /// `perf/produce`.
+    fn mark_pending(&self, run: &str, orders: u64) -> Result<()> {
+        step::timed(&format!("{orders} orders of {run} PENDING in Redis"), || {
+            let mut pipe = Pipe::connect(&self.stage.redis.addr())?;
+            for number in 0..orders {
+                pipe.push(&["SET", &format!("order_status:{run}-{number:012}"), "PENDING", "PX", "86400000"]);
+                if number % 1000 == 999 {
+                    pipe.receive()?;
+                    pipe.send()?;
+                    step::check_interrupt()?;
+                }
+            }
+            pipe.receive()?;
+            pipe.flush()
         })
     }
 
@@ -163,12 +184,16 @@ impl Run {
         Ok((rate, rate * us(0) / 1e6))
     }
 
-    fn hot(&self, text: &mut String) -> Result<f64> {
-        self.fill("hot", HOT_ORDERS)?;
-        let processor = self.processor("hot", &[("WORKERS", "1"), ("PAYMENT_FAILURE_RATE", "0.1")])?;
-        let name = "one hot item, one core, payments of 0 ms, 10 % declined";
-        let (rate, cores) = self.measure(name, processor, HOT_ORDERS, text)?;
-        let (audit, _) = self.audit("hot")?;
+    fn hot(&self, topic: &str, is_pending: bool, text: &mut String) -> Result<f64> {
+        self.fill(topic, HOT_ORDERS)?;
+        if is_pending {
+            self.mark_pending(topic, HOT_ORDERS)?;
+        }
+        let processor = self.processor(topic, &[("WORKERS", "1"), ("PAYMENT_FAILURE_RATE", "0.1")])?;
+        let whose = if is_pending { "of a gateway" } else { "of another producer" };
+        let name = format!("one hot item, orders {whose}, one core, payments of 0 ms, 10 % declined");
+        let (rate, cores) = self.measure(&name, processor, HOT_ORDERS, text)?;
+        let (audit, _) = self.audit(topic)?;
         let _ = writeln!(text, " {:.0} orders/s a core of CPU used; audit {audit} |", rate / cores);
         Ok(rate)
     }
@@ -249,13 +274,17 @@ impl Run {
     /// In time order at half of `rate`; how old orders are when they end.
     fn half(&self, rate: f64, seconds: u64, text: &mut String) -> Result<()> {
         self.topic("half")?;
+        let half = (rate / 2.0) as u64;
+        // As many as there will be, the second in which the producer settles included.
+        self.mark_pending("half", half * (seconds + SETTLE_S + 1))?;
         let mut processor = self.processor("half", &[("WORKERS", "1")])?;
         processor.wait_healthy()?;
-        let half = (rate / 2.0) as u64;
         let mut command = Command::new(&self.produce);
         command
             .args(["--kafka", &self.stage.kafka.addr(), "--topic", "half", "--item", "half", "--run", "half"])
             .args(["--rate", &half.to_string(), "--seconds", &(seconds + SETTLE_S).to_string()])
+            // Placed as the gateway places its orders.
+            .args(["--sticky-partitions", "16"])
             .stdout(std::process::Stdio::null());
         // What it had to send while it was still connecting is late by that, and no fault of the processor's.
         let (before, after) = step::timed(&format!("{half}/s for {seconds} s"), || {

@@ -4,9 +4,9 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::contest::{self, Row, shoot};
-use super::pipe::Pipe;
 use super::ratios::{Ratios, Wanted};
 use crate::perf::Options;
+use crate::perf::pipe::Pipe;
 use crate::perf::stage::Stage;
 use crate::step::{self, Result};
 

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::contest::{Meters, Row, fresh_run};
-use super::pipe::Pipe;
+use crate::perf::pipe::Pipe;
 use crate::perf::stage::Stage;
 use crate::step::{self, Result};
 
