@@ -1,6 +1,9 @@
 //! `cargo xtask tidy`: what compilers do not check and reviews forget. Each rule is a function from text to
 //! complaints.
 
+/// The page for operators against the code.
+mod operations;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,6 +48,7 @@ pub(crate) fn run() -> Result<()> {
     }
     complaints.extend(readme(&fs::read_to_string(root.join("README.md")).unwrap_or_default()));
     complaints.extend(variables(root, &files)?);
+    complaints.extend(operations::check(root, &files)?);
     for complaint in &complaints {
         eprintln!("  {complaint}");
     }

@@ -101,8 +101,9 @@ impl Run {
         })
     }
 
-    /// Makes a topic as a gateway would, and puts its item on sale.
+    /// Makes a topic as a gateway would, and puts its item on sale in a Redis without other keys.
     fn topic(&self, topic: &str) -> Result<()> {
+        self.stage.redis.call(&["FLUSHALL"]);
         let mut gateway = self.stage.flash_sale(
             "gateway",
             "--listen-addr",
