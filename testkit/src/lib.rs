@@ -18,6 +18,8 @@ pub mod redis;
 
 pub mod kafka;
 
+pub mod prometheus;
+
 pub mod proxy;
 
 pub mod http;

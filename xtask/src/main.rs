@@ -3,7 +3,7 @@
 //! Owns: the `.services/` directory (what it has fetched), the services it starts, the processes it runs.
 //! Invariants: every process it starts is ended by its own pid, also on an error and on Ctrl-C; a service or
 //! tool that cannot be had is a failure with a remedy, never a skip; each step says that it starts, and how
-//! long it took. It changes a tracked file only where it is told to (`bench --update`).
+//! long it took. It changes a tracked file only where it is told to (`bench --update`, `drill`).
 
 mod step;
 
@@ -25,6 +25,8 @@ mod bench;
 
 mod profile;
 
+mod drill;
+
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, Command, value_parser};
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Some(("perf", args)) => perf::run(args),
         Some(("profile", args)) => profile::run(args),
         Some(("bench", args)) => bench::run(args),
+        Some(("drill", args)) => drill::run(args),
         _ => unreachable!("clap requires one of the subcommands above"),
     };
     match result {
@@ -120,7 +123,16 @@ fn command_line() -> Command {
         )
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([test, ci, up, tidy, perf::command(), profile::command(), bench::command()])
+        .subcommands([
+            test,
+            ci,
+            up,
+            tidy,
+            perf::command(),
+            profile::command(),
+            bench::command(),
+            drill::command(),
+        ])
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub(crate) mod wrk;
 mod oha;
 
 /// Where results go.
-mod record;
+pub(crate) mod record;
 
 /// The whole road on real services, audited.
 mod road;

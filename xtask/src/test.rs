@@ -104,6 +104,7 @@ fn real(plan: &Plan, count: &mut Count) -> Result<()> {
     let browser = apt::program("chromium", "chromium")?;
     let services = Services::obtain(&programs)?;
     let promtool = apt::program("promtool", "prometheus")?;
+    let prometheus = apt::program("prometheus", "prometheus")?;
     let mut command = real_command(&tests);
     // The directories of tests that are killed, by an interrupt or by themselves, go with this one.
     let temp = TempDir::new("xtask-test");
@@ -112,6 +113,7 @@ fn real(plan: &Plan, count: &mut Count) -> Result<()> {
         .envs(programs.env())
         .env("TEST_BROWSER", browser)
         .env("TEST_PROMTOOL", promtool)
+        .env("TEST_PROMETHEUS", prometheus)
         .env("TMPDIR", temp.path());
     step::timed("tests against real services", || cargo_test(command, plan, count))
 }

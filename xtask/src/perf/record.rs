@@ -74,7 +74,8 @@ pub(super) fn folder() -> PathBuf {
     workspace::root().join("perf/runs").join(format!("{date}-{}-{}", machine(), commit()))
 }
 
-fn commit() -> String {
+/// The commit that is checked out.
+pub(crate) fn commit() -> String {
     ask("git", &["rev-parse", "--short=9", "HEAD"])
 }
 
@@ -88,14 +89,14 @@ fn librdkafka() -> String {
 }
 
 /// What a program says, without the line's end; nothing when it fails.
-fn ask(program: &str, args: &[&str]) -> String {
+pub(crate) fn ask(program: &str, args: &[&str]) -> String {
     let mut command = Command::new(program);
     command.args(args).current_dir(workspace::root());
     step::capture(command, Duration::from_secs(10)).unwrap_or_default().trim().to_owned()
 }
 
 /// Cores and memory, as in `2cpu-24g`: folders of one kind of machine can be compared.
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kib = memory

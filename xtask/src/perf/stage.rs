@@ -75,7 +75,18 @@ impl Stage {
         args: &[&str],
         env: &[(&str, &str)],
     ) -> Result<Actor> {
-        let address = format!("127.0.0.1:{}", free_port());
+        self.flash_sale_at(name, listen, format!("127.0.0.1:{}", free_port()), args, env)
+    }
+
+    /// As [`Stage::flash_sale_with`], at this address: the same one again after a restart.
+    pub(crate) fn flash_sale_at(
+        &self,
+        name: &'static str,
+        listen: &str,
+        address: String,
+        args: &[&str],
+        env: &[(&str, &str)],
+    ) -> Result<Actor> {
         let mut command = Command::new(flash_sale_binary());
         command
             .arg(name)

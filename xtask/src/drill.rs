@@ -1,0 +1,70 @@
+//! `cargo xtask drill NAME`: what the runbook tells people to do, done for real, and the transcript of it.
+//!
+//! A drill is a function that plays on a [`scene::Scene`]: a Redis, a Kafka, and processes of our binary, all of this run's
+//! own. Whatever it does through the scene is written down with its time: the command as a reader would type it, and what
+//! it said. The transcript goes to `docs/drills/<name>.md` when the drill has gone through, and nowhere when it has not.
+
+use std::path::PathBuf;
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+
+use crate::step::{self, Result};
+use crate::workspace;
+use scene::Scene;
+
+/// Services and processes of a drill, and what is done with them.
+mod scene;
+
+/// What is written down.
+mod transcript;
+
+/// The alerts fire and clear.
+mod alerts;
+
+/// A drill; its transcript is named after it.
+struct Drill {
+    name: &'static str,
+    /// The heading of its transcript.
+    title: &'static str,
+    /// What it shows, in a sentence or two; for `--help` and for the head of the transcript.
+    about: &'static str,
+    play: fn(&mut Scene) -> Result<()>,
+}
+
+/// All of them; one file each.
+const DRILLS: &[Drill] =
+    &[Drill { name: "alerts", title: "The alerts fire and clear", about: alerts::ABOUT, play: alerts::play }];
+
+/// The command line.
+pub(crate) fn command() -> Command {
+    let out = Arg::new("out")
+        .long("out")
+        .value_name("DIR")
+        .value_parser(value_parser!(PathBuf))
+        .help("Where the transcript goes; by default docs/drills");
+    let drill = |drill: &Drill| Command::new(drill.name).about(drill.about).arg(out.clone());
+    Command::new("drill")
+        .about("Try a procedure of the runbook for real and keep the transcript under docs/drills/")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands(DRILLS.iter().map(drill))
+}
+
+/// Plays one of them.
+pub(crate) fn run(args: &ArgMatches) -> Result<()> {
+    let Some((name, args)) = args.subcommand() else { unreachable!("clap requires a subcommand") };
+    let drill = DRILLS.iter().find(|drill| drill.name == name).expect("clap knows the drills only");
+    let mut scene = Scene::set(drill.title, drill.about)?;
+    step::timed(name, || (drill.play)(&mut scene))?;
+    let dir = args.get_one::<PathBuf>("out").cloned();
+    let dir = dir.unwrap_or_else(|| workspace::root().join("docs/drills"));
+    scene.transcript().write(&dir.join(format!("{name}.md")))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::command().debug_assert();
+    }
+}
