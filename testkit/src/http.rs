@@ -122,6 +122,13 @@ impl Client {
         self.read_response()
     }
 
+    /// As [`Client::get`]; `None` when the server goes away instead of answering.
+    pub fn try_get(&mut self, path: &str) -> Option<Response> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host);
+        self.try_send_raw(request.as_bytes()).ok()?;
+        self.try_read_response().ok()?
+    }
+
     /// Says that no more requests come (FIN), and goes on reading.
     ///
     /// # Panics

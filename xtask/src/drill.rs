@@ -21,6 +21,24 @@ mod transcript;
 /// The alerts fire and clear.
 mod alerts;
 
+/// Kafka goes away and comes back.
+mod breaker_outage;
+
+/// Payments fail and are made good.
+mod dlq_replay;
+
+/// The processor dies.
+mod orders_not_processing;
+
+/// Redis is lost and restored.
+mod redis_restore;
+
+/// Everything is replaced under load.
+mod rolling_deployment;
+
+/// The stock is wrong and put right.
+mod stock_correction;
+
 /// A drill; its transcript is named after it.
 struct Drill {
     name: &'static str,
@@ -32,8 +50,40 @@ struct Drill {
 }
 
 /// All of them; one file each.
-const DRILLS: &[Drill] =
-    &[Drill { name: "alerts", title: "The alerts fire and clear", about: alerts::ABOUT, play: alerts::play }];
+const DRILLS: &[Drill] = &[
+    Drill { name: "alerts", title: "The alerts fire and clear", about: alerts::ABOUT, play: alerts::play },
+    Drill {
+        name: "breaker-outage",
+        title: "Circuit breaker open",
+        about: breaker_outage::ABOUT,
+        play: breaker_outage::play,
+    },
+    Drill {
+        name: "orders-not-processing",
+        title: "Orders not processing",
+        about: orders_not_processing::ABOUT,
+        play: orders_not_processing::play,
+    },
+    Drill { name: "dlq-replay", title: "High DLQ size", about: dlq_replay::ABOUT, play: dlq_replay::play },
+    Drill {
+        name: "stock-correction",
+        title: "Inventory mismatch",
+        about: stock_correction::ABOUT,
+        play: stock_correction::play,
+    },
+    Drill {
+        name: "redis-restore",
+        title: "Redis backup and restore",
+        about: redis_restore::ABOUT,
+        play: redis_restore::play,
+    },
+    Drill {
+        name: "rolling-deployment",
+        title: "Rolling deployment",
+        about: rolling_deployment::ABOUT,
+        play: rolling_deployment::play,
+    },
+];
 
 /// The command line.
 pub(crate) fn command() -> Command {

@@ -9,6 +9,7 @@ use testkit::child::{self, Guarded, Signal};
 use testkit::free_port;
 use testkit::http::{Client, Response};
 use testkit::prometheus::{Prometheus, Setup};
+use testkit::redis::Reply;
 
 use crate::drill::transcript::Transcript;
 use crate::perf::record;
@@ -46,6 +47,20 @@ pub(crate) struct Part {
     /// Where it really answers.
     pub(crate) address: String,
     shown: &'static str,
+}
+
+impl Part {
+    /// What it answers, without a line in the transcript; empty when nobody is there.
+    pub(crate) fn look(&self, path: &str) -> String {
+        let is_open = std::net::TcpStream::connect(self.address.as_str()).is_ok();
+        let answer = if is_open { Client::connect(self.address.as_str()).try_get(path) } else { None };
+        answer.map(|answer| answer.text().to_owned()).unwrap_or_default()
+    }
+
+    /// An order as [`Scene::buy`] sends it, without a line in the transcript.
+    pub(crate) fn buy_quietly(&self, request_id: &str) -> u16 {
+        Client::connect(self.address.as_str()).post_buy(&order(request_id), &[]).status
+    }
 }
 
 impl Scene {
@@ -166,6 +181,67 @@ impl Scene {
         response
     }
 
+    /// One order of one unit under this request id, by a user of its own; the status of the answer.
+    pub(crate) fn buy(&mut self, part: &Part, request_id: &str) -> u16 {
+        let order = order(request_id);
+        let answer = Client::connect(part.address.as_str()).post_buy(&order, &[]);
+        let words =
+            format!("curl -s http://{}/buy -H 'Content-Type: application/json' -d '{order}'", part.shown);
+        let said = format!("{} {}", answer.status, answer.text());
+        self.transcript.command(&words, &said);
+        answer.status
+    }
+
+    /// Runs `flash-sale ARGS`, which must end with `code`.
+    pub(crate) fn fails(&mut self, args: &[&str], code: i32) -> Result<()> {
+        let mut command = Command::new(flash_sale_binary());
+        command
+            .args(args)
+            .env("REDIS_ADDR", self.stage.redis.addr())
+            .env("KAFKA_ADDR", self.stage.kafka.addr())
+            .stdin(Stdio::null());
+        let output = command.output().map_err(|error| format!("flash-sale: {error}"))?;
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        let words = typed(args);
+        self.transcript
+            .command(&format!("flash-sale {words}; echo $?"), &format!("{}\n{code}", said.trim_end()));
+        if output.status.code() != Some(code) {
+            return Err(format!("flash-sale {words} ended with {}, not {code}: {said}", output.status).into());
+        }
+        Ok(())
+    }
+
+    /// A command of Redis.
+    pub(crate) fn redis_cli(&mut self, args: &[&str]) {
+        let said = match self.stage.redis.call(args) {
+            Reply::Int(number) => format!("(integer) {number}"),
+            other => other.text().unwrap_or_else(|| "(nil)".to_owned()),
+        };
+        self.transcript.command(&format!("redis-cli {}", typed(args)), &said);
+    }
+
+    /// The lines of a process's log so far that contain `word`.
+    pub(crate) fn log_lines(&mut self, actor: &Actor, word: &str) -> Result<()> {
+        let log = actor.log()?;
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains(word)).collect();
+        self.transcript.command(&format!("grep {word} {}.log", actor.name), &lines.join("\n"));
+        Ok(())
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self, actor: Actor) {
+        self.transcript.command(&format!("kill -KILL <pid of {}>", actor.name), "");
+        drop(actor);
+    }
+
+    /// Waits for the end of what runs in the background; its exit code.
+    pub(crate) fn finish(&mut self, what: &str, mut running: Guarded) -> Result<Option<i32>> {
+        let status = running.wait().map_err(|error| format!("{what}: {error}"))?;
+        self.transcript.seen(&format!("{what} ended with {}", child::describe(status)));
+        Ok(status.code())
+    }
+
     /// Starts a Prometheus with the rules of the deployment on these processes.
     pub(crate) fn start_prometheus(&mut self, gateways: &[&Part], processors: &[&Part]) -> Result<()> {
         let program = apt::program("prometheus", "prometheus")?;
@@ -243,6 +319,11 @@ impl Scene {
 /// The rules that `deploy/prometheus/prometheus.yml` names.
 fn rule_files() -> [PathBuf; 2] {
     ["deploy/alerts.yml", "deploy/prometheus/rules/recording.yml"].map(|file| workspace::root().join(file))
+}
+
+/// The body of an order.
+fn order(request_id: &str) -> String {
+    format!(r#"{{"user_id":"u-{request_id}","item_id":"101","amount":1,"request_id":"{request_id}"}}"#)
 }
 
 /// As a person would type them.

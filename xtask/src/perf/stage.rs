@@ -179,8 +179,13 @@ impl Actor {
         Ok(child::describe(status))
     }
 
+    /// What it wrote so far.
+    pub(crate) fn log(&self) -> Result<String> {
+        fs::read_to_string(&self.log).map_err(|e| format!("{}: {e}", self.log.display()).into())
+    }
+
     fn tail(&self) -> String {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let text = self.log().unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(10)..].join("\n")
     }
