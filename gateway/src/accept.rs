@@ -2,11 +2,12 @@
 
 use std::any::Any;
 use std::future::{Future, poll_fn};
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use monoio::io::AsyncWriteRentExt;
 use monoio::net::{TcpListener, TcpStream};
@@ -21,6 +22,11 @@ use crate::sockets;
 
 /// Connections the kernel holds for us between two turns of a core; it caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+
+/// How long a taken port may be that of a gateway which has just ended.
+const FORMER_GONE: Duration = Duration::from_secs(1);
+/// Between two looks at it.
+const FORMER_LOOK: Duration = Duration::from_millis(10);
 
 /// Binds one listener a core to the same address; port 0 takes a free one, the same for all.
 ///
@@ -46,11 +52,24 @@ pub fn bind(address: SocketAddr, cores: usize) -> std::io::Result<Vec<StdListene
 }
 
 /// A shared port can be bound beside another gateway by mistake, which then gets half of the buyers: bound once
-/// without sharing, the mistake shows.
+/// without sharing, the mistake shows. A former gateway's listener outlives its process by some milliseconds: the kernel
+/// takes a ring with pending accepts apart after the exit, so a taken port is looked at again for a while.
 fn refuse_if_taken(address: SocketAddr) -> std::io::Result<()> {
     if address.port() == 0 {
         return Ok(());
     }
+    let begun = Instant::now();
+    loop {
+        match bind_alone(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && begun.elapsed() < FORMER_GONE => {
+                std::thread::sleep(FORMER_LOOK);
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn bind_alone(address: SocketAddr) -> std::io::Result<()> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;

@@ -161,7 +161,8 @@ impl Scene {
             .env("KAFKA_ADDR", self.stage.kafka.addr())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null());
+            // Why it ended, should it end badly.
+            .stderr(Stdio::inherit());
         child::spawn(command).map_err(|e| format!("cannot start flash-sale: {e}").into())
     }
 

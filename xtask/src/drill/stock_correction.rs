@@ -28,9 +28,15 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     let begun = Instant::now();
     let mut number = 0;
     scene.wait("it sells again", Duration::from_secs(5), |_| {
-        number += 1;
-        let status = gateway.buy_quietly(&format!("again-{number}"));
-        Ok(if status == 202 { Ok(()) } else { Err(format!("answered {status}")) })
+        // Closer together than a wait looks.
+        for _ in 0..20 {
+            number += 1;
+            if gateway.buy_quietly(&format!("again-{number}")) == 202 {
+                return Ok(Ok(()));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(Err("answered 410".to_owned()))
     })?;
     let took_ms = begun.elapsed().as_millis();
     scene.transcript().seen(&format!("an order was taken {took_ms} ms after the SET was answered"));

@@ -147,7 +147,7 @@ impl Actor {
                 );
             }
             if std::net::TcpStream::connect(&self.address).is_ok()
-                && Client::connect(&self.address).get("/health").status == 200
+                && Client::connect(&self.address).try_get("/health").is_some_and(|said| said.status == 200)
             {
                 return Ok(());
             }
