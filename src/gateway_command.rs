@@ -50,6 +50,10 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     sink.line(Level::Info, "gateway_stopping", "Draining", |line| {
         line.number("signal", signal as u64);
     });
+    if !settings.shutdown_delay.is_zero() {
+        running.leave();
+        std::thread::sleep(settings.shutdown_delay);
+    }
     let stopped = running.stop(settings.shared.shutdown_timeout);
     let message =
         if stopped.is_clean { "Every order had its answer" } else { "Orders were left on the road" };

@@ -309,7 +309,7 @@ fn exchange(core: &Core, buffer: &mut [u8], at: usize, request: &Request) -> Exc
         Some(span) => Correlation::Given(span.shifted(at)),
         None => Correlation::Made(core.identities.uuid()),
     };
-    let connection = match (head.keep_alive && !core.shared.drain.is_draining(), head.is_http10) {
+    let connection = match (head.keep_alive && !core.shared.drain.is_leaving(), head.is_http10) {
         (true, false) => Connection::Stays,
         (true, true) => Connection::StaysFor10,
         (false, _) => Connection::Closes,

@@ -15,7 +15,7 @@ pub(crate) fn health(core: &Core) -> Answer {
     let redis = core.shared.redis_reachable.iter().all(|core| core.load(Ordering::Relaxed));
     let kafka = core.publisher.producer().is_reachable();
     let breaker = core.shared.breaker.state(Instant::now());
-    let is_healthy = redis && kafka && breaker != State::Open && !core.shared.drain.is_draining();
+    let is_healthy = redis && kafka && breaker != State::Open && !core.shared.drain.is_leaving();
     let (status, code) = if is_healthy { ("healthy", reply::OK) } else { ("unhealthy", reply::UNAVAILABLE) };
     let body = format!(
         "{{\"status\":\"{status}\",\"redis\":{redis},\"kafka\":{kafka},\"circuit_breaker_state\":\"{}\"}}",

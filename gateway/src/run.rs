@@ -309,6 +309,12 @@ impl Running {
         redis && self.producer.is_reachable()
     }
 
+    /// From now on `/health` says 503 and every answer closes its connection, but orders are still taken: what a
+    /// balancer needs to look elsewhere. [`Running::stop`] follows.
+    pub fn leave(&self) {
+        self.shared.drain.enter(Phase::Leaving);
+    }
+
     /// Refuses new orders, waits until those on the road have ended, flushes the producer and ends the cores; all
     /// within `timeout` plus a second.
     pub fn stop(self, timeout: Duration) -> Stopped {

@@ -1,5 +1,6 @@
 //! Promise: a gateway that is told to stop answers every order it has begun, refuses new ones with 503, and says
-//! clean. Method: orders are put on the road behind a slow broker, then it is stopped.
+//! clean; one that leaves first says so by `/health` and closes connections by its answers, and refuses nobody. Method:
+//! orders are put on the road behind a slow broker, then it is stopped.
 
 mod house;
 
@@ -27,4 +28,17 @@ fn orders_on_the_road_get_their_answer() {
         assert_eq!(client.read_response().status, 202);
     }
     assert!(stopping.join().expect("stopped").is_clean);
+}
+
+#[test]
+fn one_that_leaves_still_takes_orders() {
+    let house = House::new(&[]);
+    let gateway = house.gateway.as_ref().expect("up");
+    gateway.leave();
+    assert_eq!(house.client().get("/health").status, 503);
+    assert_eq!(house.client().get("/live").status, 200);
+    let mut client = house.client();
+    let answer = client.post_buy(&order("u", "late"), &[]);
+    assert_eq!((answer.status, answer.header("Connection")), (202, Some("close")));
+    client.expect_closed();
 }

@@ -42,6 +42,8 @@ pub struct Gateway {
     pub shared: Shared,
     /// `LISTEN_ADDR`
     pub listen_addr: SocketAddr,
+    /// `SHUTDOWN_DELAY`
+    pub shutdown_delay: Duration,
     /// `PUBLISH_TIMEOUT`
     pub publish_timeout: Duration,
     /// `ORDERS_PARTITIONER`
@@ -240,6 +242,7 @@ impl<'a> Reader<'a> {
         let any = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut gateway = Gateway {
             listen_addr: self.parsed(&table::LISTEN_ADDR, any, kind::parse_socket),
+            shutdown_delay: self.duration(&table::SHUTDOWN_DELAY),
             publish_timeout: self.duration(&table::PUBLISH_TIMEOUT),
             orders_partitioner: self.parsed(
                 &table::ORDERS_PARTITIONER,

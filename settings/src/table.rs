@@ -73,6 +73,8 @@ settings! {
 
     LISTEN_ADDR = Gateway, Kind::Socket, "0.0.0.0:8080",
         "Where the gateway listens";
+    SHUTDOWN_DELAY = Gateway, Kind::Duration { min_ms: 0, max_ms: 600_000 }, "0ms",
+        "How long orders are still taken after SIGTERM while /health says 503: what a balancer needs to look elsewhere";
     PUBLISH_TIMEOUT = Gateway, Kind::Duration { min_ms: 100, max_ms: 60_000 }, "2s",
         "How long a buyer waits for the broker before 503; a pending request_id can be taken over after it";
     ORDERS_PARTITIONER = Gateway, Kind::Partitioner, "sticky",

@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicU8, Ordering};
 pub enum Phase {
     /// Taking work.
     Running = 0,
-    /// Told to stop: new work is refused, what was begun is finished.
-    Draining = 1,
+    /// Told to stop: work is still taken, but nobody shall bring more of it. What asks us whether we are well is told
+    /// no, so that a balancer looks elsewhere before anyone is refused.
+    Leaving = 1,
+    /// New work is refused, what was begun is finished.
+    Draining = 2,
     /// Nothing is left, or the time is over: cores return.
-    Stopping = 2,
+    Stopping = 3,
 }
 
 /// The phase of a process; every core reads it, only the main thread moves it.
@@ -25,7 +28,8 @@ impl Drain {
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Running,
-            1 => Phase::Draining,
+            1 => Phase::Leaving,
+            2 => Phase::Draining,
             _ => Phase::Stopping,
         }
     }
@@ -36,6 +40,11 @@ impl Drain {
     }
 
     /// True from the first wish to stop on.
+    pub fn is_leaving(&self) -> bool {
+        self.phase() >= Phase::Leaving
+    }
+
+    /// True when new work is refused.
     pub fn is_draining(&self) -> bool {
         self.phase() >= Phase::Draining
     }

@@ -26,8 +26,10 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     let processors = [scene.processor("127.0.0.1:9090"), scene.processor("127.0.0.1:9091")];
     scene.transcript().step("The sale is open");
     let mut running = Vec::new();
+    let leaving = [("SHUTDOWN_DELAY", "2s")];
+    let variables = |part: &Part| if part.is_gateway() { &leaving[..] } else { &[] };
     for part in gateways.iter().chain(&processors) {
-        running.push((part, Some(scene.start(part, &[])?)));
+        running.push((part, Some(scene.start(part, variables(part))?)));
     }
     let edge = format!("127.0.0.1:{}", free_port());
     let _balancer = balancer(scene, &edge, &gateways)?;
@@ -65,7 +67,7 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
         if let Some(old) = actor.take() {
             scene.end(old)?;
         }
-        *actor = Some(scene.start(part, &[])?);
+        *actor = Some(scene.start(part, variables(part))?);
     }
     let code = scene.finish("loadgen", buyers)?;
 

@@ -50,6 +50,11 @@ pub(crate) struct Part {
 }
 
 impl Part {
+    /// Else it is a processor.
+    pub(crate) fn is_gateway(&self) -> bool {
+        self.name == "gateway"
+    }
+
     /// What it answers, without a line in the transcript; empty when nobody is there.
     pub(crate) fn look(&self, path: &str) -> String {
         let is_open = std::net::TcpStream::connect(self.address.as_str()).is_ok();
