@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
-use process::{Processor, Sent, World, order};
+use process::{Process, Sent, World, order};
 use processor::pay::{Paid, Simulator};
 use testkit::child::Signal;
 
@@ -43,7 +43,7 @@ fn each_order_has_one_end() {
     let ids: Vec<String> = (0..ORDERS).map(|number| format!("r-{number}")).collect();
     let sent: Vec<Sent> =
         ids.iter().enumerate().map(|(number, id)| order(id, "101", amount(number))).collect();
-    let mut processors: Vec<Processor> = (0..2).map(|_| world.start(&VARIABLES)).collect();
+    let mut processors: Vec<Process> = (0..2).map(|_| world.start(&VARIABLES)).collect();
     world.topics.send(&sent);
     for kill in 1..=KILLS {
         world.wait_ended(&ids, ORDERS * kill / (KILLS + 2));

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use process::{PATIENCE, Processor, Sent, World, order};
+use process::{PATIENCE, Process, Sent, World, order};
 use testkit::child::Signal;
 use testkit::http::Client;
 use testkit::wait_until;
@@ -23,7 +23,7 @@ const VARIABLES: [(&str, &str); 4] = [
 ];
 
 /// It has come back to the group when it ends orders of its own again, here of another item.
-fn wait_until_it_works(world: &World, processor: &Processor) {
+fn wait_until_it_works(world: &World, processor: &Process) {
     world.truth.set_stock("102", STOCK as u64);
     let completed = || {
         let page = Client::connect(processor.address().as_str()).get("/metrics").text().to_owned();

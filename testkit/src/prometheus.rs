@@ -41,6 +41,8 @@ pub struct Setup<'a> {
 #[derive(Debug)]
 pub struct Prometheus {
     port: u16,
+    /// How many it was told of.
+    targets: usize,
     log: Arc<Mutex<String>>,
     // Before its directory.
     _server: Guarded,
@@ -130,7 +132,7 @@ impl Prometheus {
     }
 
     /// What is wrong with targets that could not be scraped and rules that could not be evaluated, a line each.
-    /// What has not been tried yet is a trouble too.
+    /// What has not been tried yet is a trouble too: Prometheus begins with its targets some seconds after its start.
     ///
     /// # Errors
     /// When no whole answer comes within 10 s.
@@ -145,9 +147,13 @@ impl Prometheus {
         for target in items(&targets["activeTargets"]) {
             look(&target["scrapeUrl"], &target["health"], "up", &target["lastError"]);
         }
+        let active = items(&targets["activeTargets"]).count();
         let rules = self.get("/api/v1/rules")?;
         for rule in items(&rules["groups"]).flat_map(|group| items(&group["rules"])) {
             look(&rule["name"], &rule["health"], "ok", &rule["lastError"]);
+        }
+        if active < self.targets {
+            troubles.push(format!("{active} of {} targets are looked at", self.targets));
         }
         Ok(troubles)
     }
@@ -194,7 +200,8 @@ fn launch(program: &Path, setup: &Setup<'_>, port: u16) -> Result<Prometheus, St
     let errors = server.child().stderr.take().expect("standard error is piped");
     let log = Arc::default();
     let ready = listen(errors, Arc::clone(&log));
-    let prometheus = Prometheus { port, log, _server: server, _dir: dir };
+    let targets = setup.jobs.iter().map(|(_, targets)| targets.len()).sum();
+    let prometheus = Prometheus { port, targets, log, _server: server, _dir: dir };
     match ready.recv_timeout(Duration::from_secs(START_S)) {
         Ok(()) => Ok(prometheus),
         Err(RecvTimeoutError::Timeout) => Err(format!("not ready within {START_S} s\n{}", prometheus.log())),

@@ -46,12 +46,21 @@ impl World {
     }
 
     /// Starts `flash-sale processor` with these variables.
-    pub fn start(&self, variables: &[(&str, &str)]) -> Processor {
+    pub fn start(&self, variables: &[(&str, &str)]) -> Process {
+        self.launch("processor", "METRICS_ADDR", variables)
+    }
+
+    /// Starts `flash-sale gateway` with these variables.
+    pub fn start_gateway(&self, variables: &[(&str, &str)]) -> Process {
+        self.launch("gateway", "LISTEN_ADDR", variables)
+    }
+
+    fn launch(&self, subcommand: &str, address: &str, variables: &[(&str, &str)]) -> Process {
         let port = free_port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_flash-sale"));
         command
-            .arg("processor")
-            .env("METRICS_ADDR", format!("127.0.0.1:{port}"))
+            .arg(subcommand)
+            .env(address, format!("127.0.0.1:{port}"))
             .env("REDIS_ADDR", self.redis.addr())
             .env("KAFKA_ADDR", &self.topics.bootstrap)
             .env("ORDERS_TOPIC", &self.topics.orders)
@@ -61,7 +70,7 @@ impl World {
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null());
-        Processor { process: child::spawn(command).expect("the binary starts"), port }
+        Process { process: child::spawn(command).expect("the binary starts"), port }
     }
 
     /// Where its Redis is.
@@ -89,13 +98,13 @@ impl World {
 }
 
 /// A process; killed when dropped.
-pub struct Processor {
+pub struct Process {
     process: Guarded,
     port: u16,
 }
 
-impl Processor {
-    /// Where it serves its metrics.
+impl Process {
+    /// Where it listens.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
