@@ -58,6 +58,8 @@ pub(crate) struct Options {
     live_keys: u64,
     /// How long the generator's memory is watched.
     soak_s: u64,
+    /// The one part of the processor's measurement that is wanted; all when it is `None`.
+    only: Option<String>,
 }
 
 /// The command line.
@@ -89,7 +91,21 @@ pub(crate) fn command() -> Command {
         .args([out.clone(), seconds.clone(), rounds.clone(), live_keys.clone()]);
     let processor = Command::new("processor")
         .about("The processor by itself: a hot item, slow payments, members that come and go, the age of an order at its end")
-        .args([out.clone(), seconds.clone()]);
+        .args([out.clone(), seconds.clone()])
+        .arg(
+            Arg::new("only")
+                .long("only")
+                .value_name("PART")
+                .value_parser(processor::PARTS)
+                .help("One part of it alone; the age at half then takes --rate"),
+        )
+        .arg(
+            Arg::new("rate")
+                .long("rate")
+                .value_name("N")
+                .value_parser(value_parser!(u64))
+                .help("Orders a second of which half are sent when --only half is asked for"),
+        );
     let nginx = Command::new("nginx")
         .about("The rival of nginx and Lua alone: one order followed into Redis and Kafka, then shots; nothing is kept")
         .arg(seconds.clone());
@@ -110,7 +126,7 @@ pub(crate) fn run(args: &ArgMatches) -> Result<()> {
         Some(("road", args)) => road::run(&Options::of(args)),
         Some(("generator", args)) => generator::run(&Options::of(args)),
         Some(("intake", args)) => intake::run(&Options::of(args)),
-        Some(("processor", args)) => processor::run(&Options::of(args)),
+        Some(("processor", args)) => processor::run(&Options::of(args), args.get_one::<u64>("rate").copied()),
         Some(("nginx", args)) => nginx::run(&Options::of(args)),
         None => all(&Options::of(args)),
         _ => unreachable!("clap knows no other subcommand"),
@@ -124,7 +140,7 @@ fn all(options: &Options) -> Result<()> {
         ("road", step::timed("road", || road::run(options))),
         ("generator", step::timed("generator", || generator::run(options))),
         ("intake", step::timed("intake", || intake::run(options))),
-        ("processor", step::timed("processor", || processor::run(options))),
+        ("processor", step::timed("processor", || processor::run(options, None))),
     ] {
         match result {
             Err(Failure::Failed(reason)) => complaints.push(format!("{name}: {reason}")),
@@ -144,6 +160,7 @@ impl Options {
             rounds: number("rounds"),
             live_keys: number("live-keys"),
             soak_s: number("soak-seconds"),
+            only: args.try_get_one::<String>("only").ok().flatten().cloned(),
         }
     }
 }

@@ -33,7 +33,12 @@ const SETTLE_S: u64 = 4;
 /// Members come and go this often.
 const CHURN_EVERY: Duration = Duration::from_secs(3);
 
-pub(super) fn run(options: &Options) -> Result<()> {
+/// Orders a second that one core is to end from a full topic.
+const WANTED_RATE: u64 = 60_000;
+/// What `--only` takes.
+pub(super) const PARTS: [&str; 5] = ["hot", "slow", "members", "churn", "half"];
+
+pub(super) fn run(options: &Options, rate: Option<u64>) -> Result<()> {
     Stage::build("flash-sale")?;
     let produce = Stage::build("produce")?;
     let record = Record::open(options, "The processor by itself")?;
@@ -42,17 +47,34 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let mut text = String::from(
         "| what | orders/s | processor µs | Redis µs | Kafka µs | RSS MiB | |\n|---|---|---|---|---|---|---|\n",
     );
-    let hot_rate = run.hot("hot", true, &mut text)?;
-    run.hot("foreign", false, &mut text)?;
-    run.slow_payments(&mut text)?;
+    let wants = |part: &str| options.only.as_deref().is_none_or(|only| only == part);
+    let mut hot_rate = rate.map_or(f64::NAN, |rate| rate as f64);
+    if wants("hot") {
+        hot_rate = run.hot("hot", true, &mut text)?;
+        run.hot("foreign", false, &mut text)?;
+    }
+    if wants("slow") {
+        run.slow_payments(&mut text)?;
+    }
     text.push_str(
         "\n| members | orders/s | shares | failed payments, letters | audit |\n|---|---|---|---|---|\n",
     );
-    for members in [2, 4] {
-        run.members(members, false, &mut text)?;
+    if wants("members") {
+        for members in [2, 4] {
+            run.members(members, false, &mut text)?;
+        }
     }
-    run.members(4, true, &mut text)?;
-    run.half(hot_rate, options.seconds.max(8), &mut text)?;
+    if wants("churn") {
+        run.members(4, true, &mut text)?;
+    }
+    if wants("half") {
+        if hot_rate.is_nan() {
+            return Err("--only half needs --rate: the orders a second that a full topic allows".into());
+        }
+        let seconds = options.seconds.max(8);
+        run.aged("aged", WANTED_RATE / 2, "half of what is wanted", seconds, &mut text)?;
+        run.aged("half", (hot_rate / 2.0) as u64, "half of what a full topic allows", seconds, &mut text)?;
+    }
     record.write("processor", &text)
 }
 
@@ -231,6 +253,7 @@ impl Run {
         let begun = Instant::now();
         let mut turned = Instant::now();
         let mut replaced = 0;
+        let mut unclean = Vec::new();
         let processed = |actor: &Actor| Page::fetch(&actor.address).sum("processor_orders_processed_total");
         let name = if churn { format!("{members}, one replaced every 3 s") } else { members.to_string() };
         step::timed(&format!("{name} members"), || {
@@ -243,7 +266,10 @@ impl Run {
                 }
                 if churn && turned.elapsed() > CHURN_EVERY {
                     let leaving = actors.remove(0);
-                    leaving.end()?;
+                    let ended = leaving.end()?;
+                    if ended != "exit code 0" {
+                        unclean.push(ended);
+                    }
                     actors.push(self.processor(&topic, &env)?);
                     if let Some(actor) = actors.last_mut() {
                         actor.wait_open()?;
@@ -263,6 +289,7 @@ impl Run {
             actors.iter().map(|actor| format!("{:.0} %", processed(actor) * 100.0 / all)).collect();
         if churn {
             shares = vec![format!("{replaced} replaced")];
+            shares.extend(unclean.iter().map(|ended| format!("one ended with {ended}")));
         }
         for actor in actors {
             actor.end()?;
@@ -272,23 +299,22 @@ impl Run {
         Ok(())
     }
 
-    /// In time order at half of `rate`; how old orders are when they end.
-    fn half(&self, rate: f64, seconds: u64, text: &mut String) -> Result<()> {
-        self.topic("half")?;
-        let half = (rate / 2.0) as u64;
+    /// In time order at `rate`; how old orders are when they end.
+    fn aged(&self, topic: &str, rate: u64, whose: &str, seconds: u64, text: &mut String) -> Result<()> {
+        self.topic(topic)?;
         // As many as there will be, the second in which the producer settles included.
-        self.mark_pending("half", half * (seconds + SETTLE_S + 1))?;
-        let mut processor = self.processor("half", &[("WORKERS", "1")])?;
+        self.mark_pending(topic, rate * (seconds + SETTLE_S + 1))?;
+        let mut processor = self.processor(topic, &[("WORKERS", "1")])?;
         processor.wait_healthy()?;
         let mut command = Command::new(&self.produce);
         command
-            .args(["--kafka", &self.stage.kafka.addr(), "--topic", "half", "--item", "half", "--run", "half"])
-            .args(["--rate", &half.to_string(), "--seconds", &(seconds + SETTLE_S).to_string()])
+            .args(["--kafka", &self.stage.kafka.addr(), "--topic", topic, "--item", topic, "--run", topic])
+            .args(["--rate", &rate.to_string(), "--seconds", &(seconds + SETTLE_S).to_string()])
             // Placed as the gateway places its orders.
             .args(["--sticky-partitions", "16"])
             .stdout(std::process::Stdio::null());
         // What it had to send while it was still connecting is late by that, and no fault of the processor's.
-        let (before, after) = step::timed(&format!("{half}/s for {seconds} s"), || {
+        let (before, after) = step::timed(&format!("{rate}/s for {seconds} s"), || {
             let mut child = command.spawn().map_err(|error| format!("produce: {error}"))?;
             std::thread::sleep(Duration::from_secs(SETTLE_S));
             let before = Page::fetch(&processor.address);
@@ -301,7 +327,7 @@ impl Run {
         let word = if p99_ms <= 250.0 { "held" } else { "missed" };
         let _ = writeln!(
             text,
-            "\nAt {half}/s, from the record's time to the order's end: p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms (wanted \
+            "\nAt {rate}/s, {whose}, from the record's time to the order's end: p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms (wanted \
              <= 250 ms: {word})"
         );
         Ok(())
