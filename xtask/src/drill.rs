@@ -30,6 +30,12 @@ mod dlq_replay;
 /// The processor dies.
 mod orders_not_processing;
 
+/// A limit is too tight.
+mod rate_limit;
+
+/// A key of Redis is lost.
+mod redis_lost;
+
 /// Redis is lost and restored.
 mod redis_restore;
 
@@ -70,6 +76,18 @@ const DRILLS: &[Drill] = &[
         title: "Inventory mismatch",
         about: stock_correction::ABOUT,
         play: stock_correction::play,
+    },
+    Drill {
+        name: "rate-limit",
+        title: "Rate limiting too aggressive",
+        about: rate_limit::ABOUT,
+        play: rate_limit::play,
+    },
+    Drill {
+        name: "redis-lost",
+        title: "Redis lost its data",
+        about: redis_lost::ABOUT,
+        play: redis_lost::play,
     },
     Drill {
         name: "redis-restore",

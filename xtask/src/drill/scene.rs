@@ -64,7 +64,9 @@ impl Part {
 
     /// An order as [`Scene::buy`] sends it, without a line in the transcript.
     pub(crate) fn buy_quietly(&self, request_id: &str) -> u16 {
-        Client::connect(self.address.as_str()).post_buy(&order(request_id), &[]).status
+        Client::connect(self.address.as_str())
+            .post_buy(&order(&format!("u-{request_id}"), request_id), &[])
+            .status
     }
 }
 
@@ -189,7 +191,12 @@ impl Scene {
 
     /// One order of one unit under this request id, by a user of its own; the status of the answer.
     pub(crate) fn buy(&mut self, part: &Part, request_id: &str) -> u16 {
-        let order = order(request_id);
+        self.buy_as(part, &format!("u-{request_id}"), request_id)
+    }
+
+    /// The same by this user.
+    pub(crate) fn buy_as(&mut self, part: &Part, user_id: &str, request_id: &str) -> u16 {
+        let order = order(user_id, request_id);
         let answer = Client::connect(part.address.as_str()).post_buy(&order, &[]);
         let words =
             format!("curl -s http://{}/buy -H 'Content-Type: application/json' -d '{order}'", part.shown);
@@ -246,6 +253,14 @@ impl Scene {
         let status = running.wait().map_err(|error| format!("{what}: {error}"))?;
         self.transcript.seen(&format!("{what} ended with {}", child::describe(status)));
         Ok(status.code())
+    }
+
+    /// The lines of an answer that begin with `word`.
+    pub(crate) fn grep(&mut self, part: &Part, path: &str, word: &str) {
+        let said = part.look(path);
+        let lines: Vec<&str> = said.lines().filter(|line| line.starts_with(word)).collect();
+        let words = format!("curl -s http://{}{path} | grep ^{word}", part.shown);
+        self.transcript.command(&words, &lines.join("\n"));
     }
 
     /// Starts a Prometheus with the rules of the deployment on these processes.
@@ -328,8 +343,8 @@ fn rule_files() -> [PathBuf; 2] {
 }
 
 /// The body of an order.
-fn order(request_id: &str) -> String {
-    format!(r#"{{"user_id":"u-{request_id}","item_id":"101","amount":1,"request_id":"{request_id}"}}"#)
+fn order(user_id: &str, request_id: &str) -> String {
+    format!(r#"{{"user_id":"{user_id}","item_id":"101","amount":1,"request_id":"{request_id}"}}"#)
 }
 
 /// As a person would type them.
