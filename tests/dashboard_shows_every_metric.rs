@@ -41,6 +41,8 @@ fn names_of_a_running_sale() -> BTreeSet<String> {
     command
         .args(["serve", "--listen-addr", &gateway, "--metrics-addr", &processor])
         .args(["--workers", "1", "--payment-failure-rate", "0"])
+        // Also where the environment names servers.
+        .args(["--redis-addr", "embedded", "--kafka-addr", "embedded"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());

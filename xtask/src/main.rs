@@ -27,6 +27,8 @@ mod profile;
 
 mod drill;
 
+mod screens;
+
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, Command, value_parser};
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Some(("profile", args)) => profile::run(args),
         Some(("bench", args)) => bench::run(args),
         Some(("drill", args)) => drill::run(args),
+        Some(("screens", _)) => screens::run(),
         _ => unreachable!("clap requires one of the subcommands above"),
     };
     match result {
@@ -110,6 +113,9 @@ fn command_line() -> Command {
                 .value_parser(value_parser!(std::path::PathBuf))
                 .help("Also write the export lines to FILE once the services answer; removed at the end"),
         );
+    let screens = Command::new("screens").about(
+        "Take docs/screens/live.png anew: the live view of loadgen in mid-sale, by a headless browser",
+    );
     let tidy = Command::new("tidy")
         .about("Check what compilers do not: file length, columns, markers, documented names");
     Command::new("cargo xtask")
@@ -132,6 +138,7 @@ fn command_line() -> Command {
             profile::command(),
             bench::command(),
             drill::command(),
+            screens,
         ])
 }
 

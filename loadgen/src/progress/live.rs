@@ -83,8 +83,10 @@ impl Progress for Live {
         for (index, item) in moment.stock.iter().enumerate() {
             if index == self.stock.len() {
                 let bar = ProgressBar::new(item.seeded.max(0) as u64).with_style(style(STOCK));
+                // Added before anything is set: a bar by itself would draw itself, below the others.
+                let bar = self.lines.add(bar);
                 bar.set_prefix(item.item_id.chars().take(9).collect::<String>());
-                self.stock.push(self.lines.add(bar));
+                self.stock.push(bar);
             }
             let left = item.left.unwrap_or(0);
             self.stock[index].set_position(left.max(0) as u64);
