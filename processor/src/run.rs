@@ -312,7 +312,19 @@ impl Running {
         let deadline = Instant::now() + timeout;
         self.shared.drain.enter(Phase::Draining);
         let consumer = self.consumer.lock().take();
-        let is_finished = consumer.is_some_and(|consumer| consumer.stop(timeout).is_clean());
+        let is_finished = consumer.is_some_and(|consumer| {
+            let ended = consumer.stop(timeout);
+            if !ended.is_clean() {
+                let text = "What is not finished and committed is the next owner's";
+                self.shared.sink.line(Level::Error, "left_unclean", text, |line| {
+                    line.number("unfinished", ended.unfinished as u64)
+                        .text("committed", if ended.has_committed { "yes" } else { "no" })
+                        .text("left", if ended.has_left { "yes" } else { "no" })
+                        .number("commits_failed", consumer.state().commits_failed);
+                });
+            }
+            ended.is_clean()
+        });
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(200));
         let is_flushed = self.producer.flush(left);
         self.shared.drain.enter(Phase::Stopping);

@@ -290,7 +290,7 @@ impl Consumer {
         let unfinished = || self.shared.state().records_in_flight;
         self.ended
             .lock()
-            .recv_timeout(timeout + intake::LEAVE_MAX + Duration::from_secs(1))
+            .recv_timeout(timeout + 2 * intake::LEAVE_MAX + Duration::from_secs(1))
             .unwrap_or_else(|_| Ended { unfinished: unfinished(), has_committed: false, has_left: false })
     }
 }

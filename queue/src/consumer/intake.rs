@@ -32,7 +32,7 @@ const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
 const COMMIT_ANSWER_MAX: Duration = Duration::from_secs(10);
 /// The commit before a revoke is answered may take this long.
 const REVOKE_COMMIT_MAX: Duration = Duration::from_secs(2);
-/// Commit and leave-group at the end may take this long.
+/// The commit at the end may take this long, or what is left of the time to stop; so may leave-group after it.
 pub(super) const LEAVE_MAX: Duration = Duration::from_secs(3);
 /// Every queue is looked at this often, woken or not.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
@@ -203,7 +203,7 @@ impl Intake {
         let in_flight = |this: &Self| this.shared.ledger.records.load(Ordering::Relaxed);
         self.turn_until(stop_by, |this| in_flight(this) == 0);
         let unfinished = in_flight(&self);
-        let (has_committed, has_left) = self.leave();
+        let (has_committed, has_left) = self.leave(stop_by);
         self.client.context().answers_itself.store(true, Ordering::Relaxed);
         Ended { unfinished, has_committed, has_left }
     }
@@ -225,9 +225,10 @@ impl Intake {
         }
     }
 
-    /// Commits and leaves the group; tells whether each of them has arrived.
-    fn leave(&mut self) -> (bool, bool) {
-        let deadline = Instant::now() + LEAVE_MAX;
+    /// Commits and leaves the group; tells whether each of them has arrived. What is not committed is worked on again by
+    /// the next owner, letters are then written twice: worth all the time there is.
+    fn leave(&mut self, stop_by: Instant) -> (bool, bool) {
+        let deadline = stop_by.max(Instant::now() + LEAVE_MAX);
         // Again when it was refused: a group in the middle of a rebalance may do so.
         let has_committed = self.turn_until(deadline, |this| {
             this.commit_sent.is_none() && !this.held.iter().any(|held| held.lease.is_behind())
@@ -237,6 +238,7 @@ impl Intake {
             self.tell(&error);
             return (has_committed, false);
         }
+        let deadline = Instant::now() + LEAVE_MAX;
         (has_committed, self.turn_until(deadline, |this| this.client.closed()))
     }
 

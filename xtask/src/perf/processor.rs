@@ -266,9 +266,13 @@ impl Run {
                 }
                 if churn && turned.elapsed() > CHURN_EVERY {
                     let leaving = actors.remove(0);
+                    let log = leaving.log_file();
                     let ended = leaving.end()?;
                     if ended != "exit code 0" {
-                        unclean.push(ended);
+                        let log = std::fs::read_to_string(log).unwrap_or_default();
+                        let reason =
+                            log.lines().find(|line| line.contains("left_unclean")).unwrap_or_default();
+                        unclean.push(format!("{ended} {reason}"));
                     }
                     actors.push(self.processor(&topic, &env)?);
                     if let Some(actor) = actors.last_mut() {

@@ -179,6 +179,11 @@ impl Actor {
         Ok(child::describe(status))
     }
 
+    /// Where its output goes.
+    pub(crate) fn log_file(&self) -> PathBuf {
+        self.log.clone()
+    }
+
     /// What it wrote so far.
     pub(crate) fn log(&self) -> Result<String> {
         fs::read_to_string(&self.log).map_err(|e| format!("{}: {e}", self.log.display()).into())
