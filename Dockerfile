@@ -14,17 +14,21 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
     cargo build --locked --release --package flash-sale \
     && strip -o /flash-sale target/release/flash-sale
-# The one library that the image below does not have.
-RUN mkdir /libraries && cp --dereference "$(ldconfig -p | awk '/libz\.so\.1 /{print $NF; exit}')" /libraries/libz.so.1
+# What the image below does not have: a library, and the program that the runbook asks for a container's variables.
+RUN mkdir -p /more/lib /more/bin \
+    && cp --dereference "$(ldconfig -p | awk '/libz\.so\.1 /{print $NF; exit}')" /more/lib/libz.so.1 \
+    && cp /usr/bin/env /more/bin/env
 
+# It has no versions: it is Debian 12 with today's fixes.
 FROM gcr.io/distroless/cc-debian12:nonroot
 LABEL org.opencontainers.image.title="Flash Sale Engine" \
       org.opencontainers.image.description="Order intake that survives the first second of a sale" \
       org.opencontainers.image.licenses="Apache-2.0"
-COPY --from=build /libraries/ /usr/lib/
+COPY --from=build /more/ /usr/
 COPY --from=build /flash-sale /usr/local/bin/flash-sale
-COPY perf/scenarios /usr/share/flash-sale/scenarios
-COPY deploy/alerts.yml /usr/share/flash-sale/alerts.yml
+# As in the tree: the scenarios name the alerts.
+COPY perf/scenarios /usr/share/flash-sale/perf/scenarios
+COPY deploy/alerts.yml /usr/share/flash-sale/deploy/alerts.yml
 USER nonroot
 # The gateway's port, and the processor's metrics.
 EXPOSE 8080 9090

@@ -52,7 +52,8 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
 
 /// Prints or writes the pages.
 pub(crate) fn man(flags: &ArgMatches) -> ExitCode {
-    let command = crate::flags::command();
+    // There is no page of `help`, so none may name it.
+    let command = crate::flags::command().disable_help_subcommand(true);
     match flags.get_one::<String>("dir") {
         None => {
             let mut page = Vec::new();

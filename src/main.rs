@@ -52,6 +52,10 @@ mod health_command;
 /// `flash-sale completions` and `flash-sale man`
 mod completions_command;
 
+/// What documents and `--help` show is what the command line takes.
+#[cfg(test)]
+mod documented_commands;
+
 use std::process::ExitCode;
 
 #[global_allocator]

@@ -85,6 +85,8 @@ pub enum Signal {
     Stop,
     /// SIGCONT: goes on after [`Signal::Stop`].
     Continue,
+    /// SIGUSR1: haproxy's word for a soft stop.
+    User1,
 }
 
 impl Guarded {
@@ -141,6 +143,7 @@ impl Guarded {
             Signal::Kill => libc::SIGKILL,
             Signal::Stop => libc::SIGSTOP,
             Signal::Continue => libc::SIGCONT,
+            Signal::User1 => libc::SIGUSR1,
         };
         let pid = self.child.id() as libc::pid_t;
         // SAFETY: kill(2) takes two integers and touches no memory. The pid is ours: the child was not reaped

@@ -24,6 +24,8 @@ pub mod proxy;
 
 pub mod http;
 
+pub mod documents;
+
 mod port;
 
 mod temp_dir;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::services::cargo_tool;
 use crate::step::{self, Failure, Result};
 use crate::test::{self, Only, Plan};
-use crate::{bench, tidy, workspace};
+use crate::{bench, deploy, tidy, workspace};
 
 /// Pinned, so that the same tree gets the same verdict; built from source in about four minutes on two cores.
 const DENY_VERSION: &str = "0.20.2";
@@ -26,11 +26,12 @@ struct Row {
 
 /// Runs all steps, also after a failed one, and prints the table.
 pub(crate) fn run() -> Result<()> {
-    let steps: [Step; 7] = [
+    let steps: [Step; 8] = [
         ("fmt", fmt),
         ("tidy", tidy::run),
         ("clippy", clippy),
         ("deny", deny),
+        ("deploy", deploy::run),
         ("test", all_tests),
         ("demo", demo),
         ("bench", bench::check),

@@ -15,6 +15,10 @@ mod test;
 
 mod ci;
 
+mod deploy;
+
+mod dist;
+
 mod tidy;
 
 mod up;
@@ -45,6 +49,10 @@ fn main() -> ExitCode {
         Some(("ci", _)) => ci::run(),
         Some(("up", args)) => up::run(args.get_one("env").map(std::path::PathBuf::as_path)),
         Some(("tidy", _)) => tidy::run(),
+        Some(("deploy", _)) => deploy::run(),
+        Some(("dist", args)) => {
+            dist::run(args.get_one::<String>("target").map_or(dist::TARGET, String::as_str))
+        }
         Some(("perf", args)) => perf::run(args),
         Some(("profile", args)) => profile::run(args),
         Some(("bench", args)) => bench::run(args),
@@ -94,7 +102,7 @@ fn command_line() -> Command {
                 .help("For the test programs: part of a test's name, or flags such as --nocapture"),
         );
     let ci = Command::new("ci")
-        .about("Everything a change must pass: fmt, tidy, clippy, cargo-deny, tests, a demo sale, instruction counts")
+        .about("Everything a change must pass: fmt, tidy, clippy, cargo-deny, deployment, tests, a demo sale, instruction counts")
         .after_help(
             "All steps run even after a failed one; the table at the end says which failed.\n\
              Exit code: 0 all passed, 1 not, 130 interrupted.",
@@ -118,6 +126,28 @@ fn command_line() -> Command {
     );
     let tidy = Command::new("tidy")
         .about("Check what compilers do not: file length, columns, markers, documented names");
+    let deploy = Command::new("deploy")
+        .about("Check what a deployment reads: compose file, image, edge, Kubernetes manifests, workflows")
+        .after_help(
+            "No container engine is needed. The checkers are the programs that will read the files: Compose's own loader,\n\
+             kustomize and actionlint (built by Go, kept in .services/), haproxy (by apt).\n\
+             Exit code: 0 nothing to complain about, 1 not, 130 interrupted.",
+        );
+    let dist = Command::new("dist")
+        .about("Build the archive of a release: static binary, completions, man pages, and its sum")
+        .after_help(
+            "Examples:\n  \
+             cargo xtask dist\n  \
+             cargo xtask dist --target x86_64-unknown-linux-gnu    needs the C library of this machine or newer\n\n\
+             It lies in target/dist. Needs rustup, and installs musl-tools by apt.",
+        )
+        .arg(
+            Arg::new("target")
+                .long("target")
+                .value_name("TRIPLE")
+                .default_value(dist::TARGET)
+                .help("What it is built for"),
+        );
     Command::new("cargo xtask")
         .bin_name("cargo xtask")
         .about("The commands of this repository")
@@ -134,6 +164,8 @@ fn command_line() -> Command {
             ci,
             up,
             tidy,
+            deploy,
+            dist,
             perf::command(),
             profile::command(),
             bench::command(),
@@ -147,5 +179,23 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         super::command_line().debug_assert();
+    }
+
+    #[test]
+    fn it_takes_the_commands_of_the_documents() {
+        let mut count = 0;
+        for (page, commands) in testkit::documents::pages(crate::workspace::root()) {
+            for command in
+                commands.iter().filter(|command| command.words.starts_with(&["cargo".into(), "xtask".into()]))
+            {
+                count += 1;
+                let words =
+                    std::iter::once("cargo xtask").chain(command.words[2..].iter().map(String::as_str));
+                if let Err(error) = super::command_line().try_get_matches_from(words) {
+                    panic!("{page}:{}: {}\n{error}", command.line, command.text());
+                }
+            }
+        }
+        assert!(count > 5, "only {count} commands were found");
     }
 }

@@ -7,6 +7,8 @@ pub(crate) mod cargo_tool;
 
 mod docker;
 
+pub(crate) mod go_tool;
+
 pub(crate) mod kafka_home;
 
 mod trust;

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use testkit::TempDir;
 
+use crate::deploy;
 use crate::services::{Programs, Services, apt};
 use crate::step::{self, Result};
 use crate::workspace::{self, RealTests};
@@ -87,6 +88,8 @@ fn interrupt_or_reason(failure: step::Failure) -> Result<String> {
 }
 
 fn fast(plan: &Plan, count: &mut Count) -> Result<()> {
+    // The commands of the documents are run.
+    apt::program("curl", "curl")?;
     cargo_test(workspace::cargo(&["test", "--locked", "--no-fail-fast", "--workspace"]), plan, count)
 }
 
@@ -105,6 +108,9 @@ fn real(plan: &Plan, count: &mut Count) -> Result<()> {
     let services = Services::obtain(&programs)?;
     let promtool = apt::program("promtool", "prometheus")?;
     let prometheus = apt::program("prometheus", "prometheus")?;
+    // Not by PATH: Debian puts it where only root looks.
+    let haproxy = apt::file("/usr/sbin/haproxy", "haproxy")?;
+    let compose_project = deploy::project_file()?;
     let mut command = real_command(&tests);
     // The directories of tests that are killed, by an interrupt or by themselves, go with this one.
     let temp = TempDir::new("xtask-test");
@@ -114,6 +120,8 @@ fn real(plan: &Plan, count: &mut Count) -> Result<()> {
         .env("TEST_BROWSER", browser)
         .env("TEST_PROMTOOL", promtool)
         .env("TEST_PROMETHEUS", prometheus)
+        .env("TEST_HAPROXY", haproxy)
+        .env("TEST_COMPOSE_PROJECT", compose_project)
         .env("TMPDIR", temp.path());
     step::timed("tests against real services", || cargo_test(command, plan, count))
 }

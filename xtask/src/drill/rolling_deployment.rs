@@ -113,7 +113,9 @@ fn balancer(scene: &mut Scene, edge: &str, gateways: &[Part]) -> Result<Guarded>
             // As many as 32 buyers need; descriptors are few on a developer's machine.
             "maxconn 40000" => changed.push_str("    maxconn 1000\n"),
             "bind :8080" => changed.extend(["    bind ", edge, "\n"]),
-            "bind 127.0.0.1:8404" => changed.extend(["    bind 127.0.0.1:", &free_port().to_string(), "\n"]),
+            "bind 127.0.0.1:8404" | "bind :9090" => {
+                changed.extend(["    bind 127.0.0.1:", &free_port().to_string(), "\n"]);
+            }
             _ => changed.extend([line, "\n"]),
         }
     }

@@ -92,7 +92,7 @@ fn is_root() -> bool {
 }
 
 /// The first executable file of this name in `PATH`.
-pub(super) fn in_path(program: &str) -> Option<PathBuf> {
+pub(crate) fn in_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| is_executable(file))
 }

@@ -1,0 +1,103 @@
+//! `cargo xtask dist`: the archive of a release, with a static binary, its completions and man pages, and the sum of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::services::apt;
+use crate::step::{self, Result};
+use crate::workspace;
+
+/// Runs on any Linux of this processor: the C library is in it.
+pub(crate) const TARGET: &str = "x86_64-unknown-linux-musl";
+/// What goes along as it is.
+const FILES: [&str; 5] = ["LICENSE", "README.md", "CHANGELOG.md", "deploy/alerts.yml", "deploy/seccomp.json"];
+/// Names under which shells look for completions of `flash-sale`.
+const COMPLETIONS: [(&str, &str); 3] =
+    [("bash", "flash-sale.bash"), ("zsh", "_flash-sale"), ("fish", "flash-sale.fish")];
+
+/// Builds for `target` and packs into `target/dist`; the last line is the archive.
+pub(crate) fn run(target: &str) -> Result<()> {
+    toolchain(target)?;
+    let build = ["build", "--release", "--locked", "--package", "flash-sale", "--target", target];
+    step::timed(&format!("build for {target}"), || step::run(workspace::cargo(&build)))?;
+    let built = workspace::root().join("target").join(target).join("release/flash-sale");
+    if target.ends_with("musl") {
+        is_static(&built)?;
+    }
+    let name = format!("flash-sale-{}-{target}", env!("CARGO_PKG_VERSION"));
+    let dist = workspace::root().join("target/dist");
+    let folder = dist.join(&name);
+    if folder.exists() {
+        fs::remove_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    }
+    fill(&folder, &built)?;
+    let archive = pack(&dist, &name)?;
+    println!("{}", archive.display());
+    Ok(())
+}
+
+/// The standard library of the target, and the compiler for the C in it.
+fn toolchain(target: &str) -> Result<()> {
+    let mut add = Command::new("rustup");
+    add.args(["target", "add", target]).current_dir(workspace::root());
+    step::run(add)?;
+    if target.ends_with("musl") {
+        apt::program("musl-gcc", "musl-tools")?;
+    }
+    Ok(())
+}
+
+/// Nothing of the machine it was built on is needed to run it.
+fn is_static(program: &Path) -> Result<()> {
+    let mut ask = Command::new("readelf");
+    ask.arg("--dynamic").arg(program);
+    let text = step::capture(ask, Duration::from_secs(30))?;
+    match text.lines().find(|line| line.contains("(NEEDED)")) {
+        None => Ok(()),
+        Some(line) => Err(format!("{} is not static: {}", program.display(), line.trim()).into()),
+    }
+}
+
+fn fill(folder: &Path, built: &Path) -> Result<()> {
+    let failed = |e: std::io::Error| format!("{}: {e}", folder.display());
+    for sub in ["completions", "man"] {
+        fs::create_dir_all(folder.join(sub)).map_err(failed)?;
+    }
+    let program = folder.join("flash-sale");
+    let mut strip = Command::new("strip");
+    strip.arg("-o").arg(&program).arg(built);
+    step::run(strip)?;
+    for (shell, name) in COMPLETIONS {
+        let mut command = Command::new(&program);
+        command.args(["completions", shell]);
+        let script = step::capture(command, Duration::from_secs(10))?;
+        fs::write(folder.join("completions").join(name), script).map_err(failed)?;
+    }
+    let mut man = Command::new(&program);
+    man.arg("man").arg("--dir").arg(folder.join("man"));
+    step::run(man)?;
+    for file in FILES {
+        let from = workspace::root().join(file);
+        let name = from.file_name().unwrap_or_default();
+        fs::copy(&from, folder.join(name)).map_err(|e| format!("{}: {e}", from.display()))?;
+    }
+    Ok(())
+}
+
+/// Packs the folder so that the same content gives the same bytes, and writes the sum beside it.
+fn pack(dist: &Path, name: &str) -> Result<PathBuf> {
+    let archive = format!("{name}.tar.gz");
+    let mut tar = Command::new("tar");
+    tar.args(["--create", "--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mtime=@0"])
+        .args(["--use-compress-program=gzip -9 -n", "--file", &archive, name])
+        .current_dir(dist);
+    step::run(tar)?;
+    let mut sum = Command::new("sha256sum");
+    sum.arg(&archive).current_dir(dist);
+    let text = step::capture(sum, Duration::from_mins(1))?;
+    let file = dist.join(format!("{archive}.sha256"));
+    fs::write(&file, text).map_err(|e| format!("{}: {e}", file.display()))?;
+    Ok(dist.join(archive))
+}
