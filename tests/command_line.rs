@@ -119,7 +119,8 @@ fn completions_are_read_by_their_shell_and_know_every_subcommand() {
     let output = bash.wait_with_output().expect("it ends");
     assert!(output.status.success(), "{}", stderr(&output));
     // What Tab shows after `flash-sale h`.
-    let ask = "source /dev/stdin; COMP_WORDS=(flash-sale h); COMP_CWORD=1; _flash__sale flash-sale h flash-sale; echo ${COMPREPLY[@]}";
+    let ask = "source /dev/stdin; COMP_WORDS=(flash-sale h); COMP_CWORD=1; _flash__sale flash-sale h flash-sale; \
+               echo ${COMPREPLY[@]}";
     let mut tab = Command::new("bash");
     tab.args(["--norc", "-c", ask]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut tab = tab.spawn().expect("bash is there");

@@ -167,10 +167,8 @@ impl Edge {
         let (port, metrics) = (free_port(), format!("127.0.0.1:{}", free_port()));
         let live = format!("127.0.0.1:{}", free_port());
         let servers = |ports: &mut dyn Iterator<Item = u16>| {
-            ports
-                .enumerate()
-                .map(|(at, port)| format!("server s{at} 127.0.0.1:{port}\n    "))
-                .collect::<String>()
+            let server = |(at, port)| format!("server s{at} 127.0.0.1:{port}\n    ");
+            ports.enumerate().map(server).collect::<Vec<_>>().concat()
         };
         let mut replace = |from: &str, to: &str| {
             assert_eq!(text.matches(from).count(), 1, "{from:?} stands once in the file of the edge");

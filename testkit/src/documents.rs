@@ -196,7 +196,8 @@ mod tests {
 
     #[test]
     fn lines_are_joined_and_split_as_a_shell_does() {
-        let page = "```\na 'b c' \\\n  \"d \\\"e\\\"\" f\\ g\nX=1 Y_Z='2 3' h && i; j 2>&1 | k > out.txt\n. .env\nt <name> $(date +%d)\n```";
+        let page = "```\na 'b c' \\\n  \"d \\\"e\\\"\" f\\ g\nX=1 Y_Z='2 3' h && i; j 2>&1 | k > out.txt\n\
+                    . .env\nt <name> $(date +%d)\n```";
         let found = commands(page);
         assert_eq!(found[0].words, ["a", "b c", "d \"e\"", "f g"]);
         assert_eq!(

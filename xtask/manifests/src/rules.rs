@@ -110,7 +110,8 @@ fn selectors(manifests: &[Value]) -> Vec<String> {
         let (host, port) = setting.default.rsplit_once(':').unwrap_or_default();
         let service = find(manifests, "Service", host);
         let is_brought = !find(manifests, "StatefulSet", workload).is_null();
-        let leads = items(&service["spec"]["ports"]).any(|found| found["port"].to_string() == port);
+        let port: Option<u64> = port.parse().ok();
+        let leads = items(&service["spec"]["ports"]).any(|found| found["port"].as_u64() == port);
         if is_brought && !leads {
             complaints.push(format!("{} is {}, and no service is there", setting.name, setting.default));
         }
@@ -261,7 +262,7 @@ mod tests {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "gateway"},
             "minReplicas": 2, "maxReplicas": 10, "metrics": [{"resource": {"name": "cpu"}}],
         }});
-        assert_eq!(scaled(&[scaler.clone()], &json!({}), "gateway"), Vec::<String>::new());
+        assert_eq!(scaled(std::slice::from_ref(&scaler), &json!({}), "gateway"), Vec::<String>::new());
         assert_eq!(scaled(&[scaler], &json!({"spec": {"replicas": 4}}), "gateway").len(), 1);
     }
 
