@@ -20,6 +20,15 @@ pub(crate) struct House {
     pub(crate) shutdown_timeout: Duration,
 }
 
+/// Ends the process when recovery has failed for `DEPENDENCY_HEAL_TIMEOUT`; its line is in the log by then.
+pub(crate) fn exit_when_unhealable(sink: &Arc<Sink>) -> queue::Unhealable {
+    let sink = Arc::clone(sink);
+    Arc::new(move |_| {
+        sink.flush();
+        std::process::exit(i32::from(crate::flags::FAILED));
+    })
+}
+
 /// Settings that are embedded unless given.
 pub(crate) const EMBEDDED: [(&Setting, &str); 2] =
     [(&table::REDIS_ADDR, "embedded"), (&table::KAFKA_ADDR, "embedded")];
@@ -49,6 +58,7 @@ impl House {
                 source: places.source.clone(),
                 kafka_bootstrap: places.bootstrap.clone(),
                 guard: places.guard(),
+                unhealable: exit_when_unhealable(&sink),
             },
         )
         .map_err(failed)?;
@@ -59,6 +69,7 @@ impl House {
                 source: places.source.clone(),
                 kafka_bootstrap: places.bootstrap.clone(),
                 guard: places.guard(),
+                unhealable: exit_when_unhealable(&sink),
             },
         )
         .map_err(failed)?;

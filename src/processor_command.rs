@@ -8,6 +8,7 @@ use processor::Parts;
 use shard::log::{Level, Sink};
 
 use crate::flags::{FAILED, failed, read_settings};
+use crate::house::exit_when_unhealable;
 use crate::places::{Places, announce_notices, level, model_policy};
 use crate::signals::Ending;
 
@@ -36,6 +37,7 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
         source: places.source.clone(),
         kafka_bootstrap: places.bootstrap.clone(),
         guard: places.guard(),
+        unhealable: exit_when_unhealable(&sink),
     };
     let running = match processor::start(&settings, &parts) {
         Ok(running) => running,

@@ -18,6 +18,9 @@ use crate::places::model_policy;
 /// `stock audit`
 mod audit;
 
+/// Orders that wait for nothing, for `stock audit`.
+mod pending;
+
 /// `stock rebuild`
 mod rebuild;
 

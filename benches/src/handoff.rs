@@ -23,15 +23,13 @@ const LINGER_MS: u64 = 60_000;
 
 pub(crate) fn hand_over(meter: Meter<'_>) {
     let embedded = Embedded::start("orders", "orders-dlq", 16).expect("the broker needs no more than memory");
+    let topics = ["orders".to_owned(), "orders-dlq".to_owned()];
     let settings = ProducerSettings {
-        bootstrap: embedded.bootstrap().to_owned(),
-        client_id: "road-benches".to_owned(),
-        topics: ["orders".to_owned(), "orders-dlq".to_owned()],
         linger_ms: LINGER_MS,
-        partitioner: queue::Partitioner::Murmur2,
         message_timeout_ms: 2 * LINGER_MS,
         queue_messages_max: IN_FLIGHT_MAX,
         notice: Arc::new(|_, text| eprintln!("kafka: {text}")),
+        ..ProducerSettings::new(embedded.bootstrap(), "benches", topics)
     };
     let producer = Producer::start(&settings, 1, IN_FLIGHT_MAX).expect("good settings");
     let began = Instant::now();

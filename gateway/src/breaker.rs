@@ -146,6 +146,14 @@ impl Machine {
         }
     }
 
+    /// The dependency is known to have recovered: an open breaker need not wait for its back-off, which starts anew.
+    pub fn retry_now(&mut self, now: Instant) {
+        if let Phase::Open { until } = &mut self.phase {
+            *until = now.min(*until);
+            self.backoff = self.rules.base_timeout;
+        }
+    }
+
     fn open(&mut self, now: Instant) {
         self.change(Phase::Open { until: now + self.backoff });
         self.backoff = (self.backoff * 2).min(self.rules.max_timeout);
@@ -186,6 +194,11 @@ impl Breaker {
         let permit = machine.permit(now);
         self.mirror(&machine);
         permit
+    }
+
+    /// See [`Machine::retry_now`].
+    pub fn retry_now(&self, now: Instant) {
+        self.machine.lock().retry_now(now);
     }
 
     /// See [`Machine::settle`].

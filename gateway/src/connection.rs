@@ -374,7 +374,7 @@ async fn act(core: &Rc<Core>, buffer: &[u8], exchange: &Exchange, began: Instant
         }
         Asked::Status { request_id } => Answer::Status(core.store.status(request_id).await),
         Asked::Health => crate::health::health(core),
-        Asked::Live => Answer::json(reply::OK, "{\"status\":\"live\"}".to_owned()),
+        Asked::Live => crate::health::live(core),
         Asked::Metrics => match crate::metrics::page(&core.shared, core.publisher.producer()) {
             Ok(body) => Answer::Plain { status: reply::OK, content_type: PAGE_CONTENT_TYPE, extra: "", body },
             Err(reason) => Answer::error(reply::INTERNAL_ERROR, &reason),

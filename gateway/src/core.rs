@@ -97,6 +97,8 @@ pub struct Core {
     pub retracts: RefCell<Vec<Retract>>,
     /// Refusals since the last summary line, by counter.
     pub refusals: RefCell<[u64; Counter::COUNT]>,
+    /// Recoveries of the producer that the breaker has been told of.
+    pub recoveries: Cell<u64>,
 }
 
 /// An admission to give back later, with its own texts: the buffer it came from is gone by then.

@@ -23,3 +23,12 @@ pub(crate) fn health(core: &Core) -> Answer {
     );
     Answer::json(code, body)
 }
+
+/// `GET /live`: 200 as long as a restart would not help. It helps when recovery of a dependency has failed although the
+/// dependency answers.
+pub(crate) fn live(core: &Core) -> Answer {
+    if core.publisher.producer().topics().is_unhealable() {
+        return Answer::json(reply::UNAVAILABLE, "{\"status\":\"restart needed\"}".to_owned());
+    }
+    Answer::json(reply::OK, "{\"status\":\"live\"}".to_owned())
+}

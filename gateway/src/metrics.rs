@@ -188,6 +188,11 @@ pub fn page(shared: &Shared, producer: &queue::Producer) -> Result<String, Strin
     page.counter("gateway_kafka_delivery_reports_total", "Delivery reports received.", kafka.reports);
     page.counter("gateway_kafka_errors_total", "Delivery reports other than persisted.", kafka.failures);
     page.counter(
+        "gateway_kafka_producer_replaced_total",
+        "Times the Kafka producer was replaced by a new client.",
+        kafka.replaced,
+    );
+    page.counter(
         "gateway_kafka_publish_expired_total",
         "Publishes ended by our deadline.",
         gauged(Gauge::PublishExpired),

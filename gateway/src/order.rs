@@ -126,7 +126,14 @@ pub async fn place(core: &Rc<Core>, order: &Order<'_>) -> Outcome {
             give_back(core, order, sequence).await;
             Outcome::Shed
         }
-        Delivery::Refused(SendRefused::TooLarge | SendRefused::Other(_)) => {
+        // The client cannot take it now: a fatal error, or a topic or partition that it does not know.
+        Delivery::Refused(SendRefused::Other(_)) => {
+            probe.settle(Trial::Failure);
+            give_back(core, order, sequence).await;
+            Outcome::NotPublished
+        }
+        // Our own bounds on an order are far below the client's.
+        Delivery::Refused(SendRefused::TooLarge) => {
             give_back(core, order, sequence).await;
             Outcome::Fault
         }

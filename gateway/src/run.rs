@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use monoio::net::TcpListener;
 use parking_lot::Mutex;
 use queue::embedded::Guard;
-use queue::{Notice, Producer, ProducerSettings, Publisher, admin};
+use queue::{Notice, Producer, ProducerSettings, Publisher, Unhealable};
 use shard::drain::{Drain, Phase};
 use shard::launch::{self, Driver, Seat};
 use shard::log::{CoreLog, Level, Sink};
@@ -41,6 +41,8 @@ pub struct Parts {
     pub kafka_bootstrap: String,
     /// The embedded broker's guard.
     pub guard: Option<Arc<Guard>>,
+    /// Called when recovery has failed for `DEPENDENCY_HEAL_TIMEOUT`: the process should exit.
+    pub unhealable: Unhealable,
 }
 
 /// Why there is no gateway.
@@ -119,7 +121,6 @@ pub fn start(settings: &settings::Gateway, parts: &Parts) -> Result<Running, Sta
     };
     let producer = Producer::start(&producer_settings(settings, parts), cores, limits.in_flight_max)
         .map_err(StartError::Producer)?;
-    ensure_topics(settings, parts)?;
     let rules = Rules {
         failure_threshold: settings.breaker_failure_threshold,
         success_threshold: settings.breaker_success_threshold,
@@ -174,6 +175,7 @@ fn producer_settings(settings: &settings::Gateway, parts: &Parts) -> ProducerSet
         bootstrap: parts.kafka_bootstrap.clone(),
         client_id: "flash-sale-gateway".to_owned(),
         topics: [settings.shared.orders_topic.clone(), settings.shared.dlq_topic.clone()],
+        create_partitions: parts.guard.is_none().then_some(settings.shared.orders_partitions),
         linger_ms: settings.shared.kafka_linger_ms,
         partitioner: match settings.orders_partitioner {
             // A slot is as long as a batch is open.
@@ -186,7 +188,9 @@ fn producer_settings(settings: &settings::Gateway, parts: &Parts) -> ProducerSet
         // «not persisted» still comes in time, instead of our own «nobody knows».
         message_timeout_ms: (publish_timeout_ms / 2).max(settings.shared.kafka_linger_ms + 100),
         queue_messages_max: settings.in_flight_max * 2,
+        heal_timeout: settings.shared.heal_timeout,
         notice: notice(Arc::clone(&parts.sink)),
+        events: queue::event::logged(Arc::clone(&parts.sink), Arc::clone(&parts.unhealable)),
     }
 }
 
@@ -201,30 +205,6 @@ fn notice(sink: Arc<Sink>) -> Notice {
             sink.line(level, "kafka_notice", text, |_| {});
         }
     })
-}
-
-/// Makes the topics when they are missing, from a thread of its own: Kafka may come up after us.
-fn ensure_topics(settings: &settings::Gateway, parts: &Parts) -> Result<(), StartError> {
-    if parts.guard.is_some() {
-        return Ok(());
-    }
-    let (bootstrap, sink) = (parts.kafka_bootstrap.clone(), Arc::clone(&parts.sink));
-    let (orders, dead_letters) = (settings.shared.orders_topic.clone(), settings.shared.dlq_topic.clone());
-    let partitions = settings.shared.orders_partitions;
-    let ensure = move || {
-        // Bounded: after this Kafka's own absence shows in /health, and its topics are its operator's.
-        const TRIES: u32 = 60;
-        for _ in 0..TRIES {
-            let topics = [(orders.as_str(), partitions), (dead_letters.as_str(), partitions)];
-            match admin::ensure_topics(&bootstrap, &topics, Duration::from_secs(5)) {
-                Ok(_) => return,
-                Err(error) => sink.line(Level::Warn, "topics_missing", &error.to_string(), |_| {}),
-            }
-            thread::sleep(Duration::from_secs(1));
-        }
-    };
-    thread::Builder::new().name("kafka-topics".to_owned()).spawn(ensure).map_err(StartError::Thread)?;
-    Ok(())
 }
 
 async fn live(
@@ -261,6 +241,7 @@ async fn live(
         spare: RefCell::default(),
         retracts: RefCell::default(),
         refusals: RefCell::new([0; Counter::COUNT]),
+        recoveries: Cell::new(0),
         shared,
     });
     sweep::renew_date(&core);

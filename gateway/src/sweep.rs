@@ -45,6 +45,7 @@ pub(crate) async fn sweep(core: Rc<Core>) {
             if let Some(began_before) = now.checked_sub(core.limits.publish_timeout) {
                 core.publisher.expire(began_before);
             }
+            retry_after_recovery(&core, now);
             copy_gauges(&core);
             // Spawned: a Redis that does not answer must not hold up the clock. Each is bounded by the store's
             // deadline.
@@ -61,6 +62,14 @@ pub(crate) async fn sweep(core: Rc<Core>) {
         }
     }
     core.log.flush();
+}
+
+/// A producer that was replaced and works again is better evidence than the breaker's timer.
+fn retry_after_recovery(core: &Core, now: Instant) {
+    let recoveries = core.publisher.producer().topics().recoveries();
+    if core.recoveries.replace(recoveries) != recoveries {
+        core.shared.breaker.retry_now(now);
+    }
 }
 
 /// Renews the `Date` of replies.

@@ -29,4 +29,4 @@ pub mod replay;
 
 pub use filter::Filter;
 pub use letter::Letter;
-pub use marks::{Marks, MarksError};
+pub use marks::{Marks, MarksError, connect};

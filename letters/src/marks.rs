@@ -79,29 +79,38 @@ impl fmt::Debug for Marks {
     }
 }
 
+/// A blocking connection for command lines and threads of their own; every question waits at most `timeout`.
+///
+/// # Errors
+/// When Redis is embedded in another process, or cannot be reached in time.
+pub fn connect(address: &RedisAddress, timeout: Duration) -> Result<redis::Connection, RedisError> {
+    let RedisAddress::Server { host, port, user, password, db } = address else {
+        let kind = redis::ErrorKind::InvalidClientConfig;
+        return Err((kind, "REDIS_ADDR is embedded: nothing outlives the process that has it").into());
+    };
+    let mut settings = RedisConnectionInfo::default().set_db(i64::from(*db));
+    if let Some(user) = user {
+        settings = settings.set_username(user);
+    }
+    if let Some(password) = password {
+        settings = settings.set_password(password);
+    }
+    let address = ConnectionAddr::Tcp(host.clone(), *port).into_connection_info()?;
+    let client = redis::Client::open(address.set_redis_settings(settings))?;
+    let connection = client.get_connection_with_timeout(timeout)?;
+    connection.set_read_timeout(Some(timeout))?;
+    connection.set_write_timeout(Some(timeout))?;
+    Ok(connection)
+}
+
 impl Marks {
     /// Connects; every question waits at most `timeout`.
     ///
     /// # Errors
-    /// When Redis is embedded in another process, or cannot be reached in time.
+    /// As [`connect`].
     pub fn open(address: &RedisAddress, topic: &str, timeout: Duration) -> Result<Self, MarksError> {
-        let RedisAddress::Server { host, port, user, password, db } = address else {
-            return Err(MarksError("REDIS_ADDR is embedded; marks outlive no process there".to_owned()));
-        };
-        let mut settings = RedisConnectionInfo::default().set_db(i64::from(*db));
-        if let Some(user) = user {
-            settings = settings.set_username(user);
-        }
-        if let Some(password) = password {
-            settings = settings.set_password(password);
-        }
-        let address = ConnectionAddr::Tcp(host.clone(), *port).into_connection_info()?;
-        let client = redis::Client::open(address.set_redis_settings(settings))?;
-        let connection = client.get_connection_with_timeout(timeout)?;
-        connection.set_read_timeout(Some(timeout))?;
-        connection.set_write_timeout(Some(timeout))?;
         Ok(Self {
-            connection,
+            connection: connect(address, timeout)?,
             topic: topic.to_owned(),
             count_open: Script::new(include_str!("count_open.lua")),
             extend: Script::new(include_str!("extend_lock.lua")),

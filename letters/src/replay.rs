@@ -11,7 +11,6 @@ use std::collections::HashSet;
 use std::ffi::CStr;
 use std::fmt;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -334,15 +333,11 @@ fn send(sender: &Sender, chunk: &[Letter]) -> Vec<Delivery> {
 /// # Errors
 /// When librdkafka refuses the bootstrap list.
 pub fn sender(places: &Places) -> Result<Sender, ProducerError> {
+    let topics = [places.orders_topic.clone(), places.dlq_topic.clone()];
     Sender::open(&ProducerSettings {
-        bootstrap: places.kafka.clone(),
-        client_id: "flash-sale-dlq".to_owned(),
-        topics: [places.orders_topic.clone(), places.dlq_topic.clone()],
-        linger_ms: 1,
-        partitioner: queue::Partitioner::Murmur2,
         message_timeout_ms: PATIENCE.as_millis() as u64,
         queue_messages_max: CHUNK_LETTERS * 2,
-        notice: Arc::new(|_, _| {}),
+        ..ProducerSettings::new(&places.kafka, "flash-sale-dlq", topics)
     })
 }
 

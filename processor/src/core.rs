@@ -4,12 +4,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use queue::Publisher;
 use queue::embedded::Guard;
+use queue::topics::Topics;
+use queue::{Gap, Publisher};
 use shard::drain::Drain;
 use shard::launch::Driver;
 use shard::log::{CoreLog, Sink};
@@ -46,12 +47,37 @@ pub struct Shared {
     pub dlq_oldest_ms: AtomicI64,
     /// Records of our partitions not committed.
     pub lag: AtomicU64,
+    /// Records that were gone before we could read them.
+    pub losses: Arc<Losses>,
+    /// Times the producer and the consumer were replaced.
+    pub replaced: [AtomicU64; 2],
+    /// What is known of the topics.
+    pub topics: Arc<Topics>,
     /// Milliseconds from `started` to the last answer of Kafka to the watch.
     pub kafka_answered_ms: AtomicU64,
     /// The group was joined and is kept.
     pub is_in_group: AtomicBool,
     /// When it started.
     pub started: Instant,
+}
+
+/// Records of the orders topic that were gone before we could read them. Relaxed: each counter stands for itself.
+#[derive(Debug, Default)]
+pub struct Losses {
+    gaps: AtomicU64,
+    records: AtomicU64,
+}
+
+impl Losses {
+    pub(crate) fn note(&self, gap: &Gap) {
+        self.gaps.fetch_add(1, Ordering::Relaxed);
+        self.records.fetch_add(gap.records(), Ordering::Relaxed);
+    }
+
+    /// Times a partition had lost records, and how many records that were, as far as it is known.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.gaps.load(Ordering::Relaxed), self.records.load(Ordering::Relaxed))
+    }
 }
 
 /// Units of one item.

@@ -56,6 +56,9 @@ mod inventory;
 /// `/metrics`, `/health`, `/live`.
 mod web;
 
+/// Orders that wait for a final status longer than the consumer lag explains; for command lines.
+pub mod pending;
+
 /// What must be left of an item whose stock is lost; for command lines.
 pub mod rebuild;
 

@@ -112,6 +112,28 @@ pub fn page(shared: &Shared) -> Result<String, String> {
         "Records of this member's partitions not committed.",
         load(&shared.lag),
     );
+    let (gaps, records) = shared.losses.counts();
+    page.counter(
+        "processor_log_gaps_total",
+        "Times a partition had lost records that the group had not processed.",
+        gaps,
+    );
+    page.counter(
+        "processor_records_lost_total",
+        "Records known to be removed from the orders topic before they were processed.",
+        records,
+    );
+    let replaced = |client: usize| shared.replaced[client].load(Ordering::Relaxed);
+    page.counter(
+        "processor_kafka_producer_replaced_total",
+        "Times the Kafka producer was replaced by a new client.",
+        replaced(0),
+    );
+    page.counter(
+        "processor_kafka_consumer_replaced_total",
+        "Times the Kafka consumer was replaced by a new client.",
+        replaced(1),
+    );
     page.gauge(
         "processor_payments_in_flight",
         "Payments under way; PAYMENT_CONCURRENCY at most.",

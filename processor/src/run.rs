@@ -7,14 +7,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use queue::consumer::{Batch, Consumer, ConsumerError, ConsumerSettings};
 use queue::embedded::Guard;
 use queue::producer::ProducerError;
-use queue::{Notice, Producer, ProducerSettings, Publisher, admin};
+use queue::{Event, Events, Notice, Producer, ProducerSettings, Publisher, Unhealable};
 use shard::drain::{Drain, Phase};
 use shard::launch::{self, Seat};
 use shard::log::{CoreLog, Level, Sink};
@@ -23,7 +23,7 @@ use store::Policy;
 use store::open::Source;
 
 use crate::consume;
-use crate::core::{Core, Shared};
+use crate::core::{Core, Losses, Shared};
 use crate::desk::Desk;
 use crate::metrics::ProcessorCells;
 use crate::pay::{Patience, Simulator};
@@ -58,6 +58,8 @@ pub struct Parts {
     pub kafka_bootstrap: String,
     /// The embedded broker's guard.
     pub guard: Option<Arc<Guard>>,
+    /// Called when recovery has failed for `DEPENDENCY_HEAL_TIMEOUT`: the process should exit.
+    pub unhealable: Unhealable,
 }
 
 /// Why there is no processor.
@@ -132,18 +134,22 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
     let cores = settings.shared.workers.unwrap_or(1).clamp(1, 255);
     let in_flight_max = RECORDS_IN_FLIGHT_MAX;
     let notice = notice(Arc::clone(&parts.sink));
+    let losses = Arc::new(Losses::default());
+    let events = counted(parts, Arc::clone(&losses));
     let producer_settings = ProducerSettings {
         bootstrap: parts.kafka_bootstrap.clone(),
         client_id: "flash-sale-processor".to_owned(),
         topics: [settings.shared.orders_topic.clone(), settings.shared.dlq_topic.clone()],
+        create_partitions: parts.guard.is_none().then_some(settings.shared.orders_partitions),
         linger_ms: settings.shared.kafka_linger_ms,
         partitioner: queue::Partitioner::Murmur2,
         message_timeout_ms: LETTER_TIMEOUT_MS,
         queue_messages_max: in_flight_max * 2,
+        heal_timeout: settings.shared.heal_timeout,
         notice: Arc::clone(&notice),
+        events: Arc::clone(&events),
     };
     let producer = Producer::start(&producer_settings, cores, in_flight_max).map_err(StartError::Producer)?;
-    ensure_topics(settings, parts)?;
     let shared = Arc::new(Shared {
         drain: Arc::new(Drain::default()),
         cells: (0..cores).map(|_| ProcessorCells::default()).collect(),
@@ -156,6 +162,9 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         dlq_size: AtomicU64::new(0),
         dlq_oldest_ms: AtomicI64::new(-1),
         lag: AtomicU64::new(0),
+        losses,
+        replaced: [AtomicU64::new(0), AtomicU64::new(0)],
+        topics: Arc::clone(producer.topics()),
         kafka_answered_ms: AtomicU64::new(0),
         is_in_group: AtomicBool::new(false),
         started: Instant::now(),
@@ -192,7 +201,9 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         instance_id: settings.group_instance_id.clone(),
         records_in_flight_max: in_flight_max,
         bytes_in_flight_max: BYTES_IN_FLIGHT_MAX,
+        topics: Some(Arc::clone(producer.topics())),
         notice,
+        events: Arc::clone(&events),
         progress,
     };
     let consumer = Consumer::start(&consumer_settings, inboxes).map_err(StartError::Consumer)?;
@@ -203,6 +214,9 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         dlq_topic: settings.shared.dlq_topic.clone(),
         redis: settings.shared.redis.clone(),
         consumer: Arc::clone(&consumer),
+        producer: Arc::clone(&producer),
+        heal_timeout: settings.shared.heal_timeout,
+        events,
     };
     let watch = watch::start(Arc::clone(&shared), watched).map_err(StartError::Thread)?;
     let web = web::start(Arc::clone(&shared), listener).map_err(StartError::Thread)?;
@@ -222,28 +236,15 @@ fn notice(sink: Arc<Sink>) -> Notice {
     })
 }
 
-/// Makes the topics when they are missing, from a thread of its own: Kafka may come up after us.
-fn ensure_topics(settings: &settings::Processor, parts: &Parts) -> Result<(), StartError> {
-    if parts.guard.is_some() {
-        return Ok(());
-    }
-    let (bootstrap, sink) = (parts.kafka_bootstrap.clone(), Arc::clone(&parts.sink));
-    let (orders, letters) = (settings.shared.orders_topic.clone(), settings.shared.dlq_topic.clone());
-    let partitions = settings.shared.orders_partitions;
-    let ensure = move || {
-        // Bounded: after this Kafka's own absence shows in /health, and its topics are its operator's.
-        const TRIES: u32 = 60;
-        for _ in 0..TRIES {
-            let topics = [(orders.as_str(), partitions), (letters.as_str(), partitions)];
-            match admin::ensure_topics(&bootstrap, &topics, Duration::from_secs(5)) {
-                Ok(_) => return,
-                Err(error) => sink.line(Level::Warn, "topics_missing", &error.to_string(), |_| {}),
-            }
-            thread::sleep(Duration::from_secs(1));
+/// Writes events down, and counts lost records.
+fn counted(parts: &Parts, losses: Arc<Losses>) -> Events {
+    let logged = queue::event::logged(Arc::clone(&parts.sink), Arc::clone(&parts.unhealable));
+    Arc::new(move |event| {
+        if let Event::RecordsLost(gap) = event {
+            losses.note(gap);
         }
-    };
-    thread::Builder::new().name("kafka-topics".to_owned()).spawn(ensure).map_err(StartError::Thread)?;
-    Ok(())
+        logged(event);
+    })
 }
 
 async fn live(

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use letters::Marks;
 use parking_lot::Mutex;
 use queue::admin::{Depth, Watermarks};
 use queue::consumer::Consumer;
+use queue::heal::{HealClock, Look};
+use queue::{Event, Events, Producer};
 use settings::RedisAddress;
 use shard::drain::Phase;
 
@@ -18,6 +20,8 @@ use crate::core::Shared;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// A client that has not answered so often in a row is replaced: it may remember a broker that is another one now.
+const FAILURES_MAX: u32 = 3;
 /// The group is kept when the consumer's thread served it within this.
 const TURN_MS_MAX: u64 = 5000;
 
@@ -30,6 +34,9 @@ pub(crate) struct Watched {
     pub(crate) dlq_topic: String,
     /// Taken out at the stop.
     pub(crate) consumer: Arc<Mutex<Option<Consumer>>>,
+    pub(crate) producer: Arc<Producer>,
+    pub(crate) heal_timeout: Duration,
+    pub(crate) events: Events,
 }
 
 /// Starts the thread; it ends with the process's last phase.
@@ -38,18 +45,41 @@ pub(crate) struct Watched {
 /// When the thread cannot be made.
 pub(crate) fn start(shared: Arc<Shared>, watched: Watched) -> std::io::Result<JoinHandle<()>> {
     thread::Builder::new().name("kafka-watch".to_owned()).spawn(move || {
-        let (mut depth, mut marks) = (None, None);
+        let (mut depth, mut marks, mut failures) = (None, None, 0);
+        let mut heal = HealClock::new(watched.heal_timeout);
         while shared.drain.phase() < Phase::Stopping {
+            look_at_clients(&shared, &watched, &mut heal);
             if depth.is_none() {
                 depth = Depth::open(&watched.bootstrap, PATIENCE).ok();
             }
-            if let Some(depth) = &depth {
-                // What Kafka does not answer keeps its last value; health sees the age of the last answer.
-                let _ = look(&shared, &watched, depth, &mut marks);
+            // What Kafka does not answer keeps its last value; health sees the age of the last answer.
+            let has_answered =
+                depth.as_ref().is_some_and(|depth| look(&shared, &watched, depth, &mut marks).is_ok());
+            failures = if has_answered { 0 } else { failures + 1 };
+            if failures >= FAILURES_MAX {
+                (depth, failures) = (None, 0);
             }
             thread::park_timeout(INTERVAL);
         }
     })
+}
+
+/// Is the group kept, how often were clients replaced, and has recovery failed?
+fn look_at_clients(shared: &Shared, watched: &Watched, heal: &mut HealClock) {
+    shared.replaced[0].store(watched.producer.stats().replaced, Ordering::Relaxed);
+    let Some(state) = watched.consumer.lock().as_ref().map(Consumer::state) else { return };
+    let is_kept = state.has_joined && state.turned_ms_ago < TURN_MS_MAX;
+    shared.replaced[1].store(state.replaced, Ordering::Relaxed);
+    shared.is_in_group.store(is_kept, Ordering::Relaxed);
+    let seen = match (is_kept, shared.topics.answers()) {
+        (true, _) => Look::Usable,
+        (false, true) => Look::Unusable("this processor is not in its consumer group".to_owned()),
+        (false, false) => Look::Silent("no answer".to_owned()),
+    };
+    if let Some(reason) = heal.note(&seen, Instant::now()) {
+        shared.topics.note_unhealable();
+        (watched.events)(&Event::Unhealable { reason });
+    }
 }
 
 fn look(
@@ -58,11 +88,6 @@ fn look(
     depth: &Depth,
     marks: &mut Option<Marks>,
 ) -> Result<(), queue::admin::AdminError> {
-    if let Some(consumer) = watched.consumer.lock().as_ref() {
-        let state = consumer.state();
-        let is_kept = state.has_joined && !state.is_fatal && state.turned_ms_ago < TURN_MS_MAX;
-        shared.is_in_group.store(is_kept, Ordering::Relaxed);
-    }
     let mut letters = depth.watermarks(&watched.dlq_topic)?;
     // Without an answer of Redis both keep their last value, as they do without one of Kafka.
     if let Some(size) = leave_open(watched, marks, &mut letters) {

@@ -131,6 +131,10 @@ fn page(shared: &Shared, path: &[u8], is_head: bool) -> Vec<u8> {
             let body = format!("{{\"status\":\"{word}\",\"redis\":{redis},\"kafka\":{kafka}}}");
             answer(status, reply::JSON, body.as_bytes(), is_head)
         }
+        // A restart helps when recovery of a dependency has failed although the dependency answers.
+        b"/live" if shared.topics.is_unhealable() => {
+            answer(reply::UNAVAILABLE, reply::JSON, b"{\"status\":\"restart needed\"}", is_head)
+        }
         b"/live" => answer(reply::OK, reply::JSON, b"{\"status\":\"live\"}", is_head),
         _ => answer(reply::NOT_FOUND, reply::JSON, b"{\"error\":\"Not found\"}", is_head),
     }

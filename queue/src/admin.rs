@@ -43,8 +43,17 @@ fn partitions(client: &BaseConsumer, topic: &str, timeout: Duration) -> Result<O
         .filter(|&count| count > 0))
 }
 
-/// Makes each missing topic with its wanted partitions and the broker's default replication, and waits until all can
-/// be used. A topic that exists is left as it is, whatever its partitions. Returns the partitions of each.
+/// What [`ensure_topics`] found and did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ensured {
+    /// The partitions of each topic, in the order asked for.
+    pub partitions: Vec<usize>,
+    /// The topics that were missing.
+    pub created: Vec<String>,
+}
+
+/// Creates each missing topic with its wanted partitions and the broker's default replication, and waits until all can
+/// be used. A topic that exists is left as it is, whatever its partitions.
 ///
 /// # Errors
 /// When Kafka cannot be reached or refuses within `timeout`.
@@ -52,7 +61,7 @@ pub fn ensure_topics(
     bootstrap: &str,
     topics: &[(&str, i32)],
     timeout: Duration,
-) -> Result<Vec<usize>, AdminError> {
+) -> Result<Ensured, AdminError> {
     let deadline = Instant::now() + timeout;
     let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     let wanted = format!("Kafka at {bootstrap}");
@@ -64,6 +73,7 @@ pub fn ensure_topics(
         .set_log_level(rdkafka::config::RDKafkaLogLevel::Critical);
     let client: BaseConsumer = config.create().map_err(|error| failed(&wanted, error))?;
     let mut missing = Vec::new();
+    let mut created = Vec::new();
     for &(topic, count) in topics {
         if partitions(&client, topic, left()).map_err(|error| failed(&wanted, error))?.is_none() {
             missing.push(NewTopic::new(topic, count, TopicReplication::Fixed(-1)));
@@ -78,7 +88,8 @@ pub fn ensure_topics(
             block_on(admin.create_topics(&missing, &options)).map_err(|error| failed(&wanted, error))?;
         for result in results {
             match result {
-                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Ok(topic) => created.push(topic),
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                 Err((topic, code)) => return Err(failed(&format!("topic {topic} on {bootstrap}"), code)),
             }
         }
@@ -101,7 +112,7 @@ pub fn ensure_topics(
             }
         }
     }
-    Ok(counts)
+    Ok(Ensured { partitions: counts, created })
 }
 
 /// The admin client completes its futures from a thread of its own; parking this one until then is all it takes.

@@ -33,13 +33,16 @@ use rdkafka::{Offset, TopicPartitionList};
 use shard::mailbox::Mailbox;
 
 use crate::admin::Watermarks;
+use crate::event::Events;
 use crate::native::Notice;
+use crate::topics::Topics;
 
 mod batch;
 mod group;
 mod intake;
 mod lease;
 pub(crate) mod raw;
+mod start;
 
 pub use batch::{Batch, Record};
 pub use lease::{Lease, Progress};
@@ -79,8 +82,13 @@ pub struct ConsumerSettings {
     pub records_in_flight_max: usize,
     /// Bytes of unfinished records at most.
     pub bytes_in_flight_max: usize,
+    /// What the producer of the process knows of the topics: a topic that was replaced, and whether Kafka answers.
+    /// `None` goes by librdkafka's errors alone.
+    pub topics: Option<Arc<Topics>>,
     /// Takes librdkafka's warnings and errors.
     pub notice: Notice,
+    /// Takes what happens to the connection.
+    pub events: Events,
     /// Told of each move of a watermark; the embedded broker's guard wants it.
     pub progress: Option<Progress>,
 }
@@ -125,8 +133,8 @@ pub struct Position {
 pub struct GroupState {
     /// True from the first assignment on (even an empty one) until an assignment is lost.
     pub has_joined: bool,
-    /// True when librdkafka can never consume again with this client: the process must restart.
-    pub is_fatal: bool,
+    /// Times the client was replaced.
+    pub replaced: u64,
     /// How long ago the thread last served the group; it does so ten times a second at least.
     pub turned_ms_ago: u64,
     /// Unfinished records.
@@ -159,7 +167,6 @@ impl Ended {
 
 /// See the head of this file.
 pub struct Consumer {
-    client: Arc<BaseConsumer<GroupContext>>,
     topic: String,
     shared: Arc<Shared>,
     thread: thread::Thread,
@@ -180,38 +187,6 @@ impl Consumer {
         if inboxes.is_empty() {
             return Err(ConsumerError("no core to work for".to_owned()));
         }
-        let heartbeat_ms = (settings.session_timeout_ms / 3).clamp(100, 1000);
-        let mut config = ClientConfig::new();
-        config
-            .set("bootstrap.servers", &settings.bootstrap)
-            .set("client.id", &settings.client_id)
-            .set("group.id", &settings.group)
-            .set("auto.offset.reset", "earliest")
-            // A topic that is not there yet is made by `admin`, with the wanted partitions.
-            .set("allow.auto.create.topics", "false")
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            // Partitions that stay are not stopped by a rebalance.
-            .set("partition.assignment.strategy", "cooperative-sticky")
-            .set("session.timeout.ms", settings.session_timeout_ms.to_string())
-            // A member learns of a rebalance by the answer to a heartbeat.
-            .set("heartbeat.interval.ms", heartbeat_ms.to_string())
-            .set("max.poll.interval.ms", settings.session_timeout_ms.max(300_000).to_string())
-            .set("queued.max.messages.kbytes", PREFETCH_KBYTES_MAX.to_string())
-            .set("queued.min.messages", "10000")
-            .set("fetch.queue.backoff.ms", "50")
-            // A topic made after the start is found within this.
-            .set("topic.metadata.refresh.interval.ms", "10000")
-            .set("socket.nagle.disable", "true")
-            .set("reconnect.backoff.ms", "50")
-            .set("reconnect.backoff.max.ms", "1000")
-            .set("socket.connection.setup.timeout.ms", "2000");
-        if let Some(instance_id) = &settings.instance_id {
-            config.set("group.instance.id", instance_id);
-        }
-        let mut client: BaseConsumer<GroupContext> = config
-            .create_with_context(GroupContext::new(Arc::clone(&settings.notice)))
-            .map_err(|error| failed(&error))?;
         let (send_setup, setup) = sync_channel::<Intake>(1);
         let (send_ended, ended) = sync_channel(1);
         let thread = thread::Builder::new()
@@ -225,14 +200,15 @@ impl Consumer {
             .map_err(|error| failed(&error))?
             .thread()
             .clone();
-        let wake = thread.clone();
-        client.set_nonempty_callback(move || wake.unpark());
-        client.subscribe(&[&settings.topic]).map_err(|error| failed(&error))?;
-        let client = Arc::new(client);
-        let shared = Arc::new(Shared::new(settings, thread.clone()));
-        let intake = Intake::new(Arc::clone(&client), Arc::clone(&shared), settings, inboxes);
+        let factory: Factory = {
+            let (settings, thread) = (settings.clone(), thread.clone());
+            Box::new(move || client(&settings, &thread))
+        };
+        let client = factory()?;
+        let shared = Arc::new(Shared::new(Arc::clone(&client), settings, thread.clone()));
+        let intake = Intake::new(factory, client, Arc::clone(&shared), settings, inboxes);
         send_setup.send(intake).map_err(|error| failed(&error))?;
-        Ok(Self { client, topic: settings.topic.clone(), shared, thread, ended: Mutex::new(ended) })
+        Ok(Self { topic: settings.topic.clone(), shared, thread, ended: Mutex::new(ended) })
     }
 
     /// The member as it stands; never waits for the network.
@@ -253,7 +229,7 @@ impl Consumer {
             unknown.add_partition(&self.topic, lease.partition());
         }
         if unknown.count() > 0 {
-            let answer = self.client.committed_offsets(unknown, timeout);
+            let answer = self.shared.client().committed_offsets(unknown, timeout);
             let answer = answer.map_err(|error| ConsumerError(error.to_string()))?;
             for element in answer.elements() {
                 let low = || {
@@ -293,6 +269,53 @@ impl Consumer {
             .recv_timeout(timeout + 2 * intake::LEAVE_MAX + Duration::from_secs(1))
             .unwrap_or_else(|_| Ended { unfinished: unfinished(), has_committed: false, has_left: false })
     }
+}
+
+/// Makes a client that has subscribed.
+type Factory = Box<dyn Fn() -> Result<Arc<BaseConsumer<GroupContext>>, ConsumerError> + Send>;
+
+/// A client that has subscribed and wakes `thread` for each event.
+fn client(
+    settings: &ConsumerSettings,
+    thread: &thread::Thread,
+) -> Result<Arc<BaseConsumer<GroupContext>>, ConsumerError> {
+    let failed = |error: rdkafka::error::KafkaError| ConsumerError(error.to_string());
+    let heartbeat_ms = (settings.session_timeout_ms / 3).clamp(100, 1000);
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", &settings.bootstrap)
+        .set("client.id", &settings.client_id)
+        .set("group.id", &settings.group)
+        // Where reading starts is decided in `start`; a position outside the log is an error that is dealt with.
+        .set("auto.offset.reset", "error")
+        // A topic that is not there yet is made by the producer's keeper, with the wanted partitions.
+        .set("allow.auto.create.topics", "false")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        // Partitions that stay are not stopped by a rebalance.
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("session.timeout.ms", settings.session_timeout_ms.to_string())
+        // A member learns of a rebalance by the answer to a heartbeat.
+        .set("heartbeat.interval.ms", heartbeat_ms.to_string())
+        .set("max.poll.interval.ms", settings.session_timeout_ms.max(300_000).to_string())
+        .set("queued.max.messages.kbytes", PREFETCH_KBYTES_MAX.to_string())
+        .set("queued.min.messages", "10000")
+        .set("fetch.queue.backoff.ms", "50")
+        // A topic made after the start is found within this.
+        .set("topic.metadata.refresh.interval.ms", "10000")
+        .set("socket.nagle.disable", "true")
+        .set("reconnect.backoff.ms", "50")
+        .set("reconnect.backoff.max.ms", "1000")
+        .set("socket.connection.setup.timeout.ms", "2000");
+    if let Some(instance_id) = &settings.instance_id {
+        config.set("group.instance.id", instance_id);
+    }
+    let mut client: BaseConsumer<GroupContext> =
+        config.create_with_context(GroupContext::new(Arc::clone(&settings.notice))).map_err(failed)?;
+    let wake = thread.clone();
+    client.set_nonempty_callback(move || wake.unpark());
+    client.subscribe(&[&settings.topic]).map_err(failed)?;
+    Ok(Arc::new(client))
 }
 
 impl Drop for Consumer {

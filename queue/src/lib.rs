@@ -36,12 +36,25 @@ pub mod offsets;
 /// Topics: create with the wanted partitions, is Kafka there, how much lies in a topic.
 pub mod admin;
 
+/// What a broker says of topics: their ids and partitions.
+pub mod describe;
+
+/// The topics of a process as its producer last saw them.
+pub mod topics;
+
+/// What happens to the connection with Kafka.
+pub mod event;
+
+/// When recovery counts as failed.
+pub mod heal;
+
 /// A whole topic, from its beginning to its end.
 pub mod reader;
 
 /// A whole broker inside this process, for demo and tests, with its limits guarded.
 pub mod embedded;
 
+pub use event::{Event, Events, Gap, GapCause, Unhealable};
 pub use native::Notice;
 pub use producer::{Delivery, Outgoing, Producer, ProducerSettings, SendRefused, Topic};
 pub use publisher::Publisher;

@@ -234,6 +234,15 @@ impl Client {
         error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
     }
 
+    /// Gives up everything: what was never sent is reported as not persisted, what was sent without an answer as possibly
+    /// persisted.
+    pub(crate) fn purge(&self) {
+        let flags =
+            sys::RD_KAFKA_PURGE_F_QUEUE | sys::RD_KAFKA_PURGE_F_INFLIGHT | sys::RD_KAFKA_PURGE_F_NON_BLOCKING;
+        // SAFETY: live client. It can only fail for a client that is no producer.
+        unsafe { sys::rd_kafka_purge(self.inner.client().native_ptr(), flags) };
+    }
+
     /// Messages whose fate is not known yet.
     pub(crate) fn outstanding(&self) -> usize {
         // SAFETY: live client.

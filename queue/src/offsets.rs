@@ -22,11 +22,16 @@ struct Entry {
 pub struct Tracker {
     /// Ascending by offset, without doubles; the first is unfinished whenever there is one.
     entries: VecDeque<Entry>,
-    /// One past the highest offset taken; `None` before the first.
+    /// One past the highest offset taken; `None` before the first, unless the start was given.
     position: Option<i64>,
 }
 
 impl Tracker {
+    /// Reading starts at `offset`, which is also the watermark until a record is taken.
+    pub fn starting_at(offset: i64) -> Self {
+        Self { entries: VecDeque::new(), position: Some(offset) }
+    }
+
     /// Notes that the record at `offset` was taken. Gaps to the one before are fine: compaction, transaction markers
     /// and aborted records leave them, and nothing lies in them that could be finished.
     ///

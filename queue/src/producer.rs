@@ -1,29 +1,43 @@
-//! The one librdkafka producer of a process.
+//! The producer of a process: a librdkafka client that is replaced when it can no longer do its work.
 //!
-//! Cores call [`Producer::send`], which copies the record into librdkafka's bounded queue and returns. One thread
-//! polls the delivery reports, sorts them by core and posts each core's share with one wake a burst. Idempotent,
-//! acks=all: librdkafka retries inside without reordering or doubling.
+//! Cores copy records into the client's bounded queue through [`crate::Publisher`] and return. One thread polls the
+//! delivery reports, sorts them by core and posts each core's share with one wake per burst ([`reports`]). Another
+//! watches Kafka, creates missing topics and replaces the client ([`keeper`]). Idempotent, acks=all: librdkafka
+//! retries inside without reordering or duplicating.
 //!
-//! Bound: what may be outstanding is `queue_messages_max` in librdkafka; each core's mailbox holds as many letters as
-//! that core may have orders in flight, so posting to it cannot fail.
+//! Invariants:
+//! - a replaced client is polled until each of its records is known as persisted, not persisted or possibly
+//!   persisted, and is dropped only then;
+//! - a client is never dropped on an event loop, where it would block.
+//!
+//! Bound: what may be outstanding is `queue_messages_max` in each client, and at most [`reports::RETIRED_MAX`] replaced
+//! clients wait for their reports. Each core's mailbox holds as many reports as that core may have orders in flight, so
+//! posting to it cannot fail.
 
 use std::ffi::CStr;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rdkafka::ClientConfig;
-use rdkafka::producer::Producer as _;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 use shard::mailbox::Mailbox;
 use shard::turns;
 use shard::waiters::Ticket;
 
-use crate::native::{Client, Context, Notice, Persistence, Polled, Report};
+use crate::event::{Event, Events};
+use crate::native::{Client, Context, Notice, Persistence, Report};
 use crate::spread::{Partitioner, Spread};
+use crate::topics::Topics;
+
+/// Watches Kafka and replaces the client.
+mod keeper;
+
+/// Delivery reports from librdkafka to the cores.
+mod reports;
 
 /// What is sent to Kafka.
 #[derive(Debug, Clone, Copy)]
@@ -126,6 +140,9 @@ pub struct ProducerSettings {
     pub client_id: String,
     /// `ORDERS_TOPIC` and `DLQ_TOPIC`, in the order of [`Topic`].
     pub topics: [String; 2],
+    /// Partitions of a topic that has to be created; `None` leaves missing topics missing (the embedded broker makes its
+    /// own).
+    pub create_partitions: Option<i32>,
     /// How long a batch is filled. 1–2 ms lower CPU and p99; 0 doubles the gateway's CPU at few connections.
     pub linger_ms: u64,
     /// How [`crate::Publisher::partition_at`] finds a partition.
@@ -134,8 +151,31 @@ pub struct ProducerSettings {
     pub message_timeout_ms: u64,
     /// Records outstanding at most; 1.3 KiB each at worst.
     pub queue_messages_max: usize,
+    /// How long recovery may fail while Kafka answers before [`Event::Unhealable`].
+    pub heal_timeout: Duration,
     /// Takes librdkafka's warnings and errors.
     pub notice: Notice,
+    /// Takes what happens to the connection.
+    pub events: Events,
+}
+
+impl ProducerSettings {
+    /// Settings that create no topics, tell nobody and bound little: for command lines, which set what they need.
+    pub fn new(bootstrap: &str, client_id: &str, topics: [String; 2]) -> Self {
+        Self {
+            bootstrap: bootstrap.to_owned(),
+            client_id: client_id.to_owned(),
+            topics,
+            create_partitions: None,
+            linger_ms: 1,
+            partitioner: Partitioner::Murmur2,
+            message_timeout_ms: 5000,
+            queue_messages_max: 10_000,
+            heal_timeout: Duration::from_mins(1),
+            notice: Arc::new(|_, _| {}),
+            events: Arc::new(|_| {}),
+        }
+    }
 }
 
 impl fmt::Debug for ProducerSettings {
@@ -151,24 +191,64 @@ pub(crate) struct Ack {
     pub(crate) delivery: Delivery,
 }
 
-/// See the head of this file. Shared by `Arc`.
+/// See the module documentation. Shared by `Arc`.
 pub struct Producer {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 struct Shared {
-    client: Client,
+    settings: ProducerSettings,
+    /// The client that takes records; replaced as a whole.
+    client: Mutex<Arc<Client>>,
+    /// Rises with each replacement, so that a core need not lock to see that there was none.
+    generation: AtomicU64,
     mailboxes: Vec<Arc<Mailbox<Ack>>>,
-    orders_topic: String,
     spread: Arc<Spread>,
-    notice: Notice,
+    topics: Arc<Topics>,
     stopping: AtomicBool,
-    reachable: AtomicBool,
-    fatal: AtomicBool,
+    /// Why the present client can never produce again.
+    fatal: Mutex<Option<String>>,
+    health: Health,
     reports: AtomicU64,
     bursts: AtomicU64,
     failures: AtomicU64,
+}
+
+/// Whether publishes arrive, as the reports tell. Milliseconds since `since`; 0 is never.
+struct Health {
+    since: Instant,
+    success_ms: AtomicU64,
+    /// The first failure after the last success; 0 when there was none.
+    failing_ms: AtomicU64,
+}
+
+impl Health {
+    fn now_ms(&self) -> u64 {
+        (self.since.elapsed().as_millis() as u64).max(1)
+    }
+
+    /// Relaxed: read once a second by the keeper, which needs no order between the two values.
+    fn note(&self, has_arrived: bool) {
+        if has_arrived {
+            self.success_ms.store(self.now_ms(), Ordering::Relaxed);
+            self.failing_ms.store(0, Ordering::Relaxed);
+        } else if self.failing_ms.load(Ordering::Relaxed) == 0 {
+            self.failing_ms.store(self.now_ms(), Ordering::Relaxed);
+        }
+    }
+
+    /// How long every publish has been failing; zero when the last one arrived.
+    fn failing(&self) -> Duration {
+        match self.failing_ms.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since_ms => Duration::from_millis(self.now_ms().saturating_sub(since_ms)),
+        }
+    }
+
+    fn forget(&self) {
+        self.failing_ms.store(0, Ordering::Relaxed);
+    }
 }
 
 /// The producer could not be made: a bad setting or no memory. The text is librdkafka's.
@@ -194,20 +274,16 @@ pub struct ProducerStats {
     pub bursts: u64,
     /// Reports other than persisted.
     pub failures: u64,
+    /// Times the client was replaced.
+    pub replaced: u64,
 }
 
 /// Largest record that is handed to the broker at all.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// How often Kafka is asked whether it is there.
-const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// How long one poll waits at most; bounds the end of the thread, not the latency of a report.
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Events drained before the cores are woken: librdkafka reports each partition's batch as an event of its own.
-const EVENTS_PER_BURST_MAX: usize = 64;
 
 impl Producer {
-    /// Connects in the background and starts the polling and the probing thread. `cores` × `in_flight_max` letters
-    /// is what the mailboxes can hold.
+    /// Connects in the background and starts the threads. `cores` × `in_flight_max` reports is what the mailboxes can
+    /// hold.
     ///
     /// # Errors
     /// When librdkafka refuses the settings or a thread cannot be made.
@@ -217,40 +293,44 @@ impl Producer {
         in_flight_max: usize,
     ) -> Result<Arc<Self>, ProducerError> {
         let shared = Arc::new(Shared {
-            client: client(settings)?,
+            client: Mutex::new(Arc::new(client(settings)?)),
+            generation: AtomicU64::new(0),
             mailboxes: (0..cores).map(|_| Arc::new(Mailbox::new(in_flight_max))).collect(),
-            orders_topic: settings.topics[0].clone(),
             spread: Arc::new(Spread::new(settings.partitioner)),
-            notice: Arc::clone(&settings.notice),
+            topics: Arc::default(),
+            settings: settings.clone(),
             stopping: AtomicBool::new(false),
-            reachable: AtomicBool::new(false),
-            fatal: AtomicBool::new(false),
+            fatal: Mutex::new(None),
+            health: Health { since: Instant::now(), success_ms: 0.into(), failing_ms: 0.into() },
             reports: AtomicU64::new(0),
             bursts: AtomicU64::new(0),
             failures: AtomicU64::new(0),
         });
-        let thread = |name: &str, life: fn(&Shared)| {
+        let thread = |name: &str, run: fn(&Arc<Shared>)| {
             let shared = Arc::clone(&shared);
-            let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || life(&shared));
+            let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || run(&shared));
             spawned.map_err(|error| ProducerError(error.to_string()))
         };
         let threads =
-            Mutex::new(vec![thread("kafka-reports", Shared::report)?, thread("kafka-probe", Shared::probe)?]);
+            Mutex::new(vec![thread("kafka-reports", reports::run)?, thread("kafka-keeper", keeper::run)?]);
         Ok(Arc::new(Self { shared, threads }))
     }
 
-    /// Hands one record over; never waits.
-    ///
-    /// # Errors
-    /// The record was not taken and will never be delivered.
-    pub(crate) fn send(
-        &self,
-        core: usize,
-        ticket: Ticket,
-        outgoing: &Outgoing<'_>,
-    ) -> Result<(), SendRefused> {
-        let opaque = ticket.to_bits() | ((core as u64) << 56);
-        self.shared.client.produce(outgoing, opaque).map_err(SendRefused::of)
+    /// The client that takes records now, and its generation.
+    pub(crate) fn client(&self) -> (u64, Arc<Client>) {
+        // Under the lock: the pair must belong together.
+        let client = self.shared.client.lock();
+        (self.generation(), Arc::clone(&client))
+    }
+
+    /// Acquire pairs with the replacement's store: who sees the new number gets the new client.
+    pub(crate) fn generation(&self) -> u64 {
+        self.shared.generation.load(Ordering::Acquire)
+    }
+
+    /// A record was refused by the client itself, which brings no report.
+    pub(crate) fn note_refused(&self) {
+        self.shared.health.note(false);
     }
 
     pub(crate) fn spread(&self) -> Arc<Spread> {
@@ -261,30 +341,31 @@ impl Producer {
         Arc::clone(&self.shared.mailboxes[core])
     }
 
-    /// True when Kafka answered the last probe and librdkafka can go on.
-    pub fn is_reachable(&self) -> bool {
-        self.shared.reachable.load(Ordering::Relaxed) && !self.shared.fatal.load(Ordering::Relaxed)
+    /// What is known of the topics, and whether Kafka can be used.
+    pub fn topics(&self) -> &Arc<Topics> {
+        &self.shared.topics
     }
 
-    /// True when librdkafka can never produce again with this client: the process must restart.
-    pub fn is_fatal(&self) -> bool {
-        self.shared.fatal.load(Ordering::Relaxed)
+    /// True when the topics are there and the client can go on, as of the last look.
+    pub fn is_reachable(&self) -> bool {
+        self.shared.topics.is_usable()
     }
 
     /// Counters for metrics.
     pub fn stats(&self) -> ProducerStats {
         ProducerStats {
-            outstanding: self.shared.client.outstanding(),
+            outstanding: self.client().1.outstanding(),
             reports: self.shared.reports.load(Ordering::Relaxed),
             bursts: self.shared.bursts.load(Ordering::Relaxed),
             failures: self.shared.failures.load(Ordering::Relaxed),
+            replaced: self.generation(),
         }
     }
 
     /// Sends what is queued and waits for all fates; false when time ran out and something is left. Blocks: not for a
     /// core. Dropping a producer without this purges what it still has.
     pub fn flush(&self, timeout: Duration) -> bool {
-        self.shared.client.flush(timeout)
+        self.client().1.flush(timeout)
     }
 
     /// Ends the threads. Call after [`Producer::flush`] and after the cores have returned.
@@ -293,13 +374,37 @@ impl Producer {
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
             thread.thread().unpark();
-            // A panic there was already reported by the panic hook; the end goes on.
+            // A panic there was already reported by the panic hook; the shutdown goes on.
             let _ = thread.join();
         }
     }
 }
 
-/// A client with the rules above, and its topics opened.
+impl Shared {
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    fn tell(&self, event: &Event) {
+        (self.settings.events)(event);
+    }
+
+    /// Makes a new client the one that takes records. The report thread serves the former one to its last report.
+    fn replace_client(&self, reason: &str) -> Result<(), ProducerError> {
+        let fresh = Arc::new(client(&self.settings)?);
+        {
+            let mut client = self.client.lock();
+            *client = fresh;
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+        *self.fatal.lock() = None;
+        self.health.forget();
+        self.tell(&Event::ProducerReplaced { reason: reason.to_owned() });
+        Ok(())
+    }
+}
+
+/// A client with the rules of the module documentation, and its topics opened.
 pub(crate) fn client(settings: &ProducerSettings) -> Result<Client, ProducerError> {
     let mut config = ClientConfig::new();
     config
@@ -334,71 +439,5 @@ pub(crate) fn client(settings: &ProducerSettings) -> Result<Client, ProducerErro
 impl Drop for Producer {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-impl Shared {
-    fn report(&self) {
-        let mut sorted: Vec<Vec<Ack>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
-        while !self.stopping.load(Ordering::Relaxed) {
-            let mut timeout = POLL_INTERVAL;
-            for _ in 0..EVENTS_PER_BURST_MAX {
-                let polled = self.client.poll(timeout, |report| self.sort(report, &mut sorted));
-                match polled {
-                    Polled::Nothing => break,
-                    Polled::Reports => {}
-                    Polled::Notice(text) => (self.notice)(false, &text),
-                    Polled::Fatal(text) => {
-                        self.fatal.store(true, Ordering::Relaxed);
-                        (self.notice)(true, &format!("fatal, restart needed: {text}"));
-                    }
-                }
-                timeout = Duration::ZERO;
-            }
-            for (acks, mailbox) in sorted.iter_mut().zip(&self.mailboxes) {
-                if !acks.is_empty() {
-                    self.bursts.fetch_add(1, Ordering::Relaxed);
-                    // Cannot be full (see the head). Were it so, the core's own deadline answers the buyer.
-                    let _ = mailbox.post_all(acks);
-                    acks.clear();
-                }
-            }
-        }
-    }
-
-    fn sort(&self, report: Report, sorted: &mut [Vec<Ack>]) {
-        let Report { opaque, persistence, .. } = report;
-        let delivery = Delivery::of(&report);
-        self.reports.fetch_add(1, Ordering::Relaxed);
-        if persistence != Persistence::Yes {
-            self.failures.fetch_add(1, Ordering::Relaxed);
-        }
-        if let Some(acks) = sorted.get_mut((opaque >> 56) as usize) {
-            acks.push(Ack { ticket: Ticket::from_bits(opaque), delivery });
-        }
-    }
-
-    fn probe(&self) {
-        while !self.stopping.load(Ordering::Relaxed) {
-            let client = self.client.inner.client();
-            let answered = client.fetch_metadata(Some(&self.orders_topic), PROBE_INTERVAL);
-            let has_topic = answered.is_ok_and(|metadata| {
-                let topic = metadata.topics().iter().find(|topic| topic.error().is_none());
-                let partitions = topic.map(|topic| topic.partitions()).unwrap_or_default();
-                // While no partition has a leader the last list stays: the key would find none either.
-                let mut led: Vec<i32> = partitions
-                    .iter()
-                    .filter(|partition| partition.leader() >= 0)
-                    .map(|led| led.id())
-                    .collect();
-                if !led.is_empty() {
-                    led.sort_unstable();
-                    self.spread.note(&led);
-                }
-                !partitions.is_empty()
-            });
-            self.reachable.store(has_topic, Ordering::Relaxed);
-            thread::park_timeout(PROBE_INTERVAL);
-        }
     }
 }

@@ -33,6 +33,8 @@ pub struct Shared {
     pub order_status_ttl_ms: u64,
     /// `SHUTDOWN_TIMEOUT`
     pub shutdown_timeout: Duration,
+    /// `DEPENDENCY_HEAL_TIMEOUT`
+    pub heal_timeout: Duration,
 }
 
 /// Read by the gateway.
@@ -225,6 +227,7 @@ impl<'a> Reader<'a> {
             kafka_linger_ms: self.duration_ms(&table::KAFKA_LINGER),
             order_status_ttl_ms: self.duration_ms(&table::ORDER_STATUS_TTL),
             shutdown_timeout: self.duration(&table::SHUTDOWN_TIMEOUT),
+            heal_timeout: self.duration(&table::DEPENDENCY_HEAL_TIMEOUT),
         };
         if shared.orders_topic == shared.dlq_topic && !shared.orders_topic.is_empty() {
             self.errors.push(format!(

@@ -70,6 +70,8 @@ settings! {
         "How long an order's status is kept, and its request_id taken";
     SHUTDOWN_TIMEOUT = Both, Kind::Duration { min_ms: 100, max_ms: 600_000 }, "30s",
         "How long orders on the road may take after SIGTERM";
+    DEPENDENCY_HEAL_TIMEOUT = Both, Kind::Duration { min_ms: 1000, max_ms: 3_600_000 }, "60s",
+        "How long recovery may fail while Kafka answers before the process exits, so that a supervisor restarts it";
 
     LISTEN_ADDR = Gateway, Kind::Socket, "0.0.0.0:8080",
         "Where the gateway listens";

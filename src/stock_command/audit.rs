@@ -8,6 +8,7 @@ use settings::table;
 use store::memory::Memory;
 use store::open::Source;
 
+use super::pending;
 use crate::flags::{failed, flag, on_servers};
 use crate::places::model_policy;
 
@@ -18,11 +19,24 @@ const DRIFT: u8 = 4;
 pub(super) fn command() -> Command {
     Command::new("audit")
         .about("Compare what was brought in with what is left, held and sold, for every item of the log of orders")
-        .args([&table::REDIS_ADDR, &table::KAFKA_ADDR, &table::ORDERS_TOPIC, &table::DLQ_TOPIC].map(flag))
+        .args(
+            [
+                &table::REDIS_ADDR,
+                &table::KAFKA_ADDR,
+                &table::ORDERS_TOPIC,
+                &table::DLQ_TOPIC,
+                &table::CONSUMER_GROUP,
+                &table::ORDER_STATUS_TTL,
+            ]
+            .map(flag),
+        )
         .after_help(
             "Brought in is what stock set and add have written down; a plain SET of the key is not in it and shows as drift.\n\
              Held are units of orders that are being paid: none at rest.\n\n\
-             Exit codes: 0 no drift, 1 could not read, 4 an item drifts or its stock is unknown, 64 a setting was refused.",
+             Orders that are PENDING for longer than the consumer lag explains are listed: their records are no longer in the\n\
+             log (see OPERATIONS.md, \"Records were lost\"). Give ORDER_STATUS_TTL as the gateway has it: ages are counted from it.\n\n\
+             Exit codes: 0 all is accounted for, 1 could not read, 4 an item drifts, its stock is unknown, or an acknowledged\n\
+             order is stuck, 64 a setting was refused.",
         )
 }
 
@@ -71,14 +85,21 @@ pub(super) fn run(flags: &ArgMatches) -> ExitCode {
             report.pending + report.without_status
         );
     }
-    if is_right {
-        ExitCode::SUCCESS
-    } else {
+    if !is_right {
         eprintln!(
             "flash-sale: an item drifts or is unknown; flash-sale stock rebuild ITEM says what must be left"
         );
-        ExitCode::from(DRIFT)
     }
+    let none_is_stuck = match pending::print(&shared) {
+        Ok(none_is_stuck) => none_is_stuck,
+        Err(error) => return failed(error),
+    };
+    if !none_is_stuck {
+        eprintln!(
+            "flash-sale: acknowledged orders wait for records that the log no longer has; OPERATIONS.md, \"Records were lost\""
+        );
+    }
+    if is_right && none_is_stuck { ExitCode::SUCCESS } else { ExitCode::from(DRIFT) }
 }
 
 fn held(item: &TopicItem) -> Option<i64> {

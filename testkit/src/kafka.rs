@@ -17,8 +17,9 @@ const START_S: u64 = 120;
 /// Starts on fresh ports before giving up: another test may take a port between our look and the broker's
 /// bind.
 const START_TRIES: u32 = 3;
-/// Named by what it means, so that logs of a failed test show that this was no real cluster.
-const CLUSTER_ID: &str = "dGVzdGtpdC1jbHVzdGVyMQ";
+/// The first 13 bytes of a cluster id spell `testkit-clust`, so that logs of a failed test show that this was no real
+/// cluster; the rest is drawn.
+const CLUSTER_ID_PREFIX: &str = "dGVzdGtpdC1jbHVzd";
 /// What the broker logs once it is registered, unfenced and answers on its listener.
 const STARTED: &str = "Kafka Server started";
 
@@ -128,6 +129,20 @@ impl Kafka {
         }
     }
 
+    /// Kills the private broker and starts it as a new cluster on the same port: its topics, records and groups are gone.
+    ///
+    /// # Panics
+    /// As [`Kafka::restart`].
+    pub fn restart_empty(&mut self) {
+        self.stop();
+        let broker = self.private();
+        let data = broker.dir.path().join("data");
+        fs::remove_dir_all(&data).unwrap_or_else(|error| panic!("{}: {error}", data.display()));
+        if let Err(reason) = broker.format().and_then(|()| broker.launch()) {
+            panic!("Kafka does not start again on port {}: {reason}", broker.port);
+        }
+    }
+
     /// Freezes the private broker: connections stay open, nothing is acknowledged.
     ///
     /// # Panics
@@ -213,7 +228,9 @@ impl Broker {
         fs::write(self.properties(), text).map_err(|e| format!("{}: {e}", self.properties().display()))?;
 
         let mut command = self.java(&["-XX:TieredStopAtLevel=1"]);
-        command.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"]).arg(self.properties());
+        // 22 characters of base64 are the 16 bytes of an id; the last one has two bits only.
+        let cluster_id = format!("{CLUSTER_ID_PREFIX}{:04x}Q", crate::port::draw() & 0xFFFF);
+        command.args(["kafka.tools.StorageTool", "format", "-t", &cluster_id, "-c"]).arg(self.properties());
         let mut tool = self.spawn(command, "format.log")?;
         let status = tool.wait().map_err(|e| e.to_string())?;
         if status.success() {

@@ -7,7 +7,9 @@ pub mod topics;
 pub mod truth;
 
 use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 
 use queue::admin;
@@ -15,7 +17,7 @@ use testkit::child::{self, Guarded, Signal};
 use testkit::http::Client;
 use testkit::kafka::{Kafka, unique_topic};
 use testkit::redis::Redis;
-use testkit::{free_port, wait_until};
+use testkit::{TempDir, free_port, wait_until};
 
 pub use topics::{PATIENCE, Sent, Topics, order};
 pub use truth::Truth;
@@ -28,13 +30,20 @@ pub struct World {
     pub truth: Truth,
     pub topics: Topics,
     pub group: String,
+    /// One file per process, named after its port.
+    logs: TempDir,
 }
 
 impl World {
     pub fn new() -> Self {
+        Self::on(&Kafka::shared().addr())
+    }
+
+    /// The same on a Kafka of the test's own.
+    pub fn on(bootstrap: &str) -> Self {
         let redis = Redis::start();
         let topics = Topics {
-            bootstrap: Kafka::shared().addr(),
+            bootstrap: bootstrap.to_owned(),
             orders: unique_topic("orders"),
             dlq: unique_topic("dlq"),
             partitions: PARTITIONS,
@@ -42,7 +51,7 @@ impl World {
         let wanted = [(topics.orders.as_str(), PARTITIONS), (topics.dlq.as_str(), PARTITIONS)];
         admin::ensure_topics(&topics.bootstrap, &wanted, PATIENCE).expect("topics");
         let truth = Truth::Redis(redis.addr());
-        Self { redis, truth, topics, group: unique_topic("group") }
+        Self { redis, truth, topics, group: unique_topic("group"), logs: TempDir::new("logs") }
     }
 
     /// Starts `flash-sale processor` with these variables.
@@ -68,9 +77,10 @@ impl World {
             .env("CONSUMER_GROUP", &self.group)
             .env("LOG_LEVEL", "error")
             .envs(variables.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        Process { process: child::spawn(command).expect("the binary starts"), port }
+            .stdin(Stdio::null());
+        let log = self.logs.path().join(format!("{subcommand}-{port}.log"));
+        command.stdout(File::create(&log).expect("a log file"));
+        Process { process: child::spawn(command).expect("the binary starts"), port, log }
     }
 
     /// Where its Redis is.
@@ -101,6 +111,7 @@ impl World {
 pub struct Process {
     process: Guarded,
     port: u16,
+    log: PathBuf,
 }
 
 impl Process {
@@ -114,6 +125,24 @@ impl Process {
         let address = format!("127.0.0.1:{}", self.port);
         TcpStream::connect(&address).ok()?;
         Some(Client::connect(address.as_str()).get("/health").status)
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).expect("its log")
+    }
+
+    /// The value of a line of its metrics page, labels included.
+    pub fn metric(&self, line: &str) -> Option<f64> {
+        let page = Client::connect(self.address().as_str()).get("/metrics");
+        let found =
+            page.text().lines().find(|found| found.rsplit_once(' ').is_some_and(|(name, _)| name == line));
+        found.and_then(|found| found.rsplit(' ').next()?.parse().ok())
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.process.ended().is_none()
     }
 
     pub fn wait_health(&self, code: u16) {

@@ -52,6 +52,7 @@ impl House {
             source: Source::new(&shared.redis, || Arc::clone(&memory)),
             kafka_bootstrap: embedded.bootstrap().to_owned(),
             guard: Some(embedded.guard()),
+            unhealable: Arc::new(|reason| panic!("{reason}")),
         };
         let gateway = gateway::start(&settings, &parts).expect("gateway");
         testkit::wait_until("the gateway is ready", Duration::from_secs(10), || gateway.is_ready());

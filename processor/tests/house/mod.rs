@@ -121,6 +121,7 @@ impl House {
             source: self.source.clone(),
             kafka_bootstrap: self.topics.bootstrap.clone(),
             guard: self.embedded.as_ref().map(Embedded::guard),
+            unhealable: Arc::new(|reason| panic!("{reason}")),
         };
         let running = processor::start(&settings, &parts).expect("a processor");
         wait_until("the processor is healthy", PATIENCE, || running.is_healthy());

@@ -12,16 +12,27 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use shard::mailbox::Mailbox;
 
 use super::batch::Batch;
 use super::group::{GroupContext, Wish, accept, give_up};
 use super::lease::{Lease, Ledger};
-use super::raw;
-use super::{ConsumerSettings, Ended, GroupState, Position, SPAN_RECORDS_MAX};
+use super::{ConsumerSettings, Ended, Factory, GroupState, Position, SPAN_RECORDS_MAX};
+use super::{raw, start};
+use crate::event::Events;
 use crate::native::Notice;
+use crate::topics::Topics;
+
+/// Assignments.
+mod arrival;
+
+/// A client that can no longer do its work.
+mod renewal;
+
+use arrival::Arriving;
+use renewal::{RENEW_INTERVAL_MIN, Renewal};
 
 /// The thread sleeps no longer than this: what it is not woken for (a span that shrank, a deadline) waits that long.
 const TURN_MAX: Duration = Duration::from_millis(50);
@@ -40,22 +51,28 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 const NOTICE_INTERVAL: Duration = Duration::from_secs(5);
 /// Events of the main queue served a turn; there are a handful a second.
 const EVENTS_PER_TURN: usize = 4;
-
 /// What the handle and the thread share.
 pub(super) struct Shared {
+    /// The client that is in the group.
+    client: Mutex<Arc<BaseConsumer<GroupContext>>>,
     ledger: Arc<Ledger>,
     leases: Mutex<Vec<Arc<Lease>>>,
     started: Instant,
     turned_ms: AtomicU64,
     has_joined: AtomicBool,
-    is_fatal: AtomicBool,
+    /// Times the client was replaced.
+    replaced: AtomicU64,
     rebalances: AtomicU64,
     commits_failed: AtomicU64,
     stop_by: Mutex<Option<Instant>>,
 }
 
 impl Shared {
-    pub(super) fn new(settings: &ConsumerSettings, thread: Thread) -> Self {
+    pub(super) fn new(
+        client: Arc<BaseConsumer<GroupContext>>,
+        settings: &ConsumerSettings,
+        thread: Thread,
+    ) -> Self {
         let ledger = Ledger {
             records: 0.into(),
             bytes: 0.into(),
@@ -66,12 +83,13 @@ impl Shared {
             progress: settings.progress.clone(),
         };
         Self {
+            client: Mutex::new(client),
             ledger: Arc::new(ledger),
             leases: Mutex::new(Vec::new()),
             started: Instant::now(),
             turned_ms: AtomicU64::new(0),
             has_joined: AtomicBool::new(false),
-            is_fatal: AtomicBool::new(false),
+            replaced: AtomicU64::new(0),
             rebalances: AtomicU64::new(0),
             commits_failed: AtomicU64::new(0),
             stop_by: Mutex::new(None),
@@ -88,13 +106,22 @@ impl Shared {
         let now_ms = self.started.elapsed().as_millis() as u64;
         GroupState {
             has_joined: self.has_joined.load(Ordering::Relaxed),
-            is_fatal: self.is_fatal.load(Ordering::Relaxed),
+            replaced: self.replaced.load(Ordering::Relaxed),
             turned_ms_ago: now_ms.saturating_sub(self.turned_ms.load(Ordering::Relaxed)),
             records_in_flight: self.ledger.records.load(Ordering::Relaxed),
             rebalances: self.rebalances.load(Ordering::Relaxed),
             commits_failed: self.commits_failed.load(Ordering::Relaxed),
             positions: self.leases.lock().iter().map(position).collect(),
         }
+    }
+
+    pub(super) fn client(&self) -> Arc<BaseConsumer<GroupContext>> {
+        Arc::clone(&self.client.lock())
+    }
+
+    fn replace_client(&self, client: Arc<BaseConsumer<GroupContext>>) {
+        *self.client.lock() = client;
+        self.replaced.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn leases(&self) -> Vec<Arc<Lease>> {
@@ -148,6 +175,18 @@ pub(super) struct Intake {
     /// A batch that found its inbox full.
     unposted: Option<Batch>,
     leaving: Option<Leaving>,
+    arriving: Option<Arriving>,
+    /// Makes the next client.
+    factory: Factory,
+    topics: Option<Arc<Topics>>,
+    events: Events,
+    /// Of the topic that the present assignment reads; every commit carries it.
+    topic_id: Option<String>,
+    renewal: Option<Renewal>,
+    renewed_at: Instant,
+    renew_interval: Duration,
+    /// Since when there has been no group, while Kafka answers.
+    outside_since: Option<Instant>,
     /// The client is being closed: a revoke is part of it and waits for nothing.
     is_closing: bool,
     epoch: u64,
@@ -159,6 +198,7 @@ pub(super) struct Intake {
 
 impl Intake {
     pub(super) fn new(
+        factory: Factory,
         client: Arc<BaseConsumer<GroupContext>>,
         shared: Arc<Shared>,
         settings: &ConsumerSettings,
@@ -176,6 +216,15 @@ impl Intake {
             told: None,
             unposted: None,
             leaving: None,
+            arriving: None,
+            factory,
+            topics: settings.topics.clone(),
+            events: Arc::clone(&settings.events),
+            topic_id: None,
+            renewal: None,
+            renewed_at: now,
+            renew_interval: RENEW_INTERVAL_MIN,
+            outside_since: None,
             is_closing: false,
             epoch: 0,
             commit_sent: None,
@@ -192,6 +241,10 @@ impl Intake {
                 break deadline;
             }
             let has_served = self.serve();
+            self.look_for_trouble();
+            if self.renewal.is_some() && self.renewed_at.elapsed() >= self.renew_interval {
+                self.renew();
+            }
             if !self.take() && !has_served {
                 thread::park_timeout(TURN_MAX);
             }
@@ -297,8 +350,9 @@ impl Intake {
         for held in &self.held {
             if let Some(watermark) = held.lease.to_commit() {
                 // A watermark is an offset and so representable.
-                let _ =
-                    list.add_partition_offset(&self.topic, held.lease.partition(), Offset::Offset(watermark));
+                let mut element = list.add_partition(&self.topic, held.lease.partition());
+                let _ = element.set_offset(Offset::Offset(watermark));
+                element.set_metadata(start::metadata(self.topic_id.as_deref()));
             }
         }
         if list.count() == 0 {
@@ -318,11 +372,15 @@ impl Intake {
         if self.leaving.is_some() {
             return self.settle();
         }
+        if self.arriving.is_some() {
+            return self.arrive();
+        }
         let wish = self.client.context().wishes.lock().pop_front();
         match wish {
             None => false,
             Some(Wish::Assign(list)) => {
-                self.assign(&list);
+                self.arriving = Some(Arriving::new(list));
+                self.arrive();
                 true
             }
             Some(Wish::Revoke(list)) => {
@@ -337,34 +395,6 @@ impl Intake {
                 true
             }
         }
-    }
-
-    fn assign(&mut self, list: &TopicPartitionList) {
-        self.epoch += 1;
-        for element in list.elements() {
-            // Split before the assignment: then no record of it ever comes by the main queue.
-            let Some(mut queue) = self.client.split_partition_queue(&self.topic, element.partition()) else {
-                continue;
-            };
-            let is_ready = Arc::new(AtomicBool::new(true));
-            let (flag, thread) = (Arc::clone(&is_ready), self.shared.ledger.thread.clone());
-            queue.set_nonempty_callback(move || {
-                flag.store(true, Ordering::Relaxed);
-                thread.unpark();
-            });
-            let lease = Lease::new(element.partition(), self.epoch, Arc::clone(&self.shared.ledger));
-            self.held.push(Held { lease: Arc::new(lease), queue, is_ready });
-        }
-        if let Err(error) = accept(&self.client, list) {
-            self.tell(&error);
-            // So librdkafka wants it: after a refused answer both sides begin from nothing.
-            let _ = self.client.unassign();
-            self.end_leases(|_| true);
-            self.held.clear();
-        } else {
-            self.shared.has_joined.store(true, Ordering::Relaxed);
-        }
-        self.publish_leases();
     }
 
     /// Goes on with a revoke: records, then their commit, then the answer. True when it was answered.
@@ -481,16 +511,26 @@ impl Intake {
     }
 
     fn tell(&mut self, error: &KafkaError) {
-        if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
-            self.shared.is_fatal.store(true, Ordering::Relaxed);
+        match error {
+            KafkaError::MessageConsumptionFatal(_) => {
+                self.renewal.get_or_insert_with(|| Renewal::Fatal(error.to_string()));
+            }
+            // The position lies outside the log: records that nobody has read are gone.
+            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
+                self.renewal.get_or_insert(Renewal::OutOfRange);
+            }
+            _ => {}
         }
-        let text = error.to_string();
+        self.tell_text(&error.to_string());
+    }
+
+    fn tell_text(&mut self, text: &str) {
         let now = Instant::now();
-        if self.told.as_ref().is_some_and(|(told, at)| *told == text && now - *at < NOTICE_INTERVAL) {
+        if self.told.as_ref().is_some_and(|(told, at)| told == text && now - *at < NOTICE_INTERVAL) {
             return;
         }
-        (self.notice)(true, &text);
-        self.told = Some((text, now));
+        (self.notice)(false, text);
+        self.told = Some((text.to_owned(), now));
     }
 }
 

@@ -7,6 +7,7 @@ use std::thread::Thread;
 
 use parking_lot::Mutex;
 
+use super::start::Start;
 use crate::offsets::Tracker;
 
 /// Told of each move of a partition's watermark: partition, watermark (exclusive). Called on the finishing core, so
@@ -62,7 +63,7 @@ pub struct Lease {
     ledger: Arc<Ledger>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Tracked {
     tracker: Tracker,
     /// Taken and neither finished nor abandoned.
@@ -83,13 +84,20 @@ impl std::fmt::Debug for Lease {
 }
 
 impl Lease {
-    pub(super) fn new(partition: i32, epoch: u64, ledger: Arc<Ledger>) -> Self {
+    /// A lease whose reading starts at `start`. When the group has committed just that, there is nothing to commit yet;
+    /// otherwise the start itself is committed at once, so that a later start can tell what it missed.
+    pub(super) fn new(partition: i32, epoch: u64, ledger: Arc<Ledger>, start: &Start) -> Self {
+        let tracked = Tracked {
+            tracker: Tracker::starting_at(start.offset),
+            open: 0,
+            sent: start.is_committed.then_some(start.offset),
+        };
         Self {
             partition,
             epoch,
             state: AtomicU8::new(HELD),
-            tracker: Mutex::new(Tracked::default()),
-            committed: AtomicI64::new(-1),
+            tracker: Mutex::new(tracked),
+            committed: AtomicI64::new(if start.is_committed { start.offset } else { -1 }),
             ledger,
         }
     }
@@ -147,10 +155,6 @@ impl Lease {
     pub(super) fn take(&self, offset: i64, bytes: usize) {
         {
             let mut tracked = self.tracker.lock();
-            if tracked.tracker.watermark().is_none() {
-                // Reading starts where the group stands: committing that again would say nothing.
-                tracked.sent = Some(offset);
-            }
             tracked.tracker.take(offset);
             tracked.open += 1;
         }

@@ -31,6 +31,27 @@ pub(crate) fn last_header<'a>(message: &'a BorrowedMessage<'_>, name: &CStr) -> 
     Some(unsafe { std::slice::from_raw_parts(value.cast::<u8>(), value_len) })
 }
 
+/// Offset and metadata of each element of a list, by partition; `None` for an element without an offset. The crate's own
+/// accessor panics on metadata that is not UTF-8, and any tool may have committed some.
+pub(super) fn committed(list: &TopicPartitionList) -> Vec<(i32, Option<(i64, String)>)> {
+    let list_ptr = list.ptr();
+    // SAFETY: the list is live as long as the borrow; `cnt` elements lie at `elems`; metadata is `metadata_size` bytes or
+    // null.
+    unsafe {
+        let elements = std::slice::from_raw_parts((*list_ptr).elems, (*list_ptr).cnt as usize);
+        let of = |element: &sys::rd_kafka_topic_partition_t| {
+            let metadata = if element.metadata.is_null() {
+                String::new()
+            } else {
+                let bytes = std::slice::from_raw_parts(element.metadata.cast::<u8>(), element.metadata_size);
+                String::from_utf8_lossy(bytes).into_owned()
+            };
+            (element.partition, (element.offset >= 0).then_some((element.offset, metadata)))
+        };
+        elements.iter().map(of).collect()
+    }
+}
+
 /// Sends a commit; its fate comes to the context's `commit_callback` by the consumer's own queue.
 ///
 /// The crate's asynchronous commit asks for no reply, and librdkafka then makes no event of it: nobody would learn

@@ -46,6 +46,8 @@ impl Member {
             records_in_flight_max: seat.records_in_flight_max,
             bytes_in_flight_max: 64 * 1024 * 1024,
             notice: Arc::new(|is_error, text| eprintln!("librdkafka, error {is_error}: {text}")),
+            topics: None,
+            events: Arc::new(|event| eprintln!("{event:?}")),
             progress: None,
         };
         let consumer = Consumer::start(&settings, vec![Arc::clone(&inbox)]).expect("a consumer");

@@ -1,0 +1,198 @@
+//! Where reading of a partition starts, and which records the group can no longer get.
+//!
+//! librdkafka would start at the committed offset, or silently somewhere else when the log no longer has it. Here the
+//! committed offset is compared with the log and with the topic's id, which every commit of ours carries as its metadata:
+//! - the log starts above it: retention or `DeleteRecords` was faster than the group;
+//! - it belongs to another topic id: the topic was deleted and created again, its offsets count another log;
+//! - the log ends below it: the broker lost the end of the log.
+//!
+//! In each case reading starts at the first record there is. Records that were worked on before change nothing: their
+//! effects are fenced by request id and attempt.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+
+use super::group::GroupContext;
+use super::raw;
+use crate::describe::describe;
+use crate::event::{Gap, GapCause};
+
+/// How long the broker may take for each question.
+const ANSWER_MAX: Duration = Duration::from_secs(3);
+
+/// Where reading of one partition starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Start {
+    pub(super) partition: i32,
+    /// The first offset that is read.
+    pub(super) offset: i64,
+    /// The group has committed just that, under this topic id.
+    pub(super) is_committed: bool,
+    /// What the log no longer has.
+    pub(super) gap: Option<Gap>,
+}
+
+/// Where all partitions of an assignment start.
+#[derive(Debug)]
+pub(super) struct Starts {
+    /// `None` for a broker without topic ids.
+    pub(super) topic_id: Option<String>,
+    pub(super) starts: Vec<Start>,
+}
+
+/// First offset of a log and one past its last.
+#[derive(Debug, Clone, Copy)]
+struct LogEnds {
+    low: i64,
+    high: i64,
+}
+
+/// A commit's metadata is this and the topic id.
+const TOPIC_ID_PREFIX: &str = "topic-id:";
+
+/// What a commit under this topic id carries.
+pub(super) fn metadata(topic_id: Option<&str>) -> String {
+    topic_id.map_or_else(String::new, |id| format!("{TOPIC_ID_PREFIX}{id}"))
+}
+
+/// The rule. `committed` is what the group has committed, with its metadata.
+fn start_of(partition: i32, committed: Option<(i64, String)>, log: LogEnds, topic_id: Option<&str>) -> Start {
+    let LogEnds { low, high } = log;
+    let at_low = |from: i64, to: Option<i64>, cause: GapCause| Start {
+        partition,
+        offset: low,
+        is_committed: false,
+        gap: Some(Gap { partition, from, to, cause }),
+    };
+    match committed {
+        // A group that has never had the partition: every start of ours commits, even on an empty log.
+        None if low > 0 => at_low(0, Some(low), GapCause::Deleted),
+        None => Start { partition, offset: low, is_committed: false, gap: None },
+        Some((offset, metadata)) => {
+            // Metadata of another form is not ours: an operator's reset of offsets, or an older version.
+            let former_id = metadata.strip_prefix(TOPIC_ID_PREFIX);
+            let is_replaced = former_id.zip(topic_id).is_some_and(|(former, now)| former != now);
+            if is_replaced {
+                // At offset 0 nothing of the former log had been read, but it may have had records as well.
+                at_low(offset, None, GapCause::TopicReplaced)
+            } else if offset < low {
+                at_low(offset, Some(low), GapCause::Deleted)
+            } else if offset > high {
+                at_low(high, Some(offset), GapCause::Truncated)
+            } else {
+                // A commit without our metadata is repeated with it.
+                Start {
+                    partition,
+                    offset,
+                    is_committed: former_id.is_some() || topic_id.is_none(),
+                    gap: None,
+                }
+            }
+        }
+    }
+}
+
+/// Asks the broker on a thread of its own, again until it answers or nobody waits any more; `wake` is woken for the
+/// answer.
+///
+/// # Errors
+/// When the thread cannot be made.
+pub(super) fn resolve(
+    client: &Arc<BaseConsumer<GroupContext>>,
+    topic: &str,
+    partitions: Vec<i32>,
+    wake: Thread,
+) -> std::io::Result<Receiver<Result<Starts, String>>> {
+    let (answer, receiver) = sync_channel(1);
+    let (client, topic) = (Arc::downgrade(client), topic.to_owned());
+    thread::Builder::new().name("kafka-offsets".to_owned()).spawn(move || {
+        let Some(client) = client.upgrade() else { return };
+        let starts = ask(&client, &topic, &partitions);
+        // Nobody waits when the partitions were taken away meanwhile.
+        let _ = answer.send(starts);
+        wake.unpark();
+    })?;
+    Ok(receiver)
+}
+
+fn ask(client: &BaseConsumer<GroupContext>, topic: &str, partitions: &[i32]) -> Result<Starts, String> {
+    let mut list = TopicPartitionList::new();
+    for &partition in partitions {
+        list.add_partition(topic, partition);
+    }
+    let committed =
+        client.committed_offsets(list, ANSWER_MAX).map_err(|error| format!("committed offsets: {error}"))?;
+    let topic_id = match describe(client.client(), &[topic], ANSWER_MAX) {
+        Ok(described) => match described.into_iter().next().flatten() {
+            Some(described) => Some(described.id),
+            None => return Err(format!("topic {topic} does not exist")),
+        },
+        // Before Kafka 2.8.
+        Err(_) => None,
+    };
+    let mut starts = Vec::with_capacity(partitions.len());
+    for (partition, committed) in raw::committed(&committed) {
+        let (low, high) = client
+            .fetch_watermarks(topic, partition, ANSWER_MAX)
+            .map_err(|error| format!("offsets of partition {partition}: {error}"))?;
+        starts.push(start_of(partition, committed, LogEnds { low, high }, topic_id.as_deref()));
+    }
+    Ok(Starts { topic_id, starts })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(
+        committed: Option<(i64, &str)>,
+        log: (i64, i64),
+    ) -> (i64, bool, Option<(i64, Option<i64>, GapCause)>) {
+        let committed = committed.map(|(offset, metadata)| (offset, metadata.to_owned()));
+        let start = start_of(3, committed, LogEnds { low: log.0, high: log.1 }, Some("now"));
+        (start.offset, start.is_committed, start.gap.map(|gap| (gap.from, gap.to, gap.cause)))
+    }
+
+    #[test]
+    fn reading_goes_on_at_a_commit_that_the_log_still_has() {
+        for offset in [5, 7, 9] {
+            assert_eq!(check(Some((offset, "topic-id:now")), (5, 9)), (offset, true, None));
+        }
+        // By an operator or an older version: read on, and commit it again with the id.
+        assert_eq!(check(Some((7, "")), (5, 9)), (7, false, None));
+        assert_eq!(check(Some((7, "reset by hand")), (5, 9)), (7, false, None));
+        assert_eq!(check(None, (0, 9)), (0, false, None));
+    }
+
+    #[test]
+    fn records_below_the_log_start_are_reported_and_skipped() {
+        assert_eq!(
+            check(Some((2, "topic-id:now")), (5, 9)),
+            (5, false, Some((2, Some(5), GapCause::Deleted)))
+        );
+        assert_eq!(check(None, (5, 9)), (5, false, Some((0, Some(5), GapCause::Deleted))));
+    }
+
+    #[test]
+    fn a_replaced_topic_is_read_from_its_first_record() {
+        let expected = (0, false, Some((7, None, GapCause::TopicReplaced)));
+        assert_eq!(
+            check(Some((7, "topic-id:former")), (0, 9)),
+            expected,
+            "although the new log has offset 7"
+        );
+    }
+
+    #[test]
+    fn a_log_that_ends_below_the_commit_is_read_from_its_first_record() {
+        assert_eq!(
+            check(Some((12, "topic-id:now")), (0, 9)),
+            (0, false, Some((9, Some(12), GapCause::Truncated)))
+        );
+    }
+}

@@ -1,0 +1,141 @@
+//! What happens to the connection with Kafka, for logs, metrics and the decision to restart.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shard::log::{Level, Sink};
+
+/// Takes every event, at once and without waiting. Called from threads of this crate, never from an event loop.
+pub type Events = Arc<dyn Fn(&Event) + Send + Sync>;
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Kafka does not answer, or what is needed of it is missing. Told once per cause.
+    Down {
+        /// For an operator.
+        reason: String,
+    },
+    /// It can be used again.
+    Up {
+        /// Since the first [`Event::Down`].
+        after: Duration,
+    },
+    /// Missing topics were created.
+    TopicsCreated {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// The producer was replaced by a new client.
+    ProducerReplaced {
+        /// Why.
+        reason: String,
+    },
+    /// The consumer was replaced by a new client, which joins the group anew.
+    ConsumerReplaced {
+        /// Why.
+        reason: String,
+    },
+    /// Records that the group had not finished are no longer in the log.
+    RecordsLost(Gap),
+    /// Recovery has failed for `DEPENDENCY_HEAL_TIMEOUT` although Kafka answers: only a restart may help.
+    Unhealable {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Takes the reason why only a restart may help.
+pub type Unhealable = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Writes one line per event, and calls `unhealable` for [`Event::Unhealable`] after its line.
+pub fn logged(sink: Arc<Sink>, unhealable: Unhealable) -> Events {
+    Arc::new(move |event| {
+        let line = |level, name, message: &str| sink.line(level, name, message, |_| {});
+        match event {
+            Event::Down { reason } => sink.line(Level::Warn, "kafka_down", "Kafka is unavailable", |line| {
+                line.text("reason", reason);
+            }),
+            Event::Up { after } => sink.line(Level::Info, "kafka_up", "Kafka is available again", |line| {
+                line.number("after_ms", after.as_millis() as u64);
+            }),
+            Event::TopicsCreated { names } => {
+                line(Level::Info, "topics_created", &format!("Created topics: {}", names.join(", ")));
+            }
+            Event::ProducerReplaced { reason } => {
+                line(Level::Warn, "kafka_producer_replaced", &format!("Kafka producer replaced: {reason}"));
+            }
+            Event::ConsumerReplaced { reason } => {
+                line(Level::Warn, "kafka_consumer_replaced", &format!("Kafka consumer replaced: {reason}"));
+            }
+            Event::RecordsLost(gap) => {
+                let message = "Records of the orders topic were removed before they were processed; \
+                               `flash-sale stock audit` lists the orders";
+                sink.line(Level::Error, "records_lost", message, |line| {
+                    line.number("partition", u64::try_from(gap.partition).unwrap_or(0))
+                        .number("from_offset", u64::try_from(gap.from).unwrap_or(0))
+                        .text("to_offset", &gap.to.map_or_else(|| "unknown".to_owned(), |to| to.to_string()))
+                        .text("cause", gap.cause.word());
+                });
+            }
+            Event::Unhealable { reason } => {
+                line(Level::Error, "dependency_unhealable", reason);
+                unhealable(reason);
+            }
+        }
+    })
+}
+
+/// Records that the group had not finished and that the log no longer has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// The partition.
+    pub partition: i32,
+    /// First offset that is missing.
+    pub from: i64,
+    /// One past the last one; `None` when nobody knows how far the former log reached.
+    pub to: Option<i64>,
+    /// Why they are missing.
+    pub cause: GapCause,
+}
+
+impl Gap {
+    /// Records that are surely missing; 0 when their number is not known.
+    pub fn records(&self) -> u64 {
+        self.to.map_or(0, |to| u64::try_from(to - self.from).unwrap_or(0))
+    }
+}
+
+/// Why records are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GapCause {
+    /// The log starts above the committed offset: retention or `DeleteRecords` was faster than the group.
+    Deleted,
+    /// The topic was deleted and created again, or the broker lost its data: the committed offset belongs to another
+    /// topic id.
+    TopicReplaced,
+    /// The log ends below the committed offset: the broker lost its end.
+    Truncated,
+}
+
+impl GapCause {
+    /// For logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Deleted => "log start is above the committed offset (retention or DeleteRecords)",
+            Self::TopicReplaced => "the topic was replaced by a new one of the same name",
+            Self::Truncated => "the log ends below the committed offset",
+        }
+    }
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "partition {}, offsets {}..", self.partition, self.from)?;
+        match self.to {
+            Some(to) => write!(formatter, "{to}: {}", self.cause.word()),
+            None => write!(formatter, " (end unknown): {}", self.cause.word()),
+        }
+    }
+}

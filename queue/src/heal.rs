@@ -1,0 +1,71 @@
+//! When recovery counts as failed: a pure state machine, time is an argument.
+//!
+//! The clock runs only while Kafka answers and we still cannot use it. While it does not answer at all, waiting is all
+//! there is to do, and a restart would not help.
+
+use std::time::{Duration, Instant};
+
+/// How things stand at one look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Look {
+    /// No answer.
+    Silent(String),
+    /// An answer, and yet orders cannot be published (or consumed).
+    Unusable(String),
+    /// All is well.
+    Usable,
+}
+
+/// Measures how long recovery has been failing.
+#[derive(Debug)]
+pub struct HealClock {
+    timeout: Duration,
+    since: Option<Instant>,
+    has_failed: bool,
+}
+
+impl HealClock {
+    /// Recovery may take `timeout`.
+    pub fn new(timeout: Duration) -> Self {
+        Self { timeout, since: None, has_failed: false }
+    }
+
+    /// Takes a look's result; the reason, once, when recovery has failed for the whole timeout.
+    pub fn note(&mut self, look: &Look, now: Instant) -> Option<String> {
+        let Look::Unusable(reason) = look else {
+            self.since = None;
+            return None;
+        };
+        let since = *self.since.get_or_insert(now);
+        if self.has_failed || now.saturating_duration_since(since) < self.timeout {
+            return None;
+        }
+        self.has_failed = true;
+        Some(format!("Kafka answers, but recovery has failed for {} s: {reason}", self.timeout.as_secs_f64()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn only_an_unusable_kafka_runs_the_clock() {
+        let (mut clock, start) = (HealClock::new(TIMEOUT), Instant::now());
+        let unusable = Look::Unusable("no leader".to_owned());
+        assert_eq!(clock.note(&unusable, start), None);
+        assert_eq!(clock.note(&Look::Silent("refused".to_owned()), start + TIMEOUT), None);
+        assert_eq!(
+            clock.note(&unusable, start + TIMEOUT * 2),
+            None,
+            "the outage in between stopped the clock"
+        );
+        assert_eq!(clock.note(&Look::Usable, start + TIMEOUT * 3), None);
+        assert_eq!(clock.note(&unusable, start + TIMEOUT * 4), None);
+        let reason = clock.note(&unusable, start + TIMEOUT * 5).expect("failed for the whole timeout");
+        assert!(reason.contains("no leader") && reason.contains("60 s"), "{reason}");
+        assert_eq!(clock.note(&unusable, start + TIMEOUT * 6), None, "told once");
+    }
+}

@@ -1,0 +1,184 @@
+//! Watches Kafka, creates missing topics and replaces the client when it can no longer do its work.
+//!
+//! librdkafka recovers from outages by itself. What it does not recover from: a fatal error of the idempotent producer
+//! (sequence, epoch and fencing errors, which follow a broker's loss of data), and a topic that was deleted and created
+//! again, whose partitions it has written off. A client that hears nothing for long, or whose every publish fails although
+//! Kafka answers, is replaced as well: a new one costs a few milliseconds and starts without history.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::producer::Producer as _;
+
+use super::Shared;
+use crate::admin;
+use crate::describe::{describe, led_partitions};
+use crate::event::Event;
+use crate::heal::{HealClock, Look};
+use crate::topics::TopicIds;
+
+/// Between two looks while all is well.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// And while it is not: adds at most this to a recovery.
+const INTERVAL_TROUBLED: Duration = Duration::from_millis(200);
+/// How long one question waits.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
+/// How long the creation of topics may take.
+const CREATE_MAX: Duration = Duration::from_secs(5);
+/// A client that got no answer for this long is replaced.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// A client whose every publish has failed for this long, although Kafka answers, is replaced.
+const FAILING_MAX: Duration = Duration::from_secs(5);
+/// Between two replacements for the same trouble: the new client needs time to show whether it works.
+const REPLACE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What the thread remembers between two looks.
+struct Keeper {
+    heal: HealClock,
+    /// Ids of the topics that the present client was made for.
+    ids: TopicIds,
+    answered_at: Instant,
+    replaced_at: Option<Instant>,
+    /// A replaced client has not been usable yet.
+    is_recovering: bool,
+    /// The trouble that was told, and when the first of a row was.
+    told: Option<(String, Instant)>,
+    was_usable: bool,
+    started: Instant,
+}
+
+/// The thread.
+pub(super) fn run(shared: &Arc<Shared>) {
+    let mut keeper = Keeper {
+        heal: HealClock::new(shared.settings.heal_timeout),
+        ids: [None, None],
+        answered_at: Instant::now(),
+        replaced_at: None,
+        is_recovering: false,
+        told: None,
+        was_usable: false,
+        started: Instant::now(),
+    };
+    while !shared.is_stopping() {
+        let look = keeper.look(shared);
+        let is_usable = look == Look::Usable;
+        keeper.note(shared, &look);
+        thread::park_timeout(if is_usable { INTERVAL } else { INTERVAL_TROUBLED });
+    }
+}
+
+impl Keeper {
+    fn look(&mut self, shared: &Shared) -> Look {
+        if let Some(reason) = shared.fatal.lock().clone() {
+            self.replace(shared, &format!("fatal error: {reason}"));
+        }
+        let client = Arc::clone(&shared.client.lock());
+        let (client, names) = (client.inner.client(), &shared.settings.topics);
+        let led = match led_partitions(client, &names[0], ANSWER_MAX) {
+            Ok(led) => led,
+            Err(error) => return self.silent(shared, &error.to_string()),
+        };
+        self.answered_at = Instant::now();
+        // A broker that knows no topic ids still says which partitions there are.
+        let described = describe(client, &[&names[0], &names[1]], ANSWER_MAX).ok();
+        if let Some(described) = &described {
+            if described.iter().any(Option::is_none) {
+                return self.create_topics(shared);
+            }
+            shared.topics.note_ids(described);
+            let ids = shared.topics.ids();
+            for (index, (known, id)) in self.ids.iter().zip(&ids).enumerate() {
+                if let (Some(known), Some(id)) = (known, id)
+                    && known != id
+                {
+                    let reason = format!("topic {} was replaced: id {known} is now {id}", names[index]);
+                    self.replace(shared, &reason);
+                    // Its partitions may be others; the next look tells.
+                    self.ids = ids;
+                    return Look::Unusable(reason);
+                }
+            }
+            self.ids = ids;
+        } else if led.is_empty() {
+            return self.create_topics(shared);
+        }
+        if led.is_empty() {
+            return Look::Unusable(format!("no partition of {} has a leader", names[0]));
+        }
+        shared.spread.note(&led);
+        if shared.health.failing() >= FAILING_MAX && self.may_replace() {
+            self.replace(shared, "every publish has failed for 5 s although Kafka answers");
+        }
+        Look::Usable
+    }
+
+    fn silent(&mut self, shared: &Shared, reason: &str) -> Look {
+        if self.answered_at.elapsed() >= SILENCE_MAX && self.may_replace() {
+            self.replace(shared, "no answer for 10 s");
+        }
+        Look::Silent(reason.to_owned())
+    }
+
+    fn may_replace(&self) -> bool {
+        self.replaced_at.is_none_or(|at| at.elapsed() >= REPLACE_INTERVAL)
+    }
+
+    fn replace(&mut self, shared: &Shared, reason: &str) {
+        self.replaced_at = Some(Instant::now());
+        self.ids = [None, None];
+        match shared.replace_client(reason) {
+            Ok(()) => self.is_recovering = true,
+            Err(error) => (shared.settings.notice)(true, &error.to_string()),
+        }
+    }
+
+    /// Creates the topics under the same rules at the start and whenever they are missing.
+    fn create_topics(&mut self, shared: &Shared) -> Look {
+        let names = &shared.settings.topics;
+        let Some(partitions) = shared.settings.create_partitions else {
+            return Look::Unusable(format!("topic {} or {} does not exist", names[0], names[1]));
+        };
+        let topics = [(names[0].as_str(), partitions), (names[1].as_str(), partitions)];
+        match admin::ensure_topics(&shared.settings.bootstrap, &topics, CREATE_MAX) {
+            Ok(ensured) => {
+                if !ensured.created.is_empty() {
+                    shared.tell(&Event::TopicsCreated { names: ensured.created });
+                }
+                Look::Unusable("the topics were just created".to_owned())
+            }
+            Err(error) => Look::Unusable(format!("a topic is missing and cannot be created: {error}")),
+        }
+    }
+
+    fn note(&mut self, shared: &Shared, look: &Look) {
+        let is_usable = *look == Look::Usable && shared.fatal.lock().is_none();
+        shared.topics.note_answer(!matches!(look, Look::Silent(_)));
+        shared.topics.note_usable(is_usable);
+        match look {
+            Look::Usable => {
+                if std::mem::take(&mut self.is_recovering) {
+                    shared.topics.note_recovery();
+                }
+                if let Some((_, since)) = self.told.take() {
+                    shared.tell(&Event::Up { after: since.elapsed() });
+                }
+                self.was_usable = true;
+            }
+            Look::Silent(reason) | Look::Unusable(reason) => {
+                // Before the first success there is nothing to lose yet: a broker that is still starting is no trouble.
+                let is_told = self.told.as_ref().is_some_and(|(told, _)| told == reason);
+                let is_normal = !self.was_usable && self.started.elapsed() < SILENCE_MAX;
+                if !is_told && !is_normal {
+                    let since = self.told.take().map_or_else(Instant::now, |(_, since)| since);
+                    self.told = Some((reason.clone(), since));
+                    shared.tell(&Event::Down { reason: reason.clone() });
+                }
+            }
+        }
+        if let Some(reason) = self.heal.note(look, Instant::now()) {
+            shared.topics.note_unhealable();
+            shared.tell(&Event::Unhealable { reason });
+        }
+    }
+}
