@@ -36,6 +36,9 @@ pub mod offsets;
 /// Topics: create with the wanted partitions, is Kafka there, how much lies in a topic.
 pub mod admin;
 
+/// Why Kafka failed, from librdkafka's codes and notices.
+pub mod reason;
+
 /// A whole topic, from its beginning to its end.
 pub mod reader;
 
