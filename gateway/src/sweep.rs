@@ -41,6 +41,7 @@ pub(crate) async fn sweep(core: Rc<Core>) {
         core.connections.borrow().set_clock(now);
         core.log.flush();
         core.publish_reachability();
+        look_at_kafka(&core, now);
         if tick.is_multiple_of(DEADLINES_TICKS) {
             if let Some(began_before) = now.checked_sub(core.limits.publish_timeout) {
                 core.publisher.expire(began_before);
@@ -61,6 +62,14 @@ pub(crate) async fn sweep(core: Rc<Core>) {
         }
     }
     core.log.flush();
+}
+
+/// One core tells the monitors what producer and breaker say.
+fn look_at_kafka(core: &Core, now: Instant) {
+    if core.index == 0 {
+        let is_reachable = core.publisher.producer().is_reachable();
+        core.shared.dependencies.look(is_reachable, core.shared.breaker.state(now), now);
+    }
 }
 
 /// Renews the `Date` of replies.

@@ -14,16 +14,20 @@ use parking_lot::Mutex;
 use queue::consumer::{Batch, Consumer, ConsumerError, ConsumerSettings};
 use queue::embedded::Guard;
 use queue::producer::ProducerError;
-use queue::{Notice, Producer, ProducerSettings, Publisher, admin};
+use queue::{Producer, ProducerSettings, Publisher, admin};
+use shard::checks::{Checks, Group};
 use shard::drain::{Drain, Phase};
 use shard::launch::{self, Seat};
 use shard::log::{CoreLog, Level, Sink};
 use shard::mailbox::Mailbox;
 use store::Policy;
 use store::open::Source;
+use store::redis::Role;
 
 use crate::consume;
+use crate::inventory;
 use crate::core::{Core, Shared};
+use crate::dependencies::{self, Dependencies, Unwritten};
 use crate::desk::Desk;
 use crate::metrics::ProcessorCells;
 use crate::pay::{Patience, Simulator};
@@ -131,7 +135,8 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
     let address = listener.local_addr().map_err(StartError::Thread)?;
     let cores = settings.shared.workers.unwrap_or(1).clamp(1, 255);
     let in_flight_max = RECORDS_IN_FLIGHT_MAX;
-    let notice = notice(Arc::clone(&parts.sink));
+    let dependencies = Dependencies::new(&parts.sink);
+    let notice = dependencies.notices.notice();
     let producer_settings = ProducerSettings {
         bootstrap: parts.kafka_bootstrap.clone(),
         client_id: "flash-sale-processor".to_owned(),
@@ -143,7 +148,9 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         notice: Arc::clone(&notice),
     };
     let producer = Producer::start(&producer_settings, cores, in_flight_max).map_err(StartError::Producer)?;
-    ensure_topics(settings, parts)?;
+    ensure_topics(settings, parts, &dependencies)?;
+    let check_groups = check_groups(settings, parts);
+    let checks = Checks::new(Arc::clone(&parts.sink), &check_groups);
     let shared = Arc::new(Shared {
         drain: Arc::new(Drain::default()),
         cells: (0..cores).map(|_| ProcessorCells::default()).collect(),
@@ -151,8 +158,13 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         drivers: Mutex::new(vec![None; cores]),
         sink: Arc::clone(&parts.sink),
         guard: parts.guard.clone(),
+        letters_written: (0..cores).map(|_| AtomicBool::new(true)).collect(),
+        checks: Arc::clone(&checks),
+        dependencies: Arc::clone(&dependencies),
         items: Mutex::default(),
+        are_items_listed: AtomicBool::new(false),
         levels: Mutex::default(),
+        are_levels_known: AtomicBool::new(false),
         dlq_size: AtomicU64::new(0),
         dlq_oldest_ms: AtomicI64::new(-1),
         lag: AtomicU64::new(0),
@@ -160,6 +172,7 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         is_in_group: AtomicBool::new(false),
         started: Instant::now(),
     });
+    checks.start(Arc::clone(&shared.drain), check_groups).map_err(StartError::Thread)?;
     let inboxes: Vec<Arc<Mailbox<Batch>>> =
         (0..cores).map(|_| Arc::new(Mailbox::new(in_flight_max))).collect();
     let life = {
@@ -205,29 +218,34 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         consumer: Arc::clone(&consumer),
     };
     let watch = watch::start(Arc::clone(&shared), watched).map_err(StartError::Thread)?;
+    inventory::start(Arc::clone(&shared), &settings.shared.redis).map_err(StartError::Thread)?;
     let web = web::start(Arc::clone(&shared), listener).map_err(StartError::Thread)?;
     Ok(Running { address, shared, producer, consumer, cores: core_threads, web, watch })
 }
 
-/// librdkafka's complaints as log lines; at most one a second, or an outage fills the disk.
-fn notice(sink: Arc<Sink>) -> Notice {
-    let last = Mutex::new(None::<Instant>);
-    Arc::new(move |is_error, text| {
-        let mut last = last.lock();
-        if last.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
-            *last = Some(Instant::now());
-            let level = if is_error { Level::Error } else { Level::Warn };
-            sink.line(level, "kafka_notice", text, |_| {});
-        }
-    })
+/// What is checked of the configuration of Redis and Kafka; embedded ones have none.
+fn check_groups(settings: &settings::Processor, parts: &Parts) -> Vec<Group> {
+    let topics = parts.guard.is_none().then(|| {
+        queue::checks::group(queue::checks::Checked {
+            bootstrap: parts.kafka_bootstrap.clone(),
+            orders_topic: settings.shared.orders_topic.clone(),
+            dlq_topic: settings.shared.dlq_topic.clone(),
+            order_status_ttl_ms: settings.shared.order_status_ttl_ms,
+        })
+    });
+    store::redis::checks::group(&parts.source).into_iter().chain(topics).collect()
 }
 
 /// Makes the topics when they are missing, from a thread of its own: Kafka may come up after us.
-fn ensure_topics(settings: &settings::Processor, parts: &Parts) -> Result<(), StartError> {
+fn ensure_topics(
+    settings: &settings::Processor,
+    parts: &Parts,
+    dependencies: &Dependencies,
+) -> Result<(), StartError> {
     if parts.guard.is_some() {
         return Ok(());
     }
-    let (bootstrap, sink) = (parts.kafka_bootstrap.clone(), Arc::clone(&parts.sink));
+    let (bootstrap, notices) = (parts.kafka_bootstrap.clone(), Arc::clone(&dependencies.notices));
     let (orders, letters) = (settings.shared.orders_topic.clone(), settings.shared.dlq_topic.clone());
     let partitions = settings.shared.orders_partitions;
     let ensure = move || {
@@ -237,7 +255,7 @@ fn ensure_topics(settings: &settings::Processor, parts: &Parts) -> Result<(), St
             let topics = [(orders.as_str(), partitions), (letters.as_str(), partitions)];
             match admin::ensure_topics(&bootstrap, &topics, Duration::from_secs(5)) {
                 Ok(_) => return,
-                Err(error) => sink.line(Level::Warn, "topics_missing", &error.to_string(), |_| {}),
+                Err(error) => notices.take(false, &error.to_string()),
             }
             thread::sleep(Duration::from_secs(1));
         }
@@ -259,7 +277,13 @@ async fn live(
     shared.drivers.lock()[seat.index] = Some(seat.driver);
     let core = Rc::new(Core {
         index: seat.index,
-        store: source.open_patient(&policy(&settings), RECORDS_IN_FLIGHT_MAX * 2, STORE_DEADLINE_MS),
+        store: source.open_monitored(
+            &policy(&settings),
+            RECORDS_IN_FLIGHT_MAX * 2,
+            Some(STORE_DEADLINE_MS),
+            Role::Processor,
+            Arc::clone(&shared.dependencies.redis),
+        ),
         publisher: Publisher::open(producer, seat.index, RECORDS_IN_FLIGHT_MAX),
         orders_topic: settings.shared.orders_topic.clone(),
         payments: Simulator {
@@ -275,6 +299,8 @@ async fn live(
         log: CoreLog::new(Arc::clone(&shared.sink)),
         items: RefCell::default(),
         letters_logged: Cell::new(0),
+        is_refreshing: Cell::new(false),
+        unwritten: Unwritten::new(&shared.dependencies),
         shared,
     });
     core.log.line(Level::Info, "core_started", "A processor core is up", |line| {
@@ -303,7 +329,7 @@ impl Running {
 
     /// True when the truth and Kafka are there and the group is joined.
     pub fn is_healthy(&self) -> bool {
-        web::health(&self.shared) == (true, true)
+        dependencies::health(&self.shared) == (true, true)
     }
 
     /// Takes nothing more, finishes what was begun, commits, leaves the group; all within `timeout` and a few

@@ -13,6 +13,7 @@ use settings::RedisAddress;
 use shard::drain::Phase;
 
 use crate::core::Shared;
+use crate::dependencies;
 
 /// How often Kafka is asked.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -45,7 +46,8 @@ pub(crate) fn start(shared: Arc<Shared>, watched: Watched) -> std::io::Result<Jo
             }
             if let Some(depth) = &depth {
                 // What Kafka does not answer keeps its last value; health sees the age of the last answer.
-                let _ = look(&shared, &watched, depth, &mut marks);
+                let looked = look(&shared, &watched, depth, &mut marks).map_err(|error| error.to_string());
+                shared.dependencies.watched(dependencies::is_watch_up(&shared), looked);
             }
             thread::park_timeout(INTERVAL);
         }

@@ -36,6 +36,12 @@ pub mod offsets;
 /// Topics: create with the wanted partitions, is Kafka there, how much lies in a topic.
 pub mod admin;
 
+/// Are the topics configured as a sale needs it?
+pub mod checks;
+
+/// What librdkafka says on its own.
+pub mod notices;
+
 /// Why Kafka failed, from librdkafka's codes and notices.
 pub mod reason;
 
@@ -46,6 +52,7 @@ pub mod reader;
 pub mod embedded;
 
 pub use native::Notice;
+pub use notices::Notices;
 pub use producer::{Delivery, Outgoing, Producer, ProducerSettings, SendRefused, Topic};
 pub use publisher::Publisher;
 pub use spread::Partitioner;

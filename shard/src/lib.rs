@@ -32,6 +32,9 @@ pub mod log;
 /// Whether Redis and Kafka are available, why not, and the log lines and counters of it.
 pub mod dependency;
 
+/// Whether Redis and Kafka are configured as a sale needs it.
+pub mod checks;
+
 /// Wall-clock time as text: RFC 3339 for logs, IMF-fixdate for HTTP.
 pub mod clock;
 

@@ -1,13 +1,16 @@
 //! Processes of the binary against real services, for tests that signal and kill them.
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each test uses its part of it")]
 
+pub mod topic_config;
 #[path = "../../processor/tests/house/topics.rs"]
 pub mod topics;
 #[path = "../../processor/tests/house/truth.rs"]
 pub mod truth;
 
 use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 
 use queue::admin;
@@ -15,7 +18,7 @@ use testkit::child::{self, Guarded, Signal};
 use testkit::http::Client;
 use testkit::kafka::{Kafka, unique_topic};
 use testkit::redis::Redis;
-use testkit::{free_port, wait_until};
+use testkit::{TempDir, free_port, wait_until};
 
 pub use topics::{PATIENCE, Sent, Topics, order};
 pub use truth::Truth;
@@ -28,21 +31,38 @@ pub struct World {
     pub truth: Truth,
     pub topics: Topics,
     pub group: String,
+    logs: TempDir,
 }
 
 impl World {
     pub fn new() -> Self {
-        let redis = Redis::start();
+        Self::on(Redis::start())
+    }
+
+    /// On this Redis.
+    pub fn on(redis: Redis) -> Self {
+        let world = Self::without_topics(redis);
+        let topics = &world.topics;
+        let wanted = [(topics.orders.as_str(), PARTITIONS), (topics.dlq.as_str(), PARTITIONS)];
+        admin::ensure_topics(&topics.bootstrap, &wanted, PATIENCE).expect("topics");
+        world
+    }
+
+    /// On this Redis, with topics that are not there yet.
+    pub fn without_topics(redis: Redis) -> Self {
         let topics = Topics {
             bootstrap: Kafka::shared().addr(),
             orders: unique_topic("orders"),
             dlq: unique_topic("dlq"),
             partitions: PARTITIONS,
         };
-        let wanted = [(topics.orders.as_str(), PARTITIONS), (topics.dlq.as_str(), PARTITIONS)];
-        admin::ensure_topics(&topics.bootstrap, &wanted, PATIENCE).expect("topics");
         let truth = Truth::Redis(redis.addr());
-        Self { redis, truth, topics, group: unique_topic("group") }
+        Self { redis, truth, topics, group: unique_topic("group"), logs: TempDir::new("process-logs") }
+    }
+
+    /// Its Redis, to be brought into other states.
+    pub fn redis(&self) -> &Redis {
+        &self.redis
     }
 
     /// Starts `flash-sale processor` with these variables.
@@ -68,9 +88,10 @@ impl World {
             .env("CONSUMER_GROUP", &self.group)
             .env("LOG_LEVEL", "error")
             .envs(variables.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        Process { process: child::spawn(command).expect("the binary starts"), port }
+            .stdin(Stdio::null());
+        let log = self.logs.path().join(format!("{subcommand}-{port}.log"));
+        command.stdout(File::create(&log).expect("a log file"));
+        Process { process: child::spawn(command).expect("the binary starts"), port, log }
     }
 
     /// Where its Redis is.
@@ -101,12 +122,34 @@ impl World {
 pub struct Process {
     process: Guarded,
     port: u16,
+    log: PathBuf,
 }
 
 impl Process {
     /// Where it listens.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The lines it logged so far that hold all of these texts.
+    pub fn lines(&self, texts: &[&str]) -> Vec<String> {
+        let log = fs::read_to_string(&self.log).expect("its log");
+        let holds = |line: &&str| texts.iter().all(|text| line.contains(text));
+        log.lines().filter(holds).map(str::to_owned).collect()
+    }
+
+    /// Code and body of a GET; `None` before it listens.
+    pub fn get(&self, path: &str) -> Option<(u16, String)> {
+        TcpStream::connect(self.address()).ok()?;
+        let response = Client::connect(self.address().as_str()).get(path);
+        Some((response.status, response.text().to_owned()))
+    }
+
+    /// The value of a line of `/metrics`, labels included.
+    pub fn metric(&self, line: &str) -> Option<f64> {
+        let (_, page) = self.get("/metrics")?;
+        let found = page.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' '));
+        found.and_then(|value| value.parse().ok())
     }
 
     /// The code of `/health`; `None` before it listens.

@@ -55,6 +55,7 @@ pub(super) struct Link {
     socket: RefCell<Option<TcpStream>>,
     writer: RefCell<Option<Waker>>,
     supervisor: RefCell<Option<Waker>>,
+    last_reply: Cell<Instant>,
     /// When the last probe was answered. Other replies prove nothing: a replica and a full server answer reads.
     probed: Cell<Instant>,
     is_probing: Cell<bool>,
@@ -80,6 +81,7 @@ impl Link {
             socket: RefCell::new(None),
             writer: RefCell::new(None),
             supervisor: RefCell::new(None),
+            last_reply: Cell::new(Instant::now()),
             probed: Cell::new(Instant::now()),
             is_probing: Cell::new(false),
             stats: Cell::default(),
@@ -222,6 +224,7 @@ impl Link {
         let session = self.session.get() + 1;
         self.session.set(session);
         self.socket.replace(Some(socket));
+        self.last_reply.set(Instant::now());
         self.is_probing.set(false);
         self.reloading.set(0);
         let before = self.in_flight();
@@ -310,6 +313,7 @@ impl Link {
     /// # Errors
     /// The stream is worth nothing any more.
     pub(super) fn receive(&self, session: u64, bytes: &[u8]) -> Result<usize, Malformed> {
+        self.last_reply.set(Instant::now());
         let mut at = 0;
         while let Some((reply, consumed)) = resp::parse(&bytes[at..])? {
             at += consumed;

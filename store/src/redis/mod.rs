@@ -56,6 +56,15 @@ mod connect;
 /// Supervisor, sweep, reader, writer.
 mod tasks;
 
+/// A connection that waits, for threads of their own.
+mod blocking;
+
+/// Is it configured as a sale needs it?
+pub mod checks;
+
+/// Which items have stock.
+pub mod items;
+
 /// Encoder and decoder, for `benches/` alone.
 #[cfg(feature = "bench")]
 pub mod bench;
