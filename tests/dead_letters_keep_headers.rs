@@ -122,7 +122,11 @@ fn through_a_letter_and_two_replays() {
         let letter = &letters[attempt];
         assert_eq!(letter[..FOREIGN.len()], owned(&FOREIGN), "letter {attempt}: all of them first, in order");
         assert_eq!(last(letter, c"error"), Some(&b"Payment Timeout"[..]));
-        assert_eq!((names(letter, "error"), names(letter, "kafka_dlt-")), (2, 5), "letter {attempt}: {letter:?}");
+        assert_eq!(
+            (names(letter, "error"), names(letter, "kafka_dlt-")),
+            (2, 5),
+            "letter {attempt}: {letter:?}"
+        );
         let id = last(letter, c"correlation_id").expect("a generated one").to_vec();
         assert!(is_uuid(&id), "{id:?}");
         assert_eq!(*correlation.get_or_insert(id.clone()), id, "the same for every attempt");

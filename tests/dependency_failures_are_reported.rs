@@ -21,7 +21,8 @@ const NOTICED_MAX: Duration = Duration::from_secs(10);
 const ITEM: &str = "101";
 
 fn buy(gateway: &Process, request_id: &str) -> u16 {
-    let body = format!(r#"{{"user_id":"{request_id}","item_id":"{ITEM}","amount":1,"request_id":"{request_id}"}}"#);
+    let body =
+        format!(r#"{{"user_id":"{request_id}","item_id":"{ITEM}","amount":1,"request_id":"{request_id}"}}"#);
     Client::connect(gateway.address().as_str()).post_buy(&body, &[]).status
 }
 
@@ -43,7 +44,11 @@ fn start(world: &World, variables: &[(&str, &str)]) -> [Process; 2] {
     let variables: Vec<_> = variables
         .iter()
         .copied()
-        .chain([("LOG_LEVEL", "info"), ("PAYMENT_FAILURE_RATE", "0"), ("CIRCUIT_BREAKER_BASE_TIMEOUT", "500ms")])
+        .chain([
+            ("LOG_LEVEL", "info"),
+            ("PAYMENT_FAILURE_RATE", "0"),
+            ("CIRCUIT_BREAKER_BASE_TIMEOUT", "500ms"),
+        ])
         .collect();
     [world.start_gateway(&variables), world.start(&variables)]
 }
@@ -97,7 +102,9 @@ fn redis_fails(reason: &str, spoil: Calls, mend: Calls) {
     world.wait_ended(&["after".to_owned()], 1);
     for (process, service) in services.iter().zip(SERVICES) {
         wait_until("healthy again", NOTICED_MAX, || is_healthy(process));
-        wait_until("recovery logged", NOTICED_MAX, || !process.lines(&["dependency_up", "duration_ms"]).is_empty());
+        wait_until("recovery logged", NOTICED_MAX, || {
+            !process.lines(&["dependency_up", "duration_ms"]).is_empty()
+        });
         let down = process.lines(&["WARN", "dependency_down", "\"dependency\":\"redis\"", reason]);
         assert_eq!(down.len(), 1, "{service}: {down:?}");
         let up = process.lines(&["INFO", "dependency_up", "\"dependency\":\"redis\""]);
@@ -149,7 +156,11 @@ fn a_replica() {
 
 #[test]
 fn no_memory() {
-    redis_fails("out_of_memory", &[&["CONFIG", "SET", "maxmemory", "1mb"]], &[&["CONFIG", "SET", "maxmemory", "0"]]);
+    redis_fails(
+        "out_of_memory",
+        &[&["CONFIG", "SET", "maxmemory", "1mb"]],
+        &[&["CONFIG", "SET", "maxmemory", "0"]],
+    );
 }
 
 #[test]
@@ -185,7 +196,9 @@ fn a_cluster() {
     });
     let services = start(&world, &[]);
     for (process, service) in services.iter().zip(SERVICES) {
-        wait_until("logged", PATIENCE, || process.lines(&["WARN", "dependency_down", "cluster_mode"]).len() == 1);
+        wait_until("logged", PATIENCE, || {
+            process.lines(&["WARN", "dependency_down", "cluster_mode"]).len() == 1
+        });
         assert!(says(process, "\"redis\":false"), "{service}");
         assert!(counted(process, service, "redis", "cluster_mode") >= 1.0, "{service}");
     }

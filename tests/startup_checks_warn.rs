@@ -48,7 +48,9 @@ fn poor_configurations_are_told_once_and_noticed_when_mended() {
     }
     world.redis().call(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
     let (service, process) = &services[0];
-    wait_until("the mended one is fine", REPEATED_MAX, || check(process, service, "redis_eviction") == Some(1.0));
+    wait_until("the mended one is fine", REPEATED_MAX, || {
+        check(process, service, "redis_eviction") == Some(1.0)
+    });
     assert_eq!(process.lines(&["WARN", "startup_check", "redis_persistence"]).len(), 1, "told once");
 }
 

@@ -19,7 +19,8 @@ const LISTED_MAX: Duration = Duration::from_secs(100);
 #[test]
 fn the_first_page_shows_every_item() {
     let world = World::new();
-    let fill = format!("for i = 1, {OTHERS} do redis.call('SET', 'order_status:' .. i, 'COMPLETED') end return 1");
+    let fill =
+        format!("for i = 1, {OTHERS} do redis.call('SET', 'order_status:' .. i, 'COMPLETED') end return 1");
     call(&world.redis_addr(), &["EVAL", &fill, "0"]);
     for (item, units) in [("101", "3"), ("102", "500"), ("103", "0")] {
         call(&world.redis_addr(), &["SET", &format!("inventory:{item}"), units]);

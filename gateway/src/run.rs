@@ -136,7 +136,6 @@ pub fn start(settings: &settings::Gateway, parts: &Parts) -> Result<Running, Sta
     let shared = Arc::new(Shared {
         drain: Arc::new(Drain::default()),
         breaker: Breaker::new(rules),
-        checks: Checks::new(Arc::clone(&parts.sink), store::checks::NAMES.into_iter().chain(queue::checks::CHECKS)),
         checks: Arc::clone(&checks),
         dependencies,
         guard: parts.guard.clone(),
@@ -205,17 +204,15 @@ fn producer_settings(
     }
 }
 
-/// What is checked of the configuration of Redis and Kafka; embedded ones have none.
+/// What is checked of the configuration of Redis and Kafka.
 fn check_groups(settings: &settings::Gateway, parts: &Parts) -> Vec<Group> {
-    let topics = parts.guard.is_none().then(|| {
-        queue::checks::group(queue::checks::Checked {
-            bootstrap: parts.kafka_bootstrap.clone(),
-            orders_topic: settings.shared.orders_topic.clone(),
-            dlq_topic: settings.shared.dlq_topic.clone(),
-            order_status_ttl_ms: settings.shared.order_status_ttl_ms,
-        })
+    let checked = parts.guard.is_none().then(|| queue::checks::Checked {
+        bootstrap: parts.kafka_bootstrap.clone(),
+        orders_topic: settings.shared.orders_topic.clone(),
+        dlq_topic: settings.shared.dlq_topic.clone(),
+        order_status_ttl_ms: settings.shared.order_status_ttl_ms,
     });
-    store::redis::checks::group(&parts.source).into_iter().chain(topics).collect()
+    vec![store::redis::checks::group(&parts.source), queue::checks::group(checked)]
 }
 
 /// Makes the topics when they are missing, from a thread of its own: Kafka may come up after us.

@@ -300,8 +300,11 @@ fn settle_chunk(
 fn send(sender: &Sender, chunk: &[Letter]) -> Vec<Delivery> {
     let texts: Vec<[String; 2]> =
         chunk.iter().map(|letter| [(letter.attempt + 1).to_string(), letter.place.to_string()]).collect();
-    let headers: Vec<Vec<Header<'_>>> =
-        chunk.iter().zip(&texts).map(|(letter, [attempt, place])| headers_of(letter, attempt, place)).collect();
+    let headers: Vec<Vec<Header<'_>>> = chunk
+        .iter()
+        .zip(&texts)
+        .map(|(letter, [attempt, place])| headers_of(letter, attempt, place))
+        .collect();
     let records: Vec<Outgoing<'_>> = chunk
         .iter()
         .zip(&headers)

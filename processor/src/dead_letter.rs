@@ -64,7 +64,8 @@ pub(crate) async fn bury(
         (c"request_id", work.map(|work| work.request_id.as_bytes()).unwrap_or_default()),
     ];
     let mut headers: Vec<(&CStr, Option<&[u8]>)> = batch.headers(record).collect();
-    let of_record = |name: &CStr| headers.iter().rev().find(|(found, _)| *found == name).and_then(|found| found.1);
+    let of_record =
+        |name: &CStr| headers.iter().rev().find(|(found, _)| *found == name).and_then(|found| found.1);
     // What the record says itself is not said again.
     let added: Vec<(&CStr, Option<&[u8]>)> = ours
         .into_iter()
@@ -79,7 +80,8 @@ pub(crate) async fn bury(
     let attempt = batch.attempt(record).filter(|attempt| attempt.len() <= ATTEMPT_BYTES_MAX);
     let mut least: Vec<(&CStr, Option<&[u8]>)> =
         attempt.map(|attempt| (c"attempt", Some(attempt))).into_iter().collect();
-    least.extend(ours.iter().filter(|(_, value)| !value.is_empty()).map(|&(name, value)| (name, Some(value))));
+    least
+        .extend(ours.iter().filter(|(_, value)| !value.is_empty()).map(|&(name, value)| (name, Some(value))));
     let mut outgoing = Outgoing {
         topic: Topic::DeadLetters,
         key: batch.key(record),

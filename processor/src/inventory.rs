@@ -90,11 +90,12 @@ async fn ask(core: &Core) {
         let left = core.store.ask(&Command::Stock { items: &names }).await;
         let ledgers = core.store.ask(&Command::Ledgers { items: &names }).await;
         let (Ok(Answer::Stock(left)), Ok(Answer::Ledgers(ledgers))) = (left, ledgers) else { return };
-        let level = |((item_id, left), ledger): ((&String, Option<i64>), Option<store::answer::Ledger>)| Level {
-            item_id: item_id.clone(),
-            left,
-            drift: ledger.zip(left).map(|(ledger, left)| ledger.base - left - ledger.taken),
-        };
+        let level =
+            |((item_id, left), ledger): ((&String, Option<i64>), Option<store::answer::Ledger>)| Level {
+                item_id: item_id.clone(),
+                left,
+                drift: ledger.zip(left).map(|(ledger, left)| ledger.base - left - ledger.taken),
+            };
         *core.shared.levels.lock() = items.iter().zip(left).zip(ledgers).map(level).collect();
     }
     if are_listed {

@@ -25,10 +25,10 @@ use store::open::Source;
 use store::redis::Role;
 
 use crate::consume;
-use crate::inventory;
 use crate::core::{Core, Shared};
 use crate::dependencies::{self, Dependencies, Unwritten};
 use crate::desk::Desk;
+use crate::inventory;
 use crate::metrics::ProcessorCells;
 use crate::pay::{Patience, Simulator};
 use crate::watch::{self, Watched};
@@ -223,17 +223,15 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
     Ok(Running { address, shared, producer, consumer, cores: core_threads, web, watch })
 }
 
-/// What is checked of the configuration of Redis and Kafka; embedded ones have none.
+/// What is checked of the configuration of Redis and Kafka.
 fn check_groups(settings: &settings::Processor, parts: &Parts) -> Vec<Group> {
-    let topics = parts.guard.is_none().then(|| {
-        queue::checks::group(queue::checks::Checked {
-            bootstrap: parts.kafka_bootstrap.clone(),
-            orders_topic: settings.shared.orders_topic.clone(),
-            dlq_topic: settings.shared.dlq_topic.clone(),
-            order_status_ttl_ms: settings.shared.order_status_ttl_ms,
-        })
+    let checked = parts.guard.is_none().then(|| queue::checks::Checked {
+        bootstrap: parts.kafka_bootstrap.clone(),
+        orders_topic: settings.shared.orders_topic.clone(),
+        dlq_topic: settings.shared.dlq_topic.clone(),
+        order_status_ttl_ms: settings.shared.order_status_ttl_ms,
     });
-    store::redis::checks::group(&parts.source).into_iter().chain(topics).collect()
+    vec![store::redis::checks::group(&parts.source), queue::checks::group(checked)]
 }
 
 /// Makes the topics when they are missing, from a thread of its own: Kafka may come up after us.

@@ -6,12 +6,11 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::metadata::Metadata;
-use shard::checks::{Finding, Group, Verdict};
+use shard::checks::{Finding, Group, Look, Verdict};
 
 use crate::admin::{AdminError, block_on};
 
-const NAMES: [&str; 5] =
-    [ORDERS_CLEANUP, ORDERS_RETENTION, ORDERS_REPLICATION, DLQ_CLEANUP, DLQ_REPLICATION];
+const NAMES: [&str; 5] = [ORDERS_CLEANUP, ORDERS_RETENTION, ORDERS_REPLICATION, DLQ_CLEANUP, DLQ_REPLICATION];
 
 const ORDERS_CLEANUP: &str = "orders_cleanup_policy";
 const ORDERS_RETENTION: &str = "orders_retention";
@@ -35,9 +34,12 @@ pub struct Checked {
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The checks of the topics.
-pub fn group(checked: Checked) -> Group {
-    Group { names: &NAMES, look: Box::new(move || checked.look(TIMEOUT).map_err(|error| error.to_string())) }
+/// The checks of the topics; `None` for those of the embedded broker.
+pub fn group(checked: Option<Checked>) -> Group {
+    let look = checked.map(|checked| -> Look {
+        Box::new(move || checked.look(TIMEOUT).map_err(|error| error.to_string()))
+    });
+    Group { names: &NAMES, look }
 }
 
 impl Checked {
@@ -53,14 +55,14 @@ impl Checked {
             .set_log_level(rdkafka::config::RDKafkaLogLevel::Critical);
         let admin: AdminClient<DefaultClientContext> =
             config.create().map_err(|error| failed(error.to_string()))?;
-        let metadata = admin.inner().fetch_metadata(None, left()).map_err(|error| failed(error.to_string()))?;
+        let metadata =
+            admin.inner().fetch_metadata(None, left()).map_err(|error| failed(error.to_string()))?;
         let topics = [self.orders_topic.as_str(), self.dlq_topic.as_str()];
         if let Some(missing) = topics.iter().find(|topic| partitions(&metadata, topic) == 0) {
             return Err(failed(format!("there is no topic {missing} yet")));
         }
         let options = AdminOptions::new().request_timeout(Some(left()));
-        let described =
-            block_on(admin.describe_configs(&topics.map(ResourceSpecifier::Topic), &options));
+        let described = block_on(admin.describe_configs(&topics.map(ResourceSpecifier::Topic), &options));
         let described = described.map_err(|error| failed(error.to_string()))?;
         let mut configs = described.into_iter().map(|config| config.map_err(|code| code.to_string()));
         let mut next = || configs.next().unwrap_or_else(|| Err("no answer".to_owned()));
@@ -102,9 +104,8 @@ fn cleanup(topic: &str, policy: Result<&str, String>) -> Verdict {
 }
 
 fn retention(topic: &str, retention_ms: Result<&str, String>, order_status_ttl_ms: u64) -> Verdict {
-    let parsed = retention_ms.and_then(|text| {
-        text.parse::<i64>().map_err(|_| format!("retention.ms is {text:?}"))
-    });
+    let parsed =
+        retention_ms.and_then(|text| text.parse::<i64>().map_err(|_| format!("retention.ms is {text:?}")));
     match parsed {
         // -1 is for ever.
         Ok(retention_ms) => match u64::try_from(retention_ms) {
@@ -121,9 +122,8 @@ fn retention(topic: &str, retention_ms: Result<&str, String>, order_status_ttl_m
 fn replication(metadata: &Metadata, topic: &str) -> Verdict {
     let brokers = metadata.brokers().len();
     let found = metadata.topics().iter().find(|found| found.name() == topic);
-    let replicas = found.and_then(|found| {
-        found.partitions().iter().map(|partition| partition.replicas().len()).min()
-    });
+    let replicas =
+        found.and_then(|found| found.partitions().iter().map(|partition| partition.replicas().len()).min());
     judge_replicas(topic, brokers, replicas)
 }
 

@@ -253,10 +253,7 @@ mod tests {
                  failed: Connection refused (after 0ms in state CONNECT)",
                 Some(Reason::Unreachable),
             ),
-            (
-                "FAIL: [thrd:sasl]: SASL authentication error: Authentication failed",
-                Some(Reason::Auth),
-            ),
+            ("FAIL: [thrd:sasl]: SASL authentication error: Authentication failed", Some(Reason::Auth)),
             ("Global error: AllBrokersDown: 1/1 brokers are down", Some(Reason::Unreachable)),
             ("CONFWARN: Configuration property x is deprecated", None),
         ] {

@@ -38,9 +38,13 @@ pub type Finding = (&'static str, Verdict);
 pub struct Group {
     /// Their names.
     pub names: &'static [&'static str],
-    /// Asks; the error says that the server cannot be asked now. May wait for the network.
-    pub look: Box<dyn Fn() -> Result<Vec<Finding>, String> + Send>,
+    /// Asks; the error says that the server cannot be asked now. May wait for the network. `None` for an embedded server,
+    /// which has no configuration: its checks stay unknown.
+    pub look: Option<Look>,
 }
+
+/// See [`Group::look`].
+pub type Look = Box<dyn Fn() -> Result<Vec<Finding>, String> + Send>;
 
 /// The checks of a process.
 #[derive(Debug)]
@@ -64,12 +68,13 @@ impl Checks {
     /// When the thread cannot be made.
     pub fn start(self: &Arc<Self>, drain: Arc<Drain>, groups: Vec<Group>) -> std::io::Result<()> {
         let checks = Arc::clone(self);
+        let looks: Vec<Look> = groups.into_iter().filter_map(|group| group.look).collect();
         let ask = move || {
-            while drain.phase() < Phase::Stopping && !groups.is_empty() {
+            while drain.phase() < Phase::Stopping && !looks.is_empty() {
                 let mut is_complete = true;
-                for group in &groups {
+                for look in &looks {
                     // That a server does not answer is told by whoever needs it, not here.
-                    let findings = (group.look)().unwrap_or_default();
+                    let findings = look().unwrap_or_default();
                     is_complete &= !findings.is_empty();
                     for (name, verdict) in findings {
                         checks.record(name, verdict);
@@ -147,7 +152,7 @@ mod tests {
     fn a_verdict_is_logged_once_until_it_changes() {
         let out = Out::default();
         let (sink, _) = Sink::start("gateway", Level::Info, out.clone()).expect("thread");
-        let group = Group { names: &["eviction", "version"], look: Box::new(|| Ok(Vec::new())) };
+        let group = Group { names: &["eviction", "version"], look: None };
         let checks = Checks::new(Arc::clone(&sink), &[group]);
         let warning = || Verdict::Warning("set noeviction".to_owned());
         for verdict in [Verdict::Fine, warning(), warning(), Verdict::Fine, Verdict::Fine] {

@@ -267,7 +267,8 @@ impl Monitor {
             Kind::Changed => (Level::Warn, texts.changed),
             Kind::Up => (Level::Info, texts.up),
         };
-        let message = if line.kind == Kind::Up { message.to_owned() } else { format!("{message}: {}", line.detail) };
+        let message =
+            if line.kind == Kind::Up { message.to_owned() } else { format!("{message}: {}", line.detail) };
         self.sink.line(level, event, &message, |fields| {
             fields.text("dependency", self.dependency.word()).text("reason", line.reason.word());
             if line.kind != Kind::Down {
@@ -552,10 +553,8 @@ mod tests {
     #[test]
     fn every_series_exists_from_the_start() {
         let (sink, _) = Sink::start("gateway", Level::Error, std::io::sink()).expect("thread");
-        let (redis, kafka) = (
-            Monitor::new(Dependency::Redis, Arc::clone(&sink)),
-            Monitor::new(Dependency::Kafka, sink),
-        );
+        let (redis, kafka) =
+            (Monitor::new(Dependency::Redis, Arc::clone(&sink)), Monitor::new(Dependency::Kafka, sink));
         redis.reporter().failed(Reason::Auth, "WRONGPASS");
         let mut page = Page::default();
         add_error_counters(&mut page, "errors_total", &[&redis, &kafka]);

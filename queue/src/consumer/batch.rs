@@ -55,10 +55,7 @@ const CORRELATION_ID: &CStr = c"correlation_id";
 /// In place of the length of a value that is null.
 const NULL_LEN: u32 = u32::MAX;
 // The names belong to `wire::names`; C wants them with a NUL.
-const _: () = assert!(
-    is_same(ATTEMPT, header::ATTEMPT)
-        && is_same(CORRELATION_ID, header::CORRELATION_ID)
-);
+const _: () = assert!(is_same(ATTEMPT, header::ATTEMPT) && is_same(CORRELATION_ID, header::CORRELATION_ID));
 
 const fn is_same(c: &CStr, text: &str) -> bool {
     let (c, text) = (c.to_bytes(), text.as_bytes());

@@ -34,7 +34,10 @@ pub(crate) fn last_header<'a>(message: &'a BorrowedMessage<'_>, name: &CStr) -> 
 /// Gives every header to `take`, in order: its name, and its value unless that is null.
 ///
 /// By the same raw calls, for the same reason. A name ends at its first NUL, as librdkafka gives it.
-pub(crate) fn each_header<'a>(message: &'a BorrowedMessage<'_>, mut take: impl FnMut(&'a CStr, Option<&'a [u8]>)) {
+pub(crate) fn each_header<'a>(
+    message: &'a BorrowedMessage<'_>,
+    mut take: impl FnMut(&'a CStr, Option<&'a [u8]>),
+) {
     let mut list = std::ptr::null_mut();
     // SAFETY: the message is live as long as the borrow; the list stays the message's own and is not freed by us.
     let found = unsafe { sys::rd_kafka_message_headers(message.ptr(), &raw mut list) };

@@ -20,11 +20,11 @@ const VERSION_MIN: u32 = 6;
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The checks of a store; none for the embedded one, which has no configuration.
-pub fn group(source: &Source) -> Option<Group> {
-    let Source::Redis(server) = source else { return None };
+/// The checks of a store.
+pub fn group(source: &Source) -> Group {
+    let Source::Redis(server) = source else { return Group { names: &NAMES, look: None } };
     let server = server.clone();
-    Some(Group { names: &NAMES, look: Box::new(move || look(&server, TIMEOUT)) })
+    Group { names: &NAMES, look: Some(Box::new(move || look(&server, TIMEOUT))) }
 }
 
 /// Asks once; the error says that Redis cannot be asked now. What it may not tell is a verdict.
@@ -45,11 +45,7 @@ fn look(server: &Server, timeout: Duration) -> Result<Vec<Finding>, String> {
         let mut pairs = pairs.map_err(|error| error.to_string())?;
         pairs.pop().filter(|_| !pairs.is_empty()).ok_or_else(|| "no answer to CONFIG GET save".to_owned())
     };
-    Ok(vec![
-        (VERSION, version(&info)),
-        (EVICTION, eviction(&info)),
-        (PERSISTENCE, persistence(&info, save)),
-    ])
+    Ok(vec![(VERSION, version(&info)), (EVICTION, eviction(&info)), (PERSISTENCE, persistence(&info, save))])
 }
 
 fn is_forbidden(error: &RedisError) -> bool {

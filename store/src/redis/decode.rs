@@ -24,7 +24,7 @@ pub(super) enum Fault {
 
 /// Codes that speak of the server, not of the command. All are given before a command, or a script's first
 /// write, takes effect.
-const SERVER_CODES: [(&str, Reason); 17] = [
+static SERVER_CODES: [(&str, Reason); 17] = [
     ("LOADING", Reason::Loading),
     ("READONLY", Reason::ReadOnly),
     // Of a replica that has lost its master.
@@ -46,7 +46,7 @@ const SERVER_CODES: [(&str, Reason); 17] = [
 ];
 
 /// The same, for what Redis says without a code of its own.
-const SERVER_TEXTS: [(&str, Reason); 6] = [
+static SERVER_TEXTS: [(&str, Reason); 6] = [
     // Redis 7, and Redis 6.
     ("ACL failure in script", Reason::Permission),
     ("The user executing the script can't", Reason::Permission),
