@@ -51,7 +51,7 @@ fn the_configuration_and_the_rules_are_accepted() {
     fs::write(&config, text.replace(MOUNTED_ALERTS, &alerts)).expect("a directory of ours");
     let (is_accepted, said) = promtool(&["check", "config"], &config);
     assert!(is_accepted, "{said}");
-    for (file, found) in [(alerts.as_str(), "7 rules found"), (RECORDING, "rules found")] {
+    for (file, found) in [(alerts.as_str(), "9 rules found"), (RECORDING, "rules found")] {
         assert!(said.contains(file) && said.contains(found), "{file} was not checked:\n{said}");
     }
     for file in ["alerts.yml", RECORDING] {
@@ -101,6 +101,15 @@ fn no_alert_can_have_another_threshold() {
         ("(processor_inventory_level) < 10", "(processor_inventory_level) <= 10"),
         ("(processor_inventory_level) < 10", "(processor_inventory_level) < 9"),
         ("min by (item_id)", "max by (item_id)"),
+        ("gateway_dependency_up == 0", "gateway_dependency_up == 2"),
+        ("processor_dependency_up == 0", "processor_dependency_up == 2"),
+        ("gateway_startup_check == 0", "gateway_startup_check <= 0"),
+        ("gateway_startup_check == 0", "gateway_startup_check == 2"),
+        ("processor_startup_check == 0", "processor_startup_check == 2"),
+        ("for: 20s", "for: 15s"),
+        ("for: 20s", "for: 25s"),
+        ("for: 2m", "for: 115s"),
+        ("for: 2m", "for: 125s"),
         ("for: 15s", "for: 10s"),
         ("for: 15s", "for: 20s"),
         ("for: 30s", "for: 25s"),

@@ -55,8 +55,8 @@ pub(crate) fn hand_over(meter: Meter<'_>) {
         meter(&mut |number| {
             let (fields, value) = black_box(&values[number % COUNT]);
             let headers = [
-                (c"correlation_id", fields.request_id.as_bytes()),
-                (c"request_id", fields.request_id.as_bytes()),
+                (c"correlation_id", Some(fields.request_id.as_bytes())),
+                (c"request_id", Some(fields.request_id.as_bytes())),
             ];
             let outgoing = Outgoing {
                 topic: Topic::Orders,

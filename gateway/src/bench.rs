@@ -1,6 +1,8 @@
 //! Stations that are private to the gateway, for the workspace's benches: a feature keeps them out of what others see.
 
-use crate::identity::{Identities, UUID_CHARS};
+use wire::uuid::UUID_CHARS;
+
+use crate::identity::Identities;
 use crate::order::{self, Order};
 
 /// Appends the value of the record of an order.

@@ -23,9 +23,9 @@ use wire::http1::{self, Parsed, Refusal, Request, RequestReader, Span};
 use wire::names::Status;
 use wire::order_json::PADDING_BYTES;
 use wire::reply::{self, Connection, ReplyHead, StatusLine};
+use wire::uuid::UUID_CHARS;
 
 use crate::core::Core;
-use crate::identity::UUID_CHARS;
 use crate::metrics::{Counter, REQUEST_DURATION};
 use crate::order::{Order, Outcome, place};
 use crate::reply::{About, body, refusal, row};

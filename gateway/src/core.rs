@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use queue::Publisher;
 use queue::embedded::Guard;
+use shard::checks::Checks;
 use shard::drain::Drain;
 use shard::launch::Driver;
 use shard::log::{CoreLog, Sink};
@@ -17,6 +18,7 @@ use wire::order_json::OrderReader;
 use crate::backlog::Backlog;
 use crate::balance::Balance;
 use crate::breaker::Breaker;
+use crate::dependencies::Dependencies;
 use crate::gates::{Limited, SoldOut};
 use crate::identity::Identities;
 use crate::metrics::{Counter, GatewayCells, Gauge};
@@ -28,6 +30,10 @@ pub struct Shared {
     pub drain: Arc<Drain>,
     /// The breaker over Kafka.
     pub breaker: Breaker,
+    /// How Redis and Kafka are configured.
+    pub checks: Arc<Checks>,
+    /// Why Redis and Kafka fail.
+    pub dependencies: Arc<Dependencies>,
     /// The embedded broker's guard, when Kafka is embedded.
     pub guard: Option<Arc<Guard>>,
     /// How far the processors are behind.

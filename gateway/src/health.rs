@@ -1,20 +1,16 @@
 //! Is everything there? The answer is measured: the store's last reply or probe, Kafka's last probe, the breaker.
 
-use std::sync::atomic::Ordering;
-use std::time::Instant;
-
 use wire::reply;
 
 use crate::breaker::State;
 use crate::connection::Answer;
 use crate::core::Core;
+use crate::dependencies;
 
 /// `GET /health`: exactly the runbook's four fields, and a code that agrees with `status`. Half-open is healthy: the
 /// probes have to come from somewhere.
 pub(crate) fn health(core: &Core) -> Answer {
-    let redis = core.shared.redis_reachable.iter().all(|core| core.load(Ordering::Relaxed));
-    let kafka = core.publisher.producer().is_reachable();
-    let breaker = core.shared.breaker.state(Instant::now());
+    let (redis, kafka, breaker) = dependencies::health(&core.shared, core.publisher.producer());
     let is_healthy = redis && kafka && breaker != State::Open && !core.shared.drain.is_leaving();
     let (status, code) = if is_healthy { ("healthy", reply::OK) } else { ("unhealthy", reply::UNAVAILABLE) };
     let body = format!(

@@ -6,8 +6,7 @@
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 
-/// Length of the text form.
-pub(crate) const UUID_CHARS: usize = 36;
+use wire::uuid::{self, UUID_CHARS};
 
 /// Makes ids. One a core.
 pub(crate) struct Identities {
@@ -34,22 +33,10 @@ impl Identities {
 
     /// `xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx`
     pub(crate) fn uuid(&self) -> [u8; UUID_CHARS] {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
         let low = self.number();
         // The high half must not repeat in step with the low one.
         let high = self.high ^ low.rotate_left(17).wrapping_mul(0xd6e8_feb8_6659_fd93);
-        let mut bits = (u128::from(high) << 64) | u128::from(low);
-        bits = (bits & !(0xf << 76)) | (0x4 << 76);
-        bits = (bits & !(0x3 << 62)) | (0x2 << 62);
-        let mut text = [b'-'; UUID_CHARS];
-        let mut shift = 128;
-        for (at, byte) in text.iter_mut().enumerate() {
-            if !matches!(at, 8 | 13 | 18 | 23) {
-                shift -= 4;
-                *byte = HEX[(bits >> shift) as usize & 0xf];
-            }
-        }
-        text
+        uuid::text((u128::from(high) << 64) | u128::from(low))
     }
 }
 

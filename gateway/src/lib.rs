@@ -52,6 +52,9 @@ mod sweep;
 /// How long a waiting order waits.
 pub mod backlog;
 
+/// What Redis and Kafka are found to be, for `/health`, metrics and log.
+pub mod dependencies;
+
 /// Is everything there?
 pub mod health;
 

@@ -5,6 +5,7 @@
 //! rate_limited + sold_out + shed.
 
 use shard::cells::{Cell, Cells, Durations, Page};
+use shard::dependency;
 use shard::launch::Driver;
 use std::time::Instant;
 
@@ -143,6 +144,19 @@ pub fn page(shared: &Shared, producer: &queue::Producer) -> Result<String, Strin
         "Circuit breaker over Kafka: 0 closed, 1 open, 2 half-open.",
         f64::from(state as u8),
     );
+    let dependencies = &shared.dependencies;
+    let (redis, kafka, _) = crate::dependencies::health(shared, producer);
+    page.labelled_gauge(
+        "gateway_dependency_up",
+        "Whether a dependency is available, as in GET /health.",
+        &[(&[("dependency", "redis")], f64::from(redis)), (&[("dependency", "kafka")], f64::from(kafka))],
+    );
+    dependency::add_error_counters(
+        &mut page,
+        "gateway_dependency_errors_total",
+        &[&dependencies.redis, &dependencies.kafka],
+    );
+    shared.checks.add_gauge(&mut page, "gateway_startup_check");
     page.gauge("gateway_in_flight", "Orders on the road now.", gauged(Gauge::InFlight) as f64);
     let names: Vec<String> = (0..cells.len()).map(|core| core.to_string()).collect();
     let labels: Vec<[(&str, &str); 1]> = names.iter().map(|name| [("core", name.as_str())]).collect();

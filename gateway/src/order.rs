@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use queue::{Delivery, Outgoing, SendRefused, Topic};
+use shard::dependency::Reason;
 use store::{Admission, Admit, Answer, Command, Retract, Store, StoreError, StoreSteps};
 use wire::order_json::BadOrder;
 
@@ -103,7 +104,9 @@ pub async fn place(core: &Rc<Core>, order: &Order<'_>) -> Outcome {
         }
     }
 
-    match publish(core, order).await {
+    let delivery = publish(core, order).await;
+    core.shared.dependencies.delivered(delivery);
+    match delivery {
         Delivery::Persisted { partition, offset } => {
             sequence.resolve();
             probe.settle(Trial::Success);
@@ -127,15 +130,10 @@ pub async fn place(core: &Rc<Core>, order: &Order<'_>) -> Outcome {
             Outcome::Shed
         }
         // The client cannot take it now: a fatal error, or a topic or partition that it does not know.
-        Delivery::Refused(SendRefused::Other(_)) => {
+        Delivery::Refused(SendRefused::TooLarge | SendRefused::Other(_)) => {
             probe.settle(Trial::Failure);
             give_back(core, order, sequence).await;
             Outcome::NotPublished
-        }
-        // Our own bounds on an order are far below the client's.
-        Delivery::Refused(SendRefused::TooLarge) => {
-            give_back(core, order, sequence).await;
-            Outcome::Fault
         }
     }
 }
@@ -198,10 +196,11 @@ fn not_asked(core: &Core, order: &Order<'_>, error: &StoreError) -> Outcome {
         StoreError::Full => Outcome::Shed,
         StoreError::Away | StoreError::Lost => Outcome::StoreAway,
         StoreError::Refused(reason) => {
+            core.shared.dependencies.redis.count(Reason::Other);
             core.log.line(shard::log::Level::Error, "admit_refused", reason, |line| {
                 line.text("correlation_id", order.correlation_id).text("request_id", order.request_id);
             });
-            Outcome::Fault
+            Outcome::StoreAway
         }
     }
 }
@@ -215,9 +214,9 @@ async fn publish(core: &Core, order: &Order<'_>) -> Delivery {
     let accepted_at_ms = core.unix_ms_at(order.began);
     encode(order, accepted_at_ms, &mut value);
     let headers = [
-        (CORRELATION_ID, order.correlation_id.as_bytes()),
-        (REQUEST_ID, order.request_id.as_bytes()),
-        (TRACEPARENT, order.traceparent.unwrap_or_default().as_bytes()),
+        (CORRELATION_ID, Some(order.correlation_id.as_bytes())),
+        (REQUEST_ID, Some(order.request_id.as_bytes())),
+        (TRACEPARENT, order.traceparent.map(str::as_bytes)),
     ];
     let headers = if order.traceparent.is_some() { &headers[..] } else { &headers[..2] };
     let outgoing = Outgoing {

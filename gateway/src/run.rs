@@ -13,18 +13,21 @@ use std::time::{Duration, Instant};
 use monoio::net::TcpListener;
 use parking_lot::Mutex;
 use queue::embedded::Guard;
-use queue::{Notice, Producer, ProducerSettings, Publisher, Unhealable};
+use queue::{Producer, ProducerSettings, Publisher, Unhealable};
+use shard::checks::{Checks, Group};
 use shard::drain::{Drain, Phase};
 use shard::launch::{self, Driver, Seat};
 use shard::log::{CoreLog, Level, Sink};
 use store::Policy;
 use store::open::Source;
+use store::redis::Role;
 
 use crate::accept;
 use crate::backlog::{self, Backlog};
 use crate::balance::Balance;
 use crate::breaker::{Breaker, Rules};
 use crate::core::{Core, Limits, Shared};
+use crate::dependencies::Dependencies;
 use crate::identity::Identities;
 use crate::metrics::{Counter, GatewayCells, Gauge};
 use crate::sequences::Sequences;
@@ -119,17 +122,23 @@ pub fn start(settings: &settings::Gateway, parts: &Parts) -> Result<Running, Sta
         publish_timeout: settings.publish_timeout,
         sold_out_gate: settings.sold_out_gate,
     };
-    let producer = Producer::start(&producer_settings(settings, parts), cores, limits.in_flight_max)
-        .map_err(StartError::Producer)?;
+    let dependencies = Dependencies::new(&parts.sink);
+    let producer_settings = producer_settings(settings, parts, &dependencies);
+    let producer =
+        Producer::start(&producer_settings, cores, limits.in_flight_max).map_err(StartError::Producer)?;
     let rules = Rules {
         failure_threshold: settings.breaker_failure_threshold,
         success_threshold: settings.breaker_success_threshold,
         base_timeout: settings.breaker_base_timeout,
         max_timeout: settings.breaker_max_timeout,
     };
+    let check_groups = check_groups(settings, parts);
+    let checks = Checks::new(Arc::clone(&parts.sink), &check_groups);
     let shared = Arc::new(Shared {
         drain: Arc::new(Drain::default()),
         breaker: Breaker::new(rules),
+        checks: Arc::clone(&checks),
+        dependencies,
         guard: parts.guard.clone(),
         backlog: Backlog::default(),
         balance: Balance::new(cores, limits.connections_max),
@@ -139,6 +148,7 @@ pub fn start(settings: &settings::Gateway, parts: &Parts) -> Result<Running, Sta
         sink: Arc::clone(&parts.sink),
         started: Instant::now(),
     });
+    checks.start(Arc::clone(&shared.drain), check_groups).map_err(StartError::Thread)?;
     let watched = backlog::Watched {
         bootstrap: parts.kafka_bootstrap.clone(),
         orders_topic: settings.shared.orders_topic.clone(),
@@ -169,7 +179,11 @@ pub fn start(settings: &settings::Gateway, parts: &Parts) -> Result<Running, Sta
     Ok(Running { address, shared, producer, cores })
 }
 
-fn producer_settings(settings: &settings::Gateway, parts: &Parts) -> ProducerSettings {
+fn producer_settings(
+    settings: &settings::Gateway,
+    parts: &Parts,
+    dependencies: &Arc<Dependencies>,
+) -> ProducerSettings {
     let publish_timeout_ms = settings.publish_timeout.as_millis() as u64;
     ProducerSettings {
         bootstrap: parts.kafka_bootstrap.clone(),
@@ -189,22 +203,20 @@ fn producer_settings(settings: &settings::Gateway, parts: &Parts) -> ProducerSet
         message_timeout_ms: (publish_timeout_ms / 2).max(settings.shared.kafka_linger_ms + 100),
         queue_messages_max: settings.in_flight_max * 2,
         heal_timeout: settings.shared.heal_timeout,
-        notice: notice(Arc::clone(&parts.sink)),
+        notice: dependencies.notices.notice(),
         events: queue::event::logged(Arc::clone(&parts.sink), Arc::clone(&parts.unhealable)),
     }
 }
 
-/// librdkafka's complaints as log lines; at most one a second, or an outage fills the disk.
-fn notice(sink: Arc<Sink>) -> Notice {
-    let last = Mutex::new(None::<Instant>);
-    Arc::new(move |is_error, text| {
-        let mut last = last.lock();
-        if last.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
-            *last = Some(Instant::now());
-            let level = if is_error { Level::Error } else { Level::Warn };
-            sink.line(level, "kafka_notice", text, |_| {});
-        }
-    })
+/// What is checked of the configuration of Redis and Kafka.
+fn check_groups(settings: &settings::Gateway, parts: &Parts) -> Vec<Group> {
+    let checked = parts.guard.is_none().then(|| queue::checks::Checked {
+        bootstrap: parts.kafka_bootstrap.clone(),
+        orders_topic: settings.shared.orders_topic.clone(),
+        dlq_topic: settings.shared.dlq_topic.clone(),
+        order_status_ttl_ms: settings.shared.order_status_ttl_ms,
+    });
+    vec![store::redis::checks::group(&parts.source), queue::checks::group(checked)]
 }
 
 async fn live(
@@ -226,7 +238,13 @@ async fn live(
     let core = Rc::new(Core {
         index,
         limits,
-        store: source.open(&policy, limits.in_flight_max * 2),
+        store: source.open_monitored(
+            &policy,
+            limits.in_flight_max * 2,
+            None,
+            Role::Gateway,
+            Arc::clone(&shared.dependencies.redis),
+        ),
         publisher: Publisher::open(producer, index, limits.in_flight_max),
         sequences: Sequences::new(owner),
         sold_out: RefCell::default(),

@@ -41,6 +41,7 @@ pub(crate) async fn sweep(core: Rc<Core>) {
         core.connections.borrow().set_clock(now);
         core.log.flush();
         core.publish_reachability();
+        look_at_kafka(&core, now);
         if tick.is_multiple_of(DEADLINES_TICKS) {
             if let Some(began_before) = now.checked_sub(core.limits.publish_timeout) {
                 core.publisher.expire(began_before);
@@ -69,6 +70,14 @@ fn retry_after_recovery(core: &Core, now: Instant) {
     let recoveries = core.publisher.producer().topics().recoveries();
     if core.recoveries.replace(recoveries) != recoveries {
         core.shared.breaker.retry_now(now);
+    }
+}
+
+/// One core tells the monitors what producer and breaker say.
+fn look_at_kafka(core: &Core, now: Instant) {
+    if core.index == 0 {
+        let topics = core.publisher.producer().topics();
+        core.shared.dependencies.look(topics.trouble(), core.shared.breaker.state(now), now);
     }
 }
 

@@ -53,7 +53,7 @@ mod tests {
             user_id: None,
             amount: Some(1),
             attempt: 0,
-            traceparent: None,
+            headers: Vec::new(),
             key: None,
             value: None,
         }

@@ -1,6 +1,6 @@
 //! One dead letter, read from its headers and its value.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 use queue::reader::Entry;
 
@@ -42,8 +42,8 @@ pub struct Letter {
     pub amount: Option<u32>,
     /// Which replay of the order failed; 0 for its first run.
     pub attempt: u32,
-    /// W3C trace context.
-    pub traceparent: Option<Vec<u8>>,
+    /// Every header, in order, those of the letter itself included; a value may be null.
+    pub headers: Vec<(CString, Option<Vec<u8>>)>,
     /// The record's key.
     pub key: Option<Vec<u8>>,
     /// The record's value, as it was.
@@ -59,6 +59,8 @@ impl Letter {
             Some(String::from_utf8_lossy(bytes).into_owned())
         };
         let value = entry.value().map(<[u8]>::to_vec);
+        let mut headers = Vec::new();
+        entry.each_header(|name, value| headers.push((name.to_owned(), value.map(<[u8]>::to_vec))));
         let order = value.as_deref().and_then(|value| wire::record::decode(value).ok());
         let of_order = order.as_ref();
         Self {
@@ -74,7 +76,7 @@ impl Letter {
             amount: of_order.map(|order| order.amount),
             // What is no number was not written by us and is no replay of ours.
             attempt: text(c"attempt").and_then(|text| text.parse().ok()).unwrap_or(0),
-            traceparent: entry.header(c"traceparent").map(<[u8]>::to_vec),
+            headers,
             key: entry.key().map(<[u8]>::to_vec),
             value,
         }

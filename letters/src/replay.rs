@@ -4,8 +4,9 @@
 //! lock ─► doubts of a killed run, looked for in `orders` ─► chunk: written down ─► sent ─► marked ─► next chunk ─► unlock
 //! ```
 //!
-//! A replay is a record of `orders` with the letter's key and value, the header `attempt` one higher than the
-//! letter's, and `replayed-from` with the letter's place. The processor then really tries again.
+//! A replay is a record of `orders` with the letter's key, value and headers, less those that say why and from where
+//! the letter was written, with `attempt` one higher than the letter's and `replayed-from` with the letter's place. The
+//! processor then really tries again.
 
 use std::collections::HashSet;
 use std::ffi::CStr;
@@ -298,20 +299,10 @@ fn settle_chunk(
 fn send(sender: &Sender, chunk: &[Letter]) -> Vec<Delivery> {
     let texts: Vec<[String; 2]> =
         chunk.iter().map(|letter| [(letter.attempt + 1).to_string(), letter.place.to_string()]).collect();
-    let headers: Vec<Vec<(&CStr, &[u8])>> = chunk
+    let headers: Vec<Vec<Header<'_>>> = chunk
         .iter()
         .zip(&texts)
-        .map(|(letter, [attempt, place])| {
-            let mut headers: Vec<(&CStr, &[u8])> =
-                vec![(c"attempt", attempt.as_bytes()), (REPLAYED_FROM, place.as_bytes())];
-            let passed = [
-                (c"correlation_id", letter.correlation_id.as_ref().map(String::as_bytes)),
-                (c"request_id", letter.request_id.as_ref().map(String::as_bytes)),
-                (c"traceparent", letter.traceparent.as_deref()),
-            ];
-            headers.extend(passed.into_iter().filter_map(|(name, value)| Some((name, value?))));
-            headers
-        })
+        .map(|(letter, [attempt, place])| headers_of(letter, attempt, place))
         .collect();
     let records: Vec<Outgoing<'_>> = chunk
         .iter()
@@ -326,6 +317,40 @@ fn send(sender: &Sender, chunk: &[Letter]) -> Vec<Delivery> {
         })
         .collect();
     sender.send_all(&records)
+}
+
+/// Name and value; a value may be null.
+type Header<'a> = (&'a CStr, Option<&'a [u8]>);
+
+/// The headers of the record that the letter was written for, in order, and behind them those of the replay.
+///
+/// What the letter added stands behind what the record had, so the last `error` and `timestamp` are the letter's, and an
+/// earlier one is the record's. `attempt` and `replayed-from` of an earlier replay give way to the new ones: nothing
+/// piles up, however often an order is replayed.
+fn headers_of<'a>(letter: &'a Letter, attempt: &'a str, place: &'a str) -> Vec<Header<'a>> {
+    let mut headers: Vec<Header<'a>> =
+        letter.headers.iter().map(|(name, value)| (name.as_c_str(), value.as_deref())).collect();
+    // Spring's, in ours and in those that Spring has written.
+    headers.retain(|(name, _)| !name.to_bytes().starts_with(b"kafka_dlt-"));
+    let mut remove_last = |name: &CStr| {
+        let at = headers.iter().rposition(|(found, _)| *found == name);
+        at.map(|at| headers.remove(at)).is_some()
+    };
+    // Letters of other processors have no `error`, and then a `timestamp` is the record's.
+    if remove_last(c"error") {
+        remove_last(c"timestamp");
+    }
+    remove_last(c"attempt");
+    remove_last(REPLAYED_FROM);
+    for (name, value) in [(c"correlation_id", &letter.correlation_id), (c"request_id", &letter.request_id)] {
+        if let Some(value) = value
+            && !headers.iter().any(|(found, _)| *found == name)
+        {
+            headers.push((name, Some(value.as_bytes())));
+        }
+    }
+    headers.extend([(c"attempt", Some(attempt.as_bytes())), (REPLAYED_FROM, Some(place.as_bytes()))]);
+    headers
 }
 
 /// A producer for this run; what librdkafka has to say comes back as the fate of a record.

@@ -43,14 +43,17 @@ pub(crate) async fn tick(core: Rc<Core>) {
         core.log.flush();
         core.cells().gauges[PAYMENTS_IN_FLIGHT].set(core.payments_desk.taken() as u64);
         core.shared.store_reachable[core.index].store(core.store.is_reachable(), Ordering::Relaxed);
+        core.unwritten.look();
+        core.shared.letters_written[core.index].store(core.unwritten.is_empty(), Ordering::Relaxed);
         if tick.is_multiple_of(SECOND_TICKS) {
             core.letters_logged.set(0);
             if let Some(began_before) = Instant::now().checked_sub(LETTER_TIME_MAX) {
                 core.publisher.expire(began_before);
             }
-            if core.index == 0 {
-                drop(monoio::spawn(inventory::refresh(Rc::clone(&core))));
-            }
+        }
+        let is_due = tick.is_multiple_of(SECOND_TICKS) || inventory::is_wanted(&core.shared);
+        if core.index == 0 && is_due {
+            drop(monoio::spawn(inventory::refresh(Rc::clone(&core))));
         }
     }
     core.log.flush();

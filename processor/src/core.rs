@@ -11,11 +11,13 @@ use parking_lot::Mutex;
 use queue::embedded::Guard;
 use queue::topics::Topics;
 use queue::{Gap, Publisher};
+use shard::checks::Checks;
 use shard::drain::Drain;
 use shard::launch::Driver;
 use shard::log::{CoreLog, Sink};
 use store::AnyStore;
 
+use crate::dependencies::{Dependencies, Unwritten};
 use crate::desk::Desk;
 use crate::metrics::{Counter, ProcessorCells};
 use crate::pay::{Patience, Simulator};
@@ -31,6 +33,12 @@ pub struct Shared {
     pub cells: Vec<ProcessorCells>,
     /// Whether each core reaches the store.
     pub store_reachable: Vec<AtomicBool>,
+    /// Whether each core could write its last dead letters.
+    pub letters_written: Vec<AtomicBool>,
+    /// How Redis and Kafka are configured.
+    pub checks: Arc<Checks>,
+    /// Why Redis and Kafka fail.
+    pub dependencies: Arc<Dependencies>,
     /// The driver of each core.
     pub drivers: Mutex<Vec<Option<Driver>>>,
     /// Where lines go.
@@ -39,8 +47,12 @@ pub struct Shared {
     pub guard: Option<Arc<Guard>>,
     /// Items seen, in the order they were.
     pub items: Mutex<Vec<String>>,
+    /// The store has named its items.
+    pub are_items_listed: AtomicBool,
     /// Units left and drift of those items, as last asked.
     pub levels: Mutex<Vec<Level>>,
+    /// `levels` holds every item that the store named at the start.
+    pub are_levels_known: AtomicBool,
     /// Dead letters in the topic.
     pub dlq_size: AtomicU64,
     /// Timestamp of the oldest, Unix milliseconds; -1 for none.
@@ -117,6 +129,10 @@ pub struct Core {
     pub items: RefCell<HashSet<String>>,
     /// Dead letters logged in this second.
     pub letters_logged: Cell<u32>,
+    /// The stock is being asked for.
+    pub(crate) is_refreshing: Cell<bool>,
+    /// Dead letters that cannot be written now.
+    pub(crate) unwritten: Unwritten,
 }
 
 impl Core {
@@ -136,10 +152,24 @@ impl Core {
             return;
         }
         self.items.borrow_mut().insert(item_id.to_owned());
-        let mut items = self.shared.items.lock();
-        if items.len() < ITEMS_MAX && !items.iter().any(|item| item == item_id) {
+        self.shared.note_items(&[item_id]);
+    }
+}
+
+impl Shared {
+    /// Gives items a line in the metrics while there is room; false when there was none for some.
+    pub(crate) fn note_items(&self, item_ids: &[impl AsRef<str>]) -> bool {
+        let mut items = self.items.lock();
+        for item_id in item_ids.iter().map(AsRef::as_ref) {
+            if items.iter().any(|item| item == item_id) {
+                continue;
+            }
+            if items.len() >= ITEMS_MAX {
+                return false;
+            }
             items.push(item_id.to_owned());
         }
+        true
     }
 }
 

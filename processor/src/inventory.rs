@@ -1,26 +1,104 @@
-//! Units left and drift of the items seen, asked once a second by the first core.
+//! Units left and drift of every known item, asked once a second by the first core. Known are the items that the store
+//! has stock of, listed at the start and again every minute, and those that orders name.
 
+use std::ops::ControlFlow;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use settings::RedisAddress;
+use shard::drain::Phase;
+use store::redis::{Server, items};
 use store::{Answer, Command, Store as _};
 
-use crate::core::{Core, Level};
+use crate::core::{Core, Level, Shared};
 
-/// Asks for every item seen. When the store does not answer, the last levels stay.
+/// Listing the items of a store with ten million keys takes about this long; one that takes longer goes on behind a
+/// healthy processor.
+const FIRST_LISTING_MAX: Duration = Duration::from_secs(10);
+/// Between two listings.
+const LISTING_INTERVAL: Duration = Duration::from_mins(1);
+/// Between two steps of a later listing: a hundred steps a second take two hundredths of Redis's time.
+const STEP_PAUSE: Duration = Duration::from_millis(10);
+/// Between two tries while Redis does not answer.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// How long an answer may take.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Starts the thread that lists the items; it ends with the process's last phase.
+///
+/// # Errors
+/// When the thread cannot be made.
+pub(crate) fn start(shared: Arc<Shared>, redis: &RedisAddress) -> std::io::Result<()> {
+    let Some(server) = Server::from_address(redis) else {
+        // The embedded store is as new as this process.
+        shared.are_items_listed.store(true, Ordering::Release);
+        return Ok(());
+    };
+    let list = move || {
+        let began = Instant::now();
+        while shared.drain.phase() < Phase::Stopping {
+            let listed = items::walk(&server, TIMEOUT, |items| {
+                let has_room = shared.note_items(&items);
+                let is_first = !shared.are_items_listed.load(Ordering::Relaxed);
+                if is_first && began.elapsed() >= FIRST_LISTING_MAX {
+                    shared.are_items_listed.store(true, Ordering::Release);
+                }
+                if !is_first {
+                    thread::sleep(STEP_PAUSE);
+                }
+                let goes_on = has_room && shared.drain.phase() < Phase::Stopping;
+                if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
+            let pause = if listed.is_ok() {
+                shared.are_items_listed.store(true, Ordering::Release);
+                LISTING_INTERVAL
+            } else {
+                RETRY_PAUSE
+            };
+            let next = Instant::now() + pause;
+            while Instant::now() < next && shared.drain.phase() < Phase::Stopping {
+                thread::sleep(RETRY_PAUSE.min(pause) / 5);
+            }
+        }
+    };
+    thread::Builder::new().name("inventory-items".to_owned()).spawn(list).map(drop)
+}
+
+/// True when the items are listed and their levels were never asked for: then they are wanted at once.
+pub(crate) fn is_wanted(shared: &Shared) -> bool {
+    !shared.are_levels_known.load(Ordering::Relaxed) && shared.are_items_listed.load(Ordering::Relaxed)
+}
+
+/// Asks for every known item. When the store does not answer, the last levels stay.
 pub(crate) async fn refresh(core: Rc<Core>) {
-    let items = core.shared.items.lock().clone();
-    if items.is_empty() {
+    if core.is_refreshing.replace(true) {
         return;
     }
+    ask(&core).await;
+    core.is_refreshing.set(false);
+}
+
+async fn ask(core: &Core) {
+    // Acquire pairs with the listing's Release: the items that it found are in the list then.
+    let are_listed = core.shared.are_items_listed.load(Ordering::Acquire);
+    let items = core.shared.items.lock().clone();
     let names: Vec<&str> = items.iter().map(String::as_str).collect();
-    let left = core.store.ask(&Command::Stock { items: &names }).await;
-    let ledgers = core.store.ask(&Command::Ledgers { items: &names }).await;
-    let (Ok(Answer::Stock(left)), Ok(Answer::Ledgers(ledgers))) = (left, ledgers) else { return };
-    let level = |((item_id, left), ledger): ((&String, Option<i64>), Option<store::answer::Ledger>)| Level {
-        item_id: item_id.clone(),
-        left,
-        drift: ledger.zip(left).map(|(ledger, left)| ledger.base - left - ledger.taken),
-    };
-    let levels = items.iter().zip(left).zip(ledgers).map(level).collect();
-    *core.shared.levels.lock() = levels;
+    if !names.is_empty() {
+        let left = core.store.ask(&Command::Stock { items: &names }).await;
+        let ledgers = core.store.ask(&Command::Ledgers { items: &names }).await;
+        let (Ok(Answer::Stock(left)), Ok(Answer::Ledgers(ledgers))) = (left, ledgers) else { return };
+        let level =
+            |((item_id, left), ledger): ((&String, Option<i64>), Option<store::answer::Ledger>)| Level {
+                item_id: item_id.clone(),
+                left,
+                drift: ledger.zip(left).map(|(ledger, left)| ledger.base - left - ledger.taken),
+            };
+        *core.shared.levels.lock() = items.iter().zip(left).zip(ledgers).map(level).collect();
+    }
+    if are_listed {
+        core.shared.are_levels_known.store(true, Ordering::Relaxed);
+    }
 }

@@ -47,6 +47,9 @@ pub mod crash;
 /// Cells and page.
 pub mod metrics;
 
+/// What Redis and Kafka are found to be, for `/health`, metrics and log.
+pub mod dependencies;
+
 /// How much lies in Kafka, asked once a second.
 mod watch;
 

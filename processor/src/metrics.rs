@@ -5,12 +5,15 @@
 //! the order had its end before.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use shard::cells::{Cell, Cells, Page};
 use shard::clock;
+use shard::dependency;
 use shard::launch::Driver;
 
 use crate::core::Shared;
+use crate::dependencies;
 
 /// Counters of a core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +49,22 @@ pub const PROCESSING_DURATION: usize = 0;
 /// Index of the histogram `processor_order_end_to_end_seconds`.
 pub const END_TO_END: usize = 1;
 
-/// The page of `GET /metrics`.
+/// A page asked for right after the start waits this long for the stock of every item: a series that were absent from
+/// the first scrape would end an alert that still holds.
+const FIRST_PAGE_WAIT: Duration = Duration::from_secs(3);
+
+/// The page of `GET /metrics`, not before the stock of the known items is in it. Blocks: for the threads of the port.
+///
+/// # Errors
+/// Only when a name breaks the text format.
+pub(crate) fn first_page(shared: &Shared) -> Result<String, String> {
+    while !shared.are_levels_known.load(Ordering::Relaxed) && shared.started.elapsed() < FIRST_PAGE_WAIT {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    page(shared)
+}
+
+/// The page as it is now.
 ///
 /// # Errors
 /// Only when a name breaks the text format.
@@ -97,6 +115,19 @@ pub fn page(shared: &Shared) -> Result<String, String> {
         "Time from an order's record (its timestamp) to its end: how long buyers wait, backlog included.",
         cells.iter().map(|core| &core.durations[END_TO_END]),
     );
+    let dependencies = &shared.dependencies;
+    let (redis, kafka) = dependencies::health(shared);
+    page.labelled_gauge(
+        "processor_dependency_up",
+        "Whether a dependency is available, as in GET /health.",
+        &[(&[("dependency", "redis")], f64::from(redis)), (&[("dependency", "kafka")], f64::from(kafka))],
+    );
+    dependency::add_error_counters(
+        &mut page,
+        "processor_dependency_errors_total",
+        &[&dependencies.redis, &dependencies.kafka],
+    );
+    shared.checks.add_gauge(&mut page, "processor_startup_check");
     let load = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed) as f64;
     page.gauge("processor_dlq_size", "Dead letters neither replayed nor purged.", load(&shared.dlq_size));
     let oldest_ms = shared.dlq_oldest_ms.load(Ordering::Relaxed);

@@ -14,10 +14,10 @@ use wire::names::{DeadLetterReason, Status};
 
 use crate::core::Core;
 use crate::crash::{self, Point};
-use crate::dead_letter::bury;
+use crate::dead_letter::{Buried, bury};
 use crate::metrics::{Counter, END_TO_END, PROCESSING_DURATION};
 use crate::pay::{Paid, PaymentGateway as _, collect};
-use crate::read::{Work, read};
+use crate::read::{Work, correlation_id, read};
 use crate::reserve::reserve;
 use crate::settle::settle;
 
@@ -160,7 +160,8 @@ async fn pay_slowly(core: Rc<Core>, batch: Rc<Batch>, work: Work) {
 }
 
 async fn poison(core: Rc<Core>, batch: Rc<Batch>, index: usize, reason: String) {
-    bury(&core, &batch, index, None, DeadLetterReason::InvalidOrderFormat, &reason).await;
+    let buried = Buried { index, work: None, correlation_id: &correlation_id(&batch, index, None) };
+    bury(&core, &batch, buried, DeadLetterReason::InvalidOrderFormat, &reason).await;
     core.count(Counter::Processed);
     core.count(Counter::Failed);
     batch.lease().finish(&[batch.records()[index].offset]);
@@ -173,7 +174,8 @@ async fn bury_and_end(
     letter: (DeadLetterReason, String),
     end: End,
 ) {
-    bury(&core, &batch, work.index, Some(&work), letter.0, &letter.1).await;
+    let buried = Buried { index: work.index, work: Some(&work), correlation_id: &work.correlation_id };
+    bury(&core, &batch, buried, letter.0, &letter.1).await;
     crash::at(Point::Buried);
     finish(&core, &batch, &[(work, end)]);
 }

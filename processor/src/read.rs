@@ -1,8 +1,11 @@
 //! Bytes to orders.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use queue::consumer::{Batch, Record};
 use store::Origin;
 use wire::http1::is_correlation_id;
+use wire::uuid;
 
 /// An order in hand, with its own texts: it may outlive the batch's turn while its payment takes its time.
 #[derive(Debug, Clone)]
@@ -18,6 +21,28 @@ pub(crate) struct Work {
     pub(crate) origin: Origin,
 }
 
+/// The correlation id of a record: of the order, else of its header, else a generated one. Any producer may write
+/// anything there; what no gateway would have taken counts as none.
+pub(crate) fn correlation_id(batch: &Batch, index: usize, of_order: Option<&str>) -> String {
+    let record = &batch.records()[index];
+    let header = || batch.correlation_id(record).and_then(|text| std::str::from_utf8(text).ok());
+    let is_well_formed = |text: &&str| is_correlation_id(text.as_bytes());
+    let given = of_order.filter(is_well_formed).or_else(|| header().filter(is_well_formed));
+    given.map_or_else(|| generated_id(batch.lease().partition(), record), str::to_owned)
+}
+
+/// A UUID in the form of version 4, made of the place and time of the record: a redelivery finds the same one, so that
+/// the lines and letters of all its deliveries belong together.
+fn generated_id(partition: i32, record: &Record) -> String {
+    let half = |which: u8| {
+        let mut hasher = DefaultHasher::new();
+        (which, partition, record.offset, record.timestamp_ms).hash(&mut hasher);
+        hasher.finish()
+    };
+    let text = uuid::text((u128::from(half(0)) << 64) | u128::from(half(1)));
+    text.iter().map(|&byte| char::from(byte)).collect()
+}
+
 /// Reads one record; the error says why it is not an order.
 pub(crate) fn read(batch: &Batch, index: usize) -> Result<Work, String> {
     let record: &Record = &batch.records()[index];
@@ -30,11 +55,7 @@ pub(crate) fn read(batch: &Batch, index: usize) -> Result<Work, String> {
             text.parse().map_err(|_| format!("attempt {text:?} is not a number"))?
         }
     };
-    let header = || batch.correlation_id(record).and_then(|text| std::str::from_utf8(text).ok());
-    let correlation_id = order.correlation_id.as_deref().or_else(header).unwrap_or_default();
-    // Any producer may write anything here; what no gateway would have taken goes into no log line.
-    let is_well_formed = is_correlation_id(correlation_id.as_bytes());
-    let correlation_id = if is_well_formed { correlation_id.to_owned() } else { String::new() };
+    let correlation_id = correlation_id(batch, index, order.correlation_id.as_deref());
     Ok(Work {
         index,
         user_id: order.user_id.into_owned(),

@@ -14,17 +14,21 @@ use parking_lot::Mutex;
 use queue::consumer::{Batch, Consumer, ConsumerError, ConsumerSettings};
 use queue::embedded::Guard;
 use queue::producer::ProducerError;
-use queue::{Event, Events, Notice, Producer, ProducerSettings, Publisher, Unhealable};
+use queue::{Event, Events, Producer, ProducerSettings, Publisher, Unhealable};
+use shard::checks::{Checks, Group};
 use shard::drain::{Drain, Phase};
 use shard::launch::{self, Seat};
 use shard::log::{CoreLog, Level, Sink};
 use shard::mailbox::Mailbox;
 use store::Policy;
 use store::open::Source;
+use store::redis::Role;
 
 use crate::consume;
 use crate::core::{Core, Losses, Shared};
+use crate::dependencies::{self, Dependencies, Unwritten};
 use crate::desk::Desk;
+use crate::inventory;
 use crate::metrics::ProcessorCells;
 use crate::pay::{Patience, Simulator};
 use crate::watch::{self, Watched};
@@ -133,7 +137,8 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
     let address = listener.local_addr().map_err(StartError::Thread)?;
     let cores = settings.shared.workers.unwrap_or(1).clamp(1, 255);
     let in_flight_max = RECORDS_IN_FLIGHT_MAX;
-    let notice = notice(Arc::clone(&parts.sink));
+    let dependencies = Dependencies::new(&parts.sink);
+    let notice = dependencies.notices.notice();
     let losses = Arc::new(Losses::default());
     let events = counted(parts, Arc::clone(&losses));
     let producer_settings = ProducerSettings {
@@ -150,6 +155,8 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         events: Arc::clone(&events),
     };
     let producer = Producer::start(&producer_settings, cores, in_flight_max).map_err(StartError::Producer)?;
+    let check_groups = check_groups(settings, parts);
+    let checks = Checks::new(Arc::clone(&parts.sink), &check_groups);
     let shared = Arc::new(Shared {
         drain: Arc::new(Drain::default()),
         cells: (0..cores).map(|_| ProcessorCells::default()).collect(),
@@ -157,8 +164,13 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         drivers: Mutex::new(vec![None; cores]),
         sink: Arc::clone(&parts.sink),
         guard: parts.guard.clone(),
+        letters_written: (0..cores).map(|_| AtomicBool::new(true)).collect(),
+        checks: Arc::clone(&checks),
+        dependencies: Arc::clone(&dependencies),
         items: Mutex::default(),
+        are_items_listed: AtomicBool::new(false),
         levels: Mutex::default(),
+        are_levels_known: AtomicBool::new(false),
         dlq_size: AtomicU64::new(0),
         dlq_oldest_ms: AtomicI64::new(-1),
         lag: AtomicU64::new(0),
@@ -169,6 +181,7 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         is_in_group: AtomicBool::new(false),
         started: Instant::now(),
     });
+    checks.start(Arc::clone(&shared.drain), check_groups).map_err(StartError::Thread)?;
     let inboxes: Vec<Arc<Mailbox<Batch>>> =
         (0..cores).map(|_| Arc::new(Mailbox::new(in_flight_max))).collect();
     let life = {
@@ -219,21 +232,20 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         events,
     };
     let watch = watch::start(Arc::clone(&shared), watched).map_err(StartError::Thread)?;
+    inventory::start(Arc::clone(&shared), &settings.shared.redis).map_err(StartError::Thread)?;
     let web = web::start(Arc::clone(&shared), listener).map_err(StartError::Thread)?;
     Ok(Running { address, shared, producer, consumer, cores: core_threads, web, watch })
 }
 
-/// librdkafka's complaints as log lines; at most one a second, or an outage fills the disk.
-fn notice(sink: Arc<Sink>) -> Notice {
-    let last = Mutex::new(None::<Instant>);
-    Arc::new(move |is_error, text| {
-        let mut last = last.lock();
-        if last.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
-            *last = Some(Instant::now());
-            let level = if is_error { Level::Error } else { Level::Warn };
-            sink.line(level, "kafka_notice", text, |_| {});
-        }
-    })
+/// What is checked of the configuration of Redis and Kafka.
+fn check_groups(settings: &settings::Processor, parts: &Parts) -> Vec<Group> {
+    let checked = parts.guard.is_none().then(|| queue::checks::Checked {
+        bootstrap: parts.kafka_bootstrap.clone(),
+        orders_topic: settings.shared.orders_topic.clone(),
+        dlq_topic: settings.shared.dlq_topic.clone(),
+        order_status_ttl_ms: settings.shared.order_status_ttl_ms,
+    });
+    vec![store::redis::checks::group(&parts.source), queue::checks::group(checked)]
 }
 
 /// Writes events down, and counts lost records.
@@ -260,7 +272,13 @@ async fn live(
     shared.drivers.lock()[seat.index] = Some(seat.driver);
     let core = Rc::new(Core {
         index: seat.index,
-        store: source.open_patient(&policy(&settings), RECORDS_IN_FLIGHT_MAX * 2, STORE_DEADLINE_MS),
+        store: source.open_monitored(
+            &policy(&settings),
+            RECORDS_IN_FLIGHT_MAX * 2,
+            Some(STORE_DEADLINE_MS),
+            Role::Processor,
+            Arc::clone(&shared.dependencies.redis),
+        ),
         publisher: Publisher::open(producer, seat.index, RECORDS_IN_FLIGHT_MAX),
         orders_topic: settings.shared.orders_topic.clone(),
         payments: Simulator {
@@ -276,6 +294,8 @@ async fn live(
         log: CoreLog::new(Arc::clone(&shared.sink)),
         items: RefCell::default(),
         letters_logged: Cell::new(0),
+        is_refreshing: Cell::new(false),
+        unwritten: Unwritten::new(&shared.dependencies),
         shared,
     });
     core.log.line(Level::Info, "core_started", "A processor core is up", |line| {
@@ -304,7 +324,7 @@ impl Running {
 
     /// True when the truth and Kafka are there and the group is joined.
     pub fn is_healthy(&self) -> bool {
-        web::health(&self.shared) == (true, true)
+        dependencies::health(&self.shared) == (true, true)
     }
 
     /// Takes nothing more, finishes what was begun, commits, leaves the group; all within `timeout` and a few

@@ -15,6 +15,7 @@ use settings::RedisAddress;
 use shard::drain::Phase;
 
 use crate::core::Shared;
+use crate::dependencies;
 
 /// How often Kafka is asked.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -53,9 +54,12 @@ pub(crate) fn start(shared: Arc<Shared>, watched: Watched) -> std::io::Result<Jo
                 depth = Depth::open(&watched.bootstrap, PATIENCE).ok();
             }
             // What Kafka does not answer keeps its last value; health sees the age of the last answer.
-            let has_answered =
-                depth.as_ref().is_some_and(|depth| look(&shared, &watched, depth, &mut marks).is_ok());
-            failures = if has_answered { 0 } else { failures + 1 };
+            let looked = match &depth {
+                Some(depth) => look(&shared, &watched, depth, &mut marks).map_err(|error| error.to_string()),
+                None => Err("no client".to_owned()),
+            };
+            failures = if looked.is_ok() { 0 } else { failures + 1 };
+            shared.dependencies.watched(dependencies::is_watch_up(&shared), looked);
             if failures >= FAILURES_MAX {
                 (depth, failures) = (None, 0);
             }

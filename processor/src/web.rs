@@ -14,14 +14,13 @@ use wire::http1::{Method, Parsed, parse_head};
 use wire::reply::{self, Connection, ReplyHead, StatusLine};
 
 use crate::core::Shared;
+use crate::dependencies::health;
 use crate::metrics;
 
 /// A client may take this long for its request, and as long for reading the answer, however it divides them.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Clients at once; more wait in the kernel's queue.
 const CLIENTS_MAX: usize = 32;
-/// Kafka's last answer to the watch may be this old.
-const KAFKA_AGE_MS_MAX: u64 = 6000;
 
 /// Starts serving.
 ///
@@ -58,15 +57,6 @@ pub(crate) fn start(shared: Arc<Shared>, listener: TcpListener) -> std::io::Resu
 /// Wakes the thread so that it sees the phase.
 pub(crate) fn wake(address: SocketAddr) {
     let _ = TcpStream::connect_timeout(&address, Duration::from_secs(1));
-}
-
-/// True when the truth and Kafka are there.
-pub(crate) fn health(shared: &Shared) -> (bool, bool) {
-    let redis = shared.store_reachable.iter().all(|core| core.load(Ordering::Relaxed));
-    let age_ms = (shared.started.elapsed().as_millis() as u64)
-        .saturating_sub(shared.kafka_answered_ms.load(Ordering::Relaxed));
-    let kafka = shared.is_in_group.load(Ordering::Relaxed) && age_ms < KAFKA_AGE_MS_MAX;
-    (redis, kafka)
 }
 
 fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
@@ -119,7 +109,7 @@ fn left(deadline: Instant) -> std::io::Result<Duration> {
 
 fn page(shared: &Shared, path: &[u8], is_head: bool) -> Vec<u8> {
     match path {
-        b"/metrics" => match metrics::page(shared) {
+        b"/metrics" => match metrics::first_page(shared) {
             Ok(page) => answer(reply::OK, PAGE_CONTENT_TYPE, page.as_bytes(), is_head),
             Err(_) => answer(reply::INTERNAL_ERROR, reply::JSON, b"{\"error\":\"Internal error\"}", is_head),
         },

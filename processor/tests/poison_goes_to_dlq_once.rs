@@ -124,7 +124,9 @@ fn a_letter_is_hardly_larger_than_its_record() {
     let letters = house.topics.letters();
     assert_eq!(letters.len(), 5);
     for letter in letters {
-        let added: usize = letter.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let is_added = |value: &Vec<u8>| value.as_slice() != long.as_bytes();
+        let added = letter.headers.iter().filter(|(_, value)| is_added(value));
+        let added: usize = added.map(|(name, value)| name.len() + value.len()).sum();
         assert!(added < 4096, "{added} bytes of headers: {:?}", letter.headers.keys());
     }
 }

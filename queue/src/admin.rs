@@ -116,7 +116,7 @@ pub fn ensure_topics(
 }
 
 /// The admin client completes its futures from a thread of its own; parking this one until then is all it takes.
-fn block_on<F: Future>(future: F) -> F::Output {
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(std::thread::Thread);
     impl std::task::Wake for Unpark {
         fn wake(self: std::sync::Arc<Self>) {

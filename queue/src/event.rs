@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use shard::log::{Level, Sink};
 
@@ -12,16 +11,6 @@ pub type Events = Arc<dyn Fn(&Event) + Send + Sync>;
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// Kafka does not answer, or what is needed of it is missing. Told once per cause.
-    Down {
-        /// For an operator.
-        reason: String,
-    },
-    /// It can be used again.
-    Up {
-        /// Since the first [`Event::Down`].
-        after: Duration,
-    },
     /// Missing topics were created.
     TopicsCreated {
         /// Their names.
@@ -54,12 +43,6 @@ pub fn logged(sink: Arc<Sink>, unhealable: Unhealable) -> Events {
     Arc::new(move |event| {
         let line = |level, name, message: &str| sink.line(level, name, message, |_| {});
         match event {
-            Event::Down { reason } => sink.line(Level::Warn, "kafka_down", "Kafka is unavailable", |line| {
-                line.text("reason", reason);
-            }),
-            Event::Up { after } => sink.line(Level::Info, "kafka_up", "Kafka is available again", |line| {
-                line.number("after_ms", after.as_millis() as u64);
-            }),
             Event::TopicsCreated { names } => {
                 line(Level::Info, "topics_created", &format!("Created topics: {}", names.join(", ")));
             }

@@ -48,6 +48,15 @@ pub mod event;
 /// When recovery counts as failed.
 pub mod heal;
 
+/// Are the topics configured as a sale needs it?
+pub mod checks;
+
+/// What librdkafka says on its own.
+pub mod notices;
+
+/// Why Kafka failed, from librdkafka's codes and notices.
+pub mod reason;
+
 /// A whole topic, from its beginning to its end.
 pub mod reader;
 
@@ -56,6 +65,7 @@ pub mod embedded;
 
 pub use event::{Event, Events, Gap, GapCause, Unhealable};
 pub use native::Notice;
+pub use notices::Notices;
 pub use producer::{Delivery, Outgoing, Producer, ProducerSettings, SendRefused, Topic};
 pub use publisher::Publisher;
 pub use spread::Partitioner;

@@ -145,13 +145,8 @@ impl Client {
             let list = sys::rd_kafka_headers_new(headers.len());
             for (name, header) in headers {
                 let name_len = name.to_bytes().len() as isize;
-                sys::rd_kafka_header_add(
-                    list,
-                    name.as_ptr(),
-                    name_len,
-                    header.as_ptr().cast(),
-                    header.len() as isize,
-                );
+                let (header, len) = bytes(*header);
+                sys::rd_kafka_header_add(list, name.as_ptr(), name_len, header.cast(), len as isize);
             }
             list
         };

@@ -50,8 +50,8 @@ pub struct Outgoing<'a> {
     pub partition: Option<i32>,
     /// `None` is a tombstone.
     pub value: Option<&'a [u8]>,
-    /// In order.
-    pub headers: &'a [(&'a CStr, &'a [u8])],
+    /// In order; a value may be null.
+    pub headers: &'a [(&'a CStr, Option<&'a [u8]>)],
     /// The record's own time, Unix milliseconds; `None` lets librdkafka look at the clock.
     pub timestamp_ms: Option<u64>,
 }

@@ -68,6 +68,11 @@ impl Entry<'_> {
         self.0.payload()
     }
 
+    /// Gives every header to `take`, in order; a value may be null.
+    pub fn each_header<'e>(&'e self, take: impl FnMut(&'e CStr, Option<&'e [u8]>)) {
+        raw::each_header(self.0, take);
+    }
+
     /// The last header of that name.
     pub fn header(&self, name: &CStr) -> Option<&[u8]> {
         raw::last_header(self.0, name)

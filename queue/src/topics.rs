@@ -17,6 +17,8 @@ pub struct Topics {
     answers: AtomicBool,
     /// The topics exist, orders has a leader, and the producer works.
     is_usable: AtomicBool,
+    /// Why not.
+    trouble: Mutex<Option<String>>,
     recoveries: AtomicU64,
     is_unhealable: AtomicBool,
 }
@@ -68,8 +70,17 @@ impl Topics {
         self.answers.store(answers, Ordering::Relaxed);
     }
 
-    pub(crate) fn note_usable(&self, is_usable: bool) {
-        self.is_usable.store(is_usable, Ordering::Relaxed);
+    /// Why orders cannot be published, as the last look found; `None` while they can. For logs, at a low rate.
+    pub fn trouble(&self) -> Option<String> {
+        if self.is_usable() {
+            return None;
+        }
+        Some(self.trouble.lock().clone().unwrap_or_else(|| "Kafka was not asked yet".to_owned()))
+    }
+
+    pub(crate) fn note_trouble(&self, trouble: Option<&str>) {
+        *self.trouble.lock() = trouble.map(str::to_owned);
+        self.is_usable.store(trouble.is_none(), Ordering::Relaxed);
     }
 
     pub(crate) fn note_recovery(&self) {

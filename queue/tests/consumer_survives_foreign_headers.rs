@@ -13,14 +13,15 @@ use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka_sys as sys;
 
-fn send_with_headers(bootstrap: &str, topic: &CStr, headers: &[(&CStr, &[u8])]) {
+fn send_with_headers(bootstrap: &str, topic: &CStr, headers: &[(&CStr, Option<&[u8]>)]) {
     let producer: BaseProducer =
         ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("a producer");
     // SAFETY: live client, tagged arguments as documented, copies taken during the call.
     let error = unsafe {
         let list = sys::rd_kafka_headers_new(headers.len());
         for (name, value) in headers {
-            sys::rd_kafka_header_add(list, name.as_ptr(), -1, value.as_ptr().cast(), value.len() as isize);
+            let (value, len) = value.map_or((std::ptr::null(), 0), |value| (value.as_ptr(), value.len()));
+            sys::rd_kafka_header_add(list, name.as_ptr(), -1, value.cast(), len as isize);
         }
         sys::rd_kafka_producev(
             producer.client().native_ptr(),
@@ -43,7 +44,13 @@ fn a_name_that_is_not_text_harms_nobody() {
     send_with_headers(
         broker.bootstrap(),
         c"orders",
-        &[(c"\xff\xfe", b"x"), (c"attempt", b"1"), (c"attempt", b"2"), (c"traceparent", b"")],
+        &[
+            (c"\xff\xfe", Some(b"x")),
+            (c"attempt", Some(b"1")),
+            (c"attempt", Some(b"2")),
+            (c"traceparent", Some(b"")),
+            (c"null", None),
+        ],
     );
     let member = Member::join(&Seat {
         bootstrap: broker.bootstrap().to_owned(),
@@ -57,7 +64,15 @@ fn a_name_that_is_not_text_harms_nobody() {
     assert_eq!(batch.value(record), None, "no value was sent");
     assert_eq!(batch.attempt(record), Some(&b"2"[..]), "the last of several");
     assert_eq!(batch.correlation_id(record), None);
-    assert_eq!(batch.traceparent(record), Some(&b""[..]));
+    let headers: Vec<(&CStr, Option<&[u8]>)> = batch.headers(record).collect();
+    let expected: [(&CStr, Option<&[u8]>); 5] = [
+        (c"\xff\xfe", Some(b"x")),
+        (c"attempt", Some(b"1")),
+        (c"attempt", Some(b"2")),
+        (c"traceparent", Some(b"")),
+        (c"null", None),
+    ];
+    assert_eq!(headers, expected, "all, in order");
     batch.lease().finish(&[record.offset]);
     assert!(member.consumer.stop(Duration::from_secs(10)).is_clean());
 }

@@ -2,12 +2,12 @@
 //!
 //! Owned here: the runtime of a core ([`launch`]), the mailbox into a core ([`mailbox`]), the table of orders that
 //! wait for an answer ([`waiters`]), the phases of a shutdown ([`drain`]), the metric cells ([`cells`]), the log
-//! buffer ([`log`]) and the wall clock in text ([`clock`]).
+//! buffer ([`log`]), the state of dependencies ([`dependency`]) and the wall clock in text ([`clock`]).
 //!
 //! Called by: gateway, processor, loadgen and the drivers in store and queue.
 //!
 //! Invariants: nothing in this crate blocks a core; everything that grows has a bound given by its owner; only
-//! [`mailbox::Mailbox`], [`drain::Drain`], [`log::Sink`] and [`cells`] are shared between threads.
+//! [`mailbox::Mailbox`], [`drain::Drain`], [`log::Sink`], [`dependency::Monitor`] and [`cells`] are shared between threads.
 //!
 //! It never parses an order and never talks to Redis or Kafka.
 
@@ -28,6 +28,12 @@ pub mod cells;
 
 /// JSON log lines through a bounded buffer, written off the road.
 pub mod log;
+
+/// Whether Redis and Kafka are available, why not, and the log lines and counters of it.
+pub mod dependency;
+
+/// Whether Redis and Kafka are configured as a sale needs it.
+pub mod checks;
 
 /// Wall-clock time as text: RFC 3339 for logs, IMF-fixdate for HTTP.
 pub mod clock;

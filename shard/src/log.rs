@@ -62,6 +62,12 @@ pub struct Sink {
     service: &'static str,
 }
 
+impl std::fmt::Debug for Sink {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Sink").field("service", &self.service).finish_non_exhaustive()
+    }
+}
+
 impl Sink {
     /// Starts the writer thread over `out`. It ends when the sink and every core log are gone.
     ///

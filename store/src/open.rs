@@ -4,9 +4,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use settings::RedisAddress;
+use shard::dependency::Monitor;
 
 use crate::memory::Memory;
-use crate::redis::{Connection, ConnectionSettings, Server, Stats};
+use crate::redis::{Connection, ConnectionSettings, Role, Server, Stats};
 use crate::{Answer, Command, Policy, Store, StoreError};
 
 /// Where the truth is, decided once a process; each core then opens its own [`AnyStore`] from it.
@@ -28,15 +29,30 @@ impl Source {
     /// The store of this core; call it on the core, inside its runtime. `in_flight_max` bounds the commands
     /// of this core that wait for an answer.
     pub fn open(&self, policy: &Policy, in_flight_max: usize) -> AnyStore {
-        self.open_patient(policy, in_flight_max, crate::redis::DEADLINE_MS)
+        match self {
+            Self::Redis(server) => {
+                let settings = ConnectionSettings::new(server.clone(), policy.clone(), in_flight_max);
+                AnyStore::Redis(Connection::open(settings))
+            }
+            Self::Memory(memory) => AnyStore::Memory(Arc::clone(memory)),
+        }
     }
 
-    /// As [`Source::open`], with another deadline for a command than a buyer's 500 ms.
-    pub fn open_patient(&self, policy: &Policy, in_flight_max: usize, deadline_ms: u64) -> AnyStore {
+    /// As [`Source::open`] for a service: probed for the steps of `role`, its outages told to `monitor`, with this
+    /// deadline for a command (a gateway's 500 ms when `None`).
+    pub fn open_monitored(
+        &self,
+        policy: &Policy,
+        in_flight_max: usize,
+        deadline_ms: Option<u64>,
+        role: Role,
+        monitor: Arc<Monitor>,
+    ) -> AnyStore {
         match self {
             Self::Redis(server) => {
                 let mut settings = ConnectionSettings::new(server.clone(), policy.clone(), in_flight_max);
-                settings.deadline_ms = deadline_ms;
+                settings.deadline_ms = deadline_ms.unwrap_or(settings.deadline_ms);
+                (settings.role, settings.monitor) = (role, Some(monitor));
                 AnyStore::Redis(Connection::open(settings))
             }
             Self::Memory(memory) => AnyStore::Memory(Arc::clone(memory)),

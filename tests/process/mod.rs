@@ -1,6 +1,7 @@
 //! Processes of the binary against real services, for tests that signal and kill them.
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each test uses its part of it")]
 
+pub mod topic_config;
 #[path = "../../processor/tests/house/topics.rs"]
 pub mod topics;
 #[path = "../../processor/tests/house/truth.rs"]
@@ -30,28 +31,53 @@ pub struct World {
     pub truth: Truth,
     pub topics: Topics,
     pub group: String,
-    /// One file per process, named after its port.
     logs: TempDir,
 }
 
 impl World {
     pub fn new() -> Self {
-        Self::on(&Kafka::shared().addr())
+        Self::on(Redis::start())
     }
 
-    /// The same on a Kafka of the test's own.
-    pub fn on(bootstrap: &str) -> Self {
-        let redis = Redis::start();
+    /// On this Redis.
+    pub fn on(redis: Redis) -> Self {
+        let world = Self::without_topics(redis);
+        world.create_topics();
+        world
+    }
+
+    /// On a Kafka of the test's own.
+    pub fn on_kafka(bootstrap: &str) -> Self {
+        let world = Self::build(Redis::start(), bootstrap);
+        world.create_topics();
+        world
+    }
+
+    fn create_topics(&self) {
+        let topics = &self.topics;
+        let wanted = [(topics.orders.as_str(), PARTITIONS), (topics.dlq.as_str(), PARTITIONS)];
+        admin::ensure_topics(&topics.bootstrap, &wanted, PATIENCE).expect("topics");
+    }
+
+    /// On this Redis, with topics that are not there yet.
+    pub fn without_topics(redis: Redis) -> Self {
+        Self::build(redis, &Kafka::shared().addr())
+    }
+
+    fn build(redis: Redis, bootstrap: &str) -> Self {
         let topics = Topics {
             bootstrap: bootstrap.to_owned(),
             orders: unique_topic("orders"),
             dlq: unique_topic("dlq"),
             partitions: PARTITIONS,
         };
-        let wanted = [(topics.orders.as_str(), PARTITIONS), (topics.dlq.as_str(), PARTITIONS)];
-        admin::ensure_topics(&topics.bootstrap, &wanted, PATIENCE).expect("topics");
         let truth = Truth::Redis(redis.addr());
-        Self { redis, truth, topics, group: unique_topic("group"), logs: TempDir::new("logs") }
+        Self { redis, truth, topics, group: unique_topic("group"), logs: TempDir::new("process-logs") }
+    }
+
+    /// Its Redis, to be brought into other states.
+    pub fn redis(&self) -> &Redis {
+        &self.redis
     }
 
     /// Starts `flash-sale processor` with these variables.
@@ -120,29 +146,37 @@ impl Process {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// The code of `/health`; `None` before it listens.
-    pub fn health(&self) -> Option<u16> {
-        let address = format!("127.0.0.1:{}", self.port);
-        TcpStream::connect(&address).ok()?;
-        Some(Client::connect(address.as_str()).get("/health").status)
-    }
-
     /// What it has logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).expect("its log")
     }
 
-    /// The value of a line of its metrics page, labels included.
-    pub fn metric(&self, line: &str) -> Option<f64> {
-        let page = Client::connect(self.address().as_str()).get("/metrics");
-        let found =
-            page.text().lines().find(|found| found.rsplit_once(' ').is_some_and(|(name, _)| name == line));
-        found.and_then(|found| found.rsplit(' ').next()?.parse().ok())
+    /// The lines it logged so far that hold all of these texts.
+    pub fn lines(&self, texts: &[&str]) -> Vec<String> {
+        let log = fs::read_to_string(&self.log).expect("its log");
+        let holds = |line: &&str| texts.iter().all(|text| line.contains(text));
+        log.lines().filter(holds).map(str::to_owned).collect()
     }
 
-    /// Whether it still runs.
-    pub fn is_running(&mut self) -> bool {
-        self.process.ended().is_none()
+    /// Code and body of a GET; `None` before it listens.
+    pub fn get(&self, path: &str) -> Option<(u16, String)> {
+        TcpStream::connect(self.address()).ok()?;
+        let response = Client::connect(self.address().as_str()).get(path);
+        Some((response.status, response.text().to_owned()))
+    }
+
+    /// The value of a line of `/metrics`, labels included.
+    pub fn metric(&self, line: &str) -> Option<f64> {
+        let (_, page) = self.get("/metrics")?;
+        let found = page.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' '));
+        found.and_then(|value| value.parse().ok())
+    }
+
+    /// The code of `/health`; `None` before it listens.
+    pub fn health(&self) -> Option<u16> {
+        let address = format!("127.0.0.1:{}", self.port);
+        TcpStream::connect(&address).ok()?;
+        Some(Client::connect(address.as_str()).get("/health").status)
     }
 
     pub fn wait_health(&self, code: u16) {

@@ -27,5 +27,8 @@ pub mod record;
 /// Replies as bytes.
 pub mod reply;
 
+/// Version 4 UUIDs as text.
+pub mod uuid;
+
 /// The Redis protocol, version 2: commands out, replies in.
 pub mod resp;

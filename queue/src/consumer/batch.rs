@@ -28,9 +28,10 @@ pub struct Record {
     pub timestamp_ms: Option<i64>,
     key: Option<Piece>,
     value: Option<Piece>,
+    /// Its headers, one after the other as [`Batch::headers`] reads them.
+    headers: Piece,
     attempt: Option<Piece>,
     correlation_id: Option<Piece>,
-    traceparent: Option<Piece>,
 }
 
 /// Records of one partition in the order of their offsets. Each of them must be finished or abandoned through
@@ -51,13 +52,10 @@ pub(super) const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
 const ATTEMPT: &CStr = c"attempt";
 const CORRELATION_ID: &CStr = c"correlation_id";
-const TRACEPARENT: &CStr = c"traceparent";
+/// In place of the length of a value that is null.
+const NULL_LEN: u32 = u32::MAX;
 // The names belong to `wire::names`; C wants them with a NUL.
-const _: () = assert!(
-    is_same(ATTEMPT, header::ATTEMPT)
-        && is_same(CORRELATION_ID, header::CORRELATION_ID)
-        && is_same(TRACEPARENT, header::TRACEPARENT)
-);
+const _: () = assert!(is_same(ATTEMPT, header::ATTEMPT) && is_same(CORRELATION_ID, header::CORRELATION_ID));
 
 const fn is_same(c: &CStr, text: &str) -> bool {
     let (c, text) = (c.to_bytes(), text.as_bytes());
@@ -75,15 +73,21 @@ impl Batch {
 
     pub(super) fn push(&mut self, message: &BorrowedMessage<'_>) {
         let before = self.bytes.len();
-        let record = Record {
-            offset: message.offset(),
-            timestamp_ms: message.timestamp().to_millis(),
-            key: self.copy(message.key()),
-            value: self.copy(message.payload()),
-            attempt: self.copy(raw::last_header(message, ATTEMPT)),
-            correlation_id: self.copy(raw::last_header(message, CORRELATION_ID)),
-            traceparent: self.copy(raw::last_header(message, TRACEPARENT)),
-        };
+        let (mut attempt, mut correlation_id) = (None, None);
+        let (key, value) = (self.copy(message.key()), self.copy(message.payload()));
+        let headers_start = self.bytes.len();
+        raw::each_header(message, |name, value| {
+            let piece = self.copy_header(name, value);
+            // The last of several counts.
+            if name == ATTEMPT {
+                attempt = piece;
+            } else if name == CORRELATION_ID {
+                correlation_id = piece;
+            }
+        });
+        let headers = Piece { start: headers_start as u32, len: (self.bytes.len() - headers_start) as u32 };
+        let (offset, timestamp_ms) = (message.offset(), message.timestamp().to_millis());
+        let record = Record { offset, timestamp_ms, key, value, headers, attempt, correlation_id };
         self.lease.take(record.offset, self.bytes.len() - before);
         self.records.push(record);
     }
@@ -93,6 +97,14 @@ impl Batch {
         let start = self.bytes.len() as u32;
         self.bytes.extend_from_slice(bytes);
         Some(Piece { start, len: bytes.len() as u32 })
+    }
+
+    /// Appends name, NUL, length and value; returns where the value is.
+    fn copy_header(&mut self, name: &CStr, value: Option<&[u8]>) -> Option<Piece> {
+        self.bytes.extend_from_slice(name.to_bytes_with_nul());
+        let len = value.map_or(NULL_LEN, |value| value.len() as u32);
+        self.bytes.extend_from_slice(&len.to_le_bytes());
+        self.copy(value)
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -138,9 +150,18 @@ impl Batch {
         self.piece(record.correlation_id)
     }
 
-    /// The header `traceparent`.
-    pub fn traceparent(&self, record: &Record) -> Option<&[u8]> {
-        self.piece(record.traceparent)
+    /// All headers, in order; a value may be null.
+    pub fn headers(&self, record: &Record) -> impl Iterator<Item = (&CStr, Option<&[u8]>)> {
+        let mut rest = self.piece(Some(record.headers)).unwrap_or_default();
+        std::iter::from_fn(move || {
+            let name = CStr::from_bytes_until_nul(rest).ok()?;
+            let (len, after) = rest.get(name.count_bytes() + 1..)?.split_first_chunk()?;
+            let len = u32::from_le_bytes(*len);
+            let value_len = if len == NULL_LEN { 0 } else { len as usize };
+            let (value, next) = after.split_at_checked(value_len)?;
+            rest = next;
+            Some((name, (len != NULL_LEN).then_some(value)))
+        })
     }
 }
 

@@ -52,6 +52,38 @@ pub(super) fn committed(list: &TopicPartitionList) -> Vec<(i32, Option<(i64, Str
     }
 }
 
+/// Gives every header to `take`, in order: its name, and its value unless that is null.
+///
+/// By the same raw calls, for the same reason. A name ends at its first NUL, as librdkafka gives it.
+pub(crate) fn each_header<'a>(
+    message: &'a BorrowedMessage<'_>,
+    mut take: impl FnMut(&'a CStr, Option<&'a [u8]>),
+) {
+    let mut list = std::ptr::null_mut();
+    // SAFETY: the message is live as long as the borrow; the list stays the message's own and is not freed by us.
+    let found = unsafe { sys::rd_kafka_message_headers(message.ptr(), &raw mut list) };
+    if found != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return;
+    }
+    for index in 0.. {
+        let (mut name, mut value, mut value_len) = (std::ptr::null(), std::ptr::null(), 0);
+        // SAFETY: the list is live; all results point into the message.
+        let found = unsafe {
+            sys::rd_kafka_header_get_all(list, index, &raw mut name, &raw mut value, &raw mut value_len)
+        };
+        if found != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || name.is_null() {
+            return;
+        }
+        // SAFETY: librdkafka ends the name with a NUL, inside the message that the result borrows from.
+        let name = unsafe { CStr::from_ptr(name) };
+        let value = (!value.is_null()).then(|| {
+            // SAFETY: librdkafka says that `value_len` bytes lie at `value`, inside that message.
+            unsafe { std::slice::from_raw_parts(value.cast::<u8>(), value_len) }
+        });
+        take(name, value);
+    }
+}
+
 /// Sends a commit; its fate comes to the context's `commit_callback` by the consumer's own queue.
 ///
 /// The crate's asynchronous commit asks for no reply, and librdkafka then makes no event of it: nobody would learn

@@ -42,10 +42,6 @@ struct Keeper {
     replaced_at: Option<Instant>,
     /// A replaced client has not been usable yet.
     is_recovering: bool,
-    /// The trouble that was told, and when the first of a row was.
-    told: Option<(String, Instant)>,
-    was_usable: bool,
-    started: Instant,
 }
 
 /// The thread.
@@ -56,9 +52,6 @@ pub(super) fn run(shared: &Arc<Shared>) {
         answered_at: Instant::now(),
         replaced_at: None,
         is_recovering: false,
-        told: None,
-        was_usable: false,
-        started: Instant::now(),
     };
     while !shared.is_stopping() {
         let look = keeper.look(shared);
@@ -152,29 +145,16 @@ impl Keeper {
     }
 
     fn note(&mut self, shared: &Shared, look: &Look) {
-        let is_usable = *look == Look::Usable && shared.fatal.lock().is_none();
         shared.topics.note_answer(!matches!(look, Look::Silent(_)));
-        shared.topics.note_usable(is_usable);
         match look {
             Look::Usable => {
+                let fatal = shared.fatal.lock().clone();
+                shared.topics.note_trouble(fatal.as_deref());
                 if std::mem::take(&mut self.is_recovering) {
                     shared.topics.note_recovery();
                 }
-                if let Some((_, since)) = self.told.take() {
-                    shared.tell(&Event::Up { after: since.elapsed() });
-                }
-                self.was_usable = true;
             }
-            Look::Silent(reason) | Look::Unusable(reason) => {
-                // Before the first success there is nothing to lose yet: a broker that is still starting is no trouble.
-                let is_told = self.told.as_ref().is_some_and(|(told, _)| told == reason);
-                let is_normal = !self.was_usable && self.started.elapsed() < SILENCE_MAX;
-                if !is_told && !is_normal {
-                    let since = self.told.take().map_or_else(Instant::now, |(_, since)| since);
-                    self.told = Some((reason.clone(), since));
-                    shared.tell(&Event::Down { reason: reason.clone() });
-                }
-            }
+            Look::Silent(reason) | Look::Unusable(reason) => shared.topics.note_trouble(Some(reason)),
         }
         if let Some(reason) = self.heal.note(look, Instant::now()) {
             shared.topics.note_unhealable();

@@ -2,6 +2,7 @@
 
 use std::str::{FromStr, from_utf8};
 
+use shard::dependency::Reason;
 use wire::names::Status;
 use wire::resp::{Items, Reply};
 
@@ -15,44 +16,61 @@ use crate::{Admission, Answer, Ending, Reservation, StatusView, StoreError};
 pub(super) enum Fault {
     /// The script is not there any more; the command did not run.
     NoScript,
-    /// The server serves nobody like this now (a replica, loading, full, …); the command did not run.
-    Server,
+    /// The server serves nobody like this now (a replica, loading, full, missing rights, …); the command did not run.
+    Server(Reason),
     /// This one command cannot be carried out.
     Command,
 }
 
 /// Codes that speak of the server, not of the command. All are given before a command, or a script's first
 /// write, takes effect.
-const SERVER_CODES: [&[u8]; 15] = [
-    b"LOADING",
-    b"READONLY",
-    b"MASTERDOWN",
-    b"CLUSTERDOWN",
-    b"TRYAGAIN",
-    b"MOVED",
-    b"ASK",
-    b"BUSY",
-    b"OOM",
-    b"MISCONF",
-    b"NOREPLICAS",
-    b"NOAUTH",
-    b"NOPERM",
-    b"WRONGPASS",
-    b"UNKILLABLE",
+static SERVER_CODES: [(&str, Reason); 17] = [
+    ("LOADING", Reason::Loading),
+    ("READONLY", Reason::ReadOnly),
+    // Of a replica that has lost its master.
+    ("MASTERDOWN", Reason::ReadOnly),
+    ("CLUSTERDOWN", Reason::ClusterMode),
+    ("CROSSSLOT", Reason::ClusterMode),
+    ("TRYAGAIN", Reason::ClusterMode),
+    ("MOVED", Reason::ClusterMode),
+    ("ASK", Reason::ClusterMode),
+    ("BUSY", Reason::Busy),
+    ("UNKILLABLE", Reason::Busy),
+    ("OOM", Reason::OutOfMemory),
+    ("MISCONF", Reason::Persistence),
+    ("NOREPLICAS", Reason::NotEnoughReplicas),
+    ("NOAUTH", Reason::Auth),
+    ("WRONGPASS", Reason::Auth),
+    ("DENIED", Reason::Auth),
+    ("NOPERM", Reason::Permission),
+];
+
+/// The same, for what Redis says without a code of its own.
+static SERVER_TEXTS: [(&str, Reason); 6] = [
+    // Redis 7, and Redis 6.
+    ("ACL failure in script", Reason::Permission),
+    ("The user executing the script can't", Reason::Permission),
+    ("Script attempted to access", Reason::ClusterMode),
+    ("max number of clients reached", Reason::TooManyClients),
+    ("unknown command", Reason::Unsupported),
+    ("Unknown Redis command called from", Reason::Unsupported),
 ];
 
 /// Reads the code of an error. Redis before 7 wraps the error of a script: `ERR Error running script …: -OOM
 /// …`.
 pub(super) fn fault(error: &[u8]) -> Fault {
-    let code = error.split(|&byte| byte == b' ').next().unwrap_or_default();
-    if code == b"NOSCRIPT" {
+    let error = String::from_utf8_lossy(error);
+    let code = error.split(' ').next().unwrap_or_default();
+    if code == "NOSCRIPT" {
         return Fault::NoScript;
     }
-    let is_wrapped = error.starts_with(b"ERR Error running script");
-    let mut words = error.split(|byte| !byte.is_ascii_uppercase());
-    let is_server =
-        SERVER_CODES.contains(&code) || (is_wrapped && words.any(|word| SERVER_CODES.contains(&word)));
-    if is_server { Fault::Server } else { Fault::Command }
+    let of_code = |word: &str| SERVER_CODES.iter().find(|(code, _)| *code == word);
+    let is_wrapped = error.starts_with("ERR Error running script") || error.starts_with("@user_script");
+    let mut words = error.split(|char: char| !char.is_ascii_uppercase()).filter(|_| is_wrapped);
+    let found = of_code(code)
+        .or_else(|| words.find_map(of_code))
+        .or_else(|| SERVER_TEXTS.iter().find(|(text, _)| error.contains(text)));
+    found.map_or(Fault::Command, |&(_, reason)| Fault::Server(reason))
 }
 
 /// A reply that is not what was asked for.
@@ -93,6 +111,8 @@ fn eval(script: Script, reply: &Reply<'_>) -> Shaped<Answer> {
         },
         // Their replies come in arrays.
         Script::ReserveMany | Script::SettleMany | Script::RefundMany | Script::Ledgers => Err(WrongShape),
+        // Only a connection asks for them, by `Kind::Own`.
+        Script::ProbeGateway | Script::ProbeProcessor => Err(WrongShape),
     }
 }
 
@@ -211,19 +231,39 @@ mod tests {
 
     #[test]
     fn errors_say_whose_fault_they_are() {
+        let server = Fault::Server;
         for (error, expected) in [
             ("NOSCRIPT No matching script. Please use EVAL.", Fault::NoScript),
-            ("LOADING Redis is loading the dataset in memory", Fault::Server),
+            ("LOADING Redis is loading the dataset in memory", server(Reason::Loading)),
             (
                 "READONLY You can't write against a read only replica. script: 1f, on @user_script:9.",
-                Fault::Server,
+                server(Reason::ReadOnly),
             ),
-            ("OOM command not allowed when used memory > 'maxmemory'.", Fault::Server),
+            ("OOM command not allowed when used memory > 'maxmemory'.", server(Reason::OutOfMemory)),
             (
                 "ERR Error running script (call to f_1f): @user_script:2: -OOM command not allowed",
-                Fault::Server,
+                server(Reason::OutOfMemory),
             ),
             ("ERR Error running script (call to f_1f): @user_script:2: WRONGTYPE Operation", Fault::Command),
+            (
+                "ERR Error running script (call to f_1f): @user_script:2: @user_script: 2: The user executing the \
+                 script can't run this command or subcommand",
+                server(Reason::Permission),
+            ),
+            (
+                "ERR ACL failure in script: User shop has no permissions to run the 'psetex' command script: 1f",
+                server(Reason::Permission),
+            ),
+            ("NOPERM User shop has no permissions to run the 'evalsha' command", server(Reason::Permission)),
+            ("WRONGPASS invalid username-password pair or user is disabled.", server(Reason::Auth)),
+            ("CROSSSLOT Keys in request don't hash to the same slot", server(Reason::ClusterMode)),
+            (
+                "ERR Script attempted to access a non local key in a cluster node script: 1f",
+                server(Reason::ClusterMode),
+            ),
+            ("MISCONF Redis is configured to save RDB snapshots, but", server(Reason::Persistence)),
+            ("ERR max number of clients reached", server(Reason::TooManyClients)),
+            ("ERR unknown command 'EVALSHA', with args beginning with:", server(Reason::Unsupported)),
             ("WRONGTYPE Operation against a key holding the wrong kind of value", Fault::Command),
             ("ERR value is not an integer or out of range", Fault::Command),
             ("", Fault::Command),

@@ -35,8 +35,10 @@ pub(super) enum Own {
     Load(Script),
     /// After NOSCRIPT.
     Reload(Script),
-    /// Could an order be written now? In the handshake, and after a silence.
+    /// Does it take writes? For tools, which have no orders.
     Probe,
+    /// Could every step of this role be carried out? The script, and whether it is the handshake's.
+    ProbeSteps(Script, bool),
 }
 
 impl Kind {
@@ -133,9 +135,25 @@ pub(super) fn encode_own(out: &mut Vec<u8>, own: Own, policy: &Policy) -> Kind {
         // A write of nothing to a key that cannot be there (no id is empty): it changes nothing, but a
         // replica, a server out of memory and one that cannot save refuse it as they would refuse an order.
         Own::Probe => write_command(out, &[b"SETRANGE", ORDER_STATUS_PREFIX.as_bytes(), b"0", b""]),
-        Own::Auth | Own::Select => unreachable!("written with their arguments by the handshake"),
+        Own::Auth | Own::Select | Own::ProbeSteps(..) => {
+            unreachable!("written with their arguments by the link")
+        }
     }
     Kind::Own(own)
+}
+
+/// Appends the probe of a role: its keys are those of orders, with an id that nobody has.
+pub(super) fn encode_probe(out: &mut Vec<u8>, script: Script, is_handshake: bool, shas: &Shas) -> Kind {
+    const GATEWAY: &[&str] =
+        &[RATELIMIT_PREFIX, IDEMPOTENCY_PREFIX, ORDER_STATUS_PREFIX, WATERMARK_PREFIX, INVENTORY_PREFIX];
+    const PROCESSOR: &[&str] = &[ORDER_STATUS_PREFIX, RESERVATION_PREFIX, INVENTORY_PREFIX, LEDGER_PREFIX];
+    let prefixes = if script == Script::ProbeGateway { GATEWAY } else { PROCESSOR };
+    eval(out, shas, script, prefixes.len(), 1);
+    for prefix in prefixes {
+        key(out, prefix, "");
+    }
+    write_number(out, u32::from(is_handshake));
+    Kind::Own(Own::ProbeSteps(script, is_handshake))
 }
 
 fn reserve(out: &mut Vec<u8>, wish: &Reserve<'_>, shas: &Shas) -> Kind {

@@ -16,11 +16,12 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use shard::dependency::{Monitor, Reason, Reporter};
 use shard::waiters::{Wait, Waiters};
 use wire::resp::{self, Malformed, Reply};
 
 use super::decode::{Fault, decode, fault};
-use super::encode::{Kind, Own, encode, encode_own};
+use super::encode::{Kind, Own, encode, encode_own, encode_probe};
 use super::flight::{Batch, Flight, Outcome, Pending, Whose};
 use super::scripts::{Script, Shas};
 use super::{ConnectionSettings, Stats, group};
@@ -55,6 +56,10 @@ pub(super) struct Link {
     writer: RefCell<Option<Waker>>,
     supervisor: RefCell<Option<Waker>>,
     last_reply: Cell<Instant>,
+    /// When the last probe was answered. Other replies prove nothing: a replica and a full server answer reads.
+    probed: Cell<Instant>,
+    is_probing: Cell<bool>,
+    reporter: Option<Reporter>,
     stats: Cell<Stats>,
     trouble: RefCell<String>,
     /// Sessions that came up.
@@ -66,6 +71,7 @@ impl Link {
     pub(super) fn new(settings: ConnectionSettings) -> Rc<Self> {
         Rc::new(Self {
             waiters: Waiters::new(settings.in_flight_max),
+            reporter: settings.monitor.as_ref().map(Monitor::reporter),
             settings,
             state: Cell::new(State::Down),
             flight: RefCell::new(Flight::new()),
@@ -76,6 +82,8 @@ impl Link {
             writer: RefCell::new(None),
             supervisor: RefCell::new(None),
             last_reply: Cell::new(Instant::now()),
+            probed: Cell::new(Instant::now()),
+            is_probing: Cell::new(false),
             stats: Cell::default(),
             trouble: RefCell::new("not connected yet".to_owned()),
             ups: Cell::new(0),
@@ -103,7 +111,11 @@ impl Link {
         self.trouble.borrow().clone()
     }
 
-    pub(super) fn set_trouble(&self, trouble: String) {
+    /// An error after which Redis cannot be used. Counted, and told to the monitor.
+    pub(super) fn failed(&self, reason: Reason, trouble: String) {
+        if let Some(reporter) = &self.reporter {
+            reporter.failed(reason, &trouble);
+        }
         self.trouble.replace(trouble);
     }
 
@@ -213,6 +225,7 @@ impl Link {
         self.session.set(session);
         self.socket.replace(Some(socket));
         self.last_reply.set(Instant::now());
+        self.is_probing.set(false);
         self.reloading.set(0);
         let before = self.in_flight();
         debug_assert_eq!(before, 0, "what was in flight was abandoned with the last session");
@@ -230,7 +243,6 @@ impl Link {
                 resp::write_command(out, &[b"SELECT", resp::Decimal::new(db).as_bytes()]);
             });
         }
-        self.push(Whose::Own, 0, |out| encode_own(out, Own::Probe, &self.settings.policy));
         for script in Script::ALL {
             self.push(Whose::Own, 0, |out| encode_own(out, Own::Load(script), &self.settings.policy));
         }
@@ -245,13 +257,17 @@ impl Link {
         });
     }
 
-    /// Ends the session if it still runs. Sent commands are lost; the others surely had no effect.
-    pub(super) fn lose(&self, session: u64, trouble: &str) {
-        if self.session.get() != session || self.state.get() == State::Down {
-            return;
+    /// Ends the session if it still runs, for this reason.
+    pub(super) fn lose(&self, session: u64, reason: Reason, trouble: &str) {
+        if self.session.get() == session && self.state.get() != State::Down {
+            self.failed(reason, trouble.to_owned());
+            self.end_session();
         }
+    }
+
+    /// Sent commands are lost; the others surely had no effect.
+    fn end_session(&self) {
         self.state.set(State::Down);
-        self.set_trouble(trouble.to_owned());
         if let Some(socket) = self.socket.take() {
             // It may be gone already; there is nothing else to end then.
             drop(socket.shutdown(Shutdown::Both));
@@ -284,7 +300,10 @@ impl Link {
     /// For good: no session follows.
     pub(super) fn close(&self) {
         self.is_closed.set(true);
-        self.lose(self.session.get(), "closed");
+        self.trouble.replace("closed".to_owned());
+        if self.state.get() != State::Down {
+            self.end_session();
+        }
     }
 
     // ---- the reader ----
@@ -312,9 +331,9 @@ impl Link {
                         });
                     }
                     (Fault::Command, _) => self.answer_all(&pending, &StoreError::Refused(text(error))),
-                    (Fault::Server | Fault::NoScript, _) => {
+                    (fault, _) => {
                         self.answer_all(&pending, &StoreError::Away);
-                        self.fail(&text(error));
+                        self.fail(reason_of(fault), text(error));
                     }
                 },
                 (Kind::EvalMany(script, orders), reply) => self.many_replies(&pending, script, orders, reply),
@@ -325,7 +344,7 @@ impl Link {
             }
         }
         if self.state.get() == State::Failing && self.in_flight() == 0 {
-            self.lose(session, &self.trouble());
+            self.end_session();
         }
         Ok(at)
     }
@@ -364,7 +383,7 @@ impl Link {
                     Err(StoreError::Refused(text(error)))
                 }
                 Reply::Error(error) => {
-                    self.fail(&text(error));
+                    self.fail(reason_of(fault(error)), text(error));
                     Err(StoreError::Away)
                 }
                 reply => decode(kind, &reply),
@@ -374,11 +393,11 @@ impl Link {
     }
 
     /// The server serves nobody like this now: no more commands, and a new session once the last reply is in.
-    fn fail(&self, trouble: &str) {
+    fn fail(&self, reason: Reason, trouble: String) {
         if self.state.get() == State::Up {
             self.state.set(State::Failing);
-            self.set_trouble(trouble.to_owned());
         }
+        self.failed(reason, trouble);
     }
 
     /// Loads a script again, once for all commands that miss it now.
@@ -392,24 +411,28 @@ impl Link {
 
     fn own_reply(&self, session: u64, own: Own, reply: &Reply<'_>) {
         if let Reply::Error(error) = reply {
-            self.count(|stats| stats.errors += 1);
-            let refusal = text(error);
-            return match self.state.get() {
-                State::Handshake(_) => self.lose(session, &format!("handshake refused: {refusal}")),
-                _ => self.fail(&refusal),
-            };
+            return self.own_refused(session, own, error);
         }
         if let Own::Load(script) | Own::Reload(script) = own {
             // Whoever says something else to it is no Redis, and nothing may be asked of it.
             let sha = if let Reply::Bulk(sha) = *reply { sha.try_into().ok() } else { None };
-            let Some(sha) = sha else { return self.lose(session, "no SHA in answer to SCRIPT LOAD") };
+            let Some(sha) = sha else {
+                return self.lose(session, Reason::Unsupported, "no SHA in answer to SCRIPT LOAD");
+            };
             self.shas.borrow_mut().set(script, sha);
             self.reloading.set(self.reloading.get() & !(1 << script as u32));
         }
+        if let Own::Probe | Own::ProbeSteps(..) = own {
+            self.is_probing.set(false);
+            self.probed.set(Instant::now());
+        }
         match self.state.get() {
+            // The scripts are there, the probe's among them: it is the last step of the handshake.
+            State::Handshake(1) if !matches!(own, Own::Probe | Own::ProbeSteps(..)) => self.probe(true),
             State::Handshake(1) => {
                 self.state.set(State::Up);
                 self.trouble.borrow_mut().clear();
+                self.report_up();
                 let is_again = self.ups.replace(self.ups.get() + 1) > 0;
                 self.count(|stats| stats.reconnects += u64::from(is_again));
             }
@@ -418,21 +441,63 @@ impl Link {
         }
     }
 
+    fn own_refused(&self, session: u64, own: Own, error: &[u8]) {
+        self.count(|stats| stats.errors += 1);
+        let (refusal, fault) = (text(error), fault(error));
+        match (self.state.get(), own) {
+            (State::Handshake(_), _) => {
+                let reason = match (fault, own) {
+                    (Fault::Command, Own::Auth) => Reason::Auth,
+                    _ => reason_of(fault),
+                };
+                self.lose(session, reason, &format!("handshake refused: {refusal}"));
+            }
+            // Forgotten by SCRIPT FLUSH: the next probe finds it again.
+            (_, Own::ProbeSteps(script, _)) if fault == Fault::NoScript => {
+                self.is_probing.set(false);
+                self.reload(script);
+            }
+            _ => self.fail(reason_of(fault), refusal),
+        }
+    }
+
+    /// Asks whether orders would be carried out.
+    fn probe(&self, is_handshake: bool) {
+        self.is_probing.set(true);
+        self.push(Whose::Own, 0, |out| match self.settings.role.probe() {
+            Some(script) => encode_probe(out, script, is_handshake, &self.shas.borrow()),
+            None => encode_own(out, Own::Probe, &self.settings.policy),
+        });
+    }
+
+    fn report_up(&self) {
+        if let Some(reporter) = &self.reporter {
+            reporter.up();
+        }
+    }
+
     // ---- the sweep ----
 
-    /// Ends a session whose oldest flush is too old, and asks an idle server whether it is there.
-    pub(super) fn sweep(&self, now: Instant, idle: Duration) {
+    /// Ends a session whose oldest flush is too old, and probes once each `interval`.
+    pub(super) fn sweep(&self, now: Instant, interval: Duration) {
         let oldest = self.flight.borrow().oldest();
         let deadline = Duration::from_millis(self.settings.deadline_ms);
         if oldest.is_some_and(|oldest| now.saturating_duration_since(oldest) > deadline) {
             let trouble = format!("no reply within {} ms", self.settings.deadline_ms);
-            return self.lose(self.session.get(), &trouble);
+            return self.lose(self.session.get(), Reason::Timeout, &trouble);
         }
-        let is_idle = now.saturating_duration_since(self.last_reply.get()) >= idle;
-        if self.state.get() == State::Up && is_idle && self.in_flight() == 0 {
-            self.push(Whose::Own, 0, |out| encode_own(out, Own::Probe, &self.settings.policy));
+        if self.state.get() != State::Up {
+            return;
+        }
+        self.report_up();
+        if !self.is_probing.get() && now.saturating_duration_since(self.probed.get()) >= interval {
+            self.probe(false);
         }
     }
+}
+
+fn reason_of(fault: Fault) -> Reason {
+    if let Fault::Server(reason) = fault { reason } else { Reason::Other }
 }
 
 fn text(error: &[u8]) -> String {

@@ -21,13 +21,16 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use settings::RedisAddress;
+use shard::dependency::Monitor;
 
 use crate::{Answer, Command, Policy, Store, StoreError};
 use link::{Link, State};
+use scripts::Script;
 
 /// A command as bytes.
 mod encode;
@@ -53,13 +56,22 @@ mod connect;
 /// Supervisor, sweep, reader, writer.
 mod tasks;
 
+/// A connection that waits, for threads of their own.
+mod blocking;
+
+/// Is it configured as a sale needs it?
+pub mod checks;
+
+/// Which items have stock.
+pub mod items;
+
 /// Encoder and decoder, for `benches/` alone.
 #[cfg(feature = "bench")]
 pub mod bench;
 
 /// Default of [`ConnectionSettings::deadline_ms`]: a buyer gets 503 within a second of a death, and half of
 /// that is left for the sweep, a held-up core and the reply itself. A healthy Redis answers in under 10 ms.
-pub(crate) const DEADLINE_MS: u64 = 500;
+const DEADLINE_MS: u64 = 500;
 /// Between two looks of [`Connection::reachable_within`].
 const LOOK_MS: u64 = 2;
 
@@ -114,12 +126,38 @@ pub struct ConnectionSettings {
     pub deadline_ms: u64,
     /// Most commands of this core that wait for a reply.
     pub in_flight_max: usize,
+    /// Whose steps the probes try.
+    pub role: Role,
+    /// Told when Redis goes down for this connection and why.
+    pub monitor: Option<Arc<Monitor>>,
+}
+
+/// Who uses a connection: its probes try every command and key of this role once a second, so that Redis counts as
+/// reachable only while it would carry out an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Admission and statuses.
+    Gateway,
+    /// Reservation, settlement and refund.
+    Processor,
+    /// A command line: only whether it takes writes.
+    Tool,
+}
+
+impl Role {
+    fn probe(self) -> Option<Script> {
+        match self {
+            Self::Gateway => Some(Script::ProbeGateway),
+            Self::Processor => Some(Script::ProbeProcessor),
+            Self::Tool => None,
+        }
+    }
 }
 
 impl ConnectionSettings {
-    /// With the default deadline.
+    /// With the default deadline, for a tool, without a monitor.
     pub fn new(server: Server, policy: Policy, in_flight_max: usize) -> Self {
-        Self { server, policy, deadline_ms: DEADLINE_MS, in_flight_max }
+        Self { server, policy, deadline_ms: DEADLINE_MS, in_flight_max, role: Role::Tool, monitor: None }
     }
 }
 

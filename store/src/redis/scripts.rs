@@ -22,10 +22,12 @@ pub(super) enum Script {
     SetStock,
     AddStock,
     Ledgers,
+    ProbeGateway,
+    ProbeProcessor,
 }
 
 impl Script {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Admit,
         Self::Release,
         Self::Suspend,
@@ -38,6 +40,8 @@ impl Script {
         Self::SetStock,
         Self::AddStock,
         Self::Ledgers,
+        Self::ProbeGateway,
+        Self::ProbeProcessor,
     ];
 
     fn body(self) -> &'static str {
@@ -54,6 +58,8 @@ impl Script {
             Self::SetStock => include_str!("scripts/set_stock.lua"),
             Self::AddStock => include_str!("scripts/add_stock.lua"),
             Self::Ledgers => include_str!("scripts/ledgers.lua"),
+            Self::ProbeGateway => include_str!("scripts/probe_gateway.lua"),
+            Self::ProbeProcessor => include_str!("scripts/probe_processor.lua"),
         }
     }
 
@@ -69,6 +75,9 @@ impl Script {
         }
         if body.contains("KNOWN_UNITS") {
             source += include_str!("scripts/known_units.lua");
+        }
+        if body.contains("PROBE(") {
+            source += include_str!("scripts/probe.lua");
         }
         source + body
     }

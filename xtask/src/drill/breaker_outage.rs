@@ -28,7 +28,7 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     scene.get(&gateway, "/health");
     scene.transcript().prose("From now on the answer comes at once, and neither Redis nor Kafka is asked.");
     scene.buy(&gateway, "refused");
-    scene.log_lines(&door, "kafka_notice")?;
+    scene.log_lines(&door, "circuit_breaker")?;
 
     scene.transcript().step("Kafka goes on");
     scene.resume_kafka()?;
