@@ -9,7 +9,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::child::{self, Guarded, Signal};
+use crate::proxy::Proxy;
 use crate::{TempDir, free_port};
+
+/// Topics made, removed and widened by single requests, without a client library.
+pub mod topics;
 
 /// A broker is up in about 3 s on two idle cores, 7 s after a kill (the controller waits for the dead
 /// broker's session to end); this much covers a machine busy with a build.
@@ -33,10 +37,24 @@ pub struct Kafka {
     own: Option<Broker>,
 }
 
+/// How a private broker differs from the usual one.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Options<'a> {
+    /// Settings of the broker, which win over ours.
+    pub settings: &'a [(&'a str, &'a str)],
+    /// Where its data is, such as a small file system; a directory of its own unless given.
+    pub data: Option<&'a Path>,
+    /// Clients reach it through a [`Proxy`] ([`Kafka::proxy`]) and by no other way: the broker names its address.
+    pub behind_proxy: bool,
+}
+
 #[derive(Debug)]
 struct Broker {
     home: PathBuf,
     dir: TempDir,
+    data: PathBuf,
+    settings: Vec<(String, String)>,
+    proxy: Option<Proxy>,
     port: u16,
     controller_port: u16,
     /// `None` while stopped.
@@ -76,12 +94,24 @@ impl Kafka {
     /// # Errors
     /// Why it does not start, with the end of the broker's log.
     pub fn start_in(home: &Path) -> Result<Self, String> {
+        Self::start_as(home, &Options::default())
+    }
+
+    /// As [`Kafka::start_in`], with these options.
+    ///
+    /// # Errors
+    /// As [`Kafka::start_in`].
+    pub fn start_as(home: &Path, options: &Options<'_>) -> Result<Self, String> {
         let mut reason = String::new();
         for _ in 0..START_TRIES {
+            let (dir, port) = (TempDir::new("testkit-kafka"), free_port());
             let mut broker = Broker {
                 home: home.to_owned(),
-                dir: TempDir::new("testkit-kafka"),
-                port: free_port(),
+                data: options.data.unwrap_or(dir.path()).join("data"),
+                settings: options.settings.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect(),
+                proxy: options.behind_proxy.then(|| Proxy::start(&format!("127.0.0.1:{port}"))),
+                dir,
+                port,
                 controller_port: free_port(),
                 server: None,
             };
@@ -126,6 +156,23 @@ impl Kafka {
         if let Err(reason) = broker.launch() {
             panic!("Kafka does not start again on port {}: {reason}", broker.port);
         }
+    }
+
+    /// The wire between the private broker and its clients; `None` without [`Options::behind_proxy`].
+    pub fn proxy(&self) -> Option<&Proxy> {
+        self.own.as_ref()?.proxy.as_ref()
+    }
+
+    /// Kills the private broker and puts its storage back to what it was when it was formatted: topics, records and
+    /// committed offsets are gone. [`Kafka::restart`] starts it again.
+    ///
+    /// # Panics
+    /// For the shared Kafka, and when its directory cannot be written.
+    pub fn lose_data(&mut self) {
+        self.stop();
+        let broker = self.private();
+        let replaced = fs::remove_dir_all(&broker.data).and_then(|()| copy(&broker.formatted(), &broker.data));
+        replaced.unwrap_or_else(|error| panic!("{}: {error}", broker.data.display()));
     }
 
     /// Freezes the private broker: connections stay open, nothing is acknowledged.
@@ -184,8 +231,14 @@ fn api_versions(addr: &str) -> io::Result<()> {
 }
 
 impl Broker {
+    /// Where clients reach it.
     fn addr(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.proxy.as_ref().map_or_else(|| format!("127.0.0.1:{}", self.port), Proxy::addr)
+    }
+
+    /// A copy of the storage as it was formatted.
+    fn formatted(&self) -> PathBuf {
+        self.dir.path().join("formatted")
     }
 
     fn properties(&self) -> PathBuf {
@@ -198,16 +251,19 @@ impl Broker {
 
     /// Writes the configuration and formats the storage, as `kafka-storage.sh format` does.
     fn format(&self) -> Result<(), String> {
-        let (port, controller) = (self.port, self.controller_port);
+        let (port, controller, clients) = (self.port, self.controller_port, self.addr());
         let mut text = format!(
             "node.id=1\nprocess.roles=broker,controller\n\
              controller.quorum.voters=1@127.0.0.1:{controller}\ncontroller.listener.names=CONTROLLER\n\
              listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\ninter.broker.listener.name=PLAINTEXT\n\
+             advertised.listeners=PLAINTEXT://{clients}\ninter.broker.listener.name=PLAINTEXT\n\
              log.dirs={}\n",
-            self.dir.path().join("data").display()
+            self.data.display()
         );
-        for (name, value) in SETTINGS {
+        let settings = SETTINGS.iter().copied();
+        let own = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        // Of two lines of one name the later counts.
+        for (name, value) in settings.chain(own) {
             writeln!(text, "{name}={value}").expect("writing to a String cannot fail");
         }
         fs::write(self.properties(), text).map_err(|e| format!("{}: {e}", self.properties().display()))?;
@@ -217,7 +273,7 @@ impl Broker {
         let mut tool = self.spawn(command, "format.log")?;
         let status = tool.wait().map_err(|e| e.to_string())?;
         if status.success() {
-            return Ok(());
+            return copy(&self.data, &self.formatted()).map_err(|e| format!("{}: {e}", self.data.display()));
         }
         let log = fs::read_to_string(self.dir.path().join("format.log")).unwrap_or_default();
         Err(format!("StorageTool ended with {}:\n{}", child::describe(status), tail(&log)))
@@ -276,6 +332,21 @@ impl Broker {
     fn log_tail(&self) -> String {
         tail(&fs::read_to_string(self.log()).unwrap_or_default())
     }
+}
+
+/// Copies a directory with all that is in it.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 /// The last lines of a log: enough for the exception and its cause.
