@@ -171,7 +171,8 @@ impl Kafka {
     pub fn lose_data(&mut self) {
         self.stop();
         let broker = self.private();
-        let replaced = fs::remove_dir_all(&broker.data).and_then(|()| copy(&broker.formatted(), &broker.data));
+        let replaced =
+            fs::remove_dir_all(&broker.data).and_then(|()| copy(&broker.formatted(), &broker.data));
         replaced.unwrap_or_else(|error| panic!("{}: {error}", broker.data.display()));
     }
 

@@ -154,7 +154,8 @@ pub(crate) fn run(args: &ArgMatches) -> Result<()> {
         let path = workspace::root().join("docs/faults.md");
         std::fs::write(&path, page::page(&outcomes, size)).map_err(|e| format!("{}: {e}", path.display()))?;
     }
-    let violated = outcomes.iter().filter(|outcome| outcome.violations() > 0).map(|outcome| outcome.fault.name);
+    let violated =
+        outcomes.iter().filter(|outcome| outcome.violations() > 0).map(|outcome| outcome.fault.name);
     let failed: Vec<&str> = violated.chain(broken).collect();
     if failed.is_empty() { Ok(()) } else { Err(format!("chaos: {}", failed.join(", ")).into()) }
 }
@@ -178,7 +179,11 @@ mod tests {
     fn only_known_equations_are_excused() {
         for fault in super::faults() {
             for (equation, _) in fault.excused {
-                assert!(super::judge::EQUATIONS.iter().any(|(name, _)| name == equation), "{}: {equation}", fault.name);
+                assert!(
+                    super::judge::EQUATIONS.iter().any(|(name, _)| name == equation),
+                    "{}: {equation}",
+                    fault.name
+                );
             }
         }
     }

@@ -82,7 +82,11 @@ impl Fault {
     /// What an injection lasts on average, milliseconds.
     pub(crate) fn mean_ms(&self, times: u64) -> u64 {
         let (least, most) = self.lasts_ms;
-        if most < 3000 { (least + most) / 2 } else { least + (most - least) / 9 + (most - least) / times.max(1) }
+        if most < 3000 {
+            (least + most) / 2
+        } else {
+            least + (most - least) / 9 + (most - least) / times.max(1)
+        }
     }
 }
 

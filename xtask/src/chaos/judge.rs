@@ -29,7 +29,10 @@ pub(crate) const EQUATIONS: &[(&str, &str)] = &[
     ("no_unexpected_answers", "no answer that the order cannot deserve"),
     ("no_500", "a failing dependency never causes a 500"),
     ("probes_end_once", "every accepted probe has a final status"),
-    ("lost_is_reported", "`flash-sale stock audit` tells how many acknowledged orders are PENDING without a record"),
+    (
+        "lost_is_reported",
+        "`flash-sale stock audit` tells how many acknowledged orders are PENDING without a record",
+    ),
     ("recovers_in_time", "the first 202 comes within the limit after each repair"),
     ("no_process_ends_by_itself", "gateway and processors keep running"),
     ("healthy_at_the_end", "`/health` answers 200 once everything is repaired"),
@@ -60,7 +63,10 @@ fn known(name: &str) -> Option<&'static str> {
 }
 
 /// The violations that the fault does not excuse.
-pub(crate) fn violations<'a>(fault: &'a Fault, verdict: &'a Verdict) -> impl Iterator<Item = (&'static str, &'a Judged)> {
+pub(crate) fn violations<'a>(
+    fault: &'a Fault,
+    verdict: &'a Verdict,
+) -> impl Iterator<Item = (&'static str, &'a Judged)> {
     let is_excused = |name: &str| fault.excused.iter().any(|(excused, _)| *excused == name);
     let broken = verdict.iter().filter(|(_, judged)| judged.count != Some(0));
     broken.filter(move |(name, _)| !is_excused(name)).map(|(&name, judged)| (name, judged))
@@ -85,7 +91,12 @@ pub(crate) fn of_report(report: &Value) -> Verdict {
         verdict.insert(name, Judged { count, detail });
     }
     let ledger = |field: &str| report["ledger"][field].as_u64().unwrap_or_default();
-    note(&mut verdict, "recorded_202_ends", ledger("pending_recorded"), "acknowledged, in the topic, PENDING");
+    note(
+        &mut verdict,
+        "recorded_202_ends",
+        ledger("pending_recorded"),
+        "acknowledged, in the topic, PENDING",
+    );
     note(&mut verdict, "no_500", outcome(report, "500"), "answers with status 500");
     verdict
 }
@@ -113,7 +124,12 @@ pub(crate) fn probes(world: &World, accepted: &[String], verdict: &mut Verdict) 
         std::thread::sleep(Duration::from_millis(250));
     }
     let first: Vec<&str> = open.iter().take(20).map(String::as_str).collect();
-    note(verdict, "probes_end_once", open.len() as u64, format!("of {}: {}", accepted.len(), first.join(", ")));
+    note(
+        verdict,
+        "probes_end_once",
+        open.len() as u64,
+        format!("of {}: {}", accepted.len(), first.join(", ")),
+    );
 }
 
 fn without_end(world: &World, ids: &[String]) -> Vec<String> {
@@ -126,7 +142,9 @@ fn without_end(world: &World, ids: &[String]) -> Vec<String> {
             continue;
         };
         let has_ended = |reply: &Reply| reply.text().is_some_and(|text| !text.starts_with("PENDING"));
-        open.extend(some.iter().zip(&replies).filter(|(_, reply)| !has_ended(reply)).map(|(id, _)| id.clone()));
+        open.extend(
+            some.iter().zip(&replies).filter(|(_, reply)| !has_ended(reply)).map(|(id, _)| id.clone()),
+        );
     }
     open
 }
@@ -143,7 +161,8 @@ pub(crate) fn lost(world: &World, report: &Value, verdict: &mut Verdict) {
     let said = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
     let said = String::from_utf8_lossy(&said);
     let lines = said.lines().filter(|line| line.to_lowercase().contains("pending"));
-    let told = lines.flat_map(|line| line.split(|c: char| !c.is_ascii_digit())).filter_map(|word| word.parse().ok());
+    let told =
+        lines.flat_map(|line| line.split(|c: char| !c.is_ascii_digit())).filter_map(|word| word.parse().ok());
     // Probes and orders without an answer may be among them.
     let is_told = told.max().is_some_and(|told: u64| told >= lost);
     let detail = format!("{lost} acknowledged orders are PENDING and have no record");

@@ -87,4 +87,3 @@ pub(crate) const FAULTS: &[Fault] = on_both![
 fn on(proxy: Option<&Proxy>, act: impl FnOnce(&Proxy)) -> Result<()> {
     proxy.map(act).ok_or_else(|| "the world of this fault has no proxy".into())
 }
-

@@ -65,11 +65,14 @@ pub(crate) fn page(outcomes: &[Outcome], size: Size) -> String {
             outcome.violations()
         );
     }
-    text.push_str("\n## The faults\n\n| fault | what is done | excused equations, and why |\n|---|---|---|\n");
+    text.push_str(
+        "\n## The faults\n\n| fault | what is done | excused equations, and why |\n|---|---|---|\n",
+    );
     for outcome in outcomes {
         let excused: Vec<String> =
             outcome.fault.excused.iter().map(|(name, why)| format!("`{name}`: {why}")).collect();
-        let _ = writeln!(text, "| {} | {} | {} |", outcome.fault.name, outcome.fault.about, excused.join("; "));
+        let _ =
+            writeln!(text, "| {} | {} | {} |", outcome.fault.name, outcome.fault.about, excused.join("; "));
     }
     text.push_str("\n## The equations\n\n");
     for (index, (name, sentence)) in EQUATIONS.iter().enumerate() {

@@ -47,8 +47,13 @@ impl Probes {
                     // Relaxed: the flag guards no other data.
                     while !is_over.load(Ordering::Relaxed) {
                         let (id, begun) = (format!("{prefix}_{number}"), Instant::now());
-                        let status = exchange(&address, &order(&address, &id), TIMEOUT).map_or(0, |answer| answer.0);
-                        seen.lock().expect("no holder panics").push(Probe { id, ended: Instant::now(), status });
+                        let status =
+                            exchange(&address, &order(&address, &id), TIMEOUT).map_or(0, |answer| answer.0);
+                        seen.lock().expect("no holder panics").push(Probe {
+                            id,
+                            ended: Instant::now(),
+                            status,
+                        });
                         number += 1;
                         std::thread::sleep(EVERY.saturating_sub(begun.elapsed()));
                     }

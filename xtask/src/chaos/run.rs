@@ -74,7 +74,10 @@ impl Outcome {
     /// What repeats it.
     pub(crate) fn command(&self) -> String {
         let Size { seed, orders, times } = self.size;
-        format!("cargo xtask chaos --fault {} --seed {seed} --orders {orders} --times {times}", self.fault.name)
+        format!(
+            "cargo xtask chaos --fault {} --seed {seed} --orders {orders} --times {times}",
+            self.fault.name
+        )
     }
 }
 

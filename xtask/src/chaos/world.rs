@@ -70,8 +70,10 @@ impl World {
         redis_args.extend(setup.redis_args);
         let redis = Redis::start_program(&programs.redis_server, &redis_args)?;
         let redis_proxy = setup.redis_proxy.then(|| Proxy::start(&redis.addr()));
-        let disk = |name: &str, mib: Option<u32>| mib.map(|mib| Disk::mount(dir.path().join(name), mib)).transpose();
-        let (kafka_disk, log_disk) = (disk("kafka-disk", setup.kafka_disk_mib)?, disk("log-disk", setup.log_disk_mib)?);
+        let disk =
+            |name: &str, mib: Option<u32>| mib.map(|mib| Disk::mount(dir.path().join(name), mib)).transpose();
+        let (kafka_disk, log_disk) =
+            (disk("kafka-disk", setup.kafka_disk_mib)?, disk("log-disk", setup.log_disk_mib)?);
         let options = kafka::Options {
             settings: setup.kafka_settings,
             data: kafka_disk.as_ref().map(Disk::path),
@@ -280,7 +282,8 @@ impl Service {
     fn last_error(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines = || log.lines().rev().take(200);
-        let line = lines().find(|line| line.contains("\"ERROR\"")).or_else(|| lines().next()).unwrap_or_default();
+        let line =
+            lines().find(|line| line.contains("\"ERROR\"")).or_else(|| lines().next()).unwrap_or_default();
         line.chars().take(300).collect()
     }
 
