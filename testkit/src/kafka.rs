@@ -35,6 +35,8 @@ pub struct Kafka {
     addr: String,
     /// `None` for the shared one.
     own: Option<Broker>,
+    /// A second broker, with [`Options::follower`].
+    follower: Option<Broker>,
 }
 
 /// How a private broker differs from the usual one.
@@ -46,6 +48,8 @@ pub struct Options<'a> {
     pub data: Option<&'a Path>,
     /// Clients reach it through a [`Proxy`] ([`Kafka::proxy`]) and by no other way: the broker names its address.
     pub behind_proxy: bool,
+    /// A second broker joins; what is replicated is for [`Options::settings`] to say. Bootstrap stays the first.
+    pub follower: bool,
 }
 
 #[derive(Debug)]
@@ -56,6 +60,8 @@ struct Broker {
     settings: Vec<(String, String)>,
     proxy: Option<Proxy>,
     port: u16,
+    /// 1 is the controller as well.
+    node: u32,
     controller_port: u16,
     /// `None` while stopped.
     server: Option<Guarded>,
@@ -72,7 +78,7 @@ impl Kafka {
                 "KAFKA_ADDR is not set. Remedy: `cargo xtask test`, or `cargo xtask up` and export its lines."
             )
         });
-        Self { addr, own: None }
+        Self { addr, own: None, follower: None }
     }
 
     /// Starts a broker of this test's own: one node, no topics, auto-created topics get one partition.
@@ -112,11 +118,13 @@ impl Kafka {
                 proxy: options.behind_proxy.then(|| Proxy::start(&format!("127.0.0.1:{port}"))),
                 dir,
                 port,
+                node: 1,
                 controller_port: free_port(),
                 server: None,
             };
-            match broker.format().and_then(|()| broker.launch()) {
-                Ok(()) => return Ok(Self { addr: broker.addr(), own: Some(broker) }),
+            let started = broker.format().and_then(|()| broker.launch());
+            match started.and_then(|()| options.follower.then(|| broker.follower()).transpose()) {
+                Ok(follower) => return Ok(Self { addr: broker.addr(), own: Some(broker), follower }),
                 Err(why) => reason = why,
             }
             if !reason.contains("Address already in use") {
@@ -192,6 +200,28 @@ impl Kafka {
         self.signal(Signal::Continue);
     }
 
+    /// Freezes the second broker: what it leads has no leader, and what it follows is not replicated.
+    ///
+    /// # Panics
+    /// Without [`Options::follower`].
+    pub fn pause_follower(&mut self) {
+        self.signal_follower(Signal::Stop);
+    }
+
+    /// Lets the second broker go on.
+    ///
+    /// # Panics
+    /// Without [`Options::follower`].
+    pub fn resume_follower(&mut self) {
+        self.signal_follower(Signal::Continue);
+    }
+
+    fn signal_follower(&mut self, signal: Signal) {
+        let server =
+            self.follower.as_mut().and_then(|broker| broker.server.as_mut()).expect("a second broker");
+        server.signal(signal).expect("a running broker takes signals");
+    }
+
     fn signal(&mut self, signal: Signal) {
         let server = self.private().server.as_mut().expect("the broker is running");
         server.signal(signal).expect("a running broker takes signals");
@@ -232,6 +262,25 @@ fn api_versions(addr: &str) -> io::Result<()> {
 }
 
 impl Broker {
+    /// A second broker under the same controller; it answers when this returns.
+    fn follower(&self) -> Result<Self, String> {
+        let dir = TempDir::new("testkit-kafka");
+        let mut follower = Self {
+            home: self.home.clone(),
+            data: dir.path().join("data"),
+            settings: self.settings.clone(),
+            proxy: None,
+            dir,
+            port: free_port(),
+            node: 2,
+            controller_port: self.controller_port,
+            server: None,
+        };
+        follower.format()?;
+        follower.launch()?;
+        Ok(follower)
+    }
+
     /// Where clients reach it.
     fn addr(&self) -> String {
         self.proxy.as_ref().map_or_else(|| format!("127.0.0.1:{}", self.port), Proxy::addr)
@@ -253,13 +302,18 @@ impl Broker {
     /// Writes the configuration and formats the storage, as `kafka-storage.sh format` does.
     fn format(&self) -> Result<(), String> {
         let (port, controller, clients) = (self.port, self.controller_port, self.addr());
+        let (roles, listener) = match self.node {
+            1 => ("broker,controller", format!(",CONTROLLER://127.0.0.1:{controller}")),
+            _ => ("broker", String::new()),
+        };
         let mut text = format!(
-            "node.id=1\nprocess.roles=broker,controller\n\
+            "node.id={node}\nprocess.roles={roles}\n\
              controller.quorum.voters=1@127.0.0.1:{controller}\ncontroller.listener.names=CONTROLLER\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+             listeners=PLAINTEXT://127.0.0.1:{port}{listener}\n\
              advertised.listeners=PLAINTEXT://{clients}\ninter.broker.listener.name=PLAINTEXT\n\
-             log.dirs={}\n",
-            self.data.display()
+             log.dirs={data}\n",
+            node = self.node,
+            data = self.data.display()
         );
         let settings = SETTINGS.iter().copied();
         let own = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));

@@ -33,6 +33,8 @@ pub(crate) struct Setup {
     pub(crate) redis_proxy: bool,
     /// Kafka is reached through a proxy.
     pub(crate) kafka_proxy: bool,
+    /// Kafka has a second broker.
+    pub(crate) kafka_follower: bool,
     /// Gateway and processors run with libfaketime.
     pub(crate) fake_clock: bool,
     /// Kafka's data is on a file system of this many MiB.
@@ -50,6 +52,7 @@ impl Setup {
         kafka_settings: &[],
         redis_proxy: false,
         kafka_proxy: false,
+        kafka_follower: false,
         fake_clock: false,
         kafka_disk_mib: None,
         log_disk_mib: None,

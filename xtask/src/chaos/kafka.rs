@@ -20,6 +20,19 @@ const QUICK: Setup = Setup {
     ..Setup::PLAIN
 };
 
+/// Every record is on both brokers before it is acknowledged.
+const REPLICATED: Setup = Setup {
+    kafka_settings: &[
+        ("broker.session.timeout.ms", "1500"),
+        ("broker.heartbeat.interval.ms", "300"),
+        ("replica.lag.time.max.ms", "1500"),
+        ("default.replication.factor", "2"),
+        ("min.insync.replicas", "2"),
+    ],
+    kafka_follower: true,
+    ..Setup::PLAIN
+};
+
 /// What cannot hold when records are lost: an order without a record is never processed, and its status stays PENDING. It
 /// must be told (`lost_is_reported`), and no order whose record is there may stay PENDING (`recorded_202_ends`).
 const RECORDS_LOST: &[(&str, &str)] = &[
@@ -63,6 +76,25 @@ pub(crate) const FAULTS: &[Fault] = &[
             world.kafka.resume();
             Ok(())
         },
+        ..Fault::PLAIN
+    },
+    Fault {
+        name: "kafka-under-replicated",
+        about: "SIGSTOP of one of two brokers for 1 to 2.9 s, both of which must have a record: acknowledgements are late, then \
+                refused",
+        setup: REPLICATED,
+        inject: |world, _| {
+            world.kafka.pause_follower();
+            Ok(())
+        },
+        lasts_ms: (1000, 2900),
+        heal: |world| {
+            world.kafka.resume_follower();
+            Ok(())
+        },
+        // The broker has to register again and to catch up before it counts.
+        recovery_ms_max: 5000,
+        overhead_ms: 1500,
         ..Fault::PLAIN
     },
     Fault {

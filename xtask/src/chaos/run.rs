@@ -28,6 +28,8 @@ pub(crate) struct Size {
     pub(crate) seed: u64,
     pub(crate) orders: u64,
     pub(crate) times: u64,
+    /// Factor of the limits of recovery.
+    pub(crate) recovery_slack: u64,
 }
 
 /// What came out of a fault.
@@ -73,7 +75,7 @@ impl Outcome {
 
     /// What repeats it.
     pub(crate) fn command(&self) -> String {
-        let Size { seed, orders, times } = self.size;
+        let Size { seed, orders, times, .. } = self.size;
         format!(
             "cargo xtask chaos --fault {} --seed {seed} --orders {orders} --times {times}",
             self.fault.name
@@ -177,7 +179,7 @@ fn drive(fault: &Fault, size: Size, world: &mut World, load: &mut Load, probes: 
             continue;
         }
         let took_ms = recovered.map_or(0, |at| at.saturating_duration_since(healed).as_millis() as u64);
-        if took_ms > fault.recovery_ms_max {
+        if took_ms > fault.recovery_ms_max * size.recovery_slack {
             course.late.push(format!("injection {}: {took_ms} ms", index + 1));
         }
         course.recoveries_ms.push(took_ms);

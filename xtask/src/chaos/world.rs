@@ -78,6 +78,7 @@ impl World {
             settings: setup.kafka_settings,
             data: kafka_disk.as_ref().map(Disk::path),
             behind_proxy: setup.kafka_proxy,
+            follower: setup.kafka_follower,
         };
         let kafka = Kafka::start_as(&programs.kafka_home, &options)?;
         let clock_file = dir.path().join("clock");

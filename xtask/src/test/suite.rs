@@ -12,6 +12,9 @@ use crate::test::build::Program;
 /// The longest takes a minute on two busy cores; a program that hangs must not hold up everything.
 const LIMIT: Duration = Duration::from_mins(5);
 
+/// Tests at once in a program of tests against real services, which mostly wait: more than there are cores.
+const REAL_THREADS: &str = "4";
+
 /// A program that is to be run.
 pub(crate) struct Suite {
     /// `store/one_end`
@@ -45,6 +48,9 @@ impl Suite {
             command.args(filter).current_dir(&program.dir).stdin(Stdio::null());
             // As `cargo test` does it.
             command.env("CARGO_MANIFEST_DIR", &program.dir);
+            if program.is_real {
+                command.env("RUST_TEST_THREADS", REAL_THREADS);
+            }
             for (name, value) in env.iter().filter(|(name, _)| program.is_real || *name == "TMPDIR") {
                 command.env(name, value);
             }
