@@ -5,6 +5,7 @@
 //! long it takes until an order is accepted again. Afterwards the load generator's audit and our own equations judge every
 //! order. A run of all faults at full size writes `docs/faults.md`.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -140,13 +141,18 @@ pub(crate) fn run(args: &ArgMatches) -> Result<()> {
     for (index, fault) in chosen().enumerate() {
         let name = format!("fault {} of {all}: {}", index + 1, fault.name);
         let logs = args.get_one::<PathBuf>("keep-logs").map(|dir| dir.join(fault.name));
-        match step::timed(&name, || run::run(fault, size, &programs, &binary, logs.as_deref())) {
+        let work = || {
+            // `testkit` panics when a service does not come back; the other faults are still worth knowing.
+            let run = AssertUnwindSafe(|| run::run(fault, size, &programs, &binary, logs.as_deref()));
+            catch_unwind(run)
+                .unwrap_or_else(|_| Err("a service did not do what it was told, see above".into()))
+        };
+        match step::timed(&name, work) {
             Ok(outcome) => {
                 outcome.say();
                 outcomes.push(outcome);
             }
             Err(step::Failure::Interrupted) => return Err(step::Failure::Interrupted),
-            // The others are still worth knowing.
             Err(step::Failure::Failed(reason)) => {
                 step::say(format_args!("{}: could not be run: {reason}", fault.name));
                 broken.push(fault.name);

@@ -29,7 +29,8 @@ fn obtain(package: &str, name: &str, version: &str, options: &[&str]) -> Result<
     ask.arg("--version");
     let present = step::capture(ask, Duration::from_secs(10)).is_ok_and(|text| text.contains(version));
     if !present {
-        let mut command = workspace::cargo(&["install", "--locked", "--force", package, "--version", version]);
+        let mut command =
+            workspace::cargo(&["install", "--locked", "--force", package, "--version", version]);
         command.args(options).arg("--root").arg(&tools);
         step::timed(&format!("install {package}"), || step::run(command))?;
     }
