@@ -1,5 +1,6 @@
 //! Tests of the store that need no server: one property per file, all in one program, since each program costs a link.
 
+#[macro_use]
 #[path = "../world/mod.rs"]
 mod world;
 
