@@ -159,6 +159,10 @@ impl Tally<'_> {
         }
         if broken == Some(Rule::AcknowledgedEnds) {
             self.ledger.unfinished += 1;
+            let is_pending = status == Some(Status::Pending);
+            let is_recorded = self.evidence.as_ref().is_some_and(|evidence| evidence.has_record(sequence));
+            self.ledger.pending += u64::from(is_pending);
+            self.ledger.pending_recorded += u64::from(is_pending && is_recorded);
         }
         let of_topics = self.evidence.iter().flat_map(|evidence| {
             let (has_record, has_letter) = (evidence.has_record(sequence), evidence.has_letter(sequence));

@@ -225,6 +225,8 @@ fn ledger(parts: &[Report]) -> Option<LedgerReport> {
         indeterminate: sum(|ledger| ledger.indeterminate),
         ends,
         unfinished: sum(|ledger| ledger.unfinished),
+        pending: sum(|ledger| ledger.pending),
+        pending_recorded: sum(|ledger| ledger.pending_recorded),
         drain_ms: ledgers.iter().map(|ledger| ledger.drain_ms).max()?,
         stock_read_unix_ms: ledgers.iter().filter_map(|ledger| ledger.stock_read_unix_ms).max(),
         stock_looks: sum(|ledger| ledger.stock_looks),

@@ -272,6 +272,13 @@ pub struct LedgerReport {
     pub ends: BTreeMap<Word, u64>,
     /// Acknowledged orders without an end when the drain was over.
     pub unfinished: u64,
+    /// Of these: PENDING.
+    #[serde(default)]
+    pub pending: u64,
+    /// Of the pending ones: with a record in the topic, so that a processor ought to have finished them. 0 when the topics
+    /// were not read.
+    #[serde(default)]
+    pub pending_recorded: u64,
     /// From the last answer to the last end, milliseconds.
     pub drain_ms: u64,
     /// When the units left were read, milliseconds since 1970; `null` when the source knows no stock.

@@ -9,7 +9,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::child::{self, Guarded, Signal};
+use crate::proxy::Proxy;
 use crate::{TempDir, free_port};
+
+/// Topics made, removed and widened by single requests, without a client library.
+pub mod topics;
 
 /// A broker is up in about 3 s on two idle cores, 7 s after a kill (the controller waits for the dead
 /// broker's session to end); this much covers a machine busy with a build.
@@ -32,13 +36,33 @@ pub struct Kafka {
     addr: String,
     /// `None` for the shared one.
     own: Option<Broker>,
+    /// A second broker, with [`Options::follower`].
+    follower: Option<Broker>,
+}
+
+/// How a private broker differs from the usual one.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Options<'a> {
+    /// Settings of the broker, which win over ours.
+    pub settings: &'a [(&'a str, &'a str)],
+    /// Where its data is, such as a small file system; a directory of its own unless given.
+    pub data: Option<&'a Path>,
+    /// Clients reach it through a [`Proxy`] ([`Kafka::proxy`]) and by no other way: the broker names its address.
+    pub behind_proxy: bool,
+    /// A second broker joins; what is replicated is for [`Options::settings`] to say. Bootstrap stays the first.
+    pub follower: bool,
 }
 
 #[derive(Debug)]
 struct Broker {
     home: PathBuf,
     dir: TempDir,
+    data: PathBuf,
+    settings: Vec<(String, String)>,
+    proxy: Option<Proxy>,
     port: u16,
+    /// 1 is the controller as well.
+    node: u32,
     controller_port: u16,
     /// `None` while stopped.
     server: Option<Guarded>,
@@ -55,7 +79,7 @@ impl Kafka {
                 "KAFKA_ADDR is not set. Remedy: `cargo xtask test`, or `cargo xtask up` and export its lines."
             )
         });
-        Self { addr, own: None }
+        Self { addr, own: None, follower: None }
     }
 
     /// Starts a broker of this test's own: one node, no topics, auto-created topics get one partition.
@@ -77,17 +101,31 @@ impl Kafka {
     /// # Errors
     /// Why it does not start, with the end of the broker's log.
     pub fn start_in(home: &Path) -> Result<Self, String> {
+        Self::start_as(home, &Options::default())
+    }
+
+    /// As [`Kafka::start_in`], with these options.
+    ///
+    /// # Errors
+    /// As [`Kafka::start_in`].
+    pub fn start_as(home: &Path, options: &Options<'_>) -> Result<Self, String> {
         let mut reason = String::new();
         for _ in 0..START_TRIES {
+            let (dir, port) = (TempDir::new("testkit-kafka"), free_port());
             let mut broker = Broker {
                 home: home.to_owned(),
-                dir: TempDir::new("testkit-kafka"),
-                port: free_port(),
+                data: options.data.unwrap_or(dir.path()).join("data"),
+                settings: options.settings.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect(),
+                proxy: options.behind_proxy.then(|| Proxy::start(&format!("127.0.0.1:{port}"))),
+                dir,
+                port,
+                node: 1,
                 controller_port: free_port(),
                 server: None,
             };
-            match broker.format().and_then(|()| broker.launch()) {
-                Ok(()) => return Ok(Self { addr: broker.addr(), own: Some(broker) }),
+            let started = broker.format().and_then(|()| broker.launch());
+            match started.and_then(|()| options.follower.then(|| broker.follower()).transpose()) {
+                Ok(follower) => return Ok(Self { addr: broker.addr(), own: Some(broker), follower }),
                 Err(why) => reason = why,
             }
             if !reason.contains("Address already in use") {
@@ -129,18 +167,38 @@ impl Kafka {
         }
     }
 
-    /// Kills the private broker and starts it as a new cluster on the same port: its topics, records and groups are gone.
+    /// The wire between the private broker and its clients; `None` without [`Options::behind_proxy`].
+    pub fn proxy(&self) -> Option<&Proxy> {
+        self.own.as_ref()?.proxy.as_ref()
+    }
+
+    /// Kills the private broker and starts it as a new cluster on the same port: its topics, records and groups are gone,
+    /// and the cluster's id is another one.
     ///
     /// # Panics
     /// As [`Kafka::restart`].
     pub fn restart_empty(&mut self) {
         self.stop();
         let broker = self.private();
-        let data = broker.dir.path().join("data");
-        fs::remove_dir_all(&data).unwrap_or_else(|error| panic!("{}: {error}", data.display()));
+        for directory in [&broker.data, &broker.formatted()] {
+            fs::remove_dir_all(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+        }
         if let Err(reason) = broker.format().and_then(|()| broker.launch()) {
             panic!("Kafka does not start again on port {}: {reason}", broker.port);
         }
+    }
+
+    /// Kills the private broker and puts its storage back to what it was when it was formatted: topics, records and
+    /// committed offsets are gone. [`Kafka::restart`] starts it again.
+    ///
+    /// # Panics
+    /// For the shared Kafka, and when its directory cannot be written.
+    pub fn lose_data(&mut self) {
+        self.stop();
+        let broker = self.private();
+        let replaced =
+            fs::remove_dir_all(&broker.data).and_then(|()| copy(&broker.formatted(), &broker.data));
+        replaced.unwrap_or_else(|error| panic!("{}: {error}", broker.data.display()));
     }
 
     /// Freezes the private broker: connections stay open, nothing is acknowledged.
@@ -157,6 +215,28 @@ impl Kafka {
     /// As [`Kafka::pause`].
     pub fn resume(&mut self) {
         self.signal(Signal::Continue);
+    }
+
+    /// Freezes the second broker: what it leads has no leader, and what it follows is not replicated.
+    ///
+    /// # Panics
+    /// Without [`Options::follower`].
+    pub fn pause_follower(&mut self) {
+        self.signal_follower(Signal::Stop);
+    }
+
+    /// Lets the second broker go on.
+    ///
+    /// # Panics
+    /// Without [`Options::follower`].
+    pub fn resume_follower(&mut self) {
+        self.signal_follower(Signal::Continue);
+    }
+
+    fn signal_follower(&mut self, signal: Signal) {
+        let server =
+            self.follower.as_mut().and_then(|broker| broker.server.as_mut()).expect("a second broker");
+        server.signal(signal).expect("a running broker takes signals");
     }
 
     fn signal(&mut self, signal: Signal) {
@@ -199,8 +279,33 @@ fn api_versions(addr: &str) -> io::Result<()> {
 }
 
 impl Broker {
+    /// A second broker under the same controller; it answers when this returns.
+    fn follower(&self) -> Result<Self, String> {
+        let dir = TempDir::new("testkit-kafka");
+        let mut follower = Self {
+            home: self.home.clone(),
+            data: dir.path().join("data"),
+            settings: self.settings.clone(),
+            proxy: None,
+            dir,
+            port: free_port(),
+            node: 2,
+            controller_port: self.controller_port,
+            server: None,
+        };
+        follower.format()?;
+        follower.launch()?;
+        Ok(follower)
+    }
+
+    /// Where clients reach it.
     fn addr(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.proxy.as_ref().map_or_else(|| format!("127.0.0.1:{}", self.port), Proxy::addr)
+    }
+
+    /// A copy of the storage as it was formatted.
+    fn formatted(&self) -> PathBuf {
+        self.dir.path().join("formatted")
     }
 
     fn properties(&self) -> PathBuf {
@@ -213,16 +318,24 @@ impl Broker {
 
     /// Writes the configuration and formats the storage, as `kafka-storage.sh format` does.
     fn format(&self) -> Result<(), String> {
-        let (port, controller) = (self.port, self.controller_port);
+        let (port, controller, clients) = (self.port, self.controller_port, self.addr());
+        let (roles, listener) = match self.node {
+            1 => ("broker,controller", format!(",CONTROLLER://127.0.0.1:{controller}")),
+            _ => ("broker", String::new()),
+        };
         let mut text = format!(
-            "node.id=1\nprocess.roles=broker,controller\n\
+            "node.id={node}\nprocess.roles={roles}\n\
              controller.quorum.voters=1@127.0.0.1:{controller}\ncontroller.listener.names=CONTROLLER\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\ninter.broker.listener.name=PLAINTEXT\n\
-             log.dirs={}\n",
-            self.dir.path().join("data").display()
+             listeners=PLAINTEXT://127.0.0.1:{port}{listener}\n\
+             advertised.listeners=PLAINTEXT://{clients}\ninter.broker.listener.name=PLAINTEXT\n\
+             log.dirs={data}\n",
+            node = self.node,
+            data = self.data.display()
         );
-        for (name, value) in SETTINGS {
+        let settings = SETTINGS.iter().copied();
+        let own = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        // Of two lines of one name the later counts.
+        for (name, value) in settings.chain(own) {
             writeln!(text, "{name}={value}").expect("writing to a String cannot fail");
         }
         fs::write(self.properties(), text).map_err(|e| format!("{}: {e}", self.properties().display()))?;
@@ -234,7 +347,7 @@ impl Broker {
         let mut tool = self.spawn(command, "format.log")?;
         let status = tool.wait().map_err(|e| e.to_string())?;
         if status.success() {
-            return Ok(());
+            return copy(&self.data, &self.formatted()).map_err(|e| format!("{}: {e}", self.data.display()));
         }
         let log = fs::read_to_string(self.dir.path().join("format.log")).unwrap_or_default();
         Err(format!("StorageTool ended with {}:\n{}", child::describe(status), tail(&log)))
@@ -293,6 +406,21 @@ impl Broker {
     fn log_tail(&self) -> String {
         tail(&fs::read_to_string(self.log()).unwrap_or_default())
     }
+}
+
+/// Copies a directory with all that is in it.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 /// The last lines of a log: enough for the exception and its cause.

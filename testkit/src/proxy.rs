@@ -3,6 +3,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -36,8 +38,18 @@ struct State {
     ending: bool,
     /// Connections cut so far: a pump born under an older number ends instead of forwarding.
     cuts: u64,
-    /// Both sockets of each connection; closed ones are pruned when the next one comes.
-    open: Vec<Arc<[TcpStream; 2]>>,
+    /// Bytes until the connection that moves the last of them is cut; `None` when none is to be cut.
+    bytes_to_cut: Option<usize>,
+    /// Closed ones are pruned when the next one comes.
+    open: Vec<Arc<Pair>>,
+}
+
+/// Both sockets of a connection: the client's and the server's.
+#[derive(Debug)]
+struct Pair {
+    sockets: [TcpStream; 2],
+    /// Ends without a FIN: the last owner's close then sends a RST.
+    is_reset: AtomicBool,
 }
 
 impl Proxy {
@@ -55,6 +67,7 @@ impl Proxy {
             delay: Duration::ZERO,
             ending: false,
             cuts: 0,
+            bytes_to_cut: None,
             open: Vec::new(),
         };
         let shared =
@@ -91,8 +104,27 @@ impl Proxy {
             std::mem::take(&mut state.open)
         });
         for pair in open {
-            close(&pair);
+            pair.close();
         }
+    }
+
+    /// Resets all present connections (RST instead of FIN); what was held in them is lost. New ones are treated as
+    /// before.
+    pub fn reset(&self) {
+        // They stay in the list, so that the end of the proxy closes even one whose peer takes no more bytes.
+        let open = self.change(|state| {
+            state.cuts += 1;
+            state.open.clone()
+        });
+        for pair in open {
+            pair.reset();
+        }
+    }
+
+    /// Lets `bytes` more bytes through, counted over both directions of all connections, then cuts the connection
+    /// that moved the last of them: its peers have seen a part of a message.
+    pub fn cut_after(&self, bytes: usize) {
+        self.change(|state| state.bytes_to_cut = Some(bytes));
     }
 
     /// Accepts new connections and closes them at once; present ones go on (use [`Proxy::cut`] for them).
@@ -158,7 +190,7 @@ fn accept_loop(listener: &TcpListener, shared: &Arc<Shared>) {
 fn open(client: TcpStream, server: TcpStream, shared: &Arc<Shared>) {
     client.set_nodelay(true).expect("nodelay on an open socket");
     server.set_nodelay(true).expect("nodelay on an open socket");
-    let pair = Arc::new([client, server]);
+    let pair = Arc::new(Pair { sockets: [client, server], is_reset: AtomicBool::new(false) });
     let cuts = {
         let mut state = shared.lock();
         if state.ending {
@@ -171,7 +203,7 @@ fn open(client: TcpStream, server: TcpStream, shared: &Arc<Shared>) {
     for (from, to) in [(0, 1), (1, 0)] {
         let (chunks_in, chunks_out) = sync_channel(CHUNKS_MAX);
         let (reader_pair, reader_shared) = (Arc::clone(&pair), Arc::clone(shared));
-        thread("proxy-read", move || read_side(&reader_pair[from], &reader_shared, &chunks_in));
+        thread("proxy-read", move || read_side(&reader_pair.sockets[from], &reader_shared, &chunks_in));
         let (writer_pair, writer_shared) = (Arc::clone(&pair), Arc::clone(shared));
         thread("proxy-write", move || write_side(&writer_pair, to, &writer_shared, cuts, &chunks_out));
     }
@@ -192,21 +224,32 @@ fn read_side(mut from: &TcpStream, shared: &Shared, chunks: &SyncSender<Chunk>) 
     }
 }
 
-fn write_side(pair: &[TcpStream; 2], to: usize, shared: &Shared, cuts: u64, chunks: &Receiver<Chunk>) {
-    for (due, bytes) in chunks {
+fn write_side(pair: &Pair, to: usize, shared: &Shared, cuts: u64, chunks: &Receiver<Chunk>) {
+    let mut socket = &pair.sockets[to];
+    for (due, mut bytes) in chunks {
         if !wait_turn(shared, cuts, due) {
             break;
         }
         if bytes.is_empty() {
             // Half-close travels on; the other direction goes on until it ends as well.
-            drop(pair[to].shutdown(Shutdown::Write));
+            drop(socket.shutdown(Shutdown::Write));
             return;
         }
-        if (&pair[to]).write_all(&bytes).is_err() {
+        let cut_at = bytes_before_cut(shared, bytes.len());
+        bytes.truncate(cut_at.unwrap_or(usize::MAX));
+        if socket.write_all(&bytes).is_err() || cut_at.is_some() {
             break;
         }
     }
-    close(pair);
+    pair.close();
+}
+
+/// How many of these bytes may pass when the connection is to be cut within them.
+fn bytes_before_cut(shared: &Shared, bytes: usize) -> Option<usize> {
+    let mut state = shared.lock();
+    let left = state.bytes_to_cut?;
+    state.bytes_to_cut = left.checked_sub(bytes).filter(|&left| left > 0);
+    state.bytes_to_cut.is_none().then_some(left.min(bytes))
 }
 
 /// Waits until `due` and until nothing stalls; false when the connection was cut meanwhile.
@@ -227,14 +270,46 @@ fn wait_turn(shared: &Shared, cuts: u64, due: Instant) -> bool {
     }
 }
 
-fn close(pair: &[TcpStream; 2]) {
-    for socket in pair {
-        drop(socket.shutdown(Shutdown::Both));
+impl Pair {
+    fn close(&self) {
+        // Relaxed: set before the reader is woken, which leads here.
+        if self.is_reset.load(Ordering::Relaxed) {
+            return;
+        }
+        for socket in &self.sockets {
+            drop(socket.shutdown(Shutdown::Both));
+        }
+    }
+
+    /// Makes its threads let go of the sockets, whose close then sends a RST.
+    fn reset(&self) {
+        self.is_reset.store(true, Ordering::Relaxed);
+        for socket in &self.sockets {
+            linger_zero(socket);
+            drop(socket.shutdown(Shutdown::Read));
+        }
     }
 }
 
+#[expect(unsafe_code, reason = "std has no stable form of SO_LINGER")]
+fn linger_zero(socket: &TcpStream) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    // SAFETY: the descriptor is open as long as `socket` is borrowed, and setsockopt(2) reads `linger`, which outlives the
+    // call, for exactly its size.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            size_of::<libc::linger>() as libc::socklen_t,
+        )
+    };
+    assert_eq!(result, 0, "SO_LINGER on an open socket");
+}
+
 /// Forgets connections whose four threads have ended: then the list holds the last reference.
-fn prune(open: &mut Vec<Arc<[TcpStream; 2]>>) {
+fn prune(open: &mut Vec<Arc<Pair>>) {
     open.retain(|pair| Arc::strong_count(pair) > 1);
 }
 

@@ -111,20 +111,11 @@ fn parse(text: &str) -> Result<Counts> {
 /// Every station's count, as this tree has them.
 fn count() -> Result<Counts> {
     let valgrind = apt::program("valgrind", "valgrind")?;
-    step::run(workspace::cargo(&["build", "--locked", "--release", "--package", "road-benches"]))?;
-    let program = program()?;
+    let program = workspace::released("road-benches")?;
     let names = step::capture(Process::new(&program), STATION_TIME_MAX)?;
     step::timed("count", || {
         names.lines().map(|name| Ok((name.to_owned(), count_station(&valgrind, &program, name)?))).collect()
     })
-}
-
-/// Where Cargo puts what it builds is its own business: it is asked.
-fn program() -> Result<PathBuf> {
-    let ask = workspace::cargo(&["metadata", "--no-deps", "--format-version", "1", "--locked"]);
-    let metadata: serde_json::Value = serde_json::from_str(&step::capture(ask, Duration::from_mins(5))?)?;
-    let target = metadata["target_directory"].as_str().ok_or("cargo metadata names no target directory")?;
-    Ok(Path::new(target).join("release/road-benches"))
 }
 
 fn count_station(valgrind: &Path, program: &Path, name: &str) -> Result<u64> {

@@ -33,6 +33,8 @@ mod drill;
 
 mod screens;
 
+mod chaos;
+
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, Command, value_parser};
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Some(("profile", args)) => profile::run(args),
         Some(("bench", args)) => bench::run(args),
         Some(("drill", args)) => drill::run(args),
+        Some(("chaos", args)) => chaos::run(args),
         Some(("screens", _)) => screens::run(),
         _ => unreachable!("clap requires one of the subcommands above"),
     };
@@ -170,6 +173,7 @@ fn command_line() -> Command {
             profile::command(),
             bench::command(),
             drill::command(),
+            chaos::command(),
             screens,
         ])
 }

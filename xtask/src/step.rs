@@ -89,6 +89,53 @@ pub(crate) fn run(mut command: Command) -> Result<()> {
     }
 }
 
+/// Runs a command with its standard error shown and hands each line of its standard output to `see`. How it ended is the
+/// caller's to judge.
+pub(crate) fn run_read(mut command: Command, mut see: impl FnMut(&str) + Send) -> Result<ExitStatus> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut running = start(command)?;
+    let output = running.child().stdout.take().expect("standard output is piped");
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for line in BufReader::new(output).lines().map_while(std::io::Result::ok) {
+                see(&line);
+            }
+        });
+        let status = wait(&mut running, None);
+        // On an interrupt this ends the whole group, so that the reader sees the end of the pipe.
+        drop(running);
+        status
+    })
+}
+
+/// Runs a command for at most `limit`: standard output and error in the order of their lines, and how it ended; `None` when
+/// it was killed for taking too long.
+pub(crate) fn output(mut command: Command, limit: Duration) -> Result<(String, Option<ExitStatus>)> {
+    let (reader, writer) = std::io::pipe().map_err(|e| format!("no pipe: {e}"))?;
+    let errors = writer.try_clone().map_err(|e| format!("no pipe: {e}"))?;
+    command.stdin(Stdio::null()).stdout(writer).stderr(errors);
+    let mut running = start(command)?;
+    std::thread::scope(|scope| {
+        let output = scope.spawn(move || read_all(reader));
+        let begun = Instant::now();
+        let status = loop {
+            match running.ended() {
+                Some(status) => break Ok(Some(status)),
+                None if begun.elapsed() > limit => break Ok(None),
+                None => {
+                    if let Err(interrupted) = pause() {
+                        break Err(interrupted);
+                    }
+                }
+            }
+        };
+        // Whatever it has started ends as well and closes the pipe.
+        drop(running);
+        let output = output.join().unwrap_or_default();
+        status.map(|status| (output, status))
+    })
+}
+
 /// Runs a command, shows its standard output line by line and hands each line to `see`. How the command ended
 /// is the caller's to judge.
 pub(crate) fn run_watched(mut command: Command, mut see: impl FnMut(&str) + Send) -> Result<ExitStatus> {

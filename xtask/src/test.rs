@@ -1,14 +1,24 @@
-//! `cargo xtask test`: the tests that need no server, then those that need real ones.
-
-use std::collections::BTreeSet;
-use std::process::Command;
+//! `cargo xtask test`: every test, those against a real Redis and a real Kafka included.
+//!
+//! One Cargo call builds all test programs with all features, so that nothing is built twice; the services are fetched and
+//! started meanwhile. Then several programs run at once, the longest first: most tests against real services wait.
 
 use testkit::TempDir;
 
 use crate::deploy;
 use crate::services::{Programs, Services, apt};
-use crate::step::{self, Result};
-use crate::workspace::{self, RealTests};
+use crate::step::{self, Failure, Result};
+use crate::workspace;
+use suite::Suite;
+
+/// Cargo builds the test programs and tells where they are.
+mod build;
+
+/// Which program runs when.
+mod schedule;
+
+/// One test program.
+mod suite;
 
 /// Which tests to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +47,8 @@ pub(crate) struct Plan {
 }
 
 /// Tests counted over all test programs.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Count {
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Count {
     passed: u64,
     failed: u64,
 }
@@ -55,21 +65,27 @@ impl Count {
             }
         }
     }
+
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
 }
 
-/// Runs the tests; the last line is the count. A part that fails does not keep the other from running.
+/// What tests against real services read, and the services themselves, which end with it.
+struct Surroundings {
+    env: Vec<(&'static str, String)>,
+    _services: Option<Services>,
+}
+
+/// Runs the tests; the last line is the count.
 pub(crate) fn run(plan: &Plan) -> Result<()> {
     let mut count = Count::default();
     let mut reasons = Vec::new();
-    if plan.only != Only::Real
-        && let Err(failure) = step::timed("tests without servers", || fast(plan, &mut count))
-    {
-        reasons.push(interrupt_or_reason(failure)?);
-    }
-    if plan.only != Only::Fast
-        && let Err(failure) = real(plan, &mut count)
-    {
-        reasons.push(interrupt_or_reason(failure)?);
+    match build_and_run(plan, &mut count, &mut reasons) {
+        Ok(()) => {}
+        Err(Failure::Interrupted) => return Err(Failure::Interrupted),
+        Err(Failure::Failed(reason)) => reasons.push(reason),
     }
     // A build that fails or a test program that crashes prints no count of its own, and must not look like
     // nothing.
@@ -80,84 +96,71 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
     if reasons.is_empty() { Ok(()) } else { Err(reasons.join("\n       ").into()) }
 }
 
-fn interrupt_or_reason(failure: step::Failure) -> Result<String> {
-    match failure {
-        step::Failure::Interrupted => Err(step::Failure::Interrupted),
-        step::Failure::Failed(reason) => Ok(reason),
-    }
-}
-
-fn fast(plan: &Plan, count: &mut Count) -> Result<()> {
-    // The commands of the documents are run.
-    apt::program("curl", "curl")?;
-    cargo_test(workspace::cargo(&["test", "--locked", "--no-fail-fast", "--workspace"]), plan, count)
-}
-
-fn real(plan: &Plan, count: &mut Count) -> Result<()> {
+fn build_and_run(plan: &Plan, count: &mut Count, reasons: &mut Vec<String>) -> Result<()> {
     let tests = workspace::real_tests()?;
     if tests.targets.is_empty() {
         return Err("no test target requires the feature `real`; the real services would go untested".into());
     }
-    for name in &tests.crates {
-        let targets = tests.targets.iter().filter(|(owner, _)| owner == name).count();
-        step::say(format_args!("{name}: {targets} test programs need real services"));
+    let (suites, surroundings) = std::thread::scope(|scope| {
+        // Fetching waits for the network, building for the processors.
+        let surroundings = scope.spawn(|| surroundings(plan.only));
+        let suites = step::timed("build the test programs", || build::build(plan.only, &tests));
+        let surroundings =
+            surroundings.join().unwrap_or_else(|_| Err("the services' thread panicked".into()));
+        (suites, surroundings)
+    });
+    let (suites, surroundings) = (suites?, surroundings?);
+    // The directories of tests that are killed, by an interrupt or by themselves, go with this one.
+    let temp = TempDir::new("xtask-test");
+    let mut env = surroundings.env.clone();
+    env.push(("TMPDIR", temp.path().display().to_string()));
+    let work = Suite::prepare(suites, &plan.filter, &env);
+    let ended = step::timed("test programs", || schedule::run(work))?;
+    for suite in ended {
+        count.add(suite.count);
+        reasons.extend(suite.reason);
+    }
+    if plan.only != Only::Real && build::has_doc_tests()? {
+        let command = build::doc_tests(&plan.filter);
+        let words = step::words(&command);
+        let status = step::run_watched(command, |line| count.see(line))?;
+        if !status.success() {
+            reasons.push(format!("`{words}` ended with {}", testkit::child::describe(status)));
+        }
+    }
+    Ok(())
+}
+
+fn surroundings(only: Only) -> Result<Surroundings> {
+    // The commands of the documents are run.
+    apt::program("curl", "curl")?;
+    if only == Only::Fast {
+        return Ok(Surroundings { env: Vec::new(), _services: None });
     }
     let programs = Programs::obtain()?;
     // Only tests open pages; the services of a measurement or of `up` need none.
     let browser = apt::program("chromium", "chromium")?;
-    let services = Services::obtain(&programs)?;
     let promtool = apt::program("promtool", "prometheus")?;
     let prometheus = apt::program("prometheus", "prometheus")?;
     // Not by PATH: Debian puts it where only root looks.
     let haproxy = apt::file("/usr/sbin/haproxy", "haproxy")?;
     let compose_project = deploy::project_file()?;
-    let mut command = real_command(&tests);
-    // The directories of tests that are killed, by an interrupt or by themselves, go with this one.
-    let temp = TempDir::new("xtask-test");
-    command
-        .envs(services.env())
-        .envs(programs.env())
-        .env("TEST_BROWSER", browser)
-        .env("TEST_PROMTOOL", promtool)
-        .env("TEST_PROMETHEUS", prometheus)
-        .env("TEST_HAPROXY", haproxy)
-        .env("TEST_COMPOSE_PROJECT", compose_project)
-        .env("TMPDIR", temp.path());
-    step::timed("tests against real services", || cargo_test(command, plan, count))
-}
-
-/// Only the targets that need services: the others have run already. Cargo takes `--test` by name alone, so a
-/// target of the same name in another of these crates would run once more, which is harmless.
-fn real_command(tests: &RealTests) -> Command {
-    let crates: BTreeSet<_> = tests.targets.iter().map(|(name, _)| name).collect();
-    let targets: BTreeSet<_> = tests.targets.iter().map(|(_, target)| target).collect();
-    let features = workspace::features(crates.iter().copied());
-    let mut command = workspace::cargo(&["test", "--locked", "--no-fail-fast", "--features", &features]);
-    for name in crates {
-        command.args(["--package", name]);
-    }
-    for target in targets {
-        command.args(["--test", target]);
-    }
-    command
-}
-
-fn cargo_test(mut command: Command, plan: &Plan, count: &mut Count) -> Result<()> {
-    if !plan.filter.is_empty() {
-        command.arg("--").args(&plan.filter);
-    }
-    let words = step::words(&command);
-    let status = step::run_watched(command, |line| count.see(line))?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(format!("`{words}` ended with {}", testkit::child::describe(status)).into())
+    let services = Services::obtain(&programs)?;
+    let mut env = services.env();
+    env.extend(programs.env());
+    env.extend([
+        ("TEST_BROWSER", browser.display().to_string()),
+        ("TEST_PROMTOOL", promtool.display().to_string()),
+        ("TEST_PROMETHEUS", prometheus.display().to_string()),
+        ("TEST_HAPROXY", haproxy.display().to_string()),
+        ("TEST_COMPOSE_PROJECT", compose_project.display().to_string()),
+    ]);
+    Ok(Surroundings { env, _services: Some(services) })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Count, real_command};
-    use crate::workspace::RealTests;
+    use super::Count;
 
     #[test]
     fn counts_the_result_lines_and_nothing_else() {
@@ -171,21 +174,5 @@ mod tests {
         );
         count.see("a test that prints: 5 passed; 5 failed");
         assert_eq!(count, Count { passed: 15, failed: 2 });
-    }
-
-    #[test]
-    fn the_real_step_names_each_crate_and_target_once() {
-        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
-        let tests = RealTests {
-            crates: ["queue".into(), "store".into(), "gateway".into()].into(),
-            targets: [pair("store", "outage"), pair("store", "model"), pair("queue", "outage")].into(),
-        };
-        let command = real_command(&tests);
-        let args: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
-        assert_eq!(
-            args.join(" "),
-            "test --locked --no-fail-fast --features queue/real,store/real \
-             --package queue --package store --test model --test outage"
-        );
     }
 }

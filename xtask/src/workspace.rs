@@ -29,6 +29,21 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     command
 }
 
+/// What CI runs of the release build, built together: of two builds with other features Cargo shares nothing.
+const RELEASED: &[&str] = &["--package", "flash-sale", "--package", "road-benches"];
+
+/// Builds the released programs; the path of one.
+pub(crate) fn released(program: &str) -> Result<PathBuf> {
+    let mut command = cargo(&["build", "--locked", "--release"]);
+    command.args(RELEASED);
+    step::run(command)?;
+    // Where Cargo puts what it builds is its own business: it is asked.
+    let ask = cargo(&["metadata", "--no-deps", "--format-version", "1", "--locked"]);
+    let metadata: Value = serde_json::from_str(&step::capture(ask, Duration::from_mins(5))?)?;
+    let target = metadata["target_directory"].as_str().ok_or("cargo metadata names no target directory")?;
+    Ok(Path::new(target).join("release").join(program))
+}
+
 /// The tests that need real services.
 #[derive(Debug, PartialEq, Eq, Default)]
 pub(crate) struct RealTests {

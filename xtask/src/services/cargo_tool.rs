@@ -12,8 +12,17 @@ pub(crate) fn program(name: &str, version: &str) -> Result<PathBuf> {
     program_of(name, name, version)
 }
 
+/// The same without optimisation, for a program whose speed does not matter: it takes half the time to build.
+pub(crate) fn unoptimised(name: &str, version: &str) -> Result<PathBuf> {
+    obtain(name, name, version, &["--debug"])
+}
+
 /// The same of a crate with several programs.
 pub(crate) fn program_of(package: &str, name: &str, version: &str) -> Result<PathBuf> {
+    obtain(package, name, version, &[])
+}
+
+fn obtain(package: &str, name: &str, version: &str, options: &[&str]) -> Result<PathBuf> {
     let tools = workspace::services_dir().join("tools");
     let program = tools.join("bin").join(name);
     let mut ask = Command::new(&program);
@@ -21,8 +30,8 @@ pub(crate) fn program_of(package: &str, name: &str, version: &str) -> Result<Pat
     let present = step::capture(ask, Duration::from_secs(10)).is_ok_and(|text| text.contains(version));
     if !present {
         let mut command =
-            workspace::cargo(&["install", "--locked", "--force", package, "--version", version, "--root"]);
-        command.arg(&tools);
+            workspace::cargo(&["install", "--locked", "--force", package, "--version", version]);
+        command.args(options).arg("--root").arg(&tools);
         step::timed(&format!("install {package}"), || step::run(command))?;
     }
     Ok(program)

@@ -1,0 +1,48 @@
+//! Promise: after the threshold the breaker opens and answers at once; /health and the metric say so; probes close
+//! it. Method: the embedded broker is taken down and brought back.
+
+use crate::house;
+
+use std::time::{Duration, Instant};
+
+use house::{House, order};
+
+#[test]
+fn it_opens_answers_at_once_and_closes_by_probes() {
+    let house = House::new(&[
+        ("PUBLISH_TIMEOUT", "1s"),
+        ("CIRCUIT_BREAKER_FAILURE_THRESHOLD", "2"),
+        ("CIRCUIT_BREAKER_SUCCESS_THRESHOLD", "2"),
+        ("CIRCUIT_BREAKER_BASE_TIMEOUT", "1s"),
+    ]);
+    let mut client = house.client();
+    house.embedded.go_down();
+    for id in ["a", "b"] {
+        assert_eq!(client.post_buy(&order("u", id), &[]).status, 503);
+    }
+    let began = Instant::now();
+    let response = client.post_buy(&order("u", "c"), &[]);
+    assert_eq!(response.status, 503);
+    assert!(began.elapsed() < Duration::from_millis(500), "open: {:?}", began.elapsed());
+    assert!(response.header("retry-after").is_some());
+    assert_eq!(client.get("/orders/c").status, 404, "refused before Redis was asked");
+    let health = client.get("/health");
+    assert_eq!(health.status, 503);
+    assert!(
+        health.text().contains("\"status\":\"unhealthy\"") && health.text().contains("\"open\""),
+        "{}",
+        health.text()
+    );
+    assert!((house.metric("gateway_circuit_breaker_state") - 1.0).abs() < 0.5);
+
+    house.embedded.come_up();
+    let mut number = 0;
+    testkit::wait_until("the breaker closes", Duration::from_secs(30), || {
+        number += 1;
+        client.post_buy(&order("u", &format!("probe-{number}")), &[]);
+        house.metric("gateway_circuit_breaker_state").abs() < 0.5
+    });
+    assert_eq!(client.post_buy(&order("u", "after"), &[]).status, 202);
+    testkit::wait_until("healthy again", Duration::from_secs(10), || client.get("/health").status == 200);
+    house.assert_identity();
+}

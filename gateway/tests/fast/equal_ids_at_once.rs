@@ -1,0 +1,42 @@
+//! Promise: of equal orders under one `request_id` at once on several cores exactly one gets 202, the others 409.
+//! Method: many connections send the same bytes at the same moment, many times.
+
+use crate::house;
+
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use house::{House, order};
+
+#[test]
+fn exactly_one_is_accepted() {
+    const CLIENTS: usize = 8;
+    const ROUNDS: usize = 50;
+    let house = House::new(&[("RATE_LIMIT_MAX_REQUESTS", "10000")]);
+    let barrier = Arc::new(Barrier::new(CLIENTS));
+    let address = house.running().address();
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let barrier = Arc::clone(&barrier);
+            thread::spawn(move || {
+                let mut client = testkit::http::Client::connect(address);
+                let buy = |round: usize| {
+                    barrier.wait();
+                    client.post_buy(&order("u", &format!("round-{round}")), &[]).status
+                };
+                (0..ROUNDS).map(buy).collect::<Vec<u16>>()
+            })
+        })
+        .collect();
+    let answers: Vec<Vec<u16>> = clients.into_iter().map(|client| client.join().expect("client")).collect();
+    for round in 0..ROUNDS {
+        let of_round: Vec<u16> = answers.iter().map(|answers| answers[round]).collect();
+        assert_eq!(
+            of_round.iter().filter(|&&status| status == 202).count(),
+            1,
+            "round {round}: {of_round:?}"
+        );
+        assert!(of_round.iter().all(|&status| status == 202 || status == 409), "round {round}: {of_round:?}");
+    }
+    house.assert_identity();
+}

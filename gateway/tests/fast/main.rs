@@ -1,0 +1,15 @@
+//! Tests of the gateway that need no server: one property per file, all in one program, since each program costs a link.
+
+#[path = "../house/mod.rs"]
+mod house;
+
+mod bounds;
+mod breaker_over_kafka;
+mod connections_are_shared_out;
+mod equal_ids_at_once;
+mod framing;
+mod publish_results;
+mod replies;
+mod shutdown_answers_everyone;
+mod sold_out_gate;
+mod waiting_order_knows_the_backlog;

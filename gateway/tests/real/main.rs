@@ -1,0 +1,6 @@
+//! Tests of the gateway against real services: one property per file, all in one program, since each program costs a link.
+
+#[path = "../house/mod.rs"]
+mod house;
+
+mod redis_outage;

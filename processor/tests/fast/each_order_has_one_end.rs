@@ -1,0 +1,101 @@
+//! Claim: every order ends exactly once, as payment and stock decide; units are conserved, amounts honoured, the
+//! counters add up and the size of the dead letter topic is what the metrics say. Method: 600 random orders over an
+//! item with plenty, one too scarce, one unknown; the payment simulator is asked what each must have come to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use house::{House, Random, Sent, order};
+use processor::pay::{Paid, Simulator};
+
+use crate::house;
+
+const ORDERS: usize = 600;
+const PLENTY: u64 = 1_000_000;
+const SCARCE: u64 = 60;
+const PAYMENT_SEED: u64 = 11;
+
+struct Wanted {
+    request_id: String,
+    item_id: &'static str,
+    amount: u32,
+}
+
+#[test]
+fn each_order_has_one_end() {
+    let house = House::new(&[("PAYMENT_FAILURE_RATE", "0.3"), ("PAYMENT_SEED", &PAYMENT_SEED.to_string())]);
+    house.truth.set_stock("plenty", PLENTY);
+    house.truth.set_stock("scarce", SCARCE);
+    let mut random = Random::new();
+    let wanted: Vec<Wanted> = (0..ORDERS)
+        .map(|number| Wanted {
+            request_id: format!("r-{number}"),
+            item_id: ["plenty", "scarce", "ghost"][random.below(3) as usize],
+            amount: 1 + random.below(4) as u32,
+        })
+        .collect();
+    let sent: Vec<Sent> =
+        wanted.iter().map(|wanted| order(&wanted.request_id, wanted.item_id, wanted.amount)).collect();
+    house.topics.send(&sent);
+    house.wait_processed(ORDERS as u64);
+
+    let simulator = Simulator::instant(0.3, PAYMENT_SEED);
+    let ids: Vec<String> = wanted.iter().map(|wanted| wanted.request_id.clone()).collect();
+    let statuses = house.truth.statuses(&ids);
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut sold: BTreeMap<&str, i64> = BTreeMap::new();
+    for (wanted, status) in wanted.iter().zip(&statuses) {
+        let status = status.as_deref().expect("an end");
+        let is_paid = simulator.answer(&wanted.request_id, 0) == Paid::Yes;
+        let by_payment = if is_paid { "COMPLETED" } else { "FAILED_PAYMENT" };
+        let may_be = match wanted.item_id {
+            "plenty" => vec![by_payment],
+            "scarce" => vec![by_payment, "FAILED_SOLD_OUT"],
+            _ => vec!["FAILED_UNKNOWN_ITEM"],
+        };
+        assert!(may_be.contains(&status), "{} of {}: {status}", wanted.request_id, wanted.item_id);
+        *counts.entry(status).or_default() += 1;
+        if status == "COMPLETED" {
+            *sold.entry(wanted.item_id).or_default() += i64::from(wanted.amount);
+        }
+    }
+    for status in ["COMPLETED", "FAILED_PAYMENT", "FAILED_SOLD_OUT", "FAILED_UNKNOWN_ITEM"] {
+        assert!(counts.contains_key(status), "every kind of end was reached: {counts:?}");
+    }
+    for (item_id, stock) in [("plenty", PLENTY as i64), ("scarce", SCARCE as i64)] {
+        assert_eq!(house.truth.left(item_id), Some(stock - sold[item_id]), "{item_id}");
+        assert_eq!(house.truth.ledger(item_id), Some((stock, sold[item_id])), "{item_id}");
+    }
+    assert_eq!(house.truth.left("ghost"), None, "an unknown stock stays unknown");
+
+    let failed = counts["FAILED_PAYMENT"] + counts["FAILED_UNKNOWN_ITEM"];
+    house.assert_counted(counts["COMPLETED"], failed, counts["FAILED_SOLD_OUT"], 0);
+    assert_eq!(house.counted("processor_orders_moved_to_dlq_total"), failed);
+    assert_letters(&house, &wanted, &statuses, failed as usize);
+    house.wait_committed();
+    testkit::wait_until("the gauges are up to date", house::PATIENCE, || {
+        house.metric("processor_dlq_size") == Some(failed as f64)
+            && house.metric("processor_consumer_lag") == Some(0.0)
+            && house.metric("processor_inventory_level{item_id=\"scarce\"}")
+                == house.truth.left("scarce").map(|left| left as f64)
+            && house.metric("processor_stock_drift{item_id=\"scarce\"}") == Some(0.0)
+    });
+    assert_eq!(house.metric("processor_inventory_level{item_id=\"ghost\"}"), None);
+}
+
+/// Exactly the orders that failed are dead letters, with the word of their failure.
+fn assert_letters(house: &House, wanted: &[Wanted], statuses: &[Option<String>], failed: usize) {
+    let letters = house.topics.letters();
+    assert_eq!(letters.len(), failed);
+    assert_eq!(house.topics.depth(), failed);
+    let said: BTreeSet<(String, String)> =
+        letters.iter().map(|letter| (letter.text("request_id"), letter.text("error"))).collect();
+    let should = wanted.iter().zip(statuses).filter_map(|(wanted, status)| {
+        let reason = match status.as_deref() {
+            Some("FAILED_PAYMENT") => "Payment Timeout",
+            Some("FAILED_UNKNOWN_ITEM") => "Unknown Item",
+            _ => return None,
+        };
+        Some((wanted.request_id.clone(), reason.to_owned()))
+    });
+    assert_eq!(said, should.collect());
+}

@@ -1,0 +1,98 @@
+//! Claim: `/metrics`, `/health` and `/live` answer as the contract says, `/health`'s code agrees with its body, and a
+//! client that never ends its request costs the others nothing for long, nor the end of the process. Method: raw
+//! requests over sockets, with the broker there, taken away and back.
+
+use std::time::{Duration, Instant};
+
+use house::{House, PATIENCE, order};
+use testkit::http::Client;
+use testkit::wait_until;
+
+use crate::house;
+
+/// What the runbook promises, with its types.
+const RUNBOOK: [(&str, &str); 8] = [
+    ("processor_orders_processed_total", "counter"),
+    ("processor_orders_processed_success_total", "counter"),
+    ("processor_orders_processed_failed_total", "counter"),
+    ("processor_orders_sold_out_total", "counter"),
+    ("processor_orders_moved_to_dlq_total", "counter"),
+    ("processor_order_processing_duration_seconds", "histogram"),
+    ("processor_dlq_size", "gauge"),
+    ("processor_dlq_oldest_message_age_seconds", "gauge"),
+];
+
+#[test]
+fn pages_answer_as_promised() {
+    let house = House::new(&[]);
+    house.truth.set_stock("101", 5);
+    house.topics.send(&[order("r", "101", 1)]);
+    house.wait_processed(1);
+    wait_until("the level of the item", PATIENCE, || {
+        house.metric("processor_inventory_level{item_id=\"101\"}") == Some(4.0)
+    });
+
+    let metrics = house.get("/metrics");
+    assert_eq!(metrics.status, 200);
+    assert!(metrics.header("Content-Type").is_some_and(|text| text.starts_with("text/plain; version=0.0.4")));
+    for (name, kind) in RUNBOOK {
+        assert!(metrics.text().contains(&format!("# TYPE {name} {kind}\n")), "{name} is a {kind}");
+    }
+    assert!(metrics.text().contains("\nprocessor_order_processing_duration_seconds_count 1\n"));
+
+    let health = house.get("/health");
+    assert_eq!((health.status, health.text()), (200, r#"{"status":"healthy","redis":true,"kafka":true}"#));
+    assert_eq!(house.get("/health?verbose=1").status, 200, "a query changes nothing");
+    assert_eq!((house.get("/live").status, house.get("/live").text()), (200, r#"{"status":"live"}"#));
+    assert_eq!(house.get("/").status, 404);
+    assert_eq!(house.get("/metrics/").status, 404);
+}
+
+#[test]
+fn other_methods_are_refused_and_told_so() {
+    let house = House::new(&[]);
+    let mut client = Client::connect(house.running().metrics_addr());
+    client.send_raw(b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello");
+    let refused = client.read_response();
+    assert_eq!((refused.status, refused.header("Allow")), (405, Some("GET, HEAD")));
+    client.expect_closed();
+
+    let mut client = Client::connect(house.running().metrics_addr());
+    client.send_raw(b"nonsense\r\n\r\n");
+    assert_eq!(client.read_response().status, 400);
+}
+
+#[test]
+fn health_follows_the_broker() {
+    let house = House::new(&[]);
+    house.embedded().go_down();
+    wait_until("unhealthy", PATIENCE, || !house.running().is_healthy());
+    let health = house.get("/health");
+    assert_eq!((health.status, health.text()), (503, r#"{"status":"unhealthy","redis":true,"kafka":false}"#));
+    assert_eq!(house.get("/live").status, 200, "an unhealthy process turns all the same");
+    house.embedded().come_up();
+    wait_until("healthy again", PATIENCE, || house.running().is_healthy());
+    assert_eq!(house.get("/health").status, 200);
+}
+
+#[test]
+fn a_client_without_end_holds_up_nobody() {
+    let mut house = House::new(&[]);
+    let address = house.running().metrics_addr();
+    // More than are served at once, each with a byte a second and no end.
+    let mut drippers: Vec<Client> = (0..40).map(|_| Client::connect(address)).collect();
+    let dripping = std::thread::spawn(move || {
+        let end = Instant::now() + Duration::from_mins(1);
+        while Instant::now() < end && !drippers.is_empty() {
+            drippers.retain_mut(|client| client.try_send_raw(b"G").is_ok());
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    });
+    let mut client = Client::connect(address);
+    client.read_timeout(Duration::from_secs(30));
+    assert_eq!(client.get("/metrics").status, 200);
+    let start = Instant::now();
+    house.stop(Duration::from_secs(5));
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?} to stop", start.elapsed());
+    dripping.join().expect("the dripping ends with the process's sockets");
+}

@@ -1,0 +1,132 @@
+//! Claim: a record that is no order becomes one dead letter `Invalid Order Format` with its original bytes and key and
+//! where it was, whatever it is, and its partition goes on; what any producer may leave out makes no poison. Method:
+//! each kind of poison in one partition with a good order behind it; letters of whatever size must not hold it up.
+
+use house::{House, Sent, order};
+
+use crate::house;
+
+/// The value and key of a record, and why it is no order.
+type Poison = (Option<Vec<u8>>, Option<Vec<u8>>, &'static str);
+
+fn poisons() -> Vec<Poison> {
+    let text = |value: &str, reason| (Some(value.as_bytes().to_vec()), Some(b"u".to_vec()), reason);
+    vec![
+        text("not json", "expected"),
+        text("", "EOF"),
+        text("null", "invalid type"),
+        text("[\"u\",\"101\",0,\"r\"]", "amount"),
+        text(r#"{"user_id":7,"item_id":"101","amount":1,"request_id":"p"}"#, "invalid type"),
+        text(r#"{"user_id":"u","item_id":"101","amount":"1","request_id":"p"}"#, "invalid type"),
+        text(r#"{"user_id":"u","item_id":"101","amount":0,"request_id":"p"}"#, "amount"),
+        text(r#"{"user_id":"u","item_id":"101","amount":1.0,"request_id":"p"}"#, "invalid type"),
+        text(r#"{"user_id":"u","item_id":"101","amount":-1,"request_id":"p"}"#, "invalid value"),
+        text(r#"{"user_id":"u","item_id":"101","amount":1001,"request_id":"p"}"#, "amount"),
+        text(r#"{"user_id":"u","item_id":"101","amount":1}"#, "request_id"),
+        text(r#"{"user_id":"u","item_id":"10 1","amount":1,"request_id":"p"}"#, "item_id"),
+        (None, Some(b"u".to_vec()), "tombstone"),
+        (Some(vec![0xff, 0x00, 0xfe]), None, "expected"),
+        (Some(b"{".repeat(900_000)), Some(vec![0xff; 50]), ""),
+    ]
+}
+
+#[test]
+fn each_poison_is_buried_once_and_the_partition_goes_on() {
+    let house = House::new(&[]);
+    house.truth.set_stock("101", 1000);
+    let poisons = poisons();
+    let mut sent = Vec::new();
+    for (number, (value, key, _)) in poisons.iter().enumerate() {
+        let (value, key) = (value.clone(), key.clone());
+        sent.push(Sent { key, value, ..Sent::default() }.to(0).with("correlation_id", "c-1"));
+        sent.push(order(&format!("good-{number}"), "101", 1).to(0));
+    }
+    house.topics.send(&sent);
+    let count = poisons.len() as u64;
+    house.wait_processed(2 * count);
+    house.assert_counted(count, count, 0, 0);
+    house.wait_committed();
+
+    let letters = house.topics.letters();
+    assert_eq!(letters.len(), poisons.len(), "each once");
+    for letter in &letters {
+        let (partition, offset) = letter.origin();
+        assert_eq!((partition, offset % 2), (0, 0), "a poison's place");
+        let (value, key, reason) = &poisons[offset as usize / 2];
+        assert!(letter.value == *value && letter.key == *key, "the original bytes of {reason}");
+        assert_eq!(letter.text("error"), "Invalid Order Format");
+        let message = letter.text("kafka_dlt-exception-message");
+        assert!(message.contains(reason), "{message}: {reason}");
+        assert_eq!(letter.text("kafka_dlt-original-topic"), "orders");
+        assert_eq!(letter.text("correlation_id"), "c-1");
+        let written_ms = letter.headers["kafka_dlt-original-timestamp"].as_slice();
+        assert!(i64::from_be_bytes(written_ms.try_into().expect("8 bytes")) > 1_600_000_000_000);
+        let timestamp = letter.text("timestamp");
+        assert!(timestamp.len() == 24 && timestamp.ends_with('Z'), "RFC 3339: {timestamp}");
+    }
+}
+
+#[test]
+fn four_fields_from_any_producer_are_enough() {
+    let house = House::new(&[]);
+    house.truth.set_stock("101", 1000);
+    let values = [
+        r#"{"user_id":"u","item_id":"101","amount":1,"request_id":"r-0"}"#,
+        // Another order of fields, blanks, fields of others, escapes.
+        " {\n\"request_id\" : \"r-\\u0031\", \"amount\": 2,\"item_id\":\"101\",\"user_id\":\"u\",\"x\":[{}]}\n",
+        r#"{"user_id":"u","item_id":"101","amount":3,"request_id":"r-2","correlation_id":null}"#,
+        r#"{"user_id":"u","item_id":"101","amount":4,"request_id":"r-3","accepted_at_ms":1764453360007}"#,
+    ];
+    // No key, no headers.
+    let sent = values.map(|value| Sent { value: Some(value.as_bytes().to_vec()), ..Sent::default() });
+    house.topics.send(&sent);
+    house.wait_processed(4);
+    house.assert_counted(4, 0, 0, 0);
+    assert_eq!(house.truth.left("101"), Some(990));
+    for id in ["r-0", "r-1", "r-2", "r-3"] {
+        assert_eq!(house.truth.status(id).as_deref(), Some("COMPLETED"), "{id}");
+    }
+}
+
+#[test]
+fn an_attempt_that_is_no_number_is_poison() {
+    let house = House::new(&[]);
+    house.truth.set_stock("101", 1000);
+    for attempt in ["", "one", "-1", "4294967296"] {
+        house.topics.send(&[order("r", "101", 1).with("attempt", attempt)]);
+    }
+    house.wait_processed(4);
+    house.assert_counted(0, 4, 0, 0);
+    assert_eq!((house.truth.status("r"), house.truth.left("101")), (None, Some(1000)));
+}
+
+/// What a letter adds to its record must stay small, or the letter of a large record is one that no broker takes, and
+/// its partition waits for it for ever.
+#[test]
+fn a_letter_is_hardly_larger_than_its_record() {
+    let house = House::new(&[("PAYMENT_FAILURE_RATE", "1")]);
+    house.truth.set_stock("101", 1000);
+    let long = "x".repeat(600_000);
+    let amount_is_a_text =
+        format!(r#"{{"user_id":"u","item_id":"101","amount":"{long}","request_id":"p"}}"#).into_bytes();
+    let long_correlation = format!(
+        r#"{{"user_id":"u","item_id":"101","amount":1,"request_id":"r-0","correlation_id":"{long}"}}"#
+    );
+    let sent = [
+        Sent { value: Some(amount_is_a_text), ..Sent::default() },
+        Sent { value: Some(long_correlation.into_bytes()), ..Sent::default() },
+        order("r-1", "101", 1).with("attempt", &long),
+        order("r-2", "101", 1).with("correlation_id", &long).with("traceparent", &long),
+        order("r-3", "101", 1),
+    ];
+    house.topics.send(&sent.map(|sent| sent.to(0)));
+    house.wait_processed(5);
+    let letters = house.topics.letters();
+    assert_eq!(letters.len(), 5);
+    for letter in letters {
+        let is_added = |value: &Vec<u8>| value.as_slice() != long.as_bytes();
+        let added = letter.headers.iter().filter(|(_, value)| is_added(value));
+        let added: usize = added.map(|(name, value)| name.len() + value.len()).sum();
+        assert!(added < 4096, "{added} bytes of headers: {:?}", letter.headers.keys());
+    }
+}

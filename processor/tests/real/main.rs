@@ -1,0 +1,11 @@
+//! Tests of the processor against real services: one property per file, all in one program, since each program costs a link.
+
+#[path = "../house/mod.rs"]
+mod house;
+
+mod kafka_restart;
+mod largest_record_is_buried;
+mod metrics_page_is_accepted;
+mod redis_away_pauses;
+mod refund_without_an_answer;
+mod wrong_type_is_redis_failure;

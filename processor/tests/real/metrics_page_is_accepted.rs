@@ -1,0 +1,38 @@
+//! Claim: Prometheus' own checker has nothing to say about the page. Method: `promtool check metrics` reads the page of
+//! a processor that has seen orders of every kind.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use house::{House, PATIENCE, Sent, order};
+
+use crate::house;
+
+#[test]
+fn promtool_accepts_it() {
+    let house = House::new(&[("PAYMENT_FAILURE_RATE", "0.5")]);
+    house.truth.set_stock("101", 20);
+    let mut sent: Vec<Sent> = (0..40).map(|number| order(&format!("r-{number}"), "101", 1)).collect();
+    sent.push(order("ghost", "gh-o_st", 1));
+    sent.push(Sent { value: Some(b"poison".to_vec()), ..Sent::default() });
+    house.topics.send(&sent);
+    house.wait_processed(42);
+    testkit::wait_until("gauges", PATIENCE, || {
+        house.metric("processor_inventory_level{item_id=\"101\"}").is_some()
+            && house.metric("processor_dlq_oldest_message_age_seconds").is_some_and(|age| age > 0.0)
+    });
+    let page = house.get("/metrics");
+    let mut tool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| {
+            panic!("cannot start promtool: {error}. Remedy: apt-get install prometheus");
+        });
+    tool.stdin.take().expect("piped").write_all(&page.body).expect("promtool reads");
+    let said = tool.wait_with_output().expect("promtool ends");
+    let text = String::from_utf8_lossy(&said.stderr).into_owned() + &String::from_utf8_lossy(&said.stdout);
+    assert!(said.status.success() && text.trim().is_empty(), "{text}\n{}", page.text());
+}

@@ -1,0 +1,22 @@
+//! Claim and method as in `consumer_hands_over.rs`, on a real Kafka.
+#![allow(missing_docs)]
+
+use crate::handover;
+use crate::member;
+
+use member::Seat;
+use testkit::kafka::{Kafka, unique_topic};
+
+#[test]
+fn members_come_and_go_on_a_real_broker() {
+    let kafka = Kafka::shared();
+    let topic = unique_topic("handover");
+    queue::admin::ensure_topics(&kafka.addr(), &[(&topic, 8)], member::PATIENCE).expect("a topic");
+    handover::check(&Seat {
+        bootstrap: kafka.addr(),
+        group: unique_topic("handover-group"),
+        topic,
+        records_in_flight_max: 1000,
+        session_timeout_ms: 6000,
+    });
+}

@@ -1,0 +1,9 @@
+//! Tests of the queue against real services: one property per file, all in one program, since each program costs a link.
+
+#[path = "../member/mod.rs"]
+mod member;
+
+#[path = "../handover/mod.rs"]
+mod handover;
+
+mod consumer_hands_over_real;

@@ -1,0 +1,56 @@
+//! Claim: never more than the limit in any trailing window, never fewer than could be, and the time to wait
+//! is exact. Method: random limits, windows and arrivals in the model, against a plain log of every
+//! admission. That Redis gives the same answers is `model_equals_redis.rs`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use proptest::prelude::*;
+use store::memory::Memory;
+use store::{Admission, Admit, Answer, Command, Policy};
+
+use crate::world;
+
+proptest! {
+    #[test]
+    fn against_a_plain_log(
+        limit in 1_u32..6,
+        window_ms in 1_u64..40,
+        gaps_ms in prop::collection::vec(prop_oneof![3 => 0_u64..4, 1 => 0_u64..50], 1..200),
+    ) {
+        let policy =
+            Policy { rate_limit_max_requests: limit, rate_limit_window_ms: window_ms, ..world::policy() };
+        // The store's own clock goes along, so that logs die in between.
+        let clock = Arc::new(AtomicU64::new(world::NOON_MS));
+        let reading = Arc::clone(&clock);
+        let model = Memory::with_clock(policy, 10_000, move || reading.load(Ordering::Relaxed));
+        let mut log: Vec<u64> = Vec::new();
+        for (number, gap_ms) in gaps_ms.into_iter().enumerate() {
+            let now_ms = clock.fetch_add(gap_ms, Ordering::Relaxed) + gap_ms;
+            let id = format!("r{number}");
+            let admit = Admit { now_ms: None, ..world::admit("u", &id, 1, 0) };
+            let answer = model.apply(&Command::Admit(admit));
+            let in_window_at =
+                |at_ms: u64| log.iter().filter(|&&past_ms| past_ms + window_ms > at_ms).count();
+            match answer {
+                Ok(Answer::Admitted(Admission::Fresh)) => {
+                    prop_assert!(in_window_at(now_ms) < limit as usize, "one too many at {}", now_ms);
+                    log.push(now_ms);
+                }
+                Ok(Answer::Admitted(Admission::Limited { retry_after_ms })) => {
+                    prop_assert!(in_window_at(now_ms) >= limit as usize, "refused with room at {}", now_ms);
+                    let free_ms = now_ms + retry_after_ms;
+                    prop_assert!(retry_after_ms >= 1);
+                    prop_assert!(in_window_at(free_ms) < limit as usize, "still full after the wait");
+                    prop_assert!(in_window_at(free_ms - 1) >= limit as usize, "the wait is too long");
+                }
+                other => prop_assert!(false, "{:?}", other),
+            }
+        }
+        // Once more from the outside: every window that ends at an admission.
+        for &end_ms in &log {
+            let inside = log.iter().filter(|&&at_ms| at_ms <= end_ms && at_ms + window_ms > end_ms).count();
+            prop_assert!(inside <= limit as usize);
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Claim: password, ACL user and database of the address are used; a wrong password is never reachable, says
+//! so, and is not shown. Method: real Redis servers that ask for them.
+
+use std::time::Duration;
+
+use store::redis::{Connection, ConnectionSettings, Server};
+use store::{Admission, StoreError, StoreSteps};
+use testkit::redis::Redis;
+use world::{NOON_MS, admit};
+
+use crate::world;
+
+/// Admits one order as the server of `edit`; the error is the connection's trouble.
+fn admits(redis: &Redis, edit: impl FnOnce(&mut Server)) -> Result<(), String> {
+    let mut server = world::server(&redis.addr());
+    edit(&mut server);
+    world::on_core(async move {
+        let store = Connection::open(ConnectionSettings::new(server, world::policy(), 100));
+        if !store.reachable_within(Duration::from_millis(700)).await {
+            assert_eq!(store.admit(admit("u", "r", 1, NOON_MS)).await, Err(StoreError::Away));
+            return Err(store.trouble().expect("a reason"));
+        }
+        assert_eq!(store.admit(admit("u", "r", 1, NOON_MS)).await, Ok(Admission::Fresh));
+        assert_eq!(store.trouble(), None);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_password() {
+    let redis = Redis::start_with(&["--requirepass", "secret word"]);
+    assert_eq!(admits(&redis, |server| server.password = Some("secret word".to_owned())), Ok(()));
+    let refused =
+        admits(&redis, |server| server.password = Some("hunter2".to_owned())).expect_err("wrong password");
+    assert!(refused.contains("WRONGPASS") && !refused.contains("hunter2"), "{refused}");
+    let refused = admits(&redis, |_| {}).expect_err("no password");
+    assert!(refused.contains("NOAUTH"), "{refused}");
+}
+
+#[test]
+fn a_user() {
+    let redis = Redis::start_with(&["--user", "shop", "on", ">secret", "~*", "+@all"]);
+    let credentials = |user: &str| {
+        let user = user.to_owned();
+        |server: &mut Server| (server.user, server.password) = (Some(user), Some("secret".to_owned()))
+    };
+    assert_eq!(admits(&redis, credentials("shop")), Ok(()));
+    assert!(admits(&redis, credentials("thief")).is_err());
+}
+
+#[test]
+fn a_database() {
+    let redis = Redis::start();
+    assert_eq!(admits(&redis, |server| server.db = 3), Ok(()));
+    let keyspace = redis.call(&["INFO", "keyspace"]).text().expect("a text");
+    assert!(keyspace.contains("db3:keys=3") && !keyspace.contains("db0"), "{keyspace}");
+    let refused = admits(&redis, |server| server.db = 99).expect_err("there are 16");
+    assert!(refused.contains("out of range"), "{refused}");
+}

@@ -1,0 +1,60 @@
+//! Claim: of two equal request ids at once on two cores exactly one is admitted (design.md rule 4). Method:
+//! two cores with a connection each on one real Redis admit the same thousand ids, in opposite and in the
+//! same order.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Barrier};
+
+use store::{Admission, Admit, Answer, Command, Store};
+use testkit::redis::Redis;
+use world::{NOON_MS, admit};
+
+use crate::world;
+
+#[test]
+fn exactly_one() {
+    let redis = Arc::new(Redis::start());
+    let ids: Arc<Vec<String>> = Arc::new((0..1000).map(|number| format!("r{number}")).collect());
+    let start = Arc::new(Barrier::new(2));
+    let cores: Vec<_> = ["core0", "core1"]
+        .into_iter()
+        .map(|owner| {
+            let (redis, ids, start) = (Arc::clone(&redis), Arc::clone(&ids), Arc::clone(&start));
+            std::thread::spawn(move || {
+                world::on_core(async move {
+                    let store = world::connect(&redis, world::policy()).await;
+                    let mut order: Vec<usize> = (0..ids.len()).collect();
+                    if owner == "core1" {
+                        order[..500].reverse();
+                    }
+                    start.wait();
+                    let mut fresh = Vec::new();
+                    for chunk in order.chunks(20) {
+                        let admits: Vec<Command<'_>> = chunk
+                            .iter()
+                            .map(|&at| {
+                                Command::Admit(Admit { owner, ..admit(&ids[at], &ids[at], 1, NOON_MS) })
+                            })
+                            .collect();
+                        for (&at, answer) in chunk.iter().zip(store.ask_all(&admits).await) {
+                            match answer {
+                                Ok(Answer::Admitted(Admission::Fresh)) => fresh.push(at),
+                                Ok(Answer::Admitted(Admission::Duplicate { .. })) => {}
+                                other => panic!("{other:?}"),
+                            }
+                        }
+                    }
+                    fresh
+                })
+            })
+        })
+        .collect();
+    let mut admitted: HashMap<usize, u32> = HashMap::new();
+    for core in cores {
+        for at in core.join().expect("the core ends well") {
+            *admitted.entry(at).or_default() += 1;
+        }
+    }
+    assert_eq!(admitted.len(), ids.len());
+    assert!(admitted.values().all(|&times| times == 1));
+}

@@ -1,0 +1,66 @@
+//! Claim: a Redis that hangs with its connections open is an error within a second for all who wait, and seen
+//! without anybody asking; when it goes on, so do we. Method: a real Redis under SIGSTOP, which also accepts
+//! new connections (the kernel does) and never answers them.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use store::{Admission, Command, Store, StoreError, StoreSteps};
+use testkit::redis::Redis;
+use world::{NOON_MS, admit};
+
+use crate::world;
+
+#[test]
+fn all_who_wait_are_told_within_a_second() {
+    let mut redis = Redis::start();
+    world::on_core(async move {
+        let store = world::connect(&redis, world::policy()).await;
+        redis.pause();
+        let waiting: Vec<_> = (0..100)
+            .map(|number| {
+                let store = Rc::clone(&store);
+                monoio::spawn(async move {
+                    let id = format!("r{number}");
+                    let asked = Instant::now();
+                    let answer = if number % 2 == 0 {
+                        store.admit(admit(&id, &id, 1, NOON_MS)).await.map(|_| ())
+                    } else {
+                        store.ask_all(&[Command::Ping, Command::Ping]).await.pop().expect("two").map(|_| ())
+                    };
+                    (answer, asked.elapsed())
+                })
+            })
+            .collect();
+        for waiter in waiting {
+            let (answer, waited) = waiter.await;
+            assert_eq!(answer, Err(StoreError::Lost));
+            assert!(waited < Duration::from_secs(1), "{waited:?}");
+        }
+        assert!(!store.is_reachable());
+        let asked = Instant::now();
+        assert_eq!(store.admit(admit("u", "r", 1, NOON_MS)).await, Err(StoreError::Away));
+        assert!(asked.elapsed() < Duration::from_millis(50), "{:?}", asked.elapsed());
+        assert!(!store.reachable_within(Duration::from_millis(1500)).await, "connected is not reachable");
+        redis.resume();
+        assert!(store.reachable_within(Duration::from_secs(5)).await, "{:?}", store.trouble());
+        assert_eq!(store.admit(admit("u", "new", 1, NOON_MS)).await, Ok(Admission::Fresh));
+    });
+}
+
+#[test]
+fn an_idle_connection_finds_out_by_itself() {
+    let mut redis = Redis::start();
+    world::on_core(async move {
+        let store = world::connect(&redis, world::policy()).await;
+        redis.pause();
+        let begun = Instant::now();
+        while store.is_reachable() {
+            assert!(begun.elapsed() < Duration::from_secs(3), "a frozen server is still called reachable");
+            monoio::time::sleep(Duration::from_millis(5)).await;
+        }
+        redis.resume();
+        assert!(store.reachable_within(Duration::from_secs(5)).await);
+        assert_eq!(store.stats().errors, 1, "nobody but the connection itself had asked");
+    });
+}

@@ -1,0 +1,72 @@
+//! Claim: scripts that Redis has forgotten are loaded again and the commands sent again, unseen by the
+//! callers, exactly once each. Method: SCRIPT FLUSH before and amid batches of admissions and reservations on
+//! a real Redis.
+
+use store::{Admission, Answer, Command, Reservation, Store, StoreSteps};
+use testkit::redis::Redis;
+use world::{NOON_MS, admit, reserve};
+
+use crate::world;
+
+#[test]
+fn callers_do_not_see_a_flush() {
+    let redis = Redis::start();
+    world::on_core(async move {
+        let store = world::connect(&redis, world::policy()).await;
+        store.ask(&Command::SetStock { item_id: "101", units: 1000 }).await.expect("set");
+        for round in 0..20_u64 {
+            // The order of two commands that are both sent again is not promised, so each has an id of its own.
+            let ids: Vec<String> = (0..64).map(|number| format!("r{round}-{number}")).collect();
+            let commands: Vec<Command<'_>> = ids
+                .chunks(2)
+                .flat_map(|pair| {
+                    let wish = Command::Reserve(reserve(&pair[1], "101", 1));
+                    [Command::Admit(admit(&pair[0], &pair[0], 1, NOON_MS)), wish]
+                })
+                .collect();
+            redis.call(&["SCRIPT", "FLUSH"]);
+            let answers = store.ask_all(&commands).await;
+            for (command, answer) in commands.iter().zip(answers) {
+                match answer {
+                    Ok(Answer::Admitted(Admission::Fresh) | Answer::Reserved(Reservation::Held { .. })) => {}
+                    other => panic!("{command:?}: {other:?}"),
+                }
+            }
+        }
+        assert_eq!(store.stock(&["101"]).await, Ok(vec![Some(1000 - 20 * 32)]), "each was done once");
+        let stats = store.stats();
+        assert_eq!((stats.errors, stats.reconnects), (0, 0));
+        assert!(store.is_reachable());
+    });
+}
+
+#[test]
+fn a_flush_amid_traffic() {
+    let redis = Redis::start();
+    world::on_core(async move {
+        let store = world::connect(&redis, world::policy()).await;
+        let workers: Vec<_> = (0..16)
+            .map(|worker| {
+                let store = std::rc::Rc::clone(&store);
+                monoio::spawn(async move {
+                    for number in 0..200_u64 {
+                        let id = format!("r{worker}-{number}");
+                        let answer = store.admit(admit(&id, &id, number, NOON_MS)).await;
+                        assert_eq!(answer, Ok(Admission::Fresh), "{id}");
+                    }
+                })
+            })
+            .collect();
+        let flusher = std::thread::spawn(move || {
+            for _ in 0..50 {
+                redis.call(&["SCRIPT", "FLUSH"]);
+            }
+            redis
+        });
+        for worker in workers {
+            worker.await;
+        }
+        let redis = flusher.join().expect("the flusher ends well");
+        assert_eq!(redis.call(&["DBSIZE"]).int(), Some(3 * 16 * 200), "three keys an admission");
+    });
+}

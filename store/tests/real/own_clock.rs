@@ -1,0 +1,49 @@
+//! Claim: without a time of the caller's the limit runs on the clock of Redis, exact to the millisecond it
+//! names, and every key lives as long as the policy says. Method: real time on a real Redis.
+
+use std::time::Duration;
+
+use store::{Admission, Admit, Policy, StoreSteps};
+use testkit::redis::Redis;
+use world::admit;
+
+use crate::world;
+
+#[test]
+fn the_named_wait_is_enough() {
+    let redis = Redis::start();
+    let policy = Policy { rate_limit_max_requests: 2, rate_limit_window_ms: 400, ..world::policy() };
+    world::on_core(async move {
+        let store = world::connect(&redis, policy).await;
+        let now = |id: &'static str| Admit { now_ms: None, ..admit("u", id, 1, 0) };
+        assert_eq!(store.admit(now("a")).await, Ok(Admission::Fresh));
+        assert_eq!(store.admit(now("b")).await, Ok(Admission::Fresh));
+        let Ok(Admission::Limited { retry_after_ms }) = store.admit(now("c")).await else {
+            panic!("over the limit")
+        };
+        assert!((1..=400).contains(&retry_after_ms), "{retry_after_ms}");
+        monoio::time::sleep(Duration::from_millis(retry_after_ms)).await;
+        assert_eq!(store.admit(now("c")).await, Ok(Admission::Fresh));
+    });
+}
+
+#[test]
+fn keys_live_as_long_as_the_policy_says() {
+    let redis = Redis::start();
+    world::on_core(async move {
+        let policy = world::policy();
+        let store = world::connect(&redis, policy.clone()).await;
+        let taken = Admit { now_ms: None, ..admit("u", "r", 1, 0) };
+        assert_eq!(store.admit(taken).await, Ok(Admission::Fresh));
+        for (key, life_ms) in [
+            ("ratelimit:u", policy.rate_limit_window_ms),
+            ("idempotency:r", policy.idempotency_ttl_ms),
+            ("order_status:r", policy.order_status_ttl_ms),
+        ] {
+            let left_ms = redis.call(&["PTTL", key]).int().expect("a number") as u64;
+            assert!(left_ms <= life_ms && left_ms + 5000 > life_ms, "{key}: {left_ms} of {life_ms}");
+        }
+        let status = redis.call(&["GET", "order_status:r"]).text();
+        assert_eq!(status.as_deref(), Some("PENDING"), "the plain word");
+    });
+}

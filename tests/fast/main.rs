@@ -1,0 +1,9 @@
+//! Tests of the binary that need no server: one property per file, all in one program, since each program costs a link.
+
+#[path = "../dashboard/mod.rs"]
+mod dashboard;
+
+mod command_line;
+mod dashboard_is_well_formed;
+mod dashboard_shows_every_metric;
+mod documented_commands;

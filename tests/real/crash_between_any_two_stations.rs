@@ -1,0 +1,78 @@
+//! Claim: wherever the processor dies, between any two stations of an order, each order has the one end that its payment
+//! says, units and ledger add up, and each failure has its letter. Method: for each crash point a processor that ends
+//! there as by SIGKILL, early and in mid-work, then one that does not; the ends are those of the payment simulator, which
+//! is a function of seed and request id.
+
+use std::collections::BTreeSet;
+
+use process::{PATIENCE, Sent, World, order};
+use processor::crash::Point;
+use processor::pay::{Paid, Simulator};
+use testkit::wait_until;
+
+use crate::process;
+
+const ORDERS: usize = 400;
+const STOCK: i64 = 100_000;
+const SEED: u64 = 9;
+
+#[test]
+fn each_order_has_the_end_that_its_payment_says() {
+    for point in Point::ALL {
+        for passed in [1, 3] {
+            crash(point, passed);
+        }
+    }
+}
+
+fn crash(point: Point, passed: u32) {
+    let what = format!("CRASH_AT={}:{passed}", point.name());
+    let world = World::new();
+    world.truth.set_stock("101", STOCK as u64);
+    let ids: Vec<String> = (0..ORDERS).map(|number| format!("r-{number}")).collect();
+    let sent: Vec<Sent> = ids.iter().map(|id| order(id, "101", 3)).collect();
+    let seed = SEED.to_string();
+    // Small sips, so that a point is passed more than once.
+    let variables = [
+        ("PAYMENT_FAILURE_RATE", "0.3"),
+        ("PAYMENT_SEED", seed.as_str()),
+        ("PAYMENT_LATENCY", "1ms"),
+        ("PAYMENT_CONCURRENCY", "8"),
+        // The next one is the same member come back: it need not wait until the session of the dead one is over.
+        ("GROUP_INSTANCE_ID", "the-one"),
+    ];
+    let crash_at = format!("{}:{passed}", point.name());
+    let mut doomed = variables.to_vec();
+    doomed.push(("CRASH_AT", crash_at.as_str()));
+    let victim = world.start(&doomed);
+    // In two portions, so that a batch comes more than once as well.
+    let (first, second) = sent.split_at(ORDERS / 2);
+    world.topics.send(first);
+    world.topics.send(second);
+    let status = victim.wait();
+    assert!(!status.success(), "{what}: it died, {status}");
+
+    let next = world.start(&variables);
+    next.wait_health(200);
+    // All may have had their end before the crash, with letters and offsets still missing.
+    wait_until(&format!("{what}: nothing is left to be done"), PATIENCE, || {
+        world.committed() == world.topics.orders_sent()
+    });
+    assert_eq!(next.terminate(), Some(0), "{what}");
+    let simulator = Simulator::instant(0.3, SEED);
+    let mut failed = BTreeSet::new();
+    for (id, status) in ids.iter().zip(world.truth.statuses(&ids)) {
+        let is_paid = simulator.answer(id, 0) == Paid::Yes;
+        let end = if is_paid { "COMPLETED" } else { "FAILED_PAYMENT" };
+        assert_eq!(status.as_deref(), Some(end), "{what}: {id}");
+        if !is_paid {
+            failed.insert(id.clone());
+        }
+    }
+    let sold = 3 * (ORDERS - failed.len()) as i64;
+    assert_eq!(world.truth.left("101"), Some(STOCK - sold), "{what}");
+    assert_eq!(world.truth.ledger("101"), Some((STOCK, sold)), "{what}");
+    let lettered: BTreeSet<String> =
+        world.topics.letters().iter().map(|letter| letter.text("request_id")).collect();
+    assert_eq!(lettered, failed, "{what}: a letter for each failure, and for nothing else");
+}

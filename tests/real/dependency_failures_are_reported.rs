@@ -1,0 +1,263 @@
+//! Claim: whatever makes Redis or Kafka useless, gateway and processor both say so: `/health` has false for it, also while
+//! nobody orders; orders are answered 503, never 500; the cause is counted and is one WARN line; and all of it ends by
+//! itself, with one INFO line, when the cause does. A first start on a new Kafka is no failure. Method: the binary on a
+//! real Redis and Kafka that are brought into each of these states and out of them.
+
+use std::time::{Duration, Instant};
+
+use process::{PATIENCE, Process, World, topic_config};
+use testkit::http::Client;
+use testkit::redis::Redis;
+use testkit::wait_until;
+
+use crate::process;
+
+type Calls = &'static [&'static [&'static str]];
+
+/// From the cause to `/health`, and from its end to the first 202: the promise is 2 s, the rest is for a machine that is
+/// busy with other tests.
+const NOTICED_MAX: Duration = Duration::from_secs(10);
+/// Where the items of the test are.
+const ITEM: &str = "101";
+
+fn buy(gateway: &Process, request_id: &str) -> u16 {
+    let body =
+        format!(r#"{{"user_id":"{request_id}","item_id":"{ITEM}","amount":1,"request_id":"{request_id}"}}"#);
+    Client::connect(gateway.address().as_str()).post_buy(&body, &[]).status
+}
+
+fn says(process: &Process, field: &str) -> bool {
+    process.get("/health").is_some_and(|(code, body)| code == 503 && body.contains(field))
+}
+
+fn is_healthy(process: &Process) -> bool {
+    process.get("/health").is_some_and(|(code, _)| code == 200)
+}
+
+fn counted(process: &Process, service: &str, dependency: &str, reason: &str) -> f64 {
+    let labels = format!("{{dependency=\"{dependency}\",reason=\"{reason}\"}}");
+    process.metric(&format!("{service}_dependency_errors_total{labels}")).expect("the series exists")
+}
+
+/// Both services, logging at info.
+fn start(world: &World, variables: &[(&str, &str)]) -> [Process; 2] {
+    let variables: Vec<_> = variables
+        .iter()
+        .copied()
+        .chain([
+            ("LOG_LEVEL", "info"),
+            ("PAYMENT_FAILURE_RATE", "0"),
+            ("CIRCUIT_BREAKER_BASE_TIMEOUT", "500ms"),
+        ])
+        .collect();
+    [world.start_gateway(&variables), world.start(&variables)]
+}
+
+const SERVICES: [&str; 2] = ["gateway", "processor"];
+
+/// A Redis with the user `shop`, who may do everything at first.
+fn world_with_user() -> (World, String) {
+    let world = World::on(Redis::start_with(&["--enable-protected-configs", "yes"]));
+    let everything = ["ACL", "SETUSER", "shop", "on", ">secret", "allkeys", "allcommands"];
+    assert_eq!(world.redis().call(&everything).text().as_deref(), Some("OK"));
+    world.truth.set_stock(ITEM, 1000);
+    let address = format!("redis://shop:secret@{}", world.redis_addr());
+    (world, address)
+}
+
+fn redis_fails(reason: &str, spoil: Calls, mend: Calls) {
+    let (world, address) = world_with_user();
+    let services = start(&world, &[("REDIS_ADDR", &address)]);
+    for process in &services {
+        process.wait_health(200);
+    }
+    let [gateway, _] = &services;
+    assert_eq!(buy(gateway, "before"), 202);
+    world.wait_ended(&["before".to_owned()], 1);
+
+    let call = |calls: Calls| {
+        for args in calls {
+            world.redis().call(args);
+        }
+    };
+    call(spoil);
+    for (process, service) in services.iter().zip(SERVICES) {
+        wait_until(&format!("{service} sees it although nobody orders"), NOTICED_MAX, || {
+            says(process, "\"redis\":false")
+        });
+    }
+    for number in 0..20 {
+        assert_eq!(buy(gateway, &format!("during-{number}")), 503, "{reason}");
+    }
+    for (process, service) in services.iter().zip(SERVICES) {
+        wait_until("counted", NOTICED_MAX, || counted(process, service, "redis", reason) >= 1.0);
+        wait_until("logged", NOTICED_MAX, || !process.lines(&["dependency_down", reason]).is_empty());
+        assert!(says(process, "\"redis\":false"), "{service}");
+    }
+
+    call(mend);
+    let mended = Instant::now();
+    wait_until("the first 202 after it", NOTICED_MAX, || buy(gateway, "after") != 503);
+    println!("{reason}: first 202 {:?} after its end", mended.elapsed());
+    world.wait_ended(&["after".to_owned()], 1);
+    for (process, service) in services.iter().zip(SERVICES) {
+        wait_until("healthy again", NOTICED_MAX, || is_healthy(process));
+        wait_until("recovery logged", NOTICED_MAX, || {
+            !process.lines(&["dependency_up", "duration_ms"]).is_empty()
+        });
+        let down = process.lines(&["WARN", "dependency_down", "\"dependency\":\"redis\"", reason]);
+        assert_eq!(down.len(), 1, "{service}: {down:?}");
+        let up = process.lines(&["INFO", "dependency_up", "\"dependency\":\"redis\""]);
+        assert_eq!(up.len(), 1, "{service}: {up:?}");
+        assert_eq!(process.lines(&["\"level\":\"ERROR\""]), Vec::<String>::new(), "{service}");
+    }
+}
+
+#[test]
+fn a_wrong_password() {
+    redis_fails(
+        "auth",
+        &[&["ACL", "SETUSER", "shop", "resetpass", ">other"], &["CLIENT", "KILL", "USER", "shop"]],
+        &[&["ACL", "SETUSER", "shop", ">secret"]],
+    );
+}
+
+#[test]
+fn a_user_without_a_command_of_the_scripts() {
+    redis_fails(
+        "permission",
+        &[&["ACL", "SETUSER", "shop", "-psetex"]],
+        &[&["ACL", "SETUSER", "shop", "+psetex"]],
+    );
+}
+
+#[test]
+fn a_user_without_evalsha() {
+    redis_fails(
+        "permission",
+        &[&["ACL", "SETUSER", "shop", "-evalsha"]],
+        &[&["ACL", "SETUSER", "shop", "+evalsha"]],
+    );
+}
+
+#[test]
+fn a_user_without_a_key() {
+    redis_fails(
+        "permission",
+        &[&["ACL", "SETUSER", "shop", "resetkeys", "~inventory:*", "~idempotency:*"]],
+        &[&["ACL", "SETUSER", "shop", "allkeys"]],
+    );
+}
+
+#[test]
+fn a_replica() {
+    redis_fails("read_only", &[&["REPLICAOF", "127.0.0.1", "1"]], &[&["REPLICAOF", "NO", "ONE"]]);
+}
+
+#[test]
+fn no_memory() {
+    redis_fails(
+        "out_of_memory",
+        &[&["CONFIG", "SET", "maxmemory", "1mb"]],
+        &[&["CONFIG", "SET", "maxmemory", "0"]],
+    );
+}
+
+#[test]
+fn too_few_replicas() {
+    redis_fails(
+        "not_enough_replicas",
+        &[&["CONFIG", "SET", "min-replicas-to-write", "1"]],
+        &[&["CONFIG", "SET", "min-replicas-to-write", "0"]],
+    );
+}
+
+#[test]
+fn snapshots_that_cannot_be_written() {
+    redis_fails(
+        "persistence",
+        &[
+            &["CONFIG", "SET", "save", "3600 1"],
+            // Nobody writes files there, whoever it is.
+            &["CONFIG", "SET", "dir", "/proc"],
+            &["SAVE"],
+        ],
+        &[&["CONFIG", "SET", "stop-writes-on-bgsave-error", "no"]],
+    );
+}
+
+#[test]
+fn a_cluster() {
+    let world = World::on(Redis::start_with(&["--cluster-enabled", "yes"]));
+    world.redis().call(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    wait_until("the cluster has its slots", PATIENCE, || {
+        let info = world.redis().call(&["CLUSTER", "INFO"]).text().unwrap_or_default();
+        info.contains("cluster_state:ok")
+    });
+    let services = start(&world, &[]);
+    for (process, service) in services.iter().zip(SERVICES) {
+        wait_until("logged", PATIENCE, || {
+            process.lines(&["WARN", "dependency_down", "cluster_mode"]).len() == 1
+        });
+        assert!(says(process, "\"redis\":false"), "{service}");
+        assert!(counted(process, service, "redis", "cluster_mode") >= 1.0, "{service}");
+    }
+    assert_eq!(buy(&services[0], "r"), 503);
+    assert_eq!(services[0].lines(&["\"level\":\"ERROR\""]), Vec::<String>::new());
+}
+
+#[test]
+fn a_topic_that_takes_no_order() {
+    let world = World::on(Redis::start());
+    world.truth.set_stock(ITEM, 1000);
+    let services = start(&world, &[]);
+    for process in &services {
+        process.wait_health(200);
+    }
+    let [gateway, _] = &services;
+    assert_eq!(buy(gateway, "before"), 202);
+    let set_max = |bytes: &str| {
+        topic_config::set(&world.topics.bootstrap, &world.topics.orders, &[("max.message.bytes", bytes)]);
+    };
+    set_max("100");
+    let mut number = 0;
+    wait_until("the breaker opens", PATIENCE, || {
+        number += 1;
+        // Until the leader has the new bound orders are still taken.
+        let status = buy(gateway, &format!("during-{number}"));
+        assert!(status == 202 || status == 503, "{status}");
+        says(gateway, "\"kafka\":false")
+    });
+    assert!(counted(gateway, "gateway", "kafka", "message_too_large") >= 1.0);
+    for event in ["circuit_breaker_open", "dependency_down"] {
+        wait_until(event, NOTICED_MAX, || !gateway.lines(&[event]).is_empty());
+        let lines = gateway.lines(&["WARN", event]);
+        assert!(lines.len() == 1 && lines[0].contains("\"reason\":\"message_too_large\""), "{lines:?}");
+    }
+    set_max("1048588");
+    wait_until("orders are taken again", PATIENCE, || {
+        number += 1;
+        buy(gateway, &format!("after-{number}")) == 202 && is_healthy(gateway)
+    });
+    for event in ["circuit_breaker_closed", "dependency_up"] {
+        wait_until(event, NOTICED_MAX, || gateway.lines(&["INFO", event, "duration_ms"]).len() == 1);
+    }
+    assert_eq!(gateway.lines(&["\"level\":\"ERROR\""]), Vec::<String>::new());
+}
+
+#[test]
+fn a_first_start_is_no_failure() {
+    let world = World::without_topics(Redis::start());
+    world.truth.set_stock(ITEM, 1000);
+    let services = start(&world, &[("ORDERS_PARTITIONS", "4")]);
+    for process in &services {
+        process.wait_health(200);
+    }
+    assert_eq!(buy(&services[0], "first"), 202);
+    world.wait_ended(&["first".to_owned()], 1);
+    for (process, service) in services.iter().zip(SERVICES) {
+        for bad in ["\"level\":\"ERROR\"", "dependency_down", "kafka_notice"] {
+            assert_eq!(process.lines(&[bad]), Vec::<String>::new(), "{service}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Property: when Kafka loses its data or a topic, gateway and processor recover without a restart. Clients get 503 and
+//! never 500 meanwhile, the first 202 comes within 5 s of the broker being able to take it (with the default breaker, whose
+//! timer alone would take 30 s), and every order accepted afterwards gets its final status.
+//! Method: processes of the binary on a broker of the test's own, which is emptied, or whose topics are deleted or created
+//! anew with other partitions, while one client sends orders all the time.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use process::{PATIENCE, Process, World};
+use queue::admin;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use testkit::http::Client;
+use testkit::kafka::Kafka;
+use testkit::wait_until;
+
+use crate::process;
+
+/// From the moment the broker can take an order.
+const RECOVERY_MAX: Duration = Duration::from_secs(5);
+
+/// A client that sends one order after the other.
+struct Buyer<'a> {
+    gateway: &'a Process,
+    name: &'static str,
+    sent: u32,
+    accepted: Vec<String>,
+    statuses: BTreeSet<u16>,
+}
+
+impl<'a> Buyer<'a> {
+    fn new(gateway: &'a Process, name: &'static str) -> Self {
+        Self { gateway, name, sent: 0, accepted: Vec::new(), statuses: BTreeSet::new() }
+    }
+
+    fn buy(&mut self) -> u16 {
+        self.sent += 1;
+        let id = format!("{}-{}", self.name, self.sent);
+        let order = format!(r#"{{"user_id":"u-{id}","item_id":"101","amount":1,"request_id":"{id}"}}"#);
+        let response = Client::connect(self.gateway.address().as_str()).post_buy(&order, &[]);
+        if response.status == 503 {
+            assert!(response.header("Retry-After").is_some(), "a 503 says when to come back");
+        }
+        self.statuses.insert(response.status);
+        if response.status == 202 {
+            self.accepted.push(id);
+        }
+        response.status
+    }
+
+    /// Buys until an order is accepted; how long that took.
+    fn buy_until_accepted(&mut self) -> Duration {
+        let began = Instant::now();
+        wait_until("an order is accepted", PATIENCE, || self.buy() == 202);
+        began.elapsed()
+    }
+}
+
+fn delete_topic(bootstrap: &str, topic: &str) {
+    let client: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("an admin client");
+    let deleted = futures_executor(client.delete_topics(&[topic], &AdminOptions::new()));
+    for result in deleted.expect("an answer") {
+        result.expect("it is deleted");
+    }
+}
+
+/// The admin client completes its futures from a thread of its own.
+fn futures_executor<F: Future>(future: F) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    loop {
+        if let std::task::Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn each_loss_is_recovered_from_within_5_s() {
+    let mut kafka = Kafka::start_private();
+    let world = World::on_kafka(&kafka.addr());
+    world.truth.set_stock("101", 1_000_000);
+    let gateway = world.start_gateway(&[("RATE_LIMIT_MAX_REQUESTS", "1000"), ("LOG_LEVEL", "info")]);
+    let processor = world.start(&[("PAYMENT_FAILURE_RATE", "0"), ("LOG_LEVEL", "info")]);
+    gateway.wait_health(200);
+    processor.wait_health(200);
+    let topics = world.topics.clone();
+    let (orders, dlq) = (topics.orders.as_str(), topics.dlq.as_str());
+    let recreate = |partitions: i32| {
+        delete_topic(&topics.bootstrap, orders);
+        admin::ensure_topics(&topics.bootstrap, &[(orders, partitions)], PATIENCE).expect("the topic");
+    };
+    let losses: [(&'static str, &dyn Fn(&mut Kafka)); 5] = [
+        ("lost-data", &|kafka| kafka.restart_empty()),
+        ("deleted-orders", &|_| delete_topic(&topics.bootstrap, orders)),
+        ("deleted-dlq", &|_| delete_topic(&topics.bootstrap, dlq)),
+        ("recreated-larger", &|_| recreate(7)),
+        ("recreated-smaller", &|_| recreate(2)),
+    ];
+    for (name, lose) in losses {
+        let mut buyer = Buyer::new(&gateway, name);
+        buyer.buy_until_accepted();
+        world.wait_ended(&buyer.accepted, buyer.accepted.len());
+        lose(&mut kafka);
+        // Of the first orders some may still be answered by what the clients have cached.
+        let took = buyer.buy_until_accepted();
+        let before = buyer.accepted.len();
+        for _ in 0..20 {
+            buyer.buy_until_accepted();
+        }
+        println!("{name}: first 202 after {took:?}; {} orders, statuses {:?}", buyer.sent, buyer.statuses);
+        assert!(took <= RECOVERY_MAX, "{name}: the first 202 took {took:?}\n{}", gateway.log());
+        assert!(
+            buyer.statuses.is_subset(&BTreeSet::from([202, 503])),
+            "{name}: {:?}\n{}",
+            buyer.statuses,
+            gateway.log()
+        );
+        // What was accepted while a topic was being replaced may lie in the log that is gone; what came after does not.
+        let later: Vec<String> = buyer.accepted.split_off(before);
+        world.wait_ended(&later, later.len());
+        gateway.wait_health(200);
+        processor.wait_health(200);
+    }
+}

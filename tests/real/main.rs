@@ -1,0 +1,27 @@
+//! Tests of the binary against real services: one property per file, all in one program, since each program costs a link.
+
+#[path = "../process/mod.rs"]
+mod process;
+
+#[path = "../compose/mod.rs"]
+mod compose;
+
+#[path = "../dashboard/mod.rs"]
+mod dashboard;
+
+mod compose_services_run;
+mod crash_between_any_two_stations;
+mod dashboard_queries_return_data;
+mod dead_letters_are_replayed_once;
+mod dead_letters_keep_headers;
+mod dependency_failures_are_reported;
+mod kafka_losses_are_recovered_from;
+mod killed_and_restarted;
+mod lost_records_are_reported;
+mod prometheus_accepts_the_deployment;
+mod sigterm_loses_nothing;
+mod startup_checks_warn;
+mod stock_is_rebuilt;
+mod stock_is_shown_from_the_first_scrape;
+mod stopped_past_its_session;
+mod topics_get_their_partitions;

@@ -1,0 +1,68 @@
+//! Claim: what is configured so that a sale would lose orders later is one WARN with the remedy and a 0 in the metric, in
+//! both services; what is mended turns to 1 by itself; what a server may not tell is -1 and stops nobody. Method: the
+//! binary on a real Redis and Kafka with such configurations.
+
+use std::time::Duration;
+
+use process::{PATIENCE, Process, World, topic_config};
+use testkit::redis::Redis;
+use testkit::wait_until;
+
+use crate::process;
+
+/// Checks are repeated each minute.
+const REPEATED_MAX: Duration = Duration::from_secs(100);
+
+fn check(process: &Process, service: &str, name: &str) -> Option<f64> {
+    process.metric(&format!("{service}_startup_check{{check=\"{name}\"}}"))
+}
+
+#[test]
+fn poor_configurations_are_told_once_and_noticed_when_mended() {
+    // Without a snapshot and without an append-only file, as testkit starts it.
+    let world = World::on(Redis::start_with(&["--maxmemory-policy", "allkeys-lru"]));
+    let poor = [("cleanup.policy", "compact"), ("retention.ms", "60000")];
+    topic_config::set(&world.topics.bootstrap, &world.topics.orders, &poor);
+    let level = [("LOG_LEVEL", "info")];
+    let services = [("gateway", world.start_gateway(&level)), ("processor", world.start(&level))];
+    let expected = [
+        ("redis_version", 1.0),
+        ("redis_eviction", 0.0),
+        ("redis_persistence", 0.0),
+        ("orders_cleanup_policy", 0.0),
+        ("orders_retention", 0.0),
+        // One broker needs no second replica.
+        ("orders_replication", 1.0),
+        ("dlq_cleanup_policy", 1.0),
+        ("dlq_replication", 1.0),
+    ];
+    for (service, process) in &services {
+        process.wait_health(200);
+        for (name, value) in expected {
+            wait_until(&format!("{service} {name} is {value}"), PATIENCE, || {
+                check(process, service, name) == Some(value)
+            });
+            let lines = process.lines(&["WARN", "startup_check", name]);
+            assert_eq!(lines.len(), usize::from(value < 1.0), "{service}: {lines:?}");
+        }
+    }
+    world.redis().call(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    let (service, process) = &services[0];
+    wait_until("the mended one is fine", REPEATED_MAX, || {
+        check(process, service, "redis_eviction") == Some(1.0)
+    });
+    assert_eq!(process.lines(&["WARN", "startup_check", "redis_persistence"]).len(), 1, "told once");
+}
+
+#[test]
+fn a_redis_that_forbids_to_ask_is_unknown_and_works() {
+    let world = World::on(Redis::start());
+    let rights = ["ACL", "SETUSER", "shop", "on", ">secret", "allkeys", "allcommands", "-config", "-info"];
+    assert_eq!(world.redis().call(&rights).text().as_deref(), Some("OK"));
+    let address = format!("redis://shop:secret@{}", world.redis_addr());
+    let gateway = world.start_gateway(&[("REDIS_ADDR", &address), ("LOG_LEVEL", "info")]);
+    gateway.wait_health(200);
+    wait_until("told as unknown", PATIENCE, || gateway.lines(&["INFO", "startup_check"]).len() == 3);
+    assert_eq!(check(&gateway, "gateway", "redis_eviction"), Some(-1.0));
+    assert_eq!(gateway.lines(&["WARN", "startup_check", "redis"]), Vec::<String>::new());
+}

@@ -1,0 +1,198 @@
+//! Which equations hold after a run: those of the load generator's audit, and ours about recovery and processes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+use testkit::redis::{self, Reply};
+
+use crate::chaos::fault::Fault;
+use crate::chaos::world::World;
+
+/// All equations in the order of the page: name and what it demands.
+pub(crate) const EQUATIONS: &[(&str, &str)] = &[
+    ("audit_complete", "every order of the load was looked up"),
+    ("every_202_ends_once", "every 202 has exactly one final status"),
+    ("recorded_202_ends", "no acknowledged order whose record is in the topic stays PENDING"),
+    ("ends_never_change", "a final status never changes"),
+    ("no_id_acknowledged_twice", "a request id gets 202 once"),
+    ("refused_leaves_nothing", "a refused order has no status"),
+    ("every_409_has_a_first", "409 is answered only when there is a first order"),
+    ("unsent_is_unknown", "an order that was never sent has no status"),
+    ("every_202_is_in_the_topic", "every 202 has a record in `orders`"),
+    ("refused_is_not_in_the_topic", "no refused order has a record in `orders`"),
+    ("letters_match_ends", "failed payments and unknown items have a dead letter, other orders have none"),
+    ("no_oversell", "no item sold more units than it had"),
+    ("units_add_up", "sold + left = seeded + restocked, for every item"),
+    ("stock_never_negative", "no stock level was below zero"),
+    ("no_undersell", "nobody was told sold out while units were left"),
+    ("no_unexpected_answers", "no answer that the order cannot deserve"),
+    ("no_500", "a failing dependency never causes a 500"),
+    ("probes_end_once", "every accepted probe has a final status"),
+    (
+        "lost_is_reported",
+        "`flash-sale stock audit` tells how many acknowledged orders are PENDING without a record",
+    ),
+    ("recovers_in_time", "the first 202 comes within the limit after each repair"),
+    ("no_process_ends_by_itself", "gateway and processors keep running"),
+    ("healthy_at_the_end", "`/health` answers 200 once everything is repaired"),
+    ("stops_on_sigterm", "every process exits 0 within 45 s of SIGTERM"),
+    ("every_fault_was_under_load", "orders were being sent at every injection"),
+];
+
+/// How an equation fared.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Judged {
+    /// Violations; `None` when it could not be judged.
+    pub(crate) count: Option<u64>,
+    /// Request ids and numbers, for whoever looks for the cause.
+    pub(crate) detail: String,
+}
+
+/// By name of the equation.
+pub(crate) type Verdict = BTreeMap<&'static str, Judged>;
+
+/// Notes an equation of ours.
+pub(crate) fn note(verdict: &mut Verdict, name: &str, count: u64, detail: impl Into<String>) {
+    let name = known(name).expect("only equations of the table are judged");
+    verdict.insert(name, Judged { count: Some(count), detail: detail.into() });
+}
+
+fn known(name: &str) -> Option<&'static str> {
+    EQUATIONS.iter().map(|&(known, _)| known).find(|&known| known == name)
+}
+
+/// The violations that the fault does not excuse.
+pub(crate) fn violations<'a>(
+    fault: &'a Fault,
+    verdict: &'a Verdict,
+) -> impl Iterator<Item = (&'static str, &'a Judged)> {
+    let is_excused = |name: &str| fault.excused.iter().any(|(excused, _)| *excused == name);
+    let broken = verdict.iter().filter(|(_, judged)| judged.count != Some(0));
+    broken.filter(move |(name, _)| !is_excused(name)).map(|(&name, judged)| (name, judged))
+}
+
+/// The checks of the load generator's report that are equations.
+pub(crate) fn of_report(report: &Value) -> Verdict {
+    let mut verdict = Verdict::new();
+    for check in report["checks"].as_array().into_iter().flatten() {
+        let Some(name) = check["name"].as_str().and_then(known) else { continue };
+        let number = |field: &str| check[field].as_f64().unwrap_or_default();
+        let count = match check["state"].as_str() {
+            Some("pass") => Some(0),
+            Some("fail") => Some(((number("value") - number("limit")).abs().ceil() as u64).max(1)),
+            _ => None,
+        };
+        let mut detail = check["detail"].as_str().unwrap_or_default().to_owned();
+        let offences = report["ledger"]["offences"].as_array().into_iter().flatten();
+        for offence in offences.filter(|offence| offence["rule"] == name) {
+            detail = format!("{detail}; first request ids: {}", offence["request_ids"]);
+        }
+        verdict.insert(name, Judged { count, detail });
+    }
+    let ledger = |field: &str| report["ledger"][field].as_u64().unwrap_or_default();
+    note(
+        &mut verdict,
+        "recorded_202_ends",
+        ledger("pending_recorded"),
+        "acknowledged, in the topic, PENDING",
+    );
+    note(&mut verdict, "no_500", outcome(report, "500"), "answers with status 500");
+    verdict
+}
+
+/// How many requests of the load had this outcome.
+fn outcome(report: &Value, name: &str) -> u64 {
+    report["outcomes"][name]["count"].as_u64().unwrap_or_default()
+}
+
+/// Outcomes of the load by name, zeroes left out.
+pub(crate) fn outcomes(report: &Value) -> Vec<(String, u64)> {
+    let outcomes = report["outcomes"].as_object().into_iter().flatten();
+    outcomes.map(|(name, outcome)| (name.clone(), outcome["count"].as_u64().unwrap_or_default())).collect()
+}
+
+/// Every accepted probe has a final status.
+pub(crate) fn probes(world: &World, accepted: &[String], verdict: &mut Verdict) {
+    let mut open: Vec<String> = accepted.to_vec();
+    // They came before the last orders of the load, whose final statuses were awaited; a moment for the very last.
+    for _ in 0..20 {
+        open = without_end(world, &open);
+        if open.is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    let first: Vec<&str> = open.iter().take(20).map(String::as_str).collect();
+    note(
+        verdict,
+        "probes_end_once",
+        open.len() as u64,
+        format!("of {}: {}", accepted.len(), first.join(", ")),
+    );
+}
+
+fn without_end(world: &World, ids: &[String]) -> Vec<String> {
+    let mut open = Vec::new();
+    for some in ids.chunks(500) {
+        let keys: Vec<String> = some.iter().map(|id| format!("order_status:{id}")).collect();
+        let words: Vec<&str> = std::iter::once("MGET").chain(keys.iter().map(String::as_str)).collect();
+        let Reply::Array(replies) = redis::call(&world.redis.addr(), &words) else {
+            open.extend_from_slice(some);
+            continue;
+        };
+        let has_ended = |reply: &Reply| reply.text().is_some_and(|text| !text.starts_with("PENDING"));
+        open.extend(
+            some.iter().zip(&replies).filter(|(_, reply)| !has_ended(reply)).map(|(id, _)| id.clone()),
+        );
+    }
+    open
+}
+
+/// What the broker lost is told by the product: the audit names the number of orders that are PENDING and have no record.
+pub(crate) fn lost(world: &World, report: &Value, verdict: &mut Verdict) {
+    let ledger = |field: &str| report["ledger"][field].as_u64().unwrap_or_default();
+    let lost = ledger("pending").saturating_sub(ledger("pending_recorded"));
+    if lost == 0 {
+        note(verdict, "lost_is_reported", 0, "nothing was lost");
+        return;
+    }
+    let output = world.command(&["stock", "audit"]).output();
+    let said = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
+    let said = String::from_utf8_lossy(&said);
+    let lines = said.lines().filter(|line| line.to_lowercase().contains("pending"));
+    let told =
+        lines.flat_map(|line| line.split(|c: char| !c.is_ascii_digit())).filter_map(|word| word.parse().ok());
+    // Probes and orders without an answer may be among them.
+    let is_told = told.max().is_some_and(|told: u64| told >= lost);
+    let detail = format!("{lost} acknowledged orders are PENDING and have no record");
+    note(verdict, "lost_is_reported", if is_told { 0 } else { lost }, detail);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EQUATIONS, of_report};
+    use serde_json::json;
+
+    #[test]
+    fn a_failed_check_counts_its_distance_from_the_limit() {
+        let report = json!({
+            "checks": [
+                {"name": "every_202_ends_once", "state": "fail", "value": 3.0, "limit": 0.0, "detail": "3 of them"},
+                {"name": "units_add_up", "state": "pass", "value": 0.0, "limit": 0.0, "detail": ""},
+                {"name": "no_undersell", "state": "not_judged", "value": null, "limit": 0.0, "detail": ""},
+                {"name": "offered_share", "state": "fail", "value": 0.5, "limit": 0.95, "detail": ""},
+            ],
+            "outcomes": {"500": {"count": 7}},
+            "ledger": {"offences": [{"rule": "every_202_ends_once", "request_ids": ["a-1"]}]},
+        });
+        let verdict = of_report(&report);
+        assert_eq!(verdict["every_202_ends_once"].count, Some(3));
+        assert!(verdict["every_202_ends_once"].detail.contains("a-1"));
+        assert_eq!(verdict["units_add_up"].count, Some(0));
+        assert_eq!(verdict["no_undersell"].count, None);
+        assert_eq!(verdict["no_500"].count, Some(7));
+        assert!(!verdict.contains_key("offered_share"));
+        assert!(verdict.keys().all(|name| EQUATIONS.iter().any(|(known, _)| known == name)));
+    }
+}

@@ -1,0 +1,89 @@
+//! The load generator: it sends the orders, waits for their final status and audits them.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use testkit::child::{self, Guarded};
+
+use crate::chaos::world::{ITEMS, World};
+use crate::step::{self, Result};
+
+/// How long acknowledged orders may take to their final status after the last answer: longer than any fault and the longest
+/// session of a consumer.
+const DRAIN: &str = "90s";
+/// Sending, waiting and auditing may take this much longer than the plan.
+const SLACK: Duration = Duration::from_mins(4);
+/// Its exit codes that come with a report: held, threshold broken, ledger violated, generator late. Thresholds and lateness
+/// say nothing while something is broken.
+const JUDGED: [i32; 4] = [0, 3, 4, 5];
+
+/// A run of the load generator.
+pub(crate) struct Load {
+    process: Guarded,
+    report: PathBuf,
+    log: PathBuf,
+    must_end_by: Instant,
+}
+
+/// What is sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sending<'a> {
+    pub(crate) run_id: &'a str,
+    pub(crate) seed: u64,
+    pub(crate) orders: u64,
+    pub(crate) rate: u64,
+    pub(crate) requests_per_connection: Option<u64>,
+}
+
+impl Load {
+    /// Starts it.
+    pub(crate) fn start(world: &World, sending: &Sending<'_>) -> Result<Self> {
+        let (report, log) = (world.dir().join("report.json"), world.dir().join("loadgen.log"));
+        let number = |value: u64| value.to_string();
+        let (target, redis, kafka) =
+            (format!("http://{}", world.gateway.address), world.redis.addr(), world.kafka.addr());
+        let (rate, orders, seed) = (number(sending.rate), number(sending.orders), number(sending.seed));
+        let (items, stock) = (number(ITEMS), number(world.stock()));
+        let mut command = world.command(&["loadgen", "--no-gateway-metrics", "--poisson"]);
+        command.args(["--target", &target, "--redis", &redis, "--kafka", &kafka]);
+        command.args(["--run-id", sending.run_id, "--seed", &seed, "--rate", &rate, "--buyers", &orders]);
+        command.args(["--connections", "64", "--items", &items, "--stock", &stock, "--zipf", "1"]);
+        command.args(["--amount-max", "2", "--duplicates", "0.02", "--reused", "0.002"]);
+        command.args(["--retries", "5", "--retry-back-off", "250ms", "--drain-timeout", DRAIN, "--json"]);
+        command.arg(&report);
+        if let Some(requests) = sending.requests_per_connection {
+            command.args(["--requests-per-connection", &number(requests)]);
+        }
+        let out = fs::File::create(&log).map_err(|e| format!("{}: {e}", log.display()))?;
+        let errors = out.try_clone().map_err(|e| format!("{}: {e}", log.display()))?;
+        command.stdin(Stdio::null()).stdout(out).stderr(errors);
+        let process = child::spawn(command).map_err(|e| format!("cannot start loadgen: {e}"))?;
+        let planned = Duration::from_secs(sending.orders / sending.rate.max(1));
+        Ok(Self { process, report, log, must_end_by: Instant::now() + planned + SLACK })
+    }
+
+    /// It has nothing more to send and to audit.
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.process.ended().is_some()
+    }
+
+    /// Its report, once it has ended.
+    pub(crate) fn report(&mut self) -> Result<Value> {
+        let status = loop {
+            match self.process.ended() {
+                Some(status) => break status,
+                None if Instant::now() > self.must_end_by => return Err("loadgen does not end".into()),
+                None => step::pause()?,
+            }
+        };
+        let said = || fs::read_to_string(&self.log).unwrap_or_default();
+        if !status.code().is_some_and(|code| JUDGED.contains(&code)) {
+            return Err(format!("loadgen ended with {}: {}", child::describe(status), said()).into());
+        }
+        let text = fs::read_to_string(&self.report).map_err(|e| format!("{}: {e}", self.report.display()))?;
+        serde_json::from_str(&text).map_err(|e| format!("{}: {e}", self.report.display()).into())
+    }
+}

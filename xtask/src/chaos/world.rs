@@ -1,0 +1,315 @@
+//! The world of one fault: services and processes, supervised as in production: what ends by itself is noted and started
+//! again.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use testkit::child::{self, Guarded, Signal};
+use testkit::kafka::{self, Kafka};
+use testkit::proxy::Proxy;
+use testkit::redis::Redis;
+use testkit::{TempDir, free_port};
+
+use crate::chaos::fault::Setup;
+use crate::chaos::host::Disk;
+use crate::services::{Programs, apt};
+use crate::step::{self, Result};
+
+/// Items of the load: 101 and so on.
+pub(crate) const ITEMS: u64 = 10;
+/// The item that probes buy.
+pub(crate) const PROBE_ITEM: &str = "900";
+/// More than there are probes.
+const PROBE_UNITS: u64 = 10_000_000;
+/// How long a process may take to be healthy at the start and at the end.
+const HEALTHY: Duration = Duration::from_secs(30);
+/// Where the package `libfaketime` puts the library for programs with threads.
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+
+/// See the module documentation. Fields are dropped in order: our processes before their services, these before their disks.
+pub(crate) struct World {
+    pub(crate) gateway: Service,
+    pub(crate) processors: Vec<Service>,
+    /// What ended by itself, in words.
+    pub(crate) exits: Vec<String>,
+    pub(crate) redis: Redis,
+    pub(crate) redis_proxy: Option<Proxy>,
+    pub(crate) kafka: Kafka,
+    pub(crate) kafka_disk: Option<Disk>,
+    pub(crate) log_disk: Option<Disk>,
+    /// Partitions of `orders`.
+    pub(crate) partitions: i32,
+    /// When what was broken could serve again, where that is before the end of the repair.
+    serving_since: Option<Instant>,
+    /// Units of each item of the load.
+    stock: u64,
+    binary: PathBuf,
+    /// What libfaketime reads.
+    clock_file: PathBuf,
+    dir: TempDir,
+}
+
+/// A process of ours, at one address however often it is started.
+pub(crate) struct Service {
+    pub(crate) name: String,
+    pub(crate) address: String,
+    pub(crate) log: PathBuf,
+    binary: PathBuf,
+    env: Vec<(String, String)>,
+    /// `None` while it is stopped on purpose.
+    process: Option<Guarded>,
+}
+
+impl World {
+    /// Starts everything; all are healthy when this returns.
+    pub(crate) fn start(setup: &Setup, programs: &Programs, binary: &Path, stock: u64) -> Result<Self> {
+        let dir = TempDir::new("xtask-chaos");
+        let mut redis_args = vec!["--maxclients", "20000"];
+        redis_args.extend(setup.redis_args);
+        let redis = Redis::start_program(&programs.redis_server, &redis_args)?;
+        let redis_proxy = setup.redis_proxy.then(|| Proxy::start(&redis.addr()));
+        let disk =
+            |name: &str, mib: Option<u32>| mib.map(|mib| Disk::mount(dir.path().join(name), mib)).transpose();
+        let (kafka_disk, log_disk) =
+            (disk("kafka-disk", setup.kafka_disk_mib)?, disk("log-disk", setup.log_disk_mib)?);
+        let options = kafka::Options {
+            settings: setup.kafka_settings,
+            data: kafka_disk.as_ref().map(Disk::path),
+            behind_proxy: setup.kafka_proxy,
+            follower: setup.kafka_follower,
+        };
+        let kafka = Kafka::start_as(&programs.kafka_home, &options)?;
+        let clock_file = dir.path().join("clock");
+        let mut env = vec![
+            ("REDIS_ADDR".to_owned(), redis_proxy.as_ref().map_or_else(|| redis.addr(), Proxy::addr)),
+            ("KAFKA_ADDR".to_owned(), kafka.addr()),
+            // The recovery that is promised is promised for this setting.
+            ("CIRCUIT_BREAKER_BASE_TIMEOUT".to_owned(), "1s".to_owned()),
+            // Orders are half done when something breaks.
+            ("PAYMENT_LATENCY".to_owned(), "2ms".to_owned()),
+        ];
+        if setup.fake_clock {
+            let library = apt::file(FAKETIME, "libfaketime")?;
+            fs::write(&clock_file, "+0\n").map_err(|e| format!("{}: {e}", clock_file.display()))?;
+            env.extend([
+                ("LD_PRELOAD".to_owned(), library.display().to_string()),
+                ("FAKETIME_TIMESTAMP_FILE".to_owned(), clock_file.display().to_string()),
+                ("FAKETIME_NO_CACHE".to_owned(), "1".to_owned()),
+                // Only the wall clock jumps: a kernel never moves the monotonic one.
+                ("FAKETIME_DONT_FAKE_MONOTONIC".to_owned(), "1".to_owned()),
+                ("DONT_FAKE_MONOTONIC".to_owned(), "1".to_owned()),
+            ]);
+        }
+        let logs = log_disk.as_ref().map_or(dir.path(), Disk::path).to_owned();
+        let service = |name: &str, variable: &str| Service::new(name, variable, binary, &logs, &env);
+        let mut world = Self {
+            gateway: service("gateway", "LISTEN_ADDR"),
+            processors: vec![service("processor-1", "METRICS_ADDR"), service("processor-2", "METRICS_ADDR")],
+            exits: Vec::new(),
+            redis,
+            redis_proxy,
+            kafka,
+            kafka_disk,
+            log_disk,
+            partitions: 16,
+            serving_since: None,
+            stock,
+            binary: binary.to_owned(),
+            clock_file,
+            dir,
+        };
+        world.stock_probes()?;
+        for service in world.services() {
+            service.start()?;
+        }
+        for service in world.services() {
+            service.wait_healthy()?;
+        }
+        Ok(world)
+    }
+
+    /// The gateway first.
+    pub(crate) fn services(&mut self) -> impl Iterator<Item = &mut Service> {
+        std::iter::once(&mut self.gateway).chain(&mut self.processors)
+    }
+
+    /// A third processor, with settings and logs as the others; not started.
+    pub(crate) fn another_processor(&self) -> Service {
+        let like = &self.processors[0];
+        let logs = like.log.parent().unwrap_or(self.dir.path());
+        Service::new("processor-3", "METRICS_ADDR", &self.binary, logs, &like.env)
+    }
+
+    /// Where results of a run go.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Restarts what ended by itself and notes it.
+    pub(crate) fn supervise(&mut self) -> Result<()> {
+        let mut exits = Vec::new();
+        for service in self.services() {
+            if let Some(how) = service.exit() {
+                exits.push(format!("{} ended by itself with {how}: {}", service.name, service.last_error()));
+                service.start()?;
+            }
+        }
+        self.exits.extend(exits);
+        Ok(())
+    }
+
+    /// Steps the wall clock of our processes; `0` is the real time.
+    pub(crate) fn set_clock(&self, offset_s: i64) -> Result<()> {
+        // libfaketime reads it at every call: it must never see half a line.
+        let partial = self.clock_file.with_extension("partial");
+        fs::write(&partial, format!("{offset_s:+}\n"))
+            .and_then(|()| fs::rename(&partial, &self.clock_file))
+            .map_err(|e| format!("{}: {e}", self.clock_file.display()).into())
+    }
+
+    /// The units that probes buy.
+    fn stock_probes(&self) -> Result<()> {
+        self.ask(&["stock", "set", PROBE_ITEM, &PROBE_UNITS.to_string()]).map(drop)
+    }
+
+    /// Notes in mid-repair that what was broken can serve again.
+    pub(crate) fn serves_now(&mut self) {
+        self.serving_since = Some(Instant::now());
+    }
+
+    /// When it could serve again; now, unless something was noted.
+    pub(crate) fn serving_since(&mut self) -> Instant {
+        self.serving_since.take().unwrap_or_else(Instant::now)
+    }
+
+    /// Units of each item of the load.
+    pub(crate) fn stock(&self) -> u64 {
+        self.stock
+    }
+
+    /// What an operator does after Redis has lost its data in mid-sale: puts items on sale again.
+    pub(crate) fn stock_everything(&mut self) -> Result<()> {
+        for item in 0..ITEMS {
+            self.ask(&["stock", "set", &(101 + item).to_string(), &self.stock.to_string()])?;
+        }
+        self.stock_probes()
+    }
+
+    /// Runs a command of the binary to its end; its standard output.
+    pub(crate) fn ask(&self, args: &[&str]) -> Result<String> {
+        step::capture(self.command(args), Duration::from_mins(2))
+    }
+
+    /// A command of the binary, with the addresses of the services themselves.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(args).env("REDIS_ADDR", self.redis.addr()).env("KAFKA_ADDR", self.kafka.addr());
+        command
+    }
+
+    /// Copies the logs of our processes.
+    pub(crate) fn keep_logs(&mut self, dir: &Path) -> Result<()> {
+        fs::create_dir_all(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+        for service in self.services() {
+            let to = dir.join(format!("{}.log", service.name));
+            fs::copy(&service.log, &to).map_err(|e| format!("{}: {e}", to.display()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Service {
+    fn new(name: &str, variable: &str, binary: &Path, logs: &Path, env: &[(String, String)]) -> Self {
+        let address = format!("127.0.0.1:{}", free_port());
+        let mut env = env.to_vec();
+        env.push((variable.to_owned(), address.clone()));
+        let log = logs.join(format!("{name}.log"));
+        Self { name: name.to_owned(), address, log, binary: binary.to_owned(), env, process: None }
+    }
+
+    /// Starts it, again or for the first time.
+    pub(crate) fn start(&mut self) -> Result<()> {
+        let role = self.name.split('-').next().unwrap_or_default().to_owned();
+        let open = || -> std::io::Result<(File, File)> {
+            let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
+            Ok((log.try_clone()?, log))
+        };
+        let (out, errors) = open().map_err(|e| format!("{}: {e}", self.log.display()))?;
+        let mut command = Command::new(&self.binary);
+        command.arg(role).envs(self.env.iter().cloned()).stdin(Stdio::null()).stdout(out).stderr(errors);
+        let process = child::spawn(command).map_err(|e| format!("cannot start {}: {e}", self.name))?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Sends a signal; a process that has ended by itself is left to [`World::supervise`].
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        if let Some(process) = &mut self.process {
+            drop(process.signal(signal));
+        }
+    }
+
+    /// SIGTERM; how it ended, `None` when it did not within `limit` and was killed.
+    pub(crate) fn terminate(&mut self, limit: Duration) -> Option<String> {
+        let mut process = self.process.take()?;
+        drop(process.signal(Signal::Terminate));
+        let begun = Instant::now();
+        while begun.elapsed() < limit {
+            if let Some(status) = process.ended() {
+                return Some(child::describe(status));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        None
+    }
+
+    /// Process id; `None` while it is stopped.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Guarded::pid)
+    }
+
+    fn exit(&mut self) -> Option<String> {
+        self.process.as_mut()?.ended().map(child::describe)
+    }
+
+    /// The last line of its log that is an error, or the last of all.
+    fn last_error(&self) -> String {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines = || log.lines().rev().take(200);
+        let line =
+            lines().find(|line| line.contains("\"ERROR\"")).or_else(|| lines().next()).unwrap_or_default();
+        line.chars().take(300).collect()
+    }
+
+    /// What `GET path` answers: status and body; `None` when nothing does within two seconds.
+    pub(crate) fn get(&self, path: &str) -> Option<(u16, String)> {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
+        crate::chaos::probe::exchange(&self.address, head.as_bytes(), Duration::from_secs(2))
+    }
+
+    /// Waits until `GET /health` says 200.
+    pub(crate) fn wait_healthy(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let last = self.get("/health");
+            if last.as_ref().is_some_and(|(status, _)| *status == 200) {
+                return Ok(());
+            }
+            if let Some(how) = self.exit() {
+                return Err(format!("{} ended with {how}: {}", self.name, self.last_error()).into());
+            }
+            if begun.elapsed() > HEALTHY {
+                let last = last.map_or_else(|| "no answer".to_owned(), |(_, body)| body);
+                return Err(format!("{} is not healthy after {HEALTHY:?}: {last}", self.name).into());
+            }
+            step::pause()?;
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! One Cargo call that builds every test program, and where it put them.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::step::{self, Result};
+use crate::test::Only;
+use crate::workspace::{self, RealTests};
+
+/// A test program as Cargo has built it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Program {
+    /// The crate.
+    pub(crate) package: String,
+    /// The target, such as a file of `tests/`.
+    pub(crate) target: String,
+    pub(crate) executable: PathBuf,
+    /// The directory of the crate's manifest, where Cargo runs its tests.
+    pub(crate) dir: PathBuf,
+    /// Needs real services.
+    pub(crate) is_real: bool,
+}
+
+/// Builds the programs that are wanted.
+pub(crate) fn build(only: Only, tests: &RealTests) -> Result<Vec<Program>> {
+    let mut messages = Vec::new();
+    let status = step::run_read(command(only, tests), |line| messages.push(line.to_owned()))?;
+    if !status.success() {
+        return Err("the test programs do not build".into());
+    }
+    let programs = messages.iter().filter_map(|line| program(&serde_json::from_str(line).ok()?, tests));
+    Ok(programs.filter(|program| only != Only::Real || program.is_real).collect())
+}
+
+/// The features of all crates whatever is asked for: a program of one set of features is of no use to another.
+fn command(only: Only, tests: &RealTests) -> Command {
+    let features = workspace::features(&tests.crates);
+    let fixed =
+        ["test", "--locked", "--no-run", "--workspace", "--message-format", "json-render-diagnostics"];
+    let mut command = workspace::cargo(&fixed);
+    command.args(["--features", &features]);
+    if only == Only::Real {
+        let targets: BTreeSet<_> = tests.targets.iter().map(|(_, target)| target).collect();
+        for target in targets {
+            command.args(["--test", target]);
+        }
+    }
+    command
+}
+
+/// The program of one of Cargo's messages; `None` for any other message.
+fn program(message: &Value, tests: &RealTests) -> Option<Program> {
+    if message["reason"] != "compiler-artifact" || message["profile"]["test"] != true {
+        return None;
+    }
+    let dir = Path::new(message["manifest_path"].as_str()?).parent()?.to_owned();
+    let target = message["target"]["name"].as_str()?.to_owned();
+    let package = package(message["package_id"].as_str()?)?;
+    let is_test = message["target"]["kind"].as_array()?.iter().any(|kind| kind == "test");
+    let is_real = is_test && tests.targets.contains(&(package.clone(), target.clone()));
+    Some(Program { package, target, executable: message["executable"].as_str()?.into(), dir, is_real })
+}
+
+/// `store` of `path+file:///…/store#0.1.0`, `flash-sale` of `path+file:///…/anything#flash-sale@0.1.0`.
+fn package(id: &str) -> Option<String> {
+    let (url, fragment) = id.rsplit_once('#')?;
+    let name = match fragment.split_once('@') {
+        Some((name, _)) => name,
+        None => url.rsplit('/').next()?,
+    };
+    Some(name.to_owned())
+}
+
+/// Whether a comment of ours has a code block, which is a test to rustdoc. None has; to find that out by rustdoc takes a
+/// quarter of a minute.
+pub(crate) fn has_doc_tests() -> Result<bool> {
+    let mut command = Command::new("git");
+    command.args(["grep", "--quiet", "-E", r"^\s*//[/!] ```(rust|no_run|should_panic|$)", "--", "*.rs"]);
+    command.current_dir(workspace::root());
+    let status = command.status().map_err(|e| format!("git grep: {e}"))?;
+    match status.code() {
+        Some(0) => Ok(true),
+        Some(1) => Ok(false),
+        _ => Err(format!("git grep ended with {status}").into()),
+    }
+}
+
+/// The tests in comments.
+pub(crate) fn doc_tests(filter: &[String]) -> Command {
+    let mut command = workspace::cargo(&["test", "--locked", "--doc", "--workspace", "--no-fail-fast"]);
+    if !filter.is_empty() {
+        command.arg("--").args(filter);
+    }
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Program, command, package, program};
+    use crate::test::Only;
+    use crate::workspace::RealTests;
+    use serde_json::json;
+
+    fn tests() -> RealTests {
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        RealTests {
+            crates: ["queue".into(), "store".into()].into(),
+            targets: [pair("store", "outage"), pair("queue", "outage")].into(),
+        }
+    }
+
+    #[test]
+    fn only_test_programs_are_found() {
+        let message = |test: bool| {
+            json!({
+                "reason": "compiler-artifact", "package_id": "path+file:///w/store#0.1.0",
+                "manifest_path": "/w/store/Cargo.toml", "target": {"kind": ["test"], "name": "outage"},
+                "profile": {"test": test}, "executable": "/t/outage-1",
+            })
+        };
+        let expected = Program {
+            package: "store".to_owned(),
+            target: "outage".to_owned(),
+            executable: "/t/outage-1".into(),
+            dir: "/w/store".into(),
+            is_real: true,
+        };
+        assert_eq!(program(&message(true), &tests()), Some(expected));
+        assert_eq!(program(&message(false), &tests()), None);
+        assert_eq!(program(&json!({"reason": "build-finished"}), &tests()), None);
+    }
+
+    #[test]
+    fn the_crate_is_read_from_both_forms_of_its_id() {
+        assert_eq!(package("path+file:///w/store#0.1.0").as_deref(), Some("store"));
+        assert_eq!(package("path+file:///w/main#flash-sale@0.1.0").as_deref(), Some("flash-sale"));
+    }
+
+    #[test]
+    fn every_build_has_the_same_features_and_names_each_target_once() {
+        let words = |only| {
+            let command = command(only, &tests());
+            let args: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
+            args.join(" ")
+        };
+        let all = "test --locked --no-run --workspace --message-format json-render-diagnostics \
+                   --features queue/real,store/real";
+        assert_eq!(words(Only::All), all);
+        assert_eq!(words(Only::Fast), all);
+        assert_eq!(words(Only::Real), format!("{all} --test outage"));
+    }
+}
