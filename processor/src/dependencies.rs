@@ -14,7 +14,7 @@ use crate::core::Shared;
 
 /// A processor that starts has not joined its group yet, and on a new Kafka its topics are just being created: that is
 /// no outage before this has passed.
-const START_TIME_MAX: Duration = Duration::from_secs(10);
+const START_TIME_MAX: Duration = Duration::from_secs(15);
 /// Kafka's last answer to the watch may be this old.
 const KAFKA_AGE_MS_MAX: u64 = 6000;
 

@@ -236,8 +236,8 @@ impl Monitor {
     /// and one for each kind of check.
     pub fn reporter(self: &Arc<Self>) -> Reporter {
         let mut state = self.state.lock();
-        state.is_down.push(false);
-        Reporter { monitor: Arc::clone(self), slot: state.is_down.len() - 1 }
+        state.causes.push(None);
+        Reporter { monitor: Arc::clone(self), slot: state.causes.len() - 1 }
     }
 
     /// Counts one error. Does not change whether the dependency is down.
@@ -361,8 +361,8 @@ struct Line {
 
 /// The pure part: time is an argument.
 struct State {
-    /// By reporter.
-    is_down: Vec<bool>,
+    /// By reporter, why it is down; `None` while it is up.
+    causes: Vec<Option<Reason>>,
     /// Since when the dependency is down; `None` while it is up.
     since: Option<Instant>,
     /// The last reported cause and its text; meaningful while down, and for the line of the recovery.
@@ -382,7 +382,7 @@ struct State {
 impl State {
     fn new(now: Instant) -> Self {
         Self {
-            is_down: Vec::new(),
+            causes: Vec::new(),
             since: None,
             reason: Reason::Other,
             detail: String::new(),
@@ -395,25 +395,34 @@ impl State {
     }
 
     fn is_settled(&self) -> bool {
-        self.since.is_none() && self.logged.is_none() && !self.is_down.contains(&true)
+        self.since.is_none() && self.logged.is_none() && !self.is_any_down()
+    }
+
+    fn is_any_down(&self) -> bool {
+        self.causes.iter().any(Option::is_some)
+    }
+
+    /// The last line still holds for a reporter: another cause that some of them see already is no news yet.
+    fn holds(&self, logged: Reason) -> bool {
+        self.causes.iter().flatten().any(|cause| cause.is_same_cause(logged))
     }
 
     fn report(&mut self, slot: usize, cause: Option<(Reason, &str)>, now: Instant) -> Option<Line> {
         let before = self.since.map(|_| self.reason);
-        self.is_down[slot] = cause.is_some();
+        self.causes[slot] = cause.map(|(reason, _)| reason);
         if let Some((reason, detail)) = cause {
             self.since.get_or_insert(now);
             self.reason = reason;
             self.detail.clear();
             self.detail.push_str(&detail[..detail.floor_char_boundary(DETAIL_BYTES_MAX)]);
-        } else if !self.is_down.contains(&true)
+        } else if !self.is_any_down()
             && let Some(since) = self.since.take()
         {
             self.duration = now.saturating_duration_since(since);
         }
         let after = self.since.map(|_| self.reason);
         let is_logged = match (self.logged, after) {
-            (Some(logged), Some(after)) => logged.is_same_cause(after),
+            (Some(logged), Some(_)) => self.holds(logged),
             (logged, after) => logged.is_none() && after.is_none(),
         };
         if is_logged {
@@ -443,8 +452,8 @@ impl State {
     }
 
     fn withdraw(&mut self, slot: usize) {
-        self.is_down[slot] = false;
-        if !self.is_down.contains(&true) {
+        self.causes[slot] = None;
+        if !self.is_any_down() {
             (self.since, self.logged) = (None, None);
         }
     }
@@ -479,7 +488,7 @@ mod tests {
         fn new(reporters: usize) -> Self {
             let now = Instant::now();
             let mut state = State::new(now);
-            state.is_down = vec![false; reporters];
+            state.causes = vec![None; reporters];
             Self { state, now }
         }
 
@@ -516,6 +525,20 @@ mod tests {
         assert_eq!(scene.down(0, Reason::Auth), Some(Kind::Down));
         assert_eq!(scene.down(0, Reason::Permission), Some(Kind::Changed));
         assert_eq!(scene.down(0, Reason::Permission), None);
+    }
+
+    #[test]
+    fn reporters_that_see_the_next_cause_one_after_the_other_make_one_line_of_it() {
+        let mut scene = Scene::new(2);
+        assert_eq!(scene.down(0, Reason::ConnectionLost), Some(Kind::Down));
+        assert_eq!(scene.down(0, Reason::Auth), Some(Kind::Changed), "nobody sees the first one any more");
+        assert_eq!(scene.down(1, Reason::ConnectionLost), None, "the first one still refuses the log-in");
+        assert_eq!(scene.down(1, Reason::Auth), None);
+        let mut scene = Scene::new(2);
+        assert_eq!(scene.down(0, Reason::ConnectionLost), Some(Kind::Down));
+        assert_eq!(scene.down(1, Reason::ConnectionLost), None);
+        assert_eq!(scene.down(0, Reason::Auth), None, "the other one still sees the first");
+        assert_eq!(scene.down(1, Reason::Auth), Some(Kind::Changed));
     }
 
     #[test]

@@ -180,7 +180,7 @@ fn snapshots_that_cannot_be_written() {
             &["CONFIG", "SET", "save", "3600 1"],
             // Nobody writes files there, whoever it is.
             &["CONFIG", "SET", "dir", "/proc"],
-            &["SAVE"],
+            &["BGSAVE"],
         ],
         &[&["CONFIG", "SET", "stop-writes-on-bgsave-error", "no"]],
     );

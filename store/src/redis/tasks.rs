@@ -25,7 +25,7 @@ const SWEEP_MS: u64 = 50;
 /// A sweep this late says that the core itself was held up: replies may be waiting unread, so nobody is
 /// judged.
 const SWEEP_LATE_MS: u64 = 150;
-/// Between two probes, whatever else is asked meanwhile. A probe is one script call of about 15 µs a core: a replica or a
+/// Between two probes, whatever else is asked meanwhile. A probe is one script call of about 30 µs a core: a replica or a
 /// full server is noticed within this time although it answers reads.
 const PROBE_MS: u64 = 1000;
 /// Read buffer at first: about 1,000 short replies.
