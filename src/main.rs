@@ -7,6 +7,9 @@ mod flags;
 /// The first SIGTERM or SIGINT, the second and the third, and the watchdog over the end.
 mod signals;
 
+/// librdkafka's timed waits by the monotonic clock.
+mod monotonic_waits;
+
 /// What systemd gives and wants to be told.
 mod systemd;
 
