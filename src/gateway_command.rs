@@ -143,11 +143,11 @@ fn serve_successors(running: &Running, door: Door, sink: &Arc<Sink>, ending: &En
     let (log, sender) = (Arc::clone(sink), ending.sender());
     let tell = move |progress| match progress {
         Progress::Began => {
-            systemd::notify(&[State::Reloading]);
+            systemd::notify(State::Reloading);
             log.line(Level::Info, "handover_started", "A successor asked for the listening sockets", |_| {});
         }
         Progress::Failed(error) => {
-            systemd::notify(&[State::Ready]);
+            systemd::notify(State::Ready);
             let message = "The hand-over failed; this gateway goes on serving";
             log.line(Level::Warn, "handover_failed", message, |line| {
                 line.text("error", &error.to_string());
@@ -172,7 +172,7 @@ fn stop(
     let timeout = settings.shared.shutdown_timeout;
     match cause {
         Cause::Signal(signal) => {
-            systemd::notify(&[State::Stopping]);
+            systemd::notify(State::Stopping);
             sink.line(Level::Info, "gateway_stopping", "Draining", |line| {
                 line.number("signal", signal as u64);
             });
@@ -187,7 +187,12 @@ fn stop(
             }
         }
         Cause::HandedOver => {
-            sink.line(Level::Info, "gateway_handed_over", "A successor accepts; answering open connections", |_| {});
+            sink.line(
+                Level::Info,
+                "gateway_handed_over",
+                "A successor accepts; answering open connections",
+                |_| {},
+            );
             // Every open connection is closed with its next answer. Those that stay idle have as long as a drain may
             // take; no order of theirs is refused meanwhile.
             ending.begin(timeout, timeout);

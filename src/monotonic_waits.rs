@@ -68,7 +68,10 @@ unsafe extern "C" fn __wrap_cnd_timedwait(
     let until = duration(unsafe { *until });
     let left = until.saturating_sub(now(libc::CLOCK_REALTIME)).min(WAIT_MAX);
     let until = now(libc::CLOCK_MONOTONIC) + left;
-    let until = timespec { tv_sec: until.as_secs() as libc::time_t, tv_nsec: libc::c_long::from(until.subsec_nanos()) };
+    let until = timespec {
+        tv_sec: until.as_secs() as libc::time_t,
+        tv_nsec: libc::c_long::from(until.subsec_nanos()),
+    };
     // SAFETY: as the caller promises; the condition variable was made by `__wrap_cnd_init`, so `until` is by its clock.
     match unsafe { libc::pthread_cond_timedwait(condition, mutex, &raw const until) } {
         0 => SUCCESS,

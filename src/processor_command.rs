@@ -49,7 +49,7 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
             .text("kafka_addr", &places.bootstrap);
     });
     let cause = systemd::ready_when(&ending, || running.is_healthy()).unwrap_or_else(|| ending.wait());
-    systemd::notify(&[State::Stopping]);
+    systemd::notify(State::Stopping);
     sink.line(Level::Info, "processor_stopping", "Draining", |line| {
         if let Cause::Signal(signal) = cause {
             line.number("signal", signal as u64);

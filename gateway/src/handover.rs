@@ -31,7 +31,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
 };
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
@@ -83,8 +84,15 @@ impl Message {
 
     fn decode(bytes: [u8; MESSAGE_BYTES]) -> Result<Self, HandoverError> {
         let [a, b, c, d, kind, zero, high, low] = bytes;
-        let kinds =
-            [Kind::Hello, Kind::Offer, Kind::Sockets, Kind::Ready, Kind::Stopped, Kind::Taking, Kind::Refused];
+        let kinds = [
+            Kind::Hello,
+            Kind::Offer,
+            Kind::Sockets,
+            Kind::Ready,
+            Kind::Stopped,
+            Kind::Taking,
+            Kind::Refused,
+        ];
         let kind = kinds.into_iter().find(|known| *known as u8 == kind);
         let count = u16::from_be_bytes([high, low]);
         match kind {
@@ -171,7 +179,8 @@ fn send_sockets(stream: &UnixStream, sockets: &[TcpListener]) -> Result<(), Hand
             return Err(HandoverError::Protocol("too many sockets for one message"));
         }
         // A stream socket with room takes 8 bytes whole or not at all.
-        let sent = rustix::net::sendmsg(stream, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
+        let sent =
+            rustix::net::sendmsg(stream, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
         if sent != MESSAGE_BYTES {
             return Err(HandoverError::Protocol("a message was cut"));
         }
@@ -339,7 +348,10 @@ impl Door {
     /// Serves one successor after the other until one has taken `sockets`; returns then. Blocks: on a thread of its own.
     pub fn serve(&self, sockets: &[TcpListener], acceptor: &dyn Acceptor, tell: &mut dyn FnMut(Progress)) {
         for stream in self.listener.incoming() {
-            match stream.map_err(HandoverError::from).and_then(|stream| hand_over(&stream, sockets, acceptor, tell)) {
+            match stream
+                .map_err(HandoverError::from)
+                .and_then(|stream| hand_over(&stream, sockets, acceptor, tell))
+            {
                 Ok(()) => return,
                 Err(error) => {
                     tell(Progress::Failed(error));

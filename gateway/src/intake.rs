@@ -125,7 +125,12 @@ pub(crate) async fn run(core: Rc<Core>, mut sockets: Vec<StdListener>) {
                                 loops.push(monoio::spawn(accept::accept(Rc::clone(&core), listener, cancel)));
                             }
                             Err(error) => {
-                                core.shared.sink.line(Level::Error, "listen_failed", &error.to_string(), |_| {});
+                                core.shared.sink.line(
+                                    Level::Error,
+                                    "listen_failed",
+                                    &error.to_string(),
+                                    |_| {},
+                                );
                             }
                         }
                     }

@@ -181,7 +181,8 @@ pub fn start_on(
         .watchdog
         .start("gateway", Arc::clone(&shared.drain), Arc::clone(&parts.sink))
         .map_err(StartError::Thread)?;
-    let lent = sockets.iter().map(StdListener::try_clone).collect::<Result<_, _>>().map_err(StartError::Thread)?;
+    let lent =
+        sockets.iter().map(StdListener::try_clone).collect::<Result<_, _>>().map_err(StartError::Thread)?;
     // Each core one where there are as many; a predecessor may have had more cores or fewer.
     let shares: Vec<Mutex<Vec<StdListener>>> = (0..cores).map(|_| Mutex::default()).collect();
     for (number, socket) in sockets.into_iter().enumerate() {

@@ -19,8 +19,8 @@ use shard::deadline::Deadline;
 use shard::drain::{Drain, Phase};
 use shard::launch::{self, Seat};
 use shard::log::{CoreLog, Level, Sink};
-use shard::watchdog::Watchdog;
 use shard::mailbox::Mailbox;
+use shard::watchdog::Watchdog;
 use store::Policy;
 use store::open::Source;
 

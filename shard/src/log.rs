@@ -341,7 +341,10 @@ mod tests {
             sink.line(Level::Warn, "e", "m", |_| {});
         }
         assert!(sink.dropped() >= 9, "{}", sink.dropped());
-        assert!(!sink.flush_within(Duration::from_millis(20)), "nobody reads: a flush must not wait for ever");
+        assert!(
+            !sink.flush_within(Duration::from_millis(20)),
+            "nobody reads: a flush must not wait for ever"
+        );
         drop(release);
         drop(sink);
         writer.join().expect("the writer ends");

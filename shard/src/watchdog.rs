@@ -212,7 +212,10 @@ mod tests {
         assert!(watchdog.look(Duration::from_secs(10), &mut seen).is_empty(), "not started yet");
         watchdog.tick(0);
         watchdog.look(LOOK, &mut seen);
-        assert!(watchdog.look(Duration::from_hours(1), &mut seen).is_empty(), "SIGSTOP stopped the monitor too");
+        assert!(
+            watchdog.look(Duration::from_hours(1), &mut seen).is_empty(),
+            "SIGSTOP stopped the monitor too"
+        );
         assert_eq!(watchdog.stalls(0), 0);
     }
 }
