@@ -9,10 +9,10 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use monoio::io::AsyncWriteRentExt;
+use monoio::io::{AsyncWriteRentExt, CancelHandle};
 use monoio::net::{TcpListener, TcpStream};
 use shard::log::Level;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::balance::{Arrival, Guest};
 use crate::connection::serve;
@@ -33,14 +33,27 @@ const FORMER_LOOK: Duration = Duration::from_millis(10);
 /// # Errors
 /// When the address cannot be bound.
 pub fn bind(address: SocketAddr, cores: usize) -> std::io::Result<Vec<StdListener>> {
-    let mut listeners: Vec<StdListener> = Vec::with_capacity(cores);
-    for _ in 0..cores {
-        let address = if let Some(first) = listeners.first() {
-            first.local_addr()?
-        } else {
-            refuse_if_taken(address)?;
-            address
-        };
+    refuse_if_taken(address)?;
+    let mut listeners = Vec::with_capacity(cores);
+    bind_more(&mut listeners, address, cores)?;
+    Ok(listeners)
+}
+
+/// Binds listeners beside those that were taken over until each core has one. Sockets that do not share their port
+/// (`SO_REUSEPORT`; systemd's do not unless `ReusePort=yes`) stay alone: the other cores get connections from theirs.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn complete(listeners: &mut Vec<StdListener>, cores: usize) -> std::io::Result<()> {
+    let Some(first) = listeners.first() else { return Ok(()) };
+    let address = first.local_addr()?;
+    if SockRef::from(first).reuse_port()? { bind_more(listeners, address, cores) } else { Ok(()) }
+}
+
+fn bind_more(listeners: &mut Vec<StdListener>, address: SocketAddr, cores: usize) -> std::io::Result<()> {
+    while listeners.len() < cores {
+        // The first one decides what port 0 is.
+        let address = listeners.first().map_or(Ok(address), StdListener::local_addr)?;
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
@@ -48,7 +61,7 @@ pub fn bind(address: SocketAddr, cores: usize) -> std::io::Result<Vec<StdListene
         socket.listen(BACKLOG)?;
         listeners.push(socket.into());
     }
-    Ok(listeners)
+    Ok(())
 }
 
 /// A shared port can be bound beside another gateway by mistake, which then gets half of the buyers: bound once
@@ -76,11 +89,12 @@ fn bind_alone(address: SocketAddr) -> std::io::Result<()> {
     socket.listen(1)
 }
 
-/// Accepts for ever. One task a core; never dropped while an accept is pending, which would leak a socket.
-pub(crate) async fn accept(core: Rc<Core>, listener: TcpListener) {
+/// Accepts until it is cancelled. Never dropped while an accept is pending, which would leak a socket.
+pub(crate) async fn accept(core: Rc<Core>, listener: TcpListener, cancel: CancelHandle) {
     loop {
-        match listener.accept().await {
+        match listener.cancelable_accept(cancel.clone()).await {
             Ok((stream, _)) => seat(&core, stream),
+            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => return,
             Err(error) => {
                 core.log.line(Level::Warn, "accept_failed", "A connection could not be accepted", |line| {
                     line.text("error", &error.to_string());

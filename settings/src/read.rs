@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::kind::{self, KafkaAddress, Kind, LogLevel, Partitioner, RedisAddress};
@@ -35,6 +36,8 @@ pub struct Shared {
     pub shutdown_timeout: Duration,
     /// `DEPENDENCY_HEAL_TIMEOUT`
     pub heal_timeout: Duration,
+    /// `EVENT_LOOP_STALL_EXIT`
+    pub event_loop_stall_exit: Duration,
 }
 
 /// Read by the gateway.
@@ -46,6 +49,8 @@ pub struct Gateway {
     pub listen_addr: SocketAddr,
     /// `SHUTDOWN_DELAY`
     pub shutdown_delay: Duration,
+    /// `HANDOVER_SOCKET`; `None`: nothing is handed over.
+    pub handover_socket: Option<PathBuf>,
     /// `PUBLISH_TIMEOUT`
     pub publish_timeout: Duration,
     /// `ORDERS_PARTITIONER`
@@ -228,6 +233,7 @@ impl<'a> Reader<'a> {
             order_status_ttl_ms: self.duration_ms(&table::ORDER_STATUS_TTL),
             shutdown_timeout: self.duration(&table::SHUTDOWN_TIMEOUT),
             heal_timeout: self.duration(&table::DEPENDENCY_HEAL_TIMEOUT),
+            event_loop_stall_exit: self.duration(&table::EVENT_LOOP_STALL_EXIT),
         };
         if shared.orders_topic == shared.dlq_topic && !shared.orders_topic.is_empty() {
             self.errors.push(format!(
@@ -246,6 +252,9 @@ impl<'a> Reader<'a> {
         let mut gateway = Gateway {
             listen_addr: self.parsed(&table::LISTEN_ADDR, any, kind::parse_socket),
             shutdown_delay: self.duration(&table::SHUTDOWN_DELAY),
+            handover_socket: self.parsed(&table::HANDOVER_SOCKET, None, |text| {
+                if text.is_empty() { Some(None) } else { kind::parse_socket_path(text).map(Some) }
+            }),
             publish_timeout: self.duration(&table::PUBLISH_TIMEOUT),
             orders_partitioner: self.parsed(
                 &table::ORDERS_PARTITIONER,

@@ -7,3 +7,4 @@ mod command_line;
 mod dashboard_is_well_formed;
 mod dashboard_shows_every_metric;
 mod documented_commands;
+mod systemd_protocols;

@@ -46,11 +46,12 @@ impl World {
         world
     }
 
-    /// On a Kafka of the test's own.
-    pub fn on_kafka(bootstrap: &str) -> Self {
-        let world = Self::build(Redis::start(), bootstrap);
+    /// On a Kafka of the test's own, which it may stop.
+    pub fn with_private_kafka() -> (Self, Kafka) {
+        let kafka = Kafka::start_private();
+        let world = Self::build(Redis::start(), &kafka.addr());
         world.create_topics();
-        world
+        (world, kafka)
     }
 
     fn create_topics(&self) {
@@ -82,15 +83,30 @@ impl World {
 
     /// Starts `flash-sale processor` with these variables.
     pub fn start(&self, variables: &[(&str, &str)]) -> Process {
-        self.launch("processor", "METRICS_ADDR", variables)
+        self.start_logged("processor", variables)
     }
 
     /// Starts `flash-sale gateway` with these variables.
     pub fn start_gateway(&self, variables: &[(&str, &str)]) -> Process {
-        self.launch("gateway", "LISTEN_ADDR", variables)
+        self.start_logged("gateway", variables)
     }
 
-    fn launch(&self, subcommand: &str, address: &str, variables: &[(&str, &str)]) -> Process {
+    fn start_logged(&self, subcommand: &str, variables: &[(&str, &str)]) -> Process {
+        let log = self.logs.path().join(format!("{subcommand}-{}.log", free_port()));
+        let out = File::create(&log).expect("a log file");
+        let process = self.start_with(subcommand, variables, Stdio::from(out), Stdio::inherit());
+        Process { log: Some(log), ..process }
+    }
+
+    /// Starts a gateway or a processor, with its standard output and error going there.
+    pub fn start_with(
+        &self,
+        subcommand: &str,
+        variables: &[(&str, &str)],
+        out: Stdio,
+        errors: Stdio,
+    ) -> Process {
+        let address = if subcommand == "gateway" { "LISTEN_ADDR" } else { "METRICS_ADDR" };
         let port = free_port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_flash-sale"));
         command
@@ -103,15 +119,25 @@ impl World {
             .env("CONSUMER_GROUP", &self.group)
             .env("LOG_LEVEL", "error")
             .envs(variables.iter().copied())
-            .stdin(Stdio::null());
-        let log = self.logs.path().join(format!("{subcommand}-{port}.log"));
-        command.stdout(File::create(&log).expect("a log file"));
-        Process { process: child::spawn(command).expect("the binary starts"), port, log }
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(errors);
+        Process { process: child::spawn(command).expect("the binary starts"), port, log: None }
     }
 
     /// Where its Redis is.
     pub fn redis_addr(&self) -> String {
         self.redis.addr()
+    }
+
+    /// Freezes its Redis: connections stay open, nothing is answered.
+    pub fn pause_redis(&mut self) {
+        self.redis.pause();
+    }
+
+    /// Lets it go on.
+    pub fn resume_redis(&mut self) {
+        self.redis.resume();
     }
 
     /// Whether each of these orders has its end.
@@ -137,10 +163,28 @@ impl World {
 pub struct Process {
     process: Guarded,
     port: u16,
-    log: PathBuf,
+    /// Where its log is; `None` when its standard output goes elsewhere.
+    log: Option<PathBuf>,
 }
 
 impl Process {
+    /// The same process, found at the address that its variables gave it.
+    pub fn at(mut self, address: &str) -> Self {
+        let port = address.rsplit(':').next().and_then(|port| port.parse().ok());
+        self.port = port.expect("an address with a port");
+        self
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Its child, for pipes.
+    pub fn child(&mut self) -> &mut std::process::Child {
+        self.process.child()
+    }
+
     /// Where it listens.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
@@ -148,12 +192,12 @@ impl Process {
 
     /// What it has logged so far.
     pub fn log(&self) -> String {
-        fs::read_to_string(&self.log).expect("its log")
+        fs::read_to_string(self.log.as_ref().expect("it logs into a file")).expect("its log")
     }
 
     /// The lines it logged so far that hold all of these texts.
     pub fn lines(&self, texts: &[&str]) -> Vec<String> {
-        let log = fs::read_to_string(&self.log).expect("its log");
+        let log = self.log();
         let holds = |line: &&str| texts.iter().all(|text| line.contains(text));
         log.lines().filter(holds).map(str::to_owned).collect()
     }
@@ -194,6 +238,20 @@ impl Process {
                     .lines()
                     .any(|line| line == wanted)
         });
+    }
+
+    /// True when an event loop does not answer any more: a connection is taken by the kernel and read by nobody. Only of
+    /// a process with one core.
+    pub fn has_event_loop_blocked(&self) -> bool {
+        let mut client = Client::connect(self.address().as_str());
+        client.read_timeout(std::time::Duration::from_millis(300));
+        client.try_send_raw(b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n").is_ok()
+            && client.try_read_response().is_err()
+    }
+
+    /// True when it has ended.
+    pub fn ended(&mut self) -> bool {
+        self.process.ended().is_some()
     }
 
     pub fn signal(&mut self, signal: Signal) {

@@ -81,8 +81,7 @@ fn futures_executor<F: Future>(future: F) -> F::Output {
 
 #[test]
 fn each_loss_is_recovered_from_within_5_s() {
-    let mut kafka = Kafka::start_private();
-    let world = World::on_kafka(&kafka.addr());
+    let (world, mut kafka) = World::with_private_kafka();
     world.truth.set_stock("101", 1_000_000);
     let gateway = world.start_gateway(&[("RATE_LIMIT_MAX_REQUESTS", "1000"), ("LOG_LEVEL", "info")]);
     let processor = world.start(&[("PAYMENT_FAILURE_RATE", "0"), ("LOG_LEVEL", "info")]);

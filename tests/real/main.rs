@@ -9,6 +9,8 @@ mod compose;
 #[path = "../dashboard/mod.rs"]
 mod dashboard;
 
+mod blocked_event_loop;
+mod clock_steps;
 mod compose_services_run;
 mod crash_between_any_two_stations;
 mod dashboard_queries_return_data;
@@ -19,9 +21,11 @@ mod kafka_losses_are_recovered_from;
 mod killed_and_restarted;
 mod lost_records_are_reported;
 mod prometheus_accepts_the_deployment;
+mod shutdown_ends_whatever_hangs;
 mod sigterm_loses_nothing;
 mod startup_checks_warn;
 mod stock_is_rebuilt;
 mod stock_is_shown_from_the_first_scrape;
 mod stopped_past_its_session;
 mod topics_get_their_partitions;
+mod zero_downtime_restart;

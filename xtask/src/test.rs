@@ -144,6 +144,9 @@ fn surroundings(only: Only) -> Result<Surroundings> {
     let prometheus = apt::program("prometheus", "prometheus")?;
     // Not by PATH: Debian puts it where only root looks.
     let haproxy = apt::file("/usr/sbin/haproxy", "haproxy")?;
+    // Preloaded by its path; the triplet is that of this machine.
+    let faketime = format!("/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1", std::env::consts::ARCH);
+    let faketime = apt::file(&faketime, "faketime")?;
     let compose_project = deploy::project_file()?;
     let services = Services::obtain(&programs)?;
     let mut env = services.env();
@@ -153,6 +156,7 @@ fn surroundings(only: Only) -> Result<Surroundings> {
         ("TEST_PROMTOOL", promtool.display().to_string()),
         ("TEST_PROMETHEUS", prometheus.display().to_string()),
         ("TEST_HAPROXY", haproxy.display().to_string()),
+        ("TEST_FAKETIME", faketime.display().to_string()),
         ("TEST_COMPOSE_PROJECT", compose_project.display().to_string()),
     ]);
     Ok(Surroundings { env, _services: Some(services) })

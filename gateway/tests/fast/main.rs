@@ -8,6 +8,7 @@ mod breaker_over_kafka;
 mod connections_are_shared_out;
 mod equal_ids_at_once;
 mod framing;
+mod handover;
 mod publish_results;
 mod replies;
 mod shutdown_answers_everyone;

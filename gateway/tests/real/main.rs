@@ -3,4 +3,5 @@
 #[path = "../house/mod.rs"]
 mod house;
 
+mod panic_costs_one_connection;
 mod redis_outage;
