@@ -17,6 +17,7 @@ pub mod resp;
 pub mod record;
 
 /// A scenario file.
+#[cfg(feature = "scenario")]
 pub mod scenario;
 
 /// A JSON object as `serde_json` sees it.
@@ -39,5 +40,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "order_json", check: order_json::check, words: order_json::WORDS },
     Target { name: "resp", check: resp::check, words: resp::WORDS },
     Target { name: "record", check: record::check, words: record::WORDS },
+    #[cfg(feature = "scenario")]
     Target { name: "scenario", check: scenario::check, words: scenario::WORDS },
 ];

@@ -40,6 +40,9 @@ pub const WORDS: &[&str] = &[
     "\u{e9}",
 ];
 
+/// A plan counts them one by one.
+const ARRIVALS_MAX: u64 = 100_000;
+
 /// See the module.
 ///
 /// # Panics
@@ -47,6 +50,7 @@ pub const WORDS: &[&str] = &[
 pub fn check(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match Scenario::parse(text) {
+        Ok(scenario) if scenario.arrivals() > ARRIVALS_MAX => {}
         Ok(scenario) => {
             let mut plan = loadgen::plan::Plan::default();
             if let Err(reason) = scenario.apply(&mut plan, 1.0) {
@@ -54,7 +58,7 @@ pub fn check(bytes: &[u8]) {
             }
         }
         Err(reason) => {
-            let says_where = reason.contains("line ") || reason.contains("phase");
+            let says_where = ["line ", "phase", "sale.items"].iter().any(|place| reason.contains(place));
             assert!(says_where, "where? {reason}");
         }
     }
