@@ -1,5 +1,6 @@
 //! Property: a scenario is read and becomes a plan, or is refused in words that say where.
 
+use loadgen::plan::Plan;
 use loadgen::scenario::Scenario;
 
 /// Pieces for mutations.
@@ -52,7 +53,7 @@ pub fn check(bytes: &[u8]) {
     match Scenario::parse(text) {
         Ok(scenario) if scenario.arrivals() > ARRIVALS_MAX => {}
         Ok(scenario) => {
-            let mut plan = loadgen::plan::Plan::default();
+            let mut plan = Plan::new(([127, 0, 0, 1], 8080).into());
             if let Err(reason) = scenario.apply(&mut plan, 1.0) {
                 panic!("read, and then refused: {reason}");
             }
