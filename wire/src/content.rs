@@ -33,8 +33,8 @@ fn is_json_written_otherwise(content_type: &[u8]) -> bool {
 /// No coding at all: an empty list or one of `identity` alone, in any case. Empty elements are ignored (RFC 9110
 /// section 5.6.1.2).
 pub fn is_identity(content_encoding: &[u8]) -> bool {
-    let codings = content_encoding.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
-    codings.into_iter().all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity"))
+    let mut codings = content_encoding.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    codings.all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity"))
 }
 
 #[cfg(test)]

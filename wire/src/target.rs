@@ -89,8 +89,7 @@ fn is_authority(value: &[u8], needs_port: bool) -> bool {
     };
     let Some(host_len @ 1..) = host_len else { return false };
     match &value[host_len..] {
-        [] => !needs_port,
-        [b':'] => !needs_port,
+        [] | [b':'] => !needs_port,
         [b':', port @ ..] => is_port(port),
         _ => false,
     }
