@@ -109,10 +109,13 @@ fn eval(script: Script, reply: &Reply<'_>) -> Shaped<Answer> {
             Reply::Nil => Ok(Answer::StockLeft(None)),
             reply => integer(reply).map(|left| Answer::StockLeft(Some(left))),
         },
-        // Their replies come in arrays.
-        Script::ReserveMany | Script::SettleMany | Script::RefundMany | Script::Ledgers => Err(WrongShape),
-        // Only a connection asks for them, by `Kind::Own`.
-        Script::ProbeGateway | Script::ProbeProcessor => Err(WrongShape),
+        // The replies of the first come in arrays; only a connection asks for the last two, by `Kind::Own`.
+        Script::ReserveMany
+        | Script::SettleMany
+        | Script::RefundMany
+        | Script::Ledgers
+        | Script::ProbeGateway
+        | Script::ProbeProcessor => Err(WrongShape),
     }
 }
 
