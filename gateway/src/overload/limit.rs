@@ -1,0 +1,176 @@
+//! An adaptive concurrency limit: how many orders may be in flight so that their delay stays at the target.
+//!
+//! In the manner of Netflix's concurrency-limits and Envoy's adaptive concurrency filter: answers are gathered in
+//! windows; at the end of each the limit is multiplied by a gradient, target delay over measured delay, since at full
+//! throughput the delay is proportional to what is in flight (Little's law). Three differences, each for a reason:
+//!
+//! - the gradient is taken towards a configured target instead of a multiple of the smallest delay seen, because
+//!   Redis flushes and Kafka batches need many orders in flight to be efficient: the smallest delay belongs to a
+//!   fraction of the throughput;
+//! - only half of the correction is applied, because a window still contains orders admitted under the limit before:
+//!   with all of it, the limit would oscillate (see the tests);
+//! - the smallest delay is still needed where the dependencies by themselves take longer than the target (a Kafka in
+//!   three zones, a slow disk): it is learned when the limit has fallen to its lowest value and the delay is still
+//!   above the target, and the target is then twice that delay.
+//!
+//! A pure state machine: no clock, no IO. One a core; nothing is shared.
+
+use std::time::{Duration, Instant};
+
+/// Length of a window. Halving it doubles the noise of the mean; doubling it doubles the time the limit needs to
+/// react, about four windows for a step of the load.
+const WINDOW: Duration = Duration::from_millis(50);
+/// Answers that a window has at least: at low rates it lasts longer.
+const ANSWERS_MIN: u64 = 16;
+/// The lowest limit: enough for 3,000 orders a second at 5 ms each, so a core always serves somebody and measures.
+const LIMIT_MIN: f64 = 16.0;
+/// What the limit starts from and returns to when all is well, per core: at 20,000 orders a second and core, this
+/// many are answered within 50 ms. A short pause of a dependency below capacity therefore sheds nothing.
+const LIMIT_REST: f64 = 1024.0;
+/// The limit at most doubles or halves its distance to what the gradient asks for.
+const GRADIENT_MAX: f64 = 2.0;
+const GRADIENT_MIN: f64 = 0.5;
+/// Part of the correction that is applied at the end of a window.
+const GAIN: f64 = 0.5;
+/// The limit grows above its value at rest only when this part of it was in use.
+const USED_MIN: f64 = 0.8;
+/// Dependencies that need longer than the target by themselves are granted this multiple of what they need.
+const BASE_FACTOR: f64 = 2.0;
+/// After this long the delay of the dependencies is measured anew (Envoy's default interval is the same).
+const BASE_AGE_MAX: Duration = Duration::from_secs(60);
+
+/// See the module documentation.
+#[derive(Debug)]
+pub struct Limit {
+    target_us: f64,
+    limit_max: f64,
+    limit: f64,
+    /// What the dependencies need by themselves, in microseconds, and when that was measured.
+    base: Option<(f64, Instant)>,
+    window: Window,
+    /// Of the last whole window, in microseconds.
+    delay_us: f64,
+}
+
+#[derive(Debug)]
+struct Window {
+    began: Instant,
+    answers: u64,
+    answers_us: u64,
+    /// An order failed because something took too long.
+    has_failures: bool,
+    reads: u64,
+    reads_us: u64,
+    in_flight_max: usize,
+}
+
+impl Window {
+    fn new(began: Instant) -> Self {
+        Self { began, answers: 0, answers_us: 0, has_failures: false, reads: 0, reads_us: 0, in_flight_max: 0 }
+    }
+
+    /// Mean delay: from the arrival of the last byte to its being read, and from there to the answer.
+    fn delay_us(&self) -> f64 {
+        let mean = |sum_us: u64, count: u64| if count == 0 { 0.0 } else { sum_us as f64 / count as f64 };
+        mean(self.answers_us, self.answers) + mean(self.reads_us, self.reads)
+    }
+}
+
+impl Limit {
+    /// Keeps the delay at `target` with never more than `in_flight_max` orders.
+    pub fn new(target: Duration, in_flight_max: usize, now: Instant) -> Self {
+        let limit_max = in_flight_max as f64;
+        Self {
+            target_us: target.as_micros() as f64,
+            limit_max,
+            limit: LIMIT_REST.min(limit_max),
+            base: None,
+            window: Window::new(now),
+            delay_us: 0.0,
+        }
+    }
+
+    /// Whether one more order may enter when `in_flight` are there.
+    pub fn admits(&mut self, in_flight: usize) -> bool {
+        let is_admitted = in_flight < self.limit as usize;
+        self.window.in_flight_max = self.window.in_flight_max.max(in_flight + usize::from(is_admitted));
+        is_admitted
+    }
+
+    /// An order's bytes had been in its socket for `delay` when they were read; any share of the orders will do.
+    pub fn read(&mut self, delay: Duration) {
+        self.window.reads += 1;
+        self.window.reads_us += delay.as_micros() as u64;
+    }
+
+    /// An order was acknowledged `delay` after it was read.
+    pub fn succeeded(&mut self, delay: Duration, now: Instant) {
+        self.add(delay, now);
+    }
+
+    /// A dependency failed an order `delay` after it was read. A quick failure says nothing about the load.
+    pub fn failed(&mut self, delay: Duration, now: Instant) {
+        if delay.as_micros() as f64 > self.setpoint_us() {
+            self.window.has_failures = true;
+            self.add(delay, now);
+        }
+    }
+
+    /// Orders that may be in flight.
+    pub fn limit(&self) -> usize {
+        self.limit as usize
+    }
+
+    /// Mean delay of the last whole window.
+    pub fn delay(&self) -> Duration {
+        Duration::from_micros(self.delay_us as u64)
+    }
+
+    fn add(&mut self, delay: Duration, now: Instant) {
+        self.window.answers += 1;
+        self.window.answers_us += delay.as_micros() as u64;
+        if self.window.answers >= ANSWERS_MIN && now.saturating_duration_since(self.window.began) >= WINDOW {
+            self.adjust(now);
+        }
+    }
+
+    fn setpoint_us(&self) -> f64 {
+        self.base.map_or(self.target_us, |(base_us, _)| self.target_us.max(base_us * BASE_FACTOR))
+    }
+
+    fn adjust(&mut self, now: Instant) {
+        let window = std::mem::replace(&mut self.window, Window::new(now));
+        self.delay_us = window.delay_us().max(1.0);
+        self.learn_base(window.has_failures, now);
+        let gradient = (self.setpoint_us() / self.delay_us).clamp(GRADIENT_MIN, GRADIENT_MAX);
+        let used = window.in_flight_max as f64;
+        let factor = 1.0 + GAIN * (gradient - 1.0);
+        if gradient < 1.0 {
+            // What was allowed and not used says nothing. Far above the target, all of the correction is due.
+            let factor = if gradient <= GRADIENT_MIN { gradient } else { factor };
+            self.limit = self.limit.min(used) * factor;
+        } else if used >= self.limit * USED_MIN {
+            self.limit *= factor;
+        } else {
+            self.limit = self.limit.max((self.limit * factor).min(LIMIT_REST));
+        }
+        self.limit = self.limit.clamp(LIMIT_MIN.min(self.limit_max), self.limit_max);
+    }
+
+    fn learn_base(&mut self, has_failures: bool, now: Instant) {
+        if self.base.is_some_and(|(_, at)| now.saturating_duration_since(at) >= BASE_AGE_MAX) {
+            self.base = None;
+        }
+        let is_lowest = self.limit <= LIMIT_MIN;
+        let is_late = self.delay_us > self.setpoint_us();
+        // A delay with failures is that of a time-out, not of a dependency that works.
+        if is_lowest && is_late && !has_failures {
+            self.base = Some((self.delay_us, now));
+        } else if let Some((base_us, _)) = &mut self.base {
+            *base_us = base_us.min(self.delay_us);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
