@@ -13,6 +13,9 @@
 //!   three zones, a slow disk): it is learned when the limit has fallen to its lowest value and the delay is still
 //!   above the target, and the target is then twice that delay.
 //!
+//! The limit is lowered only when two windows in a row were late and the queue does not drain by itself: a burst, or a
+//! pause of a dependency below capacity, sheds nothing.
+//!
 //! A pure state machine: no clock, no IO. One a core; nothing is shared.
 
 use std::time::{Duration, Instant};
@@ -34,6 +37,11 @@ const GRADIENT_MIN: f64 = 0.5;
 const GAIN: f64 = 0.5;
 /// The limit grows above its value at rest only when this part of it was in use.
 const USED_MIN: f64 = 0.8;
+/// Below this part of what was in flight at most, the queue is being worked off by itself.
+const DRAINING: f64 = 0.5;
+/// The time in the socket counts for at most this part of the target: an event loop that is busy with refusals must not
+/// stop accepting.
+const READ_SHARE_MAX: f64 = 0.5;
 /// Dependencies that need longer than the target by themselves are granted this multiple of what they need.
 const BASE_FACTOR: f64 = 2.0;
 /// After this long the delay of the dependencies is measured anew (Envoy's default interval is the same).
@@ -50,6 +58,8 @@ pub struct Limit {
     window: Window,
     /// Of the last whole window, in microseconds.
     delay_us: f64,
+    /// In the last whole window orders were late.
+    was_late: bool,
 }
 
 #[derive(Debug)]
@@ -62,17 +72,26 @@ struct Window {
     reads: u64,
     reads_us: u64,
     in_flight_max: usize,
+    in_flight_last: usize,
 }
 
 impl Window {
     fn new(began: Instant) -> Self {
-        Self { began, answers: 0, answers_us: 0, has_failures: false, reads: 0, reads_us: 0, in_flight_max: 0 }
+        Self { began, answers: 0, answers_us: 0, has_failures: false, reads: 0, reads_us: 0, in_flight_max: 0, in_flight_last: 0 }
     }
 
-    /// Mean delay: from the arrival of the last byte to its being read, and from there to the answer.
-    fn delay_us(&self) -> f64 {
-        let mean = |sum_us: u64, count: u64| if count == 0 { 0.0 } else { sum_us as f64 / count as f64 };
-        mean(self.answers_us, self.answers) + mean(self.reads_us, self.reads)
+    /// Mean time from the read of the last byte to the answer.
+    fn answer_us(&self) -> f64 {
+        (self.answers_us as f64 / self.answers.max(1) as f64).max(1.0)
+    }
+
+    /// Mean time that bytes waited in their socket.
+    fn read_us(&self) -> f64 {
+        self.reads_us as f64 / self.reads.max(1) as f64
+    }
+
+    fn is_draining(&self) -> bool {
+        (self.in_flight_last as f64) < self.in_flight_max as f64 * DRAINING
     }
 }
 
@@ -87,12 +106,14 @@ impl Limit {
             base: None,
             window: Window::new(now),
             delay_us: 0.0,
+            was_late: false,
         }
     }
 
     /// Whether one more order may enter when `in_flight` are there.
     pub fn admits(&mut self, in_flight: usize) -> bool {
         let is_admitted = in_flight < self.limit as usize;
+        self.window.in_flight_last = in_flight;
         self.window.in_flight_max = self.window.in_flight_max.max(in_flight + usize::from(is_admitted));
         is_admitted
     }
@@ -140,12 +161,18 @@ impl Limit {
 
     fn adjust(&mut self, now: Instant) {
         let window = std::mem::replace(&mut self.window, Window::new(now));
-        self.delay_us = window.delay_us().max(1.0);
-        self.learn_base(window.has_failures, now);
-        let gradient = (self.setpoint_us() / self.delay_us).clamp(GRADIENT_MIN, GRADIENT_MAX);
+        self.learn_base(&window, now);
+        let setpoint_us = self.setpoint_us();
+        self.delay_us = window.answer_us() + window.read_us().min(setpoint_us * READ_SHARE_MAX);
+        let gradient = (setpoint_us / self.delay_us).clamp(GRADIENT_MIN, GRADIENT_MAX);
         let used = window.in_flight_max as f64;
         let factor = 1.0 + GAIN * (gradient - 1.0);
+        let was_late = std::mem::replace(&mut self.was_late, gradient < 1.0);
         if gradient < 1.0 {
+            // A burst, or a dependency that paused, makes one window late and the queue then drains.
+            if !was_late || window.is_draining() {
+                return;
+            }
             // What was allowed and not used says nothing. Far above the target, all of the correction is due.
             let factor = if gradient <= GRADIENT_MIN { gradient } else { factor };
             self.limit = self.limit.min(used) * factor;
@@ -157,17 +184,17 @@ impl Limit {
         self.limit = self.limit.clamp(LIMIT_MIN.min(self.limit_max), self.limit_max);
     }
 
-    fn learn_base(&mut self, has_failures: bool, now: Instant) {
+    fn learn_base(&mut self, window: &Window, now: Instant) {
         if self.base.is_some_and(|(_, at)| now.saturating_duration_since(at) >= BASE_AGE_MAX) {
             self.base = None;
         }
         let is_lowest = self.limit <= LIMIT_MIN;
-        let is_late = self.delay_us > self.setpoint_us();
+        let answer_us = window.answer_us();
         // A delay with failures is that of a time-out, not of a dependency that works.
-        if is_lowest && is_late && !has_failures {
-            self.base = Some((self.delay_us, now));
+        if is_lowest && answer_us > self.setpoint_us() && !window.has_failures {
+            self.base = Some((answer_us, now));
         } else if let Some((base_us, _)) = &mut self.base {
-            *base_us = base_us.min(self.delay_us);
+            *base_us = base_us.min(answer_us);
         }
     }
 }

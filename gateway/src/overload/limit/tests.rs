@@ -124,7 +124,7 @@ fn the_limit_settles() {
         (lowest, highest) = (lowest.min(server.limit.limit()), highest.max(server.limit.limit()));
     }
     // 20,000 a second in 25 ms are 500.
-    assert!(lowest > 400 && highest < 600, "{lowest} to {highest}");
+    assert!(lowest > 400 && highest < 650, "{lowest} to {highest}");
 }
 
 #[test]
@@ -206,15 +206,20 @@ fn quick_failures_say_nothing() {
 fn the_time_in_the_socket_counts() {
     let mut now = Instant::now();
     let mut limit = Limit::new(TARGET, 8192, now);
-    for _ in 0..40 {
-        limit.read(TARGET * 2);
-        for _ in 0..ANSWERS_MIN {
-            limit.admits(LIMIT_REST as usize);
-            limit.succeeded(TARGET / 5, now);
+    let mut windows = |answer: Duration| {
+        for _ in 0..40 {
+            limit.read(TARGET * 4);
+            for _ in 0..ANSWERS_MIN {
+                limit.admits(limit.limit());
+                limit.succeeded(answer, now);
+            }
+            now += WINDOW;
         }
-        now += WINDOW;
-    }
-    assert!(limit.limit() < LIMIT_REST as usize, "{}", limit.limit());
+        limit.limit()
+    };
+    assert!(windows(TARGET * 4 / 5) < LIMIT_REST as usize);
+    // By itself it never stops a core from accepting.
+    assert!(windows(TARGET / 5) > LIMIT_REST as usize);
 }
 
 #[test]
