@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use house::{House, order};
 use store::Command;
 
-const BUYERS: usize = 64;
+const BUYERS: usize = 160;
 const BROKER_DELAY: Duration = Duration::from_millis(60);
 
 fn gateway(target: &str) -> House {

@@ -25,8 +25,10 @@ use std::time::{Duration, Instant};
 const WINDOW: Duration = Duration::from_millis(50);
 /// Answers that a window has at least: at low rates it lasts longer.
 const ANSWERS_MIN: u64 = 16;
-/// The lowest limit: enough for 3,000 orders a second at 5 ms each, so a core always serves somebody and measures.
-const LIMIT_MIN: f64 = 16.0;
+/// The lowest limit: a core always serves somebody and measures. Halving it keeps the target with less than 1,280
+/// orders a second and core; doubling it sheds nobody on twice as many connections whatever happens: with two cores, 128
+/// connections (a proxy's pool, or `loadgen`'s default) are never shed.
+const LIMIT_MIN: f64 = 64.0;
 /// What the limit starts from and returns to when all is well, per core: at 20,000 orders a second and core, this
 /// many are answered within 50 ms. A short pause of a dependency below capacity therefore sheds nothing.
 const LIMIT_REST: f64 = 1024.0;
