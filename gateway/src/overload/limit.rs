@@ -62,6 +62,8 @@ pub struct Limit {
     delay_us: f64,
     /// In the last whole window orders were late.
     was_late: bool,
+    /// In the last whole window no more than the lowest limit were in flight.
+    was_lowest: bool,
 }
 
 #[derive(Debug)]
@@ -109,6 +111,7 @@ impl Limit {
             window: Window::new(now),
             delay_us: 0.0,
             was_late: false,
+            was_lowest: false,
         }
     }
 
@@ -190,10 +193,12 @@ impl Limit {
         if self.base.is_some_and(|(_, at)| now.saturating_duration_since(at) >= BASE_AGE_MAX) {
             self.base = None;
         }
-        let is_lowest = self.limit <= LIMIT_MIN;
+        let is_lowest = self.limit <= LIMIT_MIN && window.in_flight_max as f64 <= LIMIT_MIN;
+        let was_lowest = std::mem::replace(&mut self.was_lowest, is_lowest);
         let answer_us = window.answer_us();
-        // A delay with failures is that of a time-out, not of a dependency that works.
-        if is_lowest && answer_us > self.setpoint_us() && !window.has_failures {
+        // The first such window still answers orders that waited behind many. A delay with failures is that of a
+        // time-out, not of a dependency that works.
+        if was_lowest && is_lowest && answer_us > self.setpoint_us() && !window.has_failures {
             self.base = Some((answer_us, now));
         } else if let Some((base_us, _)) = &mut self.base {
             *base_us = base_us.min(answer_us);
