@@ -120,7 +120,8 @@ pub(crate) fn command() -> Command {
                 .long("baseline")
                 .value_name("BINARY")
                 .value_parser(value_parser!(PathBuf))
-                .help("A flash-sale binary of another commit, measured in the same run"),
+                .action(ArgAction::Append)
+                .help("A flash-sale binary of another commit, measured in the same run; up to four times"),
         )
         .arg(
             Arg::new("env")
@@ -149,7 +150,8 @@ pub(crate) fn run(args: &ArgMatches) -> Result<()> {
         Some(("processor", args)) => processor::run(&Options::of(args), args.get_one::<u64>("rate").copied()),
         Some(("overload", args)) => {
             let env: Vec<String> = args.get_many("env").into_iter().flatten().cloned().collect();
-            overload::run(&Options::of(args), args.get_one::<PathBuf>("baseline").map(PathBuf::as_path), &env)
+            let baselines: Vec<PathBuf> = args.get_many("baseline").into_iter().flatten().cloned().collect();
+            overload::run(&Options::of(args), &baselines, &env)
         }
         Some(("nginx", args)) => nginx::run(&Options::of(args)),
         None => all(&Options::of(args)),

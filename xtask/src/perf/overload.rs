@@ -6,7 +6,7 @@
 //! each process stands in the table.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ const OVERLOAD_CONNECTIONS: [usize; 2] = [2_000, 10_000];
 const OVERLOAD_FACTOR: f64 = 2.0;
 /// The broker's code is compiled while it runs: its first seconds are not what it does later.
 const WARM_UP_S: u64 = 5;
-/// More than a closed loop answers in a second here: a closed loop ends by its number of orders.
+/// What is offered to a broker that has just started.
 const COLD_RATE: u64 = 80_000;
 const COLD_CONNECTIONS: usize = 10_000;
 const COLD_S: u64 = 6;
@@ -47,7 +47,10 @@ struct Contestant {
     env: Vec<(String, String)>,
 }
 
-pub(super) fn run(options: &Options, baseline: Option<&Path>, env: &[String]) -> Result<()> {
+/// Names of former binaries, in the order in which they are given.
+const BASELINES: [&str; 4] = ["baseline", "baseline-2", "baseline-3", "baseline-4"];
+
+pub(super) fn run(options: &Options, baselines: &[PathBuf], env: &[String]) -> Result<()> {
     Stage::build("flash-sale")?;
     let record = Record::open(options, "Overload: twice the capacity, and a cold start")?;
     let env: Vec<(String, String)> = env
@@ -56,8 +59,8 @@ pub(super) fn run(options: &Options, baseline: Option<&Path>, env: &[String]) ->
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     let mut field = Vec::new();
-    if let Some(binary) = baseline {
-        field.push(Contestant { name: "baseline", binary: binary.to_owned(), env: Vec::new() });
+    for (name, binary) in BASELINES.iter().zip(baselines) {
+        field.push(Contestant { name, binary: binary.clone(), env: Vec::new() });
     }
     field.push(Contestant { name: "gateway", binary: flash_sale_binary(), env });
     let mut text = String::new();
