@@ -133,11 +133,7 @@ pub fn page(shared: &Shared, producer: &queue::Producer) -> Result<String, Strin
             Counter::FramingRefused,
         ),
         ("gateway_connections_accepted_total", "Connections accepted.", Counter::Connections),
-        (
-            "gateway_connections_refused_total",
-            "Connections refused at a bound.",
-            Counter::ConnectionsRefused,
-        ),
+        ("gateway_connections_refused_total", "Connections refused at a bound.", Counter::ConnectionsRefused),
         (
             "gateway_connections_refused_per_address_total",
             "Those of gateway_connections_refused_total refused because of MAX_CONNECTIONS_PER_ADDRESS.",
@@ -169,7 +165,8 @@ pub fn page(shared: &Shared, producer: &queue::Producer) -> Result<String, Strin
         "Orders that may be in flight so that the delay stays at OVERLOAD_TARGET_DELAY; 0 when that is off.",
         gauged(Gauge::OverloadLimit) as f64,
     );
-    let delay_us = cells.iter().map(|core| core.gauges[Gauge::OverloadDelayUs as usize].get()).max().unwrap_or(0);
+    let delay_us =
+        cells.iter().map(|core| core.gauges[Gauge::OverloadDelayUs as usize].get()).max().unwrap_or(0);
     page.gauge(
         "gateway_overload_delay_seconds",
         "Mean delay of orders from the arrival of their last byte to the answer, on the slowest core.",

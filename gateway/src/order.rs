@@ -84,7 +84,7 @@ pub async fn place(core: &Rc<Core>, order: &Order<'_>) -> Outcome {
     if let Some(wait) = core.limited.borrow_mut().wait_of(order.user_id, order.began) {
         return Outcome::Limited { wait };
     }
-    let Some(_place) = may_enter(core, order.began) else { return Outcome::Shed };
+    let Some(_place) = may_enter(core) else { return Outcome::Shed };
     let probe = match core.shared.breaker.permit(order.began) {
         Ok(permit) => Probe { core, permit, trial: Trial::Unused },
         Err(wait) => return Outcome::BreakerOpen { wait },
@@ -140,11 +140,11 @@ pub async fn place(core: &Rc<Core>, order: &Order<'_>) -> Outcome {
 
 /// Reserves an in-flight slot, unless all are taken, one more order would be answered late, or the embedded broker would
 /// drop records.
-fn may_enter(core: &Rc<Core>, now: Instant) -> Option<crate::core::Place> {
+fn may_enter(core: &Rc<Core>) -> Option<crate::core::Place> {
     if core.shared.guard.as_ref().is_some_and(|guard| !guard.has_room()) {
         return None;
     }
-    if !core.overload.admits(core.in_flight.get(), now) {
+    if !core.overload.admits(core.in_flight.get()) {
         core.count(Counter::ShedForDelay);
         return None;
     }

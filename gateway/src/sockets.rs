@@ -64,7 +64,8 @@ mod tests {
         const WAITING: Duration = Duration::from_millis(60);
         const TICK: Duration = Duration::from_millis(10);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let mut client = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+        let mut client =
+            TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
         let (server, _) = listener.accept().expect("the connection");
         client.write_all(b"an order").expect("written");
         let sent = std::time::Instant::now();

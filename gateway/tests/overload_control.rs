@@ -37,11 +37,13 @@ fn crowd(house: &House, is_over: impl Fn(&Crowd) -> bool) -> Crowd {
                     if stop.load(Ordering::Relaxed) {
                         return;
                     }
-                    let answer = client.post_buy(&order(&format!("u{buyer}"), &format!("r{buyer}-{number}")), &[]);
+                    let answer =
+                        client.post_buy(&order(&format!("u{buyer}"), &format!("r{buyer}-{number}")), &[]);
                     match answer.status {
                         202 => crowd.accepted.fetch_add(1, Ordering::Relaxed),
                         503 => {
-                            let wait: Option<u64> = answer.header("retry-after").and_then(|wait| wait.parse().ok());
+                            let wait: Option<u64> =
+                                answer.header("retry-after").and_then(|wait| wait.parse().ok());
                             assert!(wait.is_some_and(|seconds| (1..=3).contains(&seconds)), "{wait:?}");
                             crowd.shed.fetch_add(1, Ordering::Relaxed)
                         }
@@ -70,7 +72,11 @@ fn late_answers_shed_and_a_slow_broker_is_still_used() {
     let shed = seen.shed.load(Ordering::Relaxed) as f64;
     assert!(shed > 0.0);
     assert!(seen.accepted.load(Ordering::Relaxed) > 0);
-    assert!(house.metric("gateway_overload_limit") >= BUYERS as f64, "{}", house.metric("gateway_overload_limit"));
+    assert!(
+        house.metric("gateway_overload_limit") >= BUYERS as f64,
+        "{}",
+        house.metric("gateway_overload_limit")
+    );
     assert!((house.metric("gateway_shed_total") - shed).abs() < 0.5);
     assert!((house.metric("gateway_overload_shed_total") - shed).abs() < 0.5);
     assert!(house.metric("gateway_overload_delay_seconds") > BROKER_DELAY.as_secs_f64() / 2.0);

@@ -81,7 +81,16 @@ struct Window {
 
 impl Window {
     fn new(began: Instant) -> Self {
-        Self { began, answers: 0, answers_us: 0, has_failures: false, reads: 0, reads_us: 0, in_flight_max: 0, in_flight_last: 0 }
+        Self {
+            began,
+            answers: 0,
+            answers_us: 0,
+            has_failures: false,
+            reads: 0,
+            reads_us: 0,
+            in_flight_max: 0,
+            in_flight_last: 0,
+        }
     }
 
     /// Mean time from the read of the last byte to the answer.

@@ -265,7 +265,8 @@ mod tests {
     #[test]
     fn an_expired_command_keeps_its_place_and_is_expired_once() {
         let (mut flight, waiters) = (Flight::new(), Waiters::<()>::new(2));
-        let tickets: Vec<_> = (0..2).filter_map(|_| waiters.open(Instant::now())).map(|wait| wait.ticket()).collect();
+        let tickets: Vec<_> =
+            (0..2).filter_map(|_| waiters.open(Instant::now())).map(|wait| wait.ticket()).collect();
         for &ticket in &tickets {
             flight.push(Whose::Caller(ticket), 0, |_| Kind::Ping);
             flight.begin_flush();
@@ -273,7 +274,9 @@ mod tests {
         push(&mut flight, b"not yet written");
         let later = Instant::now() + Duration::from_secs(1);
         let expired = flight.expire(later);
-        assert!(matches!(expired[..], [Pending { whose: Whose::Caller(first), .. }, _] if first == tickets[0]));
+        assert!(
+            matches!(expired[..], [Pending { whose: Whose::Caller(first), .. }, _] if first == tickets[0])
+        );
         assert!(flight.expire(later + Duration::from_secs(1)).is_empty());
         assert_eq!(flight.len(), 3, "they still occupy the connection");
         for _ in 0..2 {

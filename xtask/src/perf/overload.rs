@@ -246,7 +246,13 @@ fn watched(stage: &Stage, actor: &Actor, args: &[&str]) -> Result<Run> {
     drop(std::fs::remove_file(&json));
     let mut command = Command::new(flash_sale_binary());
     command
-        .args(["loadgen", "--no-audit", "--no-gateway-metrics", "--target", &format!("http://{}", actor.address)])
+        .args([
+            "loadgen",
+            "--no-audit",
+            "--no-gateway-metrics",
+            "--target",
+            &format!("http://{}", actor.address),
+        ])
         .args(["--json", &json.display().to_string()])
         .args(args)
         .stdin(Stdio::null())
@@ -280,7 +286,8 @@ fn watched(stage: &Stage, actor: &Actor, args: &[&str]) -> Result<Run> {
     for ((share, end), start) in cpu.iter_mut().zip(at_end).zip(at_start) {
         *share = (end - start) / elapsed.as_secs_f64();
     }
-    let report = std::fs::read_to_string(&json).map_err(|error| format!("loadgen left no report: {error}"))?;
+    let report =
+        std::fs::read_to_string(&json).map_err(|error| format!("loadgen left no report: {error}"))?;
     let report = serde_json::from_str(&report)?;
     // The log is written behind the orders.
     std::thread::sleep(Duration::from_millis(300));

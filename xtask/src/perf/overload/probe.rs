@@ -79,12 +79,15 @@ impl Probe {
 fn ask(address: &str, stop: &AtomicBool) -> Seen {
     let mut seen = Seen::default();
     let mut kept = Client::connect(address);
-    let (begun, run) = (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos()));
+    let (begun, run) =
+        (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos()));
     let mut number = 0;
     while !stop.load(Ordering::Relaxed) {
-        for (name, path) in
-            [("/health", "/health"), ("/metrics", "/metrics"), ("/orders, kept connection", "/orders/never-seen")]
-        {
+        for (name, path) in [
+            ("/health", "/health"),
+            ("/metrics", "/metrics"),
+            ("/orders, kept connection", "/orders/never-seen"),
+        ] {
             let began = Instant::now();
             match kept.try_get(path) {
                 Some(_) => seen.note(name, began),
@@ -100,8 +103,9 @@ fn ask(address: &str, stop: &AtomicBool) -> Seen {
             None => seen.unanswered += 1,
         }
         number += 1;
-        let order =
-            format!(r#"{{"user_id":"probe{number}","item_id":"none","amount":1,"request_id":"probe-{run}-{number}"}}"#);
+        let order = format!(
+            r#"{{"user_id":"probe{number}","item_id":"none","amount":1,"request_id":"probe-{run}-{number}"}}"#
+        );
         let began = Instant::now();
         match kept.post_buy(&order, &[]).status {
             410 => {

@@ -43,10 +43,13 @@ impl Times {
     pub(super) fn p99_ms(&self) -> usize {
         let all: u64 = self.0.iter().sum();
         let mut seen = 0;
-        self.0.iter().position(|count| {
-            seen += count;
-            seen * 100 >= all * 99
-        }).unwrap_or(MS_MAX)
+        self.0
+            .iter()
+            .position(|count| {
+                seen += count;
+                seen * 100 >= all * 99
+            })
+            .unwrap_or(MS_MAX)
     }
 }
 
