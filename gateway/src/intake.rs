@@ -121,8 +121,12 @@ pub(crate) async fn run(core: Rc<Core>, mut sockets: Vec<StdListener>) {
                     for socket in &sockets {
                         match open(socket) {
                             Ok(listener) => {
-                                let cancel = canceller.handle();
-                                loops.push(monoio::spawn(accept::accept(Rc::clone(&core), listener, cancel)));
+                                let listener = Rc::new(listener);
+                                for _ in 0..accept::at_once() {
+                                    let (core, listener) = (Rc::clone(&core), Rc::clone(&listener));
+                                    let accepting = accept::accept(core, listener, canceller.handle());
+                                    loops.push(monoio::spawn(accepting));
+                                }
                             }
                             Err(error) => {
                                 core.shared.sink.line(

@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -24,6 +25,7 @@ use store::open::Source;
 use store::redis::Role;
 
 use crate::accept;
+use crate::addresses::Addresses;
 use crate::backlog::{self, Backlog};
 use crate::balance::Balance;
 use crate::breaker::{Breaker, Rules};
@@ -33,6 +35,7 @@ use crate::handover::{Acceptor as _, Door, Progress};
 use crate::identity::Identities;
 use crate::intake::{self, Intake};
 use crate::metrics::{Counter, GatewayCells, Gauge};
+use crate::overload::Overload;
 use crate::sequences::Sequences;
 use crate::sweep;
 
@@ -150,6 +153,7 @@ pub fn start_on(
         in_flight_max: share(settings.in_flight_max),
         connections_max: share(settings.connections_max),
         publish_timeout: settings.publish_timeout,
+        overload_target_delay: settings.overload_target_delay,
         sold_out_gate: settings.sold_out_gate,
     };
     let dependencies = Dependencies::new(&parts.sink);
@@ -174,6 +178,7 @@ pub fn start_on(
         balance: Balance::new(cores, limits.connections_max),
         intake: Arc::new(Intake::new(cores)),
         watchdog: Watchdog::new(cores, settings.shared.event_loop_stall_exit),
+        addresses: NonZeroUsize::new(settings.connections_per_address_max).map(Addresses::new),
         cells: (0..cores).map(|_| GatewayCells::default()).collect(),
         redis_reachable: (0..cores).map(|_| AtomicBool::new(false)).collect(),
         drivers: Mutex::new(vec![None; cores]),
@@ -296,6 +301,7 @@ async fn live(
         date: RefCell::default(),
         epoch: Cell::new((shared.started, shard::clock::unix_ms())),
         in_flight: Cell::new(0),
+        overload: Overload::new(limits.overload_target_delay, limits.in_flight_max, Instant::now()),
         connections: RefCell::default(),
         spare: RefCell::default(),
         retracts: RefCell::default(),

@@ -3,5 +3,6 @@
 #[path = "../house/mod.rs"]
 mod house;
 
+mod late_redis_reply;
 mod panic_costs_one_connection;
 mod redis_outage;

@@ -8,6 +8,7 @@ mod dropped_futures;
 mod equal_ids_one_fresh;
 mod hanging_redis;
 mod in_flight_bound;
+mod late_replies;
 mod many_are_as_each;
 mod model_equals_redis;
 mod noscript_is_healed;

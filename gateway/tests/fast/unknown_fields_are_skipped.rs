@@ -1,7 +1,7 @@
 //! Promise: an unknown field of an order may hold any valid JSON and changes nothing; a field of ours given twice is
 //! refused, whatever is between. Method: orders over a real socket; what was accepted is asked for by its id.
 
-mod house;
+use crate::house;
 
 use house::{House, order, said};
 

@@ -1,7 +1,7 @@
 //! Promise: who speaks or asks for another protocol is told so or answered in HTTP/1.1, and never left without an
 //! answer. Method: raw bytes over real sockets.
 
-mod house;
+use crate::house;
 
 use house::{House, order};
 

@@ -2,7 +2,7 @@
 //! stays, and the order counts as one that failed validation. Method: raw bytes over real sockets; each table row has
 //! the header lines of one order.
 
-mod house;
+use crate::house;
 
 use house::{House, order, said};
 

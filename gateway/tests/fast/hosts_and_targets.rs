@@ -1,7 +1,7 @@
 //! Promise: a request names its resource as RFC 9110 and RFC 9112 have it, or is 400 and ends its connection.
 //! Method: raw bytes over real sockets; each refusal has a good request behind it that must not be answered.
 
-mod house;
+use crate::house;
 
 use house::{House, order};
 
