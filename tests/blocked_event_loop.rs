@@ -16,7 +16,7 @@ mod process;
 fn block(client: &mut Client, ms: u64) {
     let order = r#"{"user_id":"u","item_id":"101","amount":1,"request_id":"r"}"#;
     let fault = format!("fault-block-read-{ms}");
-    client.send_raw(&client.buy_request(order, &[("X-Correlation-ID", &fault)]));
+    client.send_raw(&client.buy_request(order, &[("X-Correlation-ID", fault.as_str())]));
 }
 
 #[test]

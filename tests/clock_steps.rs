@@ -46,7 +46,7 @@ impl Clock {
             subcommand,
             &[
                 ("LD_PRELOAD", library.to_str().expect("UTF-8")),
-                ("FAKETIME_TIMESTAMP_FILE", &file),
+                ("FAKETIME_TIMESTAMP_FILE", file.as_str()),
                 ("FAKETIME_NO_CACHE", "1"),
                 // By its old name and by its new one.
                 ("DONT_FAKE_MONOTONIC", "1"),

@@ -20,7 +20,8 @@ fn everything_else_of_the_core_goes_on() {
     for (round, point) in ["read", "admitted"].into_iter().cycle().take(PANICS).enumerate() {
         let fault = format!("fault-panic-{point}");
         let mut victim = house.client();
-        let request = victim.buy_request(&order("v", &format!("p-{round}")), &[("X-Correlation-ID", &fault)]);
+        let request =
+            victim.buy_request(&order("v", &format!("p-{round}")), &[("X-Correlation-ID", fault.as_str())]);
         victim.send_raw(&request);
         victim.expect_closed();
         assert_eq!(neighbour.post_buy(&order("n", &format!("n-{round}")), &[]).status, 202, "after {fault}");
