@@ -1,11 +1,12 @@
 //! librdkafka's timed waits by the monotonic clock.
 //!
-//! librdkafka 2.12 computes the end of each timed wait from the wall clock and hands it to `pthread_cond_timedwait` on a
-//! condition variable of `CLOCK_REALTIME` (librdkafka #2145). A wall clock that is set back by ten minutes then keeps
-//! such a thread waiting for ten minutes: timers, retries, the end of the client. All of its waits go through two
-//! functions of its `tinycthread.c`; the linker (`--wrap`, see `build.rs`) leads them here. The condition variables are
-//! made with `CLOCK_MONOTONIC`, and the end of a wait is moved to that clock at once, so that a later step of the wall
-//! clock changes nothing.
+//! librdkafka 2.12 computes the end of each timed wait from the wall clock and hands it to `cnd_timedwait` on a condition
+//! variable of `CLOCK_REALTIME` (librdkafka #2145). A wall clock that is set back by ten minutes then keeps a thread that
+//! waits at that moment waiting for ten minutes: timers, retries, the end of the client. All of its waits go through
+//! `cnd_init` and `cnd_timedwait`, whether they are libc's (C11 threads, as found by its configure script) or those of its
+//! own `tinycthread.c`; the linker (`--wrap`, see `build.rs`) leads both here. The condition variables are made with
+//! `CLOCK_MONOTONIC`, and the end of a wait is moved to that clock at once, so that a later step of the wall clock changes
+//! nothing. In glibc, in musl and in `tinycthread.h` a `cnd_t` is a `pthread_cond_t` and a `mtx_t` a `pthread_mutex_t`.
 //!
 //! What remains: a step between librdkafka's reading of the wall clock and ours, some microseconds, lengthens or shortens
 //! that one wait; [`WAIT_MAX`] bounds it.
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use libc::{c_int, clockid_t, pthread_cond_t, pthread_condattr_t, pthread_mutex_t, timespec};
 
-/// `thrd_success`, `thrd_error` and `thrd_timedout` of librdkafka's `tinycthread.h`.
+/// `thrd_success`, `thrd_error` and `thrd_timedout`: the same in glibc, musl and `tinycthread.h`.
 const SUCCESS: c_int = 0;
 const ERROR: c_int = 2;
 const TIMED_OUT: c_int = 4;
@@ -34,7 +35,7 @@ fn duration(time: timespec) -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// librdkafka's `cnd_init`.
+/// In place of `cnd_init`.
 ///
 /// # Safety
 /// `condition` must point to memory for a condition variable.
@@ -54,7 +55,7 @@ unsafe extern "C" fn __wrap_cnd_init(condition: *mut pthread_cond_t) -> c_int {
     }
 }
 
-/// librdkafka's `cnd_timedwait`: `until` is by the wall clock.
+/// In place of `cnd_timedwait`: `until` is by the wall clock.
 ///
 /// # Safety
 /// As for `pthread_cond_timedwait`: live pointers, the mutex held by this thread.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use monoio::io::{AsyncWriteRentExt, CancelHandle};
 use monoio::net::{TcpListener, TcpStream};
 use shard::log::Level;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::addresses::AddressPermit;
 use crate::balance::{Arrival, Guest};
@@ -35,24 +35,8 @@ const FORMER_LOOK: Duration = Duration::from_millis(10);
 /// When the address cannot be bound.
 pub fn bind(address: SocketAddr, cores: usize) -> std::io::Result<Vec<StdListener>> {
     refuse_if_taken(address)?;
-    let mut listeners = Vec::with_capacity(cores);
-    bind_more(&mut listeners, address, cores)?;
-    Ok(listeners)
-}
-
-/// Binds listeners beside those that were taken over until each core has one. Sockets that do not share their port
-/// (`SO_REUSEPORT`; systemd's do not unless `ReusePort=yes`) stay alone: the other cores get connections from theirs.
-///
-/// # Errors
-/// When the address cannot be bound.
-pub fn complete(listeners: &mut Vec<StdListener>, cores: usize) -> std::io::Result<()> {
-    let Some(first) = listeners.first() else { return Ok(()) };
-    let address = first.local_addr()?;
-    if SockRef::from(first).reuse_port()? { bind_more(listeners, address, cores) } else { Ok(()) }
-}
-
-fn bind_more(listeners: &mut Vec<StdListener>, address: SocketAddr, cores: usize) -> std::io::Result<()> {
-    while listeners.len() < cores {
+    let mut listeners: Vec<StdListener> = Vec::with_capacity(cores);
+    for _ in 0..cores {
         // The first one decides what port 0 is.
         let address = listeners.first().map_or(Ok(address), StdListener::local_addr)?;
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -62,7 +46,7 @@ fn bind_more(listeners: &mut Vec<StdListener>, address: SocketAddr, cores: usize
         socket.listen(BACKLOG)?;
         listeners.push(socket.into());
     }
-    Ok(())
+    Ok(listeners)
 }
 
 /// A shared port can be bound beside another gateway by mistake, which then gets half of the buyers: bound once

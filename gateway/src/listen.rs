@@ -61,25 +61,22 @@ impl std::error::Error for ListenError {}
 /// Takes the sockets of a running gateway, else `supervised` ones, else binds. A running gateway comes first: its
 /// sockets are the supervisor's too, and it has to stop accepting.
 ///
+/// There may be fewer sockets than cores; the others then get connections from those that accept. More are not bound:
+/// the kernel would deal connections to them at once, while this process may yet fail to start.
+///
 /// # Errors
 /// See [`ListenError`].
 pub fn obtain(settings: &Gateway, supervised: Vec<TcpListener>) -> Result<Listening, ListenError> {
-    let cores = crate::run::cores(settings);
-    let bind_error = |error| ListenError::Bind(settings.listen_addr, error);
-    let (mut sockets, origin) = match &settings.handover_socket {
-        Some(path) => match handover::connect(path) {
-            Ok(Some((predecessor, sockets))) => (sockets, Origin::Predecessor(predecessor)),
-            Ok(None) => (supervised, Origin::Supervisor),
-            Err(error) => return Err(ListenError::Handover(path.clone(), error)),
-        },
-        None => (supervised, Origin::Supervisor),
-    };
-    if sockets.is_empty() {
-        let sockets = accept::bind(settings.listen_addr, cores).map_err(bind_error)?;
-        return Ok(Listening { sockets, origin: Origin::Bound });
+    if let Some(path) = &settings.handover_socket {
+        let found = handover::connect(path).map_err(|error| ListenError::Handover(path.clone(), error))?;
+        if let Some((predecessor, sockets)) = found {
+            return Ok(Listening { sockets, origin: Origin::Predecessor(predecessor) });
+        }
     }
-    if matches!(origin, Origin::Predecessor(_)) {
-        accept::complete(&mut sockets, cores).map_err(bind_error)?;
+    if !supervised.is_empty() {
+        return Ok(Listening { sockets: supervised, origin: Origin::Supervisor });
     }
-    Ok(Listening { sockets, origin })
+    let sockets = accept::bind(settings.listen_addr, crate::run::cores(settings))
+        .map_err(|error| ListenError::Bind(settings.listen_addr, error))?;
+    Ok(Listening { sockets, origin: Origin::Bound })
 }

@@ -279,6 +279,15 @@ impl<'a> Reader<'a> {
             connections_per_address_max: self.count(&table::MAX_CONNECTIONS_PER_ADDRESS) as usize,
             shared,
         };
+        let is_embedded =
+            gateway.shared.redis == RedisAddress::Embedded || gateway.shared.kafka == KafkaAddress::Embedded;
+        // A refused address stands here as embedded: its own line says enough.
+        if gateway.handover_socket.is_some() && is_embedded && self.errors.is_empty() {
+            self.errors.push(
+                "HANDOVER_SOCKET: not with an embedded Redis or Kafka; they end with the process that hands over"
+                    .to_owned(),
+            );
+        }
         if gateway.breaker_max_timeout < gateway.breaker_base_timeout {
             self.errors.push(format!(
                 "CIRCUIT_BREAKER_MAX_TIMEOUT: {} is below CIRCUIT_BREAKER_BASE_TIMEOUT ({}); give at least that",
@@ -371,6 +380,18 @@ mod tests {
         assert_eq!(finished, Ok(()));
         assert_eq!(gateway.idempotency_ttl_ms, gateway.shared.order_status_ttl_ms);
         assert_eq!(notices.len(), 1);
+    }
+
+    #[test]
+    fn a_handover_needs_a_redis_and_a_kafka_that_outlive_it() {
+        let path = ("HANDOVER_SOCKET", "/run/gateway.sock");
+        let (gateway, finished, _) = read(&[path]);
+        assert_eq!(finished, Ok(()));
+        assert_eq!(gateway.handover_socket.as_deref(), Some(std::path::Path::new("/run/gateway.sock")));
+        assert!(read(&[path, ("KAFKA_ADDR", "embedded")]).1.is_err());
+        for bad in ["relative.sock", "/", &format!("/{}", "x".repeat(90))] {
+            assert!(read(&[("HANDOVER_SOCKET", bad)]).1.is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -83,7 +83,10 @@ fn a_gateway_serves_on_the_sockets_it_is_given_and_leaves_their_queues() {
         // LISTEN_PID is the pid of the process that is asked to serve, which only it knows: a shell becomes it.
         let mut shell = Command::new("sh");
         shell
-            .args(["-c", "LISTEN_PID=$$ exec \"$0\" gateway --redis-addr embedded --kafka-addr embedded"])
+            .args([
+                "-c",
+                "export LISTEN_PID=$$; exec \"$0\" gateway --redis-addr embedded --kafka-addr embedded",
+            ])
             .arg(env!("CARGO_BIN_EXE_flash-sale"))
             .env("NOTIFY_SOCKET", &path)
             .env("LISTEN_FDS", "1")

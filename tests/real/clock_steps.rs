@@ -1,7 +1,8 @@
 //! Claim: a wall clock that is stepped back or forward while the processes run changes nothing that clients see: health
 //! stays, orders are accepted and processed, and SIGTERM ends both processes in order.
 //! Method: libfaketime steps the wall clock of running processes (the monotonic clock is left alone, as the kernel leaves
-//! it); −600 s and +3,600 s.
+//! it); −600 s and +3,600 s. libfaketime does not know libc's C11 threads, on which librdkafka is built: without
+//! `src/monotonic_waits.rs` its waits end at once (−600 s: it spins, `kafka:false`) or an hour late (+3,600 s: no end).
 
 use std::fs;
 use std::path::PathBuf;
@@ -46,11 +47,13 @@ impl Clock {
             subcommand,
             &[
                 ("LD_PRELOAD", library.to_str().expect("UTF-8")),
-                ("FAKETIME_TIMESTAMP_FILE", &file),
+                ("FAKETIME_TIMESTAMP_FILE", file.as_str()),
                 ("FAKETIME_NO_CACHE", "1"),
                 // By its old name and by its new one.
                 ("DONT_FAKE_MONOTONIC", "1"),
                 ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+                // Else it takes the end of a wait by the monotonic clock for one by the wall clock.
+                ("FAKETIME_FORCE_MONOTONIC_FIX", "0"),
                 ("PAYMENT_FAILURE_RATE", "0"),
                 ("SHUTDOWN_TIMEOUT", "5s"),
             ],

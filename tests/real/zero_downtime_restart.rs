@@ -122,9 +122,9 @@ fn a_successor_without_kafka_changes_nothing() {
     running.wait_health(200);
     let nowhere = format!("127.0.0.1:{}", free_port());
     let mut successor = world.start_gateway(&[
-        ("LISTEN_ADDR", &address),
+        ("LISTEN_ADDR", address.as_str()),
         ("HANDOVER_SOCKET", socket),
-        ("KAFKA_ADDR", &nowhere),
+        ("KAFKA_ADDR", nowhere.as_str()),
     ]);
     let mut client = Client::connect(address.as_str());
     for _ in 0..20 {
