@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use testkit::child::{self, Guarded};
+use testkit::redis;
 
 use crate::chaos::world::{ITEMS, World};
 use crate::step::{self, Result};
@@ -63,6 +64,19 @@ impl Load {
         let process = child::spawn(command).map_err(|e| format!("cannot start loadgen: {e}"))?;
         let planned = Duration::from_secs(sending.orders / sending.rate.max(1));
         Ok(Self { process, report, log, must_end_by: Instant::now() + planned + SLACK })
+    }
+
+    /// Waits until its first order has a status.
+    pub(crate) fn wait_begun(&mut self, world: &World, run_id: &str) -> Result<()> {
+        let first = format!("order_status:{run_id}-0");
+        while !self.is_over() {
+            if redis::call(&world.redis.addr(), &["EXISTS", &first]).int() == Some(1) {
+                return Ok(());
+            }
+            step::pause()?;
+        }
+        // Its own report or its reason for having none says why.
+        self.report().map(drop)
     }
 
     /// It has nothing more to send and to audit.

@@ -19,8 +19,6 @@ const GIVE_UP: Duration = Duration::from_secs(15);
 const STOP_LIMIT: Duration = Duration::from_secs(45);
 /// The load outlasts the injections by this share, so that a slow recovery is still under load.
 const MARGIN: f64 = 1.15;
-/// The load generator opens its connections and notes where the topics end.
-const LOAD_START: Duration = Duration::from_secs(1);
 /// The load is never faster, orders a second: what two cores carry together with everything else here.
 const RATE_MAX: u64 = 5000;
 
@@ -119,6 +117,7 @@ pub(crate) fn run(
     await_recovery(&mut world, &probes, Instant::now())?
         .ok_or("no order is accepted although nothing is broken")?;
     let mut load = Load::start(&world, &sending)?;
+    load.wait_begun(&world, &run_id)?;
     step::say(format_args!("{} orders at {rate}/s, {} injections", size.orders, size.times));
     let course = drive(fault, size, &mut world, &probes)?;
     while !load.is_over() {
@@ -171,7 +170,6 @@ fn rate(fault: &Fault, size: Size) -> u64 {
 fn drive(fault: &Fault, size: Size, world: &mut World, probes: &Probes) -> Result<Course> {
     let mut dice = Dice::new(size.seed, fault.name);
     let mut course = Course::default();
-    idle(world, LOAD_START)?;
     for index in 0..size.times {
         idle(world, Duration::from_millis(dice.between(GAP_MS.0, GAP_MS.1)))?;
         course.injected_unix_ms.push(unix_ms());
