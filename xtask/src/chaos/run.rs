@@ -111,6 +111,7 @@ pub(crate) fn run(
         orders: size.orders,
         rate,
         requests_per_connection: fault.setup.requests_per_connection,
+        is_lossy: fault.excused.iter().any(|(name, _)| *name == "every_202_ends_once"),
     };
     let probes = Probes::begin(&world.gateway.address, &run_id);
     // Then the topics have their leaders, and the load generator can note where they end.
