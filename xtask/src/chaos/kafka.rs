@@ -173,7 +173,7 @@ fn delete(world: &mut World, topic: &str) -> Result<()> {
         match topics::delete(&world.kafka.addr(), topic) {
             Ok(()) => return Ok(()),
             Err(error) if begun.elapsed() > MADE_AGAIN => {
-                return Err(format!("delete {topic}: {error}").into());
+                return Err(format!("delete {topic}, which nobody has made again: {error}").into());
             }
             Err(_) => step::pause()?,
         }
