@@ -160,11 +160,11 @@ pub(crate) fn lost(world: &World, report: &Value, verdict: &mut Verdict) {
     let output = world.command(&["stock", "audit"]).output();
     let said = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
     let said = String::from_utf8_lossy(&said);
-    let lines = said.lines().filter(|line| line.to_lowercase().contains("pending"));
-    let told =
-        lines.flat_map(|line| line.split(|c: char| !c.is_ascii_digit())).filter_map(|word| word.parse().ok());
+    // «17 orders are PENDING for longer: …»
+    let line = said.lines().find(|line| line.contains("orders are PENDING for longer"));
+    let told: u64 = line.and_then(|line| line.split(' ').next()?.parse().ok()).unwrap_or(0);
     // Probes and orders without an answer may be among them.
-    let is_told = told.max().is_some_and(|told: u64| told >= lost);
+    let is_told = told >= lost;
     let detail = format!("{lost} acknowledged orders are PENDING and have no record");
     note(verdict, "lost_is_reported", if is_told { 0 } else { lost }, detail);
 }

@@ -1,11 +1,17 @@
 //! Faults of Kafka.
 
+use std::time::{Duration, Instant};
+
 use testkit::kafka::topics;
 
 use crate::chaos::fault::{Dice, Fault, Setup};
 use crate::chaos::world::World;
-use crate::step::Result;
+use crate::step::{self, Result};
 
+/// How long a deleted topic may be missing.
+const MADE_AGAIN: Duration = Duration::from_secs(10);
+/// A deleted topic still takes some records until every thread of the broker knows: these are no recovery.
+const KNOWN_MS: u64 = 100;
 const ORDERS: &str = "orders";
 const DLQ: &str = "orders-dlq";
 
@@ -116,7 +122,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         about: "the topic `orders` is deleted",
         setup: QUICK,
         inject: |world, _| delete(world, ORDERS),
-        lasts_ms: (0, 0),
+        lasts_ms: (KNOWN_MS, KNOWN_MS),
         recovery_ms_max: 5000,
         excused: RECORDS_LOST,
         ..Fault::PLAIN
@@ -136,7 +142,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         about: "the topic `orders` is deleted and created with another number of partitions, 1 to 32",
         setup: QUICK,
         inject: recreate,
-        lasts_ms: (0, 0),
+        lasts_ms: (KNOWN_MS, KNOWN_MS),
         recovery_ms_max: 5000,
         excused: RECORDS_LOST,
         ..Fault::PLAIN
@@ -160,8 +166,18 @@ fn restart(world: &mut World) -> Result<()> {
     Ok(())
 }
 
+/// Deletes a topic; one that the product is only about to make again is waited for.
 fn delete(world: &mut World, topic: &str) -> Result<()> {
-    topics::delete(&world.kafka.addr(), topic).map_err(|e| format!("delete {topic}: {e}").into())
+    let begun = Instant::now();
+    loop {
+        match topics::delete(&world.kafka.addr(), topic) {
+            Ok(()) => return Ok(()),
+            Err(error) if begun.elapsed() > MADE_AGAIN => {
+                return Err(format!("delete {topic}, which nobody has made again: {error}").into());
+            }
+            Err(_) => step::pause()?,
+        }
+    }
 }
 
 fn recreate(world: &mut World, dice: &mut Dice) -> Result<()> {

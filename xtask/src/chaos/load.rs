@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use testkit::child::{self, Guarded};
+use testkit::redis;
 
 use crate::chaos::world::{ITEMS, World};
 use crate::step::{self, Result};
@@ -14,6 +15,8 @@ use crate::step::{self, Result};
 /// How long acknowledged orders may take to their final status after the last answer: longer than any fault and the longest
 /// session of a consumer.
 const DRAIN: &str = "90s";
+/// The same where some can never have one, so that all of it is waited.
+const DRAIN_IN_VAIN: &str = "30s";
 /// Sending, waiting and auditing may take this much longer than the plan.
 const SLACK: Duration = Duration::from_mins(4);
 /// Its exit codes that come with a report: held, threshold broken, ledger violated, generator late. Thresholds and lateness
@@ -36,6 +39,8 @@ pub(crate) struct Sending<'a> {
     pub(crate) orders: u64,
     pub(crate) rate: u64,
     pub(crate) requests_per_connection: Option<u64>,
+    /// Some acknowledged orders never have a final status, because Redis or Kafka forgets them.
+    pub(crate) is_lossy: bool,
 }
 
 impl Load {
@@ -52,8 +57,9 @@ impl Load {
         command.args(["--run-id", sending.run_id, "--seed", &seed, "--rate", &rate, "--buyers", &orders]);
         command.args(["--connections", "64", "--items", &items, "--stock", &stock, "--zipf", "1"]);
         command.args(["--amount-max", "2", "--duplicates", "0.02", "--reused", "0.002"]);
-        command.args(["--retries", "5", "--retry-back-off", "250ms", "--drain-timeout", DRAIN, "--json"]);
+        command.args(["--retries", "5", "--retry-back-off", "250ms", "--json"]);
         command.arg(&report);
+        command.args(["--drain-timeout", if sending.is_lossy { DRAIN_IN_VAIN } else { DRAIN }]);
         if let Some(requests) = sending.requests_per_connection {
             command.args(["--requests-per-connection", &number(requests)]);
         }
@@ -63,6 +69,19 @@ impl Load {
         let process = child::spawn(command).map_err(|e| format!("cannot start loadgen: {e}"))?;
         let planned = Duration::from_secs(sending.orders / sending.rate.max(1));
         Ok(Self { process, report, log, must_end_by: Instant::now() + planned + SLACK })
+    }
+
+    /// Waits until its first order has a status.
+    pub(crate) fn wait_begun(&mut self, world: &World, run_id: &str) -> Result<()> {
+        let first = format!("order_status:{run_id}-0");
+        while !self.is_over() {
+            if redis::call(&world.redis.addr(), &["EXISTS", &first]).int() == Some(1) {
+                return Ok(());
+            }
+            step::pause()?;
+        }
+        // Its own report or its reason for having none says why.
+        self.report().map(drop)
     }
 
     /// It has nothing more to send and to audit.

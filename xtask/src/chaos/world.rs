@@ -209,14 +209,20 @@ impl World {
         command
     }
 
-    /// Copies the logs of our processes.
-    pub(crate) fn keep_logs(&mut self, dir: &Path) -> Result<()> {
-        fs::create_dir_all(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
-        for service in self.services() {
-            let to = dir.join(format!("{}.log", service.name));
-            fs::copy(&service.log, &to).map_err(|e| format!("{}: {e}", to.display()))?;
-        }
-        Ok(())
+    /// Copies all logs.
+    pub(crate) fn keep_logs(&self, dir: &Path) -> Result<()> {
+        let logs = self.gateway.log.parent().unwrap_or(self.dir.path());
+        let copy = || -> std::io::Result<()> {
+            fs::create_dir_all(dir)?;
+            for entry in fs::read_dir(logs)?.chain(fs::read_dir(self.dir.path())?) {
+                let path = entry?.path();
+                if path.extension().is_some_and(|extension| extension == "log" || extension == "json") {
+                    fs::copy(&path, dir.join(path.file_name().unwrap_or_default()))?;
+                }
+            }
+            Ok(())
+        };
+        copy().map_err(|e| format!("{}: {e}", dir.display()).into())
     }
 }
 
