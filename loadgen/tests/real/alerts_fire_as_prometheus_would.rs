@@ -31,7 +31,10 @@ const LEVELS_DLQ: Kind = Kind::Level(&[3.0, 100.0, 101.0, 250.0]);
 const LEVELS_AGE: Kind = Kind::Level(&[0.0, 3_600.0, 3_601.5, 9_000.0]);
 const LEVELS_STOCK: Kind = Kind::Level(&[100.0, 11.0, 10.0, 9.0, 0.0]);
 
-const SERIES: [(&str, Kind); 11] = [
+const LEVELS_UP: Kind = Kind::Level(&[1.0, 0.0]);
+const LEVELS_CHECK: Kind = Kind::Level(&[1.0, 0.0, -1.0]);
+
+const SERIES: [(&str, Kind); 15] = [
     ("gateway_circuit_breaker_state{instance=\"a:1\"}", LEVELS_BREAKER),
     ("gateway_circuit_breaker_state{instance=\"b:1\"}", LEVELS_BREAKER),
     ("gateway_orders_received_total{instance=\"a:1\"}", Kind::Counter(40)),
@@ -43,6 +46,10 @@ const SERIES: [(&str, Kind); 11] = [
     ("processor_dlq_oldest_message_age_seconds{instance=\"a:2\"}", LEVELS_AGE),
     ("processor_inventory_level{instance=\"a:2\",item_id=\"101\"}", LEVELS_STOCK),
     ("processor_inventory_level{instance=\"a:2\",item_id=\"102\"}", LEVELS_STOCK),
+    ("gateway_dependency_up{dependency=\"kafka\",instance=\"a:1\"}", LEVELS_UP),
+    ("processor_dependency_up{dependency=\"redis\",instance=\"a:2\"}", LEVELS_UP),
+    ("gateway_startup_check{check=\"redis_eviction\",instance=\"a:1\"}", LEVELS_CHECK),
+    ("processor_startup_check{check=\"orders_retention\",instance=\"a:2\"}", LEVELS_CHECK),
 ];
 
 const BUCKETS: [&str; 4] = ["1", "5", "10", "+Inf"];
