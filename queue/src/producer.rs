@@ -39,6 +39,9 @@ mod keeper;
 /// Delivery reports from librdkafka to the cores.
 mod reports;
 
+#[cfg(test)]
+mod tests;
+
 /// What is sent to Kafka.
 #[derive(Debug, Clone, Copy)]
 pub struct Outgoing<'a> {

@@ -8,3 +8,4 @@ mod dashboard_is_well_formed;
 mod dashboard_shows_every_metric;
 mod documented_commands;
 mod systemd_protocols;
+mod unhealable_dependency_ends_the_process;

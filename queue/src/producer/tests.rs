@@ -1,0 +1,90 @@
+//! Recovery of the producer, on librdkafka's mock broker.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::embedded::Embedded;
+use crate::publisher::Publisher;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Settings that keep what happens, and what happened so far.
+fn settings(embedded: &Embedded, topics: [&str; 2]) -> (ProducerSettings, Arc<Mutex<Vec<Event>>>) {
+    let happened = Arc::new(Mutex::new(Vec::new()));
+    let events = Arc::clone(&happened);
+    let settings = ProducerSettings {
+        message_timeout_ms: 1000,
+        heal_timeout: Duration::from_secs(1),
+        events: Arc::new(move |event| events.lock().push(event.clone())),
+        ..ProducerSettings::new(embedded.bootstrap(), "test", topics.map(str::to_owned))
+    };
+    (settings, happened)
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_fatal_error_is_recovered_from_and_every_record_is_resolved() {
+    let embedded = Embedded::start("orders", "orders-dlq", 2).expect("a broker");
+    let (settings, happened) = settings(&embedded, ["orders", "orders-dlq"]);
+    let producer = Producer::start(&settings, 1, 64).expect("a producer");
+    wait_until("usable", || producer.is_reachable());
+    let outgoing = Outgoing {
+        topic: Topic::Orders,
+        key: Some(b"k"),
+        partition: None,
+        value: Some(b"v"),
+        headers: &[],
+        timestamp_ms: None,
+    };
+    let body = async |_| {
+        let publisher = Publisher::open(Arc::clone(&producer), 0, 64);
+        assert!(matches!(publisher.publish(&outgoing, Instant::now()).await, Delivery::Persisted { .. }));
+        // What is on its way when the error comes is resolved as well.
+        embedded.delay(Duration::from_millis(200));
+        let waits: Vec<_> =
+            (0..10).filter_map(|_| publisher.hand_over(&outgoing, Instant::now()).ok()).collect();
+        producer.client().1.raise_fatal_error();
+        for wait in waits {
+            assert!(!matches!(wait.await, Delivery::Refused(_)), "it was handed over");
+        }
+        embedded.delay(Duration::ZERO);
+        let began = Instant::now();
+        while !matches!(publisher.publish(&outgoing, Instant::now()).await, Delivery::Persisted { .. }) {
+            assert!(began.elapsed() < DEADLINE, "publishes fail for ever after a fatal error");
+            monoio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    shard::launch::run(0, None, body).expect("a runtime");
+    assert_eq!(producer.stats().replaced, 1);
+    let reasons: Vec<_> = happened
+        .lock()
+        .iter()
+        .filter_map(|event| match event {
+            Event::ProducerReplaced { reason } => Some(reason.clone()),
+            _ => None,
+        })
+        .collect();
+    assert!(matches!(&reasons[..], [reason] if reason.contains("fatal error")), "{reasons:?}");
+    wait_until("recovered", || producer.topics().recoveries() == 1 && producer.is_reachable());
+}
+
+#[test]
+fn recovery_that_fails_while_kafka_answers_is_told_once() {
+    let embedded = Embedded::start("orders", "orders-dlq", 2).expect("a broker");
+    // Nobody creates this one: Kafka answers, and yet no order can be published.
+    let (settings, happened) = settings(&embedded, ["missing", "orders-dlq"]);
+    let producer = Producer::start(&settings, 1, 64).expect("a producer");
+    let told = || happened.lock().iter().filter(|event| matches!(event, Event::Unhealable { .. })).count();
+    wait_until("told", || told() > 0);
+    assert!(producer.topics().is_unhealable() && !producer.is_reachable());
+    assert!(producer.topics().trouble().is_some_and(|trouble| trouble.contains("missing")));
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(told(), 1);
+}
