@@ -3,16 +3,15 @@
 //!
 //! All are given the body in a buffer they may write to, copied there anew (as a read from a socket does; simd-json and
 //! our parser write into it), all read into borrowed texts, refuse a field given twice and ignore unknown ones, and all
-//! apply the rules of the fields. The others do it by [`OrderRecord`], which is how this project reads an order where
-//! speed does not matter. Ours keeps more: the bytes as they came, for the second look at a refused body.
+//! apply the rules of the fields. The others do it by serde, into [`Fields`]. Ours keeps more: the bytes as they came, for the second look at a refused body.
 
+use std::borrow::Cow;
 use std::hint::black_box;
 
-use serde::Deserialize as _;
+use serde::Deserialize;
 use simd_json::Buffers;
 use wire::order;
 use wire::order_json::{OrderReader, PADDING_BYTES};
-use wire::record::OrderRecord;
 
 use crate::orders::{self, BODY_BYTES, COUNT};
 use crate::stations::{timed, whole_body};
@@ -26,6 +25,18 @@ pub const CONTESTANTS: &[Station] = &[
     timed("json_serde_json", serde_json_typed),
 ];
 
+/// An order as serde reads it.
+#[derive(Debug, Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow)]
+    user_id: Cow<'a, str>,
+    #[serde(borrow)]
+    item_id: Cow<'a, str>,
+    amount: u32,
+    #[serde(borrow)]
+    request_id: Cow<'a, str>,
+}
+
 /// Gives `read` each body in a buffer of its own that ends with the padding.
 fn with_bodies(meter: Meter<'_>, mut read: impl FnMut(&mut [u8])) {
     let bodies = orders::each(|number| orders::body(number).into_bytes());
@@ -36,7 +47,7 @@ fn with_bodies(meter: Meter<'_>, mut read: impl FnMut(&mut [u8])) {
     });
 }
 
-fn keeps_the_rules(record: &OrderRecord<'_>) -> bool {
+fn keeps_the_rules(record: &Fields<'_>) -> bool {
     order::check_id(&record.user_id).is_ok()
         && order::check_id(&record.item_id).is_ok()
         && order::check_amount(i128::from(record.amount)).is_ok()
@@ -60,7 +71,7 @@ fn copy_alone(meter: Meter<'_>) {
     });
 }
 
-fn judged<E>(read: Result<OrderRecord<'_>, E>) {
+fn judged<E>(read: Result<Fields<'_>, E>) {
     let record = read.ok().filter(keeps_the_rules);
     debug_assert!(record.is_some(), "every body is an order");
     black_box(&record);
@@ -72,16 +83,16 @@ fn simd_json_typed(meter: Meter<'_>) {
     with_bodies(meter, |buffer| {
         let mut read =
             simd_json::Deserializer::from_slice_with_buffers(&mut buffer[..BODY_BYTES], &mut buffers);
-        judged(read.as_mut().map_err(drop).and_then(|read| OrderRecord::deserialize(read).map_err(drop)));
+        judged(read.as_mut().map_err(drop).and_then(|read| Fields::deserialize(read).map_err(drop)));
     });
 }
 
 /// sonic-rs by serde.
 fn sonic_typed(meter: Meter<'_>) {
-    with_bodies(meter, |buffer| judged(sonic_rs::from_slice::<OrderRecord<'_>>(&buffer[..BODY_BYTES])));
+    with_bodies(meter, |buffer| judged(sonic_rs::from_slice::<Fields<'_>>(&buffer[..BODY_BYTES])));
 }
 
 /// `serde_json`.
 fn serde_json_typed(meter: Meter<'_>) {
-    with_bodies(meter, |buffer| judged(serde_json::from_slice::<OrderRecord<'_>>(&buffer[..BODY_BYTES])));
+    with_bodies(meter, |buffer| judged(serde_json::from_slice::<Fields<'_>>(&buffer[..BODY_BYTES])));
 }

@@ -28,7 +28,7 @@ use crate::core::Core;
 use crate::identity::UUID_CHARS;
 use crate::metrics::{Counter, REQUEST_DURATION};
 use crate::order::{Order, Outcome, place};
-use crate::reply::{About, body, refusal, row};
+use crate::reply::{About, body, row};
 use crate::route::{Asked, route};
 use crate::sockets;
 
@@ -293,6 +293,8 @@ fn collect(
             Parsed::Complete(request) => {
                 exchanges.push(exchange(core, buffer, at, &request));
                 at += request.len;
+                // Some clients send an empty line behind a body; it begins no request (RFC 9112 section 2.2).
+                at += http1::empty_lines(&buffer[at..filled]);
                 if exchanges.last().is_some_and(|last| last.connection == Connection::Closes) {
                     break;
                 }
@@ -360,6 +362,7 @@ async fn all<F: Future>(mut futures: Vec<Pin<Box<F>>>) -> Vec<F::Output> {
 async fn act(core: &Rc<Core>, buffer: &[u8], exchange: &Exchange, began: Instant) -> Answer {
     match &exchange.asked {
         Asked::Buy(Err(bad)) => Answer::Order(Outcome::Invalid(bad.clone())),
+        Asked::Unsupported(what) => Answer::Order(Outcome::Unsupported(*what)),
         Asked::Buy(Ok(order)) => {
             let order = Order {
                 user_id: order.user_id.text(buffer),
@@ -381,9 +384,8 @@ async fn act(core: &Rc<Core>, buffer: &[u8], exchange: &Exchange, began: Instant
         },
         Asked::NotFound => Answer::error(reply::NOT_FOUND, "Not found"),
         Asked::WrongMethod { allow } => {
-            let extra = if *allow == "POST" { "Allow: POST\r\n" } else { "Allow: GET, HEAD\r\n" };
             let body = "{\"error\":\"Method not allowed\"}".to_owned();
-            Answer::Plain { status: reply::METHOD_NOT_ALLOWED, content_type: reply::JSON, extra, body }
+            Answer::Plain { status: reply::METHOD_NOT_ALLOWED, content_type: reply::JSON, extra: allow, body }
         }
     }
 }
@@ -529,7 +531,7 @@ fn log_order(
 }
 
 fn write_refusal(core: &Core, refused: Refusal, out: &mut Vec<u8>) {
-    let (status, reason) = refusal(refused);
+    let (status, reason) = reply::refusal(refused);
     let uuid = core.identities.uuid();
     let correlation_id = std::str::from_utf8(&uuid).unwrap_or_default();
     let head = ReplyHead {

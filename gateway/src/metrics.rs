@@ -97,7 +97,7 @@ pub fn page(shared: &Shared, producer: &queue::Producer) -> Result<String, Strin
         ),
         (
             "gateway_orders_validation_failed_total",
-            "Orders with a wrong body (400).",
+            "Orders with a wrong body (400) or one that is not looked into (415).",
             Counter::ValidationFailed,
         ),
         (

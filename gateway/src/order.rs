@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use queue::{Delivery, Outgoing, SendRefused, Topic};
 use store::{Admission, Admit, Answer, Command, Retract, Store, StoreError, StoreSteps};
+use wire::content::Unsupported;
 use wire::order_json::BadOrder;
 
 use crate::breaker::{Permit, Trial};
@@ -39,6 +40,8 @@ pub enum Outcome {
     Queued,
     /// The body is wrong.
     Invalid(BadOrder),
+    /// The body is not JSON or is encoded: it was not looked into.
+    Unsupported(Unsupported),
     /// The id is taken by the same order.
     Duplicate {
         /// Of the first; empty when no longer known.

@@ -4,7 +4,7 @@
 use std::io::Write as _;
 
 use shard::log::Level;
-use wire::http1::Refusal;
+use wire::content::Unsupported;
 use wire::order_json::BadOrder;
 use wire::reply::{self, StatusLine, number};
 
@@ -61,6 +61,19 @@ pub fn row(outcome: &Outcome, jitter: u64) -> Row {
         Outcome::Invalid(_) => {
             plain(reply::BAD_REQUEST, Counter::ValidationFailed, "order_invalid", "Validation failed")
         }
+        Outcome::Unsupported(what) => Row {
+            // What a client may send instead (RFC 9110 sections 12.5.1 and 12.5.3).
+            extra: match what {
+                Unsupported::Coding => "Accept-Encoding: identity\r\n",
+                Unsupported::MediaType => "Accept: application/json\r\n",
+            },
+            ..plain(
+                reply::UNSUPPORTED_MEDIA_TYPE,
+                Counter::ValidationFailed,
+                "order_unsupported",
+                "Unsupported media type or content coding",
+            )
+        },
         Outcome::Duplicate { .. } => {
             plain(reply::CONFLICT, Counter::IdempotencyRejected, "order_duplicate", "Duplicate request")
         }
@@ -139,6 +152,7 @@ pub fn body(outcome: &Outcome, about: &About<'_>, retry_after_s: Option<u64>, ou
             }
             out.push(b']');
         }
+        Outcome::Unsupported(_) => error(out, "Unsupported media type"),
         Outcome::Duplicate { correlation_id: first } => {
             error(out, "Duplicate Request Detected");
             if !first.is_empty() {
@@ -176,15 +190,4 @@ pub fn body(outcome: &Outcome, about: &About<'_>, retry_after_s: Option<u64>, ou
         _ => {}
     }
     out.push(b'}');
-}
-
-/// Status and words of a framing refusal; each ends its connection.
-pub fn refusal(refusal: Refusal) -> (StatusLine, &'static str) {
-    match refusal {
-        Refusal::Malformed(reason) => (reply::BAD_REQUEST, reason),
-        Refusal::BodyTooLarge => (reply::CONTENT_TOO_LARGE, "body over 16 KiB"),
-        Refusal::LineTooLong => (reply::URI_TOO_LONG, "request line over 8 KiB"),
-        Refusal::HeadersTooLarge => (reply::HEADERS_TOO_LARGE, "headers over 8 KiB"),
-        Refusal::TooSlow => (reply::REQUEST_TIMEOUT, "request slower than 10 s"),
-    }
 }

@@ -1,13 +1,17 @@
 //! What is asked: a request's path and method to one of the things we answer.
 
+use wire::content::Unsupported;
 use wire::http1::{Head, Method, Request, Span};
 use wire::order_json::{BadOrder, Order, OrderReader};
+use wire::target;
 
 /// What a request asks for.
 #[derive(Debug)]
 pub enum Asked {
     /// `POST /buy`
     Buy(Result<Order, BadOrder>),
+    /// `POST /buy` with a body that is not looked into.
+    Unsupported(Unsupported),
     /// `GET /orders/{request_id}`
     Status {
         /// Percent-decoded.
@@ -23,22 +27,49 @@ pub enum Asked {
     NotFound,
     /// A path we have, by another method.
     WrongMethod {
-        /// For the header `Allow`.
+        /// The header `Allow`, a whole line.
         allow: &'static str,
     },
 }
 
+const ALLOW_POST: &str = "Allow: POST\r\n";
+const ALLOW_GET: &str = "Allow: GET, HEAD\r\n";
+/// Of the server as a whole.
+const ALLOW_ALL: &str = "Allow: GET, HEAD, POST\r\n";
+
 /// Reads what the request that begins at `at` in `buffer` asks for; the body of an order is read in place.
 pub fn route(reader: &mut OrderReader, buffer: &mut [u8], at: usize, request: &Request) -> Asked {
     let Head { method, path, .. } = request.head;
+    let path = path.shifted(at);
+    if method == Method::Post && path.bytes(buffer) == b"/buy" {
+        return buy(reader, buffer, at, request);
+    }
+    if method == Method::Connect || path.bytes(buffer) == b"*" {
+        return Asked::WrongMethod { allow: ALLOW_ALL };
+    }
+    match path.bytes(buffer) {
+        path if path.contains(&b'%') => match &*target::normalized(path) {
+            b"/buy" if method == Method::Post => buy(reader, buffer, at, request),
+            path => look_up(method, path),
+        },
+        path => look_up(method, path),
+    }
+}
+
+fn buy(reader: &mut OrderReader, buffer: &mut [u8], at: usize, request: &Request) -> Asked {
+    if let Some(what) = request.head.unsupported {
+        return Asked::Unsupported(what);
+    }
+    let body = Span { start: request.body.start + at as u32, len: request.body.len };
+    Asked::Buy(reader.read(buffer, body))
+}
+
+/// Everything but `POST /buy`.
+fn look_up(method: Method, path: &[u8]) -> Asked {
     let is_get = matches!(method, Method::Get | Method::Head);
-    let get = |asked: Asked| if is_get { asked } else { Asked::WrongMethod { allow: "GET, HEAD" } };
-    match path.shifted(at).bytes(buffer) {
-        b"/buy" if method == Method::Post => {
-            let body = Span { start: request.body.start + at as u32, len: request.body.len };
-            Asked::Buy(reader.read(buffer, body))
-        }
-        b"/buy" => Asked::WrongMethod { allow: "POST" },
+    let get = |asked: Asked| if is_get { asked } else { Asked::WrongMethod { allow: ALLOW_GET } };
+    match path {
+        b"/buy" => Asked::WrongMethod { allow: ALLOW_POST },
         b"/health" => get(Asked::Health),
         b"/live" => get(Asked::Live),
         b"/metrics" => get(Asked::Metrics),

@@ -1,7 +1,7 @@
 //! `/metrics`, `/health` and `/live` for operators: plain threads with time limits, off the order's road.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -10,14 +10,18 @@ use std::time::{Duration, Instant};
 use shard::cells::PAGE_CONTENT_TYPE;
 use shard::clock;
 use shard::drain::Phase;
-use wire::http1::{Method, Parsed, parse_head};
+use wire::http1::{Framing, Method, Parsed, Refusal, parse_head};
 use wire::reply::{self, Connection, ReplyHead, StatusLine};
+use wire::target;
 
 use crate::core::Shared;
 use crate::metrics;
 
 /// A client may take this long for its request, and as long for reading the answer, however it divides them.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Behind a refusal or a body: this long, and 64 KiB.
+const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
+const LINGER_READS_MAX: usize = 16;
 /// Clients at once; more wait in the kernel's queue.
 const CLIENTS_MAX: usize = 32;
 /// Kafka's last answer to the watch may be this old.
@@ -77,10 +81,8 @@ fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
         match parse_head(&buffer[..filled]) {
             Parsed::Complete(head) => break head,
             Parsed::Partial if filled < buffer.len() => {}
-            _ => {
-                let refusal = answer(reply::BAD_REQUEST, reply::JSON, b"{\"error\":\"Bad request\"}", false);
-                return write(&mut stream, &refusal);
-            }
+            Parsed::Partial => return refuse(&mut stream, Refusal::HeadersTooLarge),
+            Parsed::Refused(refusal) => return refuse(&mut stream, refusal),
         }
         stream.set_read_timeout(Some(left(deadline)?))?;
         match stream.read(&mut buffer[filled..])? {
@@ -90,11 +92,34 @@ fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
     };
     let is_head = head.method == Method::Head;
     let bytes = if head.method == Method::Get || is_head {
-        page(shared, head.path.bytes(&buffer), is_head)
+        page(shared, &target::normalized(head.path.bytes(&buffer)), is_head)
     } else {
         answer(reply::METHOD_NOT_ALLOWED, reply::JSON, b"{\"error\":\"Method not allowed\"}", false)
     };
-    write(&mut stream, &bytes)
+    write(&mut stream, &bytes)?;
+    if head.framing == Framing::Length(0) { Ok(()) } else { linger(&mut stream) }
+}
+
+fn refuse(stream: &mut TcpStream, refusal: Refusal) -> std::io::Result<()> {
+    let (status, reason) = reply::refusal(refusal);
+    let body = format!("{{\"error\":\"Bad request: {reason}\"}}");
+    write(stream, &answer(status, reply::JSON, body.as_bytes(), false))?;
+    linger(stream)
+}
+
+/// Reads what the client still sends, so that the reset of a socket closed with unread bytes does not overtake the
+/// answer.
+fn linger(stream: &mut TcpStream) -> std::io::Result<()> {
+    stream.shutdown(Shutdown::Write)?;
+    let deadline = Instant::now() + LINGER_TIME_MAX;
+    let mut unread = [0; 4096];
+    for _ in 0..LINGER_READS_MAX {
+        stream.set_read_timeout(Some(left(deadline)?))?;
+        if stream.read(&mut unread)? == 0 {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// As `write_all`, but [`PATIENCE`] is for all of it.

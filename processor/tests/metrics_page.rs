@@ -57,9 +57,23 @@ fn other_methods_are_refused_and_told_so() {
     assert_eq!((refused.status, refused.header("Allow")), (405, Some("GET, HEAD")));
     client.expect_closed();
 
-    let mut client = Client::connect(house.running().metrics_addr());
-    client.send_raw(b"nonsense\r\n\r\n");
-    assert_eq!(client.read_response().status, 400);
+    let long = "x".repeat(9000);
+    for (request, status) in [
+        ("nonsense\r\n\r\n".to_owned(), 400),
+        ("GET /live HTTP/1.1\r\nHost: a/b\r\n\r\n".to_owned(), 400),
+        ("GET * HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400),
+        (format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), 414),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n"), 431),
+        (format!("POST /live HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n{long}"), 413),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), 505),
+        ("GET http://a/live HTTP/1.1\r\nHost: b\r\n\r\n".to_owned(), 200),
+        ("GET /l%69ve HTTP/1.1\r\nHost: b\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n".to_owned(), 200),
+    ] {
+        let mut client = Client::connect(house.running().metrics_addr());
+        client.send_raw(request.as_bytes());
+        assert_eq!(client.read_response().status, status, "{}", &request[..request.len().min(60)]);
+        client.expect_closed();
+    }
 }
 
 #[test]

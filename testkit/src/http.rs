@@ -142,7 +142,21 @@ impl Client {
     /// # Panics
     /// When it does not come whole within the read timeout, is malformed, or the server closes instead.
     pub fn read_response(&mut self) -> Response {
-        match self.try_read_response() {
+        let next = self.next(true);
+        self.whole(next)
+    }
+
+    /// The next answer, to a HEAD: it tells a length and has no body.
+    ///
+    /// # Panics
+    /// As [`Client::read_response`].
+    pub fn read_head(&mut self) -> Response {
+        let next = self.next(false);
+        self.whole(next)
+    }
+
+    fn whole(&self, next: io::Result<Option<Response>>) -> Response {
+        match next {
             Ok(Some(response)) => response,
             Ok(None) => panic!("the server closed the connection instead of answering"),
             Err(e) => {
@@ -158,6 +172,10 @@ impl Client {
     /// `UnexpectedEof` inside an answer, `InvalidData` for a malformed one, `WouldBlock` or `TimedOut` after
     /// the read timeout.
     pub fn try_read_response(&mut self) -> io::Result<Option<Response>> {
+        self.next(true)
+    }
+
+    fn next(&mut self, has_body: bool) -> io::Result<Option<Response>> {
         let head_end = loop {
             if let Some(at) = find(&self.received, b"\r\n\r\n") {
                 break at + 4;
@@ -171,7 +189,7 @@ impl Client {
         };
         let (status, headers) = parse_head(&self.received[..head_end - 4])?;
         let mut response = Response { status, headers, body: Vec::new() };
-        let body_bytes = body_len(&response)?;
+        let body_bytes = body_len(&response)? * usize::from(has_body);
         while self.received.len() < head_end + body_bytes {
             if !self.receive()? {
                 return Err(eof());

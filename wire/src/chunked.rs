@@ -1,15 +1,16 @@
 //! Chunked bodies (RFC 9112 section 7.1), read strictly: plain hex sizes, well-formed bounded extensions, bounded
 //! trailers without effect (contract).
 
-use crate::http1::{BODY_BYTES_MAX, Refusal};
+use crate::http1::{BODY_BYTES_MAX, Refusal, is_token};
 
 /// Longest chunk-size line with its extensions. Nobody we know sends any; 256 holds a signature of the S3 kind.
 const SIZE_LINE_BYTES_MAX: usize = 256;
 /// Longest trailer section.
 const TRAILERS_BYTES_MAX: usize = 1024;
-/// Longest chunked body on the wire, framing included: twice the body, so that chunks of a dozen bytes still fit.
-/// A connection's buffer must hold it.
-pub const WIRE_BYTES_MAX: usize = 2 * BODY_BYTES_MAX;
+/// All chunks on the wire, framing included: twice the body, so that chunks of a dozen bytes still fit.
+const CHUNKS_BYTES_MAX: usize = 2 * BODY_BYTES_MAX;
+/// Longest chunked body on the wire: chunks and trailers. A connection's buffer must hold it.
+pub const WIRE_BYTES_MAX: usize = CHUNKS_BYTES_MAX + TRAILERS_BYTES_MAX;
 
 /// How far a chunked body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +44,12 @@ impl Dechunker {
     pub fn advance(&mut self, buffer: &mut [u8]) -> Progress {
         while !self.in_trailers {
             match self.chunk(buffer) {
-                Ok(true) => {}
-                Ok(false) if buffer.len() > WIRE_BYTES_MAX => {
+                // The same bodies are refused however they are cut.
+                Ok(true) if self.read > CHUNKS_BYTES_MAX => return Progress::Refused(Refusal::BodyTooLarge),
+                Ok(false) if buffer.len() > CHUNKS_BYTES_MAX => {
                     return Progress::Refused(Refusal::BodyTooLarge);
                 }
+                Ok(true) => {}
                 Ok(false) => return Progress::Partial,
                 Err(refusal) => return Progress::Refused(refusal),
             }
@@ -61,9 +64,8 @@ impl Dechunker {
     /// One chunk; false when it is not all there.
     fn chunk(&mut self, buffer: &mut [u8]) -> Result<bool, Refusal> {
         let rest = &buffer[self.read..];
-        let Some(line_len) = line(rest, SIZE_LINE_BYTES_MAX, "chunk size line too long")? else {
-            return Ok(false);
-        };
+        let too_long = Refusal::Malformed("chunk size line too long");
+        let Some(line_len) = line(rest, SIZE_LINE_BYTES_MAX, too_long)? else { return Ok(false) };
         let size = size(&rest[..line_len - 2])?;
         if self.written + size > BODY_BYTES_MAX {
             return Err(Refusal::BodyTooLarge);
@@ -88,12 +90,12 @@ impl Dechunker {
 }
 
 /// The length of the line at the beginning, its CRLF included; `None` when it is not ended yet.
-fn line(bytes: &[u8], bytes_max: usize, too_long: &'static str) -> Result<Option<usize>, Refusal> {
+fn line(bytes: &[u8], bytes_max: usize, too_long: Refusal) -> Result<Option<usize>, Refusal> {
     let window = &bytes[..bytes.len().min(bytes_max)];
     match window.iter().position(|&byte| byte == b'\n') {
         Some(at) if at > 0 && window[at - 1] == b'\r' => Ok(Some(at + 1)),
         Some(_) => Err(Refusal::Malformed("bare line feed")),
-        None if bytes.len() >= bytes_max => Err(Refusal::Malformed(too_long)),
+        None if bytes.len() >= bytes_max => Err(too_long),
         None => Ok(None),
     }
 }
@@ -101,58 +103,61 @@ fn line(bytes: &[u8], bytes_max: usize, too_long: &'static str) -> Result<Option
 /// `1*HEXDIG [chunk-ext]`; the extensions are checked and dropped.
 fn size(line: &[u8]) -> Result<usize, Refusal> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let significant = line[..digits].iter().skip_while(|&&byte| byte == b'0');
     // Eight digits are 4 GiB, far beyond any body, and cannot overflow.
-    if digits == 0 || digits > 8 {
+    if digits == 0 || significant.clone().count() > 8 {
         return Err(Refusal::Malformed("chunk size is not plain hex"));
     }
-    let size = line[..digits]
-        .iter()
-        .fold(0, |size, &byte| size * 16 + (byte as char).to_digit(16).unwrap_or(0) as usize);
+    let size =
+        significant.fold(0, |size, &byte| size * 16 + (byte as char).to_digit(16).unwrap_or(0) as usize);
     extensions(&line[digits..])?;
     Ok(size)
 }
 
-/// `*( ";" token [ "=" ( token / quoted-string ) ] )`, without the "bad" white space that RFC 9112 lets a receiver
-/// drop.
+/// `*( BWS ";" BWS token [ BWS "=" BWS ( token / quoted-string ) ] )` (RFC 9112 section 7.1.1). White space belongs to
+/// the `;` or `=` behind it: at the end of the line it is malformed.
 fn extensions(mut rest: &[u8]) -> Result<(), Refusal> {
     const MALFORMED: Refusal = Refusal::Malformed("malformed chunk extension");
-    while let Some((&semicolon, after)) = rest.split_first() {
-        let name = after.iter().take_while(|&&byte| is_token(byte)).count();
-        if semicolon != b';' || name == 0 {
-            return Err(MALFORMED);
-        }
-        rest = &after[name..];
-        let Some((b'=', value)) = rest.split_first() else { continue };
-        let len = if value.first() == Some(&b'"') {
-            quoted(value).ok_or(MALFORMED)?
-        } else {
-            value.iter().take_while(|&&byte| is_token(byte)).count()
-        };
-        if len == 0 {
-            return Err(MALFORMED);
-        }
-        rest = &value[len..];
+    while !rest.is_empty() {
+        let name = after_delimiter(rest, b';').ok_or(MALFORMED)?;
+        rest = &name[token(name).ok_or(MALFORMED)?..];
+        let Some(value) = after_delimiter(rest, b'=') else { continue };
+        let len = if value.first() == Some(&b'"') { quoted(value) } else { token(value) };
+        rest = &value[len.ok_or(MALFORMED)?..];
     }
     Ok(())
+}
+
+/// What follows `BWS delimiter BWS`.
+fn after_delimiter(bytes: &[u8], delimiter: u8) -> Option<&[u8]> {
+    let blanks = |bytes: &[u8]| bytes.iter().take_while(|&&byte| byte == b' ' || byte == b'\t').count();
+    let after = bytes[blanks(bytes)..].strip_prefix(&[delimiter])?;
+    Some(&after[blanks(after)..])
+}
+
+/// Bytes of the token at the beginning; `None` when there is none.
+fn token(bytes: &[u8]) -> Option<usize> {
+    let len = bytes.iter().take_while(|&&byte| is_token(byte)).count();
+    (len > 0).then_some(len)
 }
 
 /// Bytes of the quoted-string at the beginning, both quotes included (RFC 9110 section 5.6.4).
 fn quoted(bytes: &[u8]) -> Option<usize> {
     let mut index = 1;
     loop {
+        let is_escaped = bytes.get(index) == Some(&b'\\');
+        index += usize::from(is_escaped);
         match *bytes.get(index)? {
-            b'"' => return Some(index + 1),
-            b'\\' => index += 1,
-            byte if byte < 0x20 && byte != b'\t' || byte == 0x7f => return None,
-            _ => {}
+            b'"' if !is_escaped => return Some(index + 1),
+            byte if is_control(byte) => return None,
+            _ => index += 1,
         }
-        index += 1;
     }
 }
 
-/// RFC 9110 section 5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+/// What no field value and no quoted-string may hold.
+fn is_control(byte: u8) -> bool {
+    (byte < 0x20 && byte != b'\t') || byte == 0x7f
 }
 
 /// Bytes of the trailer section with its empty line; its fields have no effect.
@@ -163,15 +168,16 @@ fn trailers(bytes: &[u8]) -> Result<Option<usize>, Refusal> {
             return Err(Refusal::HeadersTooLarge);
         }
         let rest = &bytes[done..];
-        let Some(len) = line(rest, TRAILERS_BYTES_MAX - done, "trailers too long")? else { return Ok(None) };
+        let Some(len) = line(rest, TRAILERS_BYTES_MAX - done, Refusal::HeadersTooLarge)? else {
+            return Ok(None);
+        };
         done += len;
         if len == 2 {
             return Ok(Some(done));
         }
         let field = &rest[..len - 2];
         let name = field.iter().take_while(|&&byte| is_token(byte)).count();
-        let is_control = |&byte: &u8| (byte < 0x20 && byte != b'\t') || byte == 0x7f;
-        if name == 0 || field.get(name) != Some(&b':') || field[name..].iter().any(is_control) {
+        if name == 0 || field.get(name) != Some(&b':') || field[name..].iter().any(|&byte| is_control(byte)) {
             return Err(Refusal::Malformed("malformed trailer"));
         }
     }
@@ -207,6 +213,74 @@ mod tests {
     }
 
     #[test]
+    fn extensions_are_checked_and_dropped() {
+        for line in [
+            "4;a",
+            "4;a=b",
+            "4 ; a = b",
+            "4\t;\ta\t=\tb\t;c",
+            "4;a=\"\"",
+            "4;a = \"b;c=\\\"d\\\\\" ; e",
+            "4;a;b;c=d",
+            "4;!#$%&'*+-.^_`|~=1",
+            "4;a=\"\u{e9}\t\"",
+            "0000000000004",
+            "4;ieof",
+        ] {
+            let text = format!("{line}\r\nWiki\r\n0 ; x\r\n\r\n");
+            let complete = Progress::Complete { body_len: 4, wire_len: text.len() };
+            assert_eq!(whole(&text).0, complete, "{line:?}");
+        }
+        for line in [
+            "4 ",
+            "4\t",
+            "4;",
+            "4 ; ",
+            "4;a ",
+            "4;a=",
+            "4;a= ",
+            "4;a=b ",
+            "4;a=\"b\" ",
+            "4;a=\"b",
+            "4;a=\"b\"c",
+            "4;=b",
+            "4;;a",
+            "4;a==b",
+            "4;a=b=c",
+            "4 a",
+            "4;a b",
+            "4;a=b c",
+            "4;a=\"\\\"",
+            "4;a=\"\x01\"",
+            "4;a=\"\\\x01\"",
+            "4;a=\"\x7f\"",
+            "4;a\x0b=b",
+            "4;a=\"\\\r\"",
+            "4;a\rb",
+            "4,a",
+            "4;\u{e9}",
+            "4;a=\u{e9}",
+            "4;a;",
+        ] {
+            let text = format!("{line}\r\nWiki\r\n0\r\n\r\n");
+            assert!(matches!(whole(&text).0, Progress::Refused(Refusal::Malformed(_))), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_has_the_same_bound_however_it_is_cut() {
+        let extension = "x".repeat(200);
+        let text = format!("1;{extension}\r\na\r\n").repeat(200) + "0\r\n\r\n";
+        assert!(text.len() > CHUNKS_BYTES_MAX);
+        assert_eq!(whole(&text).0, Progress::Refused(Refusal::BodyTooLarge));
+        let mut dechunker = Dechunker::default();
+        let mut buffer = text.as_bytes()[..CHUNKS_BYTES_MAX].to_vec();
+        assert_eq!(dechunker.advance(&mut buffer), Progress::Partial);
+        buffer.extend_from_slice(&text.as_bytes()[CHUNKS_BYTES_MAX..]);
+        assert_eq!(dechunker.advance(&mut buffer), Progress::Refused(Refusal::BodyTooLarge));
+    }
+
+    #[test]
     fn what_is_not_strict_is_refused() {
         for wrong in [
             "\r\n",
@@ -222,7 +296,14 @@ mod tests {
             "4;a=\"x\r\nWiki\r\n",
             "4;a b\r\nWiki\r\n",
             "100000000\r\n",
-            "000000000000\r\n\r\n",
+            "-4\r\nWiki\r\n",
+            "4_\r\nWiki\r\n",
+            "4\r\nWiki\n0\r\n",
+            "4\r\nWiki0\r\n",
+            "0\r\n\n",
+            "0\r\na: b\n\r\n",
+            "0\r\na: b\r\n c\r\n\r\n",
+            "0\r\na: b\rc\r\n\r\n",
             "0\r\nno colon\r\n\r\n",
             "0\r\n: x\r\n\r\n",
             "0\r\na : x\r\n\r\n",

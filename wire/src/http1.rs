@@ -7,6 +7,8 @@
 use std::mem::MaybeUninit;
 
 use crate::chunked::{Dechunker, Progress};
+use crate::content::{self, Unsupported};
+use crate::target;
 
 /// Longest request line, with its line end (contract: 414 over it).
 pub const LINE_BYTES_MAX: usize = 8 * 1024;
@@ -61,6 +63,10 @@ pub enum Method {
     Head,
     /// POST
     Post,
+    /// OPTIONS: its target may be `*`.
+    Options,
+    /// CONNECT: its target is an authority.
+    Connect,
     /// Any other token.
     Other,
 }
@@ -79,7 +85,7 @@ pub enum Framing {
 pub struct Head {
     /// What is wanted.
     pub method: Method,
-    /// Of what: the path alone, without query and authority.
+    /// Of what: the path alone, without query and authority. `*` for OPTIONS of the server, the authority for CONNECT.
     pub path: Span,
     /// How its body comes.
     pub framing: Framing,
@@ -89,9 +95,11 @@ pub struct Head {
     pub expects_continue: bool,
     /// HTTP/1.0: the answer needs an explicit `Connection: keep-alive`.
     pub is_http10: bool,
-    /// `X-Correlation-ID` when it is well-formed.
+    /// Why the body is not to be looked into. Without a `Content-Type` it is taken for JSON.
+    pub unsupported: Option<Unsupported>,
+    /// `X-Correlation-ID` when there is one and it is well-formed.
     pub correlation_id: Option<Span>,
-    /// `traceparent` when it looks like one (W3C Trace Context: 55 characters).
+    /// `traceparent` when there is one and it is well-formed (W3C Trace Context, 55 characters).
     pub traceparent: Option<Span>,
     /// Bytes of the head, the empty line included.
     pub len: usize,
@@ -110,6 +118,8 @@ pub enum Refusal {
     HeadersTooLarge,
     /// 408: the caller's clock says so; this file has none.
     TooSlow,
+    /// 505: the preface of HTTP/2. Any other version that is not ours is malformed (contract).
+    Http2,
 }
 
 /// What a buffer begins with.
@@ -136,6 +146,10 @@ pub fn parse_head(buffer: &[u8]) -> Parsed<Head> {
         Ok(httparse::Status::Complete(len)) => len,
         Ok(httparse::Status::Partial) => return partial(buffer),
         Err(httparse::Error::TooManyHeaders) => return Parsed::Refused(Refusal::HeadersTooLarge),
+        // RFC 9113 section 3.4; method and target were read before the version.
+        Err(httparse::Error::Version) if request.method == Some("PRI") && request.path == Some("*") => {
+            return Parsed::Refused(Refusal::Http2);
+        }
         Err(error) => return Parsed::Refused(Refusal::Malformed(reason(error))),
     };
     if let Some(refusal) = too_long(&buffer[..len]) {
@@ -143,9 +157,6 @@ pub fn parse_head(buffer: &[u8]) -> Parsed<Head> {
     }
     if !line_ends_are_strict(&buffer[..len]) {
         return Parsed::Refused(Refusal::Malformed("bare line feed or carriage return"));
-    }
-    if has_control_bytes(&buffer[..len]) {
-        return Parsed::Refused(Refusal::Malformed("control byte in a header"));
     }
     match read_fields(buffer, &request, len) {
         Ok(head) => Parsed::Complete(head),
@@ -173,6 +184,11 @@ fn too_long(head: &[u8]) -> Option<Refusal> {
     }
 }
 
+/// Bytes of the empty lines at the beginning.
+pub fn empty_lines(bytes: &[u8]) -> usize {
+    2 * bytes.chunks_exact(2).take_while(|line| line == b"\r\n").count()
+}
+
 fn reason(error: httparse::Error) -> &'static str {
     match error {
         httparse::Error::HeaderName => "malformed header name",
@@ -185,7 +201,7 @@ fn reason(error: httparse::Error) -> &'static str {
 }
 
 /// httparse takes a bare LF for a line end; we do not (contract). Every LF follows a CR and every CR is followed by
-/// an LF. Without a branch a byte, so that many are looked at together.
+/// an LF. Without a branch a byte, so that many are looked at together. Other control bytes it refuses itself.
 fn line_ends_are_strict(head: &[u8]) -> bool {
     let (Some(first), Some(last)) = (head.first(), head.last()) else { return true };
     let pairs = head.iter().zip(&head[1..]);
@@ -194,33 +210,31 @@ fn line_ends_are_strict(head: &[u8]) -> bool {
     *first != b'\n' && *last != b'\r' && unequal == 0
 }
 
-/// No byte that a field may not hold (RFC 9110 section 5.5); line ends were looked at before, and httparse has seen
-/// to the request line and the names.
-fn has_control_bytes(head: &[u8]) -> bool {
-    let is_control = |byte: u8| {
-        let is_legal = byte == b'\t' || byte == b'\r' || byte == b'\n';
-        (u8::from(byte < 0x20) & u8::from(!is_legal)) | u8::from(byte == 0x7f)
-    };
-    head.iter().fold(0, |found, &byte| found | is_control(byte)) != 0
-}
-
 fn read_fields(buffer: &[u8], request: &httparse::Request<'_, '_>, len: usize) -> Result<Head, Refusal> {
     let is_http10 = request.version == Some(0);
+    let method = match request.method {
+        Some("POST") => Method::Post,
+        Some("GET") => Method::Get,
+        Some("HEAD") => Method::Head,
+        Some("OPTIONS") => Method::Options,
+        Some("CONNECT") => Method::Connect,
+        _ => Method::Other,
+    };
+    let target = request.path.unwrap_or_default();
+    let path = target::path(method, target).ok_or(Refusal::Malformed("malformed request target"))?;
     let mut content_length = None;
     let mut has_transfer_encoding = false;
     let mut hosts = 0;
+    let (mut correlation_ids, mut traceparents) = (0, 0);
+    let mut wishes = Wishes::default();
     let mut head = Head {
-        method: match request.method {
-            Some("POST") => Method::Post,
-            Some("GET") => Method::Get,
-            Some("HEAD") => Method::Head,
-            _ => Method::Other,
-        },
-        path: path(buffer, request.path.unwrap_or_default()),
+        method,
+        path: Span::of(buffer, &target.as_bytes()[path]),
         framing: Framing::Length(0),
-        keep_alive: !is_http10,
+        keep_alive: false,
         expects_continue: false,
         is_http10,
+        unsupported: None,
         correlation_id: None,
         traceparent: None,
         len,
@@ -229,13 +243,24 @@ fn read_fields(buffer: &[u8], request: &httparse::Request<'_, '_>, len: usize) -
         let (name, value) = (field.name, field.value);
         // By length first: most fields of a request are none of ours.
         match name.len() {
-            4 if name.eq_ignore_ascii_case("host") => hosts += 1,
-            6 if name.eq_ignore_ascii_case("expect") => {
-                head.expects_continue = !is_http10 && value.eq_ignore_ascii_case(b"100-continue");
+            4 if name.eq_ignore_ascii_case("host") => {
+                hosts += 1;
+                if !target::is_host(value) {
+                    return Err(Refusal::Malformed("Host is not host[:port]"));
+                }
             }
-            10 if name.eq_ignore_ascii_case("connection") => read_connection(value, &mut head.keep_alive),
+            6 if name.eq_ignore_ascii_case("expect") => {
+                let expects = elements(value).any(|element| element.eq_ignore_ascii_case(b"100-continue"));
+                head.expects_continue |= expects && !is_http10;
+            }
+            10 if name.eq_ignore_ascii_case("connection") => wishes.read(value),
             11 if name.eq_ignore_ascii_case("traceparent") => {
-                head.traceparent = is_traceparent(value).then(|| Span::of(buffer, value));
+                traceparents += 1;
+                let is_one = traceparents == 1 && is_traceparent(value);
+                head.traceparent = is_one.then(|| Span::of(buffer, value));
+            }
+            12 if name.eq_ignore_ascii_case("content-type") && !content::is_json(value) => {
+                head.unsupported = Some(Unsupported::MediaType);
             }
             14 if name.eq_ignore_ascii_case("content-length") => {
                 if content_length.is_some() {
@@ -244,7 +269,12 @@ fn read_fields(buffer: &[u8], request: &httparse::Request<'_, '_>, len: usize) -
                 content_length = Some(read_length(value)?);
             }
             16 if name.eq_ignore_ascii_case("x-correlation-id") => {
-                head.correlation_id = is_correlation_id(value).then(|| Span::of(buffer, value));
+                correlation_ids += 1;
+                let is_one = correlation_ids == 1 && is_correlation_id(value);
+                head.correlation_id = is_one.then(|| Span::of(buffer, value));
+            }
+            16 if name.eq_ignore_ascii_case("content-encoding") && !content::is_identity(value) => {
+                head.unsupported = Some(Unsupported::Coding);
             }
             17 if name.eq_ignore_ascii_case("transfer-encoding") => {
                 if has_transfer_encoding || !value.eq_ignore_ascii_case(b"chunked") {
@@ -267,20 +297,9 @@ fn read_fields(buffer: &[u8], request: &httparse::Request<'_, '_>, len: usize) -
     if matches!(head.framing, Framing::Length(length) if length > BODY_BYTES_MAX) {
         return Err(Refusal::BodyTooLarge);
     }
+    // After CONNECT a client may send what is no HTTP.
+    head.keep_alive = method != Method::Connect && wishes.keep_alive(is_http10);
     Ok(head)
-}
-
-/// The path of an origin-form or absolute-form target (RFC 9112 section 3.2), without its query.
-fn path(buffer: &[u8], target: &str) -> Span {
-    let mut path = target;
-    // The form first: nearly every target begins with its path, and looking for a scheme costs more than all else.
-    if !target.starts_with('/')
-        && let Some((_, rest)) = target.split_once("://")
-    {
-        path = rest.find('/').map_or("", |slash| &rest[slash..]);
-    }
-    let path = path.split_once('?').map_or(path, |(path, _)| path);
-    Span::of(buffer, path.as_bytes())
 }
 
 /// 1*DIGIT. A number beyond any body is too large, not malformed.
@@ -292,17 +311,35 @@ fn read_length(value: &[u8]) -> Result<usize, Refusal> {
     digits.parse().map_err(|_| Refusal::BodyTooLarge)
 }
 
-fn read_connection(value: &[u8], keep_alive: &mut bool) {
-    for token in value.split(|&byte| byte == b',') {
-        let token = token.trim_ascii();
-        if token.eq_ignore_ascii_case(b"close") {
-            *keep_alive = false;
-            return;
-        }
-        if token.eq_ignore_ascii_case(b"keep-alive") {
-            *keep_alive = true;
+/// What `Connection` asks for, in all its lines.
+#[derive(Debug, Clone, Copy, Default)]
+struct Wishes {
+    close: bool,
+    keep_alive: bool,
+}
+
+impl Wishes {
+    fn read(&mut self, value: &[u8]) {
+        for element in elements(value) {
+            self.close |= element.eq_ignore_ascii_case(b"close");
+            self.keep_alive |= element.eq_ignore_ascii_case(b"keep-alive");
         }
     }
+
+    /// RFC 9112 section 9.3: `close` wins.
+    fn keep_alive(self, is_http10: bool) -> bool {
+        !self.close && (self.keep_alive || !is_http10)
+    }
+}
+
+/// The elements of a list (RFC 9110 section 5.6.1); empty ones mean nothing.
+fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// RFC 9110 section 5.6.2.
+pub(crate) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// 1 to 128 characters that need no escape in JSON, in a header or in a key of ours.
@@ -311,8 +348,19 @@ pub fn is_correlation_id(value: &[u8]) -> bool {
     (1..=128).contains(&value.len()) && value.iter().all(legal)
 }
 
+/// `version "-" trace-id "-" parent-id "-" flags` in lower-case hex (W3C Trace Context, section 3.2): neither id is all
+/// zero and the version is not `ff`.
 fn is_traceparent(value: &[u8]) -> bool {
-    value.len() == 55 && value.iter().all(|&byte| byte.is_ascii_hexdigit() || byte == b'-')
+    let is_hex = |part: &[u8]| part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let mut parts = value.split(|&byte| byte == b'-');
+    let mut part = |len: usize| parts.next().filter(|part| part.len() == len && is_hex(part));
+    let (Some(version), Some(trace_id), Some(parent_id), Some(_flags)) =
+        (part(2), part(32), part(16), part(2))
+    else {
+        return false;
+    };
+    let is_zero = |part: &[u8]| part.iter().all(|&byte| byte == b'0');
+    value.len() == 55 && version != b"ff" && !is_zero(trace_id) && !is_zero(parent_id)
 }
 
 /// A whole request: head, and where its body lies once it was made contiguous.

@@ -12,11 +12,20 @@ pub mod names;
 /// HTTP/1.1 requests in, with the refusals of the contract.
 pub mod http1;
 
+/// Request targets and `Host`: what RFC 9112 leaves to the grammar of URIs.
+pub mod target;
+
+/// Media type and content coding of a body.
+pub mod content;
+
 /// Chunked bodies, read strictly.
 pub mod chunked;
 
 /// What a buyer may write: the fields of an order and their rules.
 pub mod order;
+
+/// The fields of a JSON object, whatever valid JSON they hold.
+pub mod json;
 
 /// The JSON body of an order, read in place.
 pub mod order_json;

@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use crate::json;
+
 /// Longest `user_id` and `item_id`, in characters (which are bytes here).
 pub const ID_CHARS_MAX: usize = 100;
 /// Longest `request_id`, in characters.
@@ -54,6 +56,15 @@ pub fn check_request_id(text: &str) -> Result<(), &'static str> {
 /// The message for the buyer.
 pub fn check_amount(amount: i128) -> Result<(), &'static str> {
     if (1..=i128::from(AMOUNT_MAX)).contains(&amount) { Ok(()) } else { Err(AMOUNT_MESSAGE) }
+}
+
+/// `amount` as it was written.
+///
+/// # Errors
+/// The message for the buyer, also when it is not an integer.
+pub fn read_amount(value: json::Raw<'_>) -> Result<u32, &'static str> {
+    let amount = value.unsigned().ok_or(AMOUNT_MESSAGE)?;
+    check_amount(i128::from(amount)).map(|()| amount as u32)
 }
 
 /// Said of every `amount` that is not one.

@@ -1,20 +1,19 @@
 //! The JSON body of an order, read in place on the connection's padded buffer.
 //!
-//! simd-json fills a reused tape; one walk over it takes the four fields, refuses a field given twice and skips
-//! unknown ones. What simd-json refuses is looked at once more, slowly and on a copy: a number beyond 64 bits is
-//! legal JSON and a wrong *field*, not a wrong body (contract: 400 has two shapes).
+//! simd-json fills a reused tape; one walk over it takes the four fields, refuses one of them given twice and skips
+//! unknown ones. What simd-json refuses is read once more by [`json`], slowly and from a copy: a number beyond 64 bits,
+//! a lone surrogate or deep nesting in an unknown field is legal JSON and skipped; in a field of ours it is a wrong
+//! *field*, not a wrong body (contract: 400 has two shapes).
 
-use serde::de::{Deserializer as _, MapAccess, Visitor};
-use serde_json::value::RawValue;
 use simd_json::{Buffers, Node, StaticNode, Tape};
 
 use crate::http1::Span;
-use crate::order;
+use crate::{json, order};
 
 /// Initialised bytes that must follow a body in its buffer.
 pub const PADDING_BYTES: usize = simd_json::INPUT_PADDING;
-/// Deepest nesting of a field that we ignore. An order itself has depth 1.
-const DEPTH_MAX: usize = 32;
+/// Deepest nesting that simd-json may meet: a field's, and the order around it.
+const DEPTH_MAX: usize = json::DEPTH_MAX + 1;
 
 /// An order that keeps the rules; its texts are pieces of the buffer it was read from, without escapes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,7 +156,7 @@ impl OrderReader {
         match fields {
             Some(fields) => fields.judge(),
             None if is_json => Err(BadOrder::Body),
-            None => Err(second_look(&self.raw)),
+            None => read_slowly(&self.raw, input.get_mut(..len).unwrap_or_default(), start),
         }
     }
 }
@@ -199,46 +198,27 @@ fn amount(value: &Node<'_>) -> Result<u32, &'static str> {
     order::check_amount(number).map(|()| number as u32)
 }
 
-/// Which of the two shapes of 400 a body deserves that simd-json refused. Never finds an order: a body that
-/// `serde_json` finds good in every field would be one that the two disagree on, and is refused as a body.
+/// Reads what simd-json refused: `raw` is the body as it came, `place` where it lay, `start` where that begins in the
+/// buffer. Texts are put back into `place`, without escapes, where they began.
 #[cold]
-fn second_look(raw: &[u8]) -> BadOrder {
-    struct Look;
-    impl<'de> Visitor<'de> for Look {
-        type Value = Fields;
-
-        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            formatter.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-            let mut fields = Fields::missing();
-            while let Some(key) = map.next_key::<String>()? {
-                let value: &RawValue = map.next_value()?;
-                let text = |check: fn(&str) -> Result<(), &'static str>| {
-                    let text: String = serde_json::from_str(value.get()).map_err(|_| NOT_TEXT)?;
-                    // Only faults are reported from here, so the place does not matter.
-                    check(&text).map(|()| Span::default())
-                };
-                match key.as_str() {
-                    "user_id" => fields.user_id.put(text(order::check_id)),
-                    "item_id" => fields.item_id.put(text(order::check_id)),
-                    "amount" => fields.amount.put({
-                        let number: Result<u32, _> = serde_json::from_str(value.get());
-                        let number = number.map_err(|_| order::AMOUNT_MESSAGE);
-                        number.and_then(|number| order::check_amount(i128::from(number)).map(|()| number))
-                    }),
-                    "request_id" => fields.request_id.put(text(order::check_request_id)),
-                    _ => {}
-                }
-            }
-            Ok(fields)
-        }
-    }
-    let mut deserializer = serde_json::Deserializer::from_slice(raw);
-    let fields = deserializer.deserialize_map(Look).and_then(|fields| deserializer.end().map(|()| fields));
-    match fields.map(Fields::judge) {
-        Ok(Err(bad)) => bad,
-        Ok(Ok(_)) | Err(_) => BadOrder::Body,
-    }
+fn read_slowly(raw: &[u8], place: &mut [u8], start: usize) -> Result<Order, BadOrder> {
+    let body = std::str::from_utf8(raw).map_err(|_| BadOrder::Body)?;
+    let mut fields = Fields::missing();
+    let mut text = |value: json::Raw<'_>, check: fn(&str) -> Result<(), &'static str>| {
+        let text = value.string().ok_or(NOT_TEXT)?;
+        check(&text)?;
+        // One byte behind the quote; without its escapes a text is no longer than with them.
+        let at = Span::of(raw, value.text().as_bytes()).start as usize + 1;
+        place.get_mut(at..at + text.len()).ok_or(NOT_TEXT)?.copy_from_slice(text.as_bytes());
+        Ok(Span { start: (start + at) as u32, len: text.len() as u32 })
+    };
+    json::fields(body, |name, value| match name {
+        "user_id" => fields.user_id.put(text(value, order::check_id)),
+        "item_id" => fields.item_id.put(text(value, order::check_id)),
+        "amount" => fields.amount.put(order::read_amount(value)),
+        "request_id" => fields.request_id.put(text(value, order::check_request_id)),
+        _ => {}
+    })
+    .map_err(|json::NotAnObject| BadOrder::Body)?;
+    fields.judge()
 }

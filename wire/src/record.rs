@@ -1,34 +1,29 @@
 //! The order as a Kafka record, both ways.
 //!
 //! The value is JSON: the four fields of the buyer, plus `correlation_id` and `accepted_at_ms` when a gateway took it
-//! (contract, "Kafka"). Reading accepts the four fields alone, from any producer, under the same field rules.
+//! (contract, "Kafka"). Reading accepts the four fields alone, from any producer, under the same rules as a body of
+//! `POST /buy`: the same JSON, the same field rules, unknown fields skipped, none of ours given twice.
 
 use std::borrow::Cow;
 use std::io::Write as _;
 
-use serde::Deserialize;
-
+use crate::json::{self, NotAnObject, Raw};
 use crate::order;
 
 /// An order as it travels on `orders`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderRecord<'a> {
     /// The buyer; also the record's key.
-    #[serde(borrow)]
     pub user_id: Cow<'a, str>,
     /// The item.
-    #[serde(borrow)]
     pub item_id: Cow<'a, str>,
     /// Units, 1..=1000.
     pub amount: u32,
     /// The buyer's name for this order.
-    #[serde(borrow)]
     pub request_id: Cow<'a, str>,
     /// Given by the gateway.
-    #[serde(borrow, default)]
     pub correlation_id: Option<Cow<'a, str>>,
     /// When the gateway took it, Unix milliseconds.
-    #[serde(default)]
     pub accepted_at_ms: Option<u64>,
 }
 
@@ -59,20 +54,62 @@ impl OrderRecord<'_> {
 /// Reads the value of a record; the error says why it is not an order.
 ///
 /// # Errors
-/// Not JSON, not an object, a field missing, of a wrong type or against the rules of [`order`].
+/// Not JSON, not an object, a field missing, given twice, of a wrong type or against the rules of [`order`].
 pub fn decode(value: &[u8]) -> Result<OrderRecord<'_>, String> {
-    let record: OrderRecord<'_> = serde_json::from_slice(value).map_err(|error| error.to_string())?;
-    let checks = [
-        ("user_id", order::check_id(&record.user_id)),
-        ("item_id", order::check_id(&record.item_id)),
-        ("amount", order::check_amount(i128::from(record.amount))),
-        ("request_id", order::check_request_id(&record.request_id)),
-    ];
-    let wrong = checks.into_iter().find_map(|(field, check)| check.err().map(|message| (field, message)));
-    match wrong {
-        Some((field, message)) => Err(format!("{field} {message}")),
-        None => Ok(record),
+    let text = std::str::from_utf8(value).map_err(|error| format!("not UTF-8: {error}"))?;
+    let mut found = [None; NAMES.len()];
+    let mut twice = None;
+    json::fields(text, |name, value| {
+        let Some(index) = NAMES.iter().position(|known| *known == name) else { return };
+        if found[index].replace(value).is_some() {
+            twice = Some(NAMES[index]);
+        }
+    })
+    .map_err(|NotAnObject| format!("not a JSON object, or nested deeper than {}", json::DEPTH_MAX))?;
+    if let Some(name) = twice {
+        return Err(format!("{name} is given more than once"));
     }
+    let [user_id, item_id, amount, request_id, correlation_id, accepted_at_ms] = found;
+    Ok(OrderRecord {
+        user_id: required("user_id", user_id, |value| checked(value, order::check_id))?,
+        item_id: required("item_id", item_id, |value| checked(value, order::check_id))?,
+        amount: required("amount", amount, order::read_amount)?,
+        request_id: required("request_id", request_id, |value| checked(value, order::check_request_id))?,
+        correlation_id: optional("correlation_id", correlation_id, |value| {
+            value.string().ok_or("must be a string")
+        })?,
+        accepted_at_ms: optional("accepted_at_ms", accepted_at_ms, |value| {
+            value.unsigned().ok_or("must be Unix milliseconds")
+        })?,
+    })
+}
+
+const NAMES: [&str; 6] = ["user_id", "item_id", "amount", "request_id", "correlation_id", "accepted_at_ms"];
+
+fn checked<'a>(
+    value: Raw<'a>,
+    check: fn(&str) -> Result<(), &'static str>,
+) -> Result<Cow<'a, str>, &'static str> {
+    let text = value.string().ok_or("must be a string")?;
+    check(&text).map(|()| text)
+}
+
+fn required<'a, T>(
+    name: &str,
+    value: Option<Raw<'a>>,
+    read: impl FnOnce(Raw<'a>) -> Result<T, &'static str>,
+) -> Result<T, String> {
+    value.ok_or("is required").and_then(read).map_err(|message| format!("{name} {message}"))
+}
+
+/// A field that only gateways write; `null` is as good as none.
+fn optional<'a, T>(
+    name: &str,
+    value: Option<Raw<'a>>,
+    read: impl FnOnce(Raw<'a>) -> Result<T, &'static str>,
+) -> Result<Option<T>, String> {
+    let value = value.filter(|value| !value.is_null());
+    value.map(read).transpose().map_err(|message| format!("{name} {message}"))
 }
 
 #[cfg(test)]
@@ -95,27 +132,55 @@ mod tests {
     }
 
     #[test]
-    fn four_fields_are_enough_and_unknown_ones_are_ignored() {
-        let value = br#"{"user_id":"u","item_id":"i","amount":1,"request_id":"r","more":[1,{}]}"#;
-        let record = decode(value).expect("an order");
-        assert_eq!(record.correlation_id, None);
-        assert_eq!(record.accepted_at_ms, None);
+    fn four_fields_are_enough_and_unknown_ones_are_skipped() {
+        for unknown in [
+            "[1,{}]".to_owned(),
+            "9".repeat(4000),
+            format!("{}{}", "[".repeat(128), "]".repeat(128)),
+            r#""\ud83d\ude00\ud800\"\\\/\b\f\n\r\t""#.to_owned(),
+            "1e999,\"more\":2".to_owned(),
+        ] {
+            let value = format!(
+                r#"{{"user_id":"u","item_id":"i","amount":1,"more":{unknown},"\ud800":1,"request_id":"r"}}"#
+            );
+            let record = decode(value.as_bytes()).unwrap_or_else(|error| panic!("{value}: {error}"));
+            assert_eq!(record.correlation_id, None);
+            assert_eq!(record.accepted_at_ms, None);
+        }
+        let nulls = br#"{"user_id":"u","item_id":"i","amount":1,"request_id":"r","correlation_id":null}"#;
+        assert!(decode(nulls).is_ok());
     }
 
     #[test]
     fn what_is_not_an_order_says_why() {
+        let deep =
+            format!(r#"{{"user_id":"u","item_id":"i","amount":1,"request_id":"r","x":{}"#, "[".repeat(129));
         for (value, reason) in [
-            ("", "EOF"),
-            ("null", "invalid type"),
-            ("[]", "invalid"),
-            (r#"{"user_id":"u","item_id":"i","amount":1}"#, "request_id"),
-            (r#"{"user_id":"u","item_id":"i","amount":1.0,"request_id":"r"}"#, "invalid type"),
-            (r#"{"user_id":"u","item_id":"i","amount":0,"request_id":"r"}"#, "amount"),
-            (r#"{"user_id":"u","user_id":"u","item_id":"i","amount":1,"request_id":"r"}"#, "duplicate"),
-            (r#"{"user_id":"u i","item_id":"i","amount":1,"request_id":"r"}"#, "user_id"),
+            ("", "not a JSON object"),
+            ("null", "not a JSON object"),
+            ("[]", "not a JSON object"),
+            (r#"["u","i",1,"r"]"#, "not a JSON object"),
+            (deep.as_str(), "nested deeper than 128"),
+            (r#"{"user_id":"u","item_id":"i","amount":1}"#, "request_id is required"),
+            (r#"{"user_id":"u","item_id":"i","amount":1.0,"request_id":"r"}"#, "amount must be an integer"),
+            (r#"{"user_id":"u","item_id":"i","amount":0,"request_id":"r"}"#, "amount must be"),
+            (
+                r#"{"user_id":"u","user_id":"u","item_id":"i","amount":1,"request_id":"r"}"#,
+                "user_id is given more",
+            ),
+            (r#"{"user_id":"u i","item_id":"i","amount":1,"request_id":"r"}"#, "user_id must be 1 to 100"),
+            (
+                r#"{"user_id":"u","item_id":"i","amount":1,"request_id":"\ud800"}"#,
+                "request_id must be a string",
+            ),
+            (
+                r#"{"user_id":"u","item_id":"i","amount":1,"request_id":"r","accepted_at_ms":"now"}"#,
+                "accepted_at_ms must be",
+            ),
         ] {
             let error = decode(value.as_bytes()).expect_err(value);
             assert!(error.contains(reason), "{value}: {error}");
         }
+        assert!(decode(b"{\"user_id\":\"\xff\"}").expect_err("bytes").starts_with("not UTF-8"));
     }
 }

@@ -1,5 +1,6 @@
 //! Replies as bytes: status line, the few headers we send, a body.
 
+use crate::http1::Refusal;
 use crate::resp::Decimal;
 
 /// A status line of ours.
@@ -30,11 +31,25 @@ status_lines! {
     GONE = 410 "Gone";
     CONTENT_TOO_LARGE = 413 "Content Too Large";
     URI_TOO_LONG = 414 "URI Too Long";
+    UNSUPPORTED_MEDIA_TYPE = 415 "Unsupported Media Type";
     UNPROCESSABLE = 422 "Unprocessable Content";
     TOO_MANY_REQUESTS = 429 "Too Many Requests";
     HEADERS_TOO_LARGE = 431 "Request Header Fields Too Large";
     INTERNAL_ERROR = 500 "Internal Server Error";
     UNAVAILABLE = 503 "Service Unavailable";
+    VERSION_NOT_SUPPORTED = 505 "HTTP Version Not Supported";
+}
+
+/// Status and words of a framing refusal; each ends its connection.
+pub fn refusal(refusal: Refusal) -> (StatusLine, &'static str) {
+    match refusal {
+        Refusal::Malformed(reason) => (BAD_REQUEST, reason),
+        Refusal::BodyTooLarge => (CONTENT_TOO_LARGE, "body over 16 KiB"),
+        Refusal::LineTooLong => (URI_TOO_LONG, "request line over 8 KiB"),
+        Refusal::HeadersTooLarge => (HEADERS_TOO_LARGE, "headers over 8 KiB"),
+        Refusal::TooSlow => (REQUEST_TIMEOUT, "request slower than 10 s"),
+        Refusal::Http2 => (VERSION_NOT_SUPPORTED, "HTTP/2 is not supported, use HTTP/1.1"),
+    }
 }
 
 /// The interim reply to `Expect: 100-continue`.

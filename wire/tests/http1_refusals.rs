@@ -66,6 +66,30 @@ fn refused_with_400() {
         "X: no host",
         "Host: a\r\n: empty name",
         "Host: a\r\nno colon",
+        " Host: a",
+        "Host: a\r\n\u{e9}: 1",
+        "Host: a\r\nX(: 1",
+        "Host: a\r\nTransfer-Encoding: chunked;q=1",
+        "Host: a\r\nTransfer-Encoding: \"chunked\"",
+        "Host: a\r\nTransfer-Encoding: xchunked",
+        "Host: a\r\nTransfer-Encoding: ,chunked",
+        "Host: a\r\nTransfer-Encoding: chunked,",
+        "Host: a\r\nTransfer-Encoding:",
+        "Host: a\r\nTransfer-Encoding:\x0bchunked",
+        "Host: a\r\nTransfer-Encoding: chunked\x0c",
+        "Host: a\r\nTransfer-Encoding\t: chunked",
+        "Host: a\r\nTransfer-Encoding:\r\n chunked",
+        "Host: a\r\nContent-Length: 1\r\nTransfer-Encoding: identity",
+        "Host: a\r\nContent-Length: \"1\"",
+        "Host: a\r\nContent-Length: 1;",
+        "Host: a\r\nContent-Length: 1.0",
+        "Host: a\r\nContent-Length: 1_0",
+        "Host: a\r\nContent-Length: ,1",
+        "Host: a\r\nContent-Length: \u{661}",
+        "Host: a, a",
+        "Host: a/b",
+        "Host: a@b",
+        "Host:",
     ] {
         check_refused(format!("POST /buy HTTP/1.1\r\n{head}\r\n\r\nx").as_bytes());
     }
@@ -80,11 +104,47 @@ fn refused_with_400() {
         "POST /b uy HTTP/1.1",
         "PO\0ST /buy HTTP/1.1",
         "POST /buy http/1.1",
+        "POST\t/buy HTTP/1.1",
+        "POST /buy\tHTTP/1.1",
+        "POST /buy HTTP/1.1 ",
+        "POST /buy HTTP/1.10",
+        "POST /buy HTTP/11",
+        "POST  HTTP/1.1",
+        "POST /buy#a HTTP/1.1",
+        "POST * HTTP/1.1",
+        "P(ST /buy HTTP/1.1",
     ] {
         check_refused(format!("{line}\r\nHost: a\r\n\r\n").as_bytes());
     }
     check_refused(b"POST /buy HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
     check_refused(b"POST /buy HTTP/1.1\nHost: a\n\n");
+}
+
+/// httparse looks at 8 or 32 bytes at once, so each byte stands at each place of such a block.
+#[test]
+fn control_bytes_are_refused_wherever_they_stand() {
+    for byte in (0..=255_u8).filter(|byte| (*byte < 0x20 && *byte != b'\t') || *byte == 0x7f) {
+        for place in 0..80 {
+            let mut value = vec![b'x'; 80];
+            value[place] = byte;
+            let head = [b"GET / HTTP/1.1\r\nHost: a\r\nX: ", &value[..], b"\r\n\r\n"].concat();
+            let parsed = RequestReader::default().advance(&mut head.clone());
+            assert!(
+                matches!(parsed, Parsed::Refused(Refusal::Malformed(_))),
+                "{byte:#x} at {place}: {parsed:?}"
+            );
+        }
+    }
+    let legal: Vec<u8> = (0x20..=0xff).filter(|byte| *byte != 0x7f).chain([b'\t']).collect();
+    complete(&[b"GET / HTTP/1.1\r\nHost: a\r\nX: ", &legal[..], b"\r\n\r\n"].concat());
+}
+
+#[test]
+fn the_preface_of_http2_is_told_from_other_versions() {
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    assert_eq!(read(preface), Parsed::Refused(Refusal::Http2));
+    check_refused(b"PRI /x HTTP/2.0\r\n\r\n");
+    check_refused(b"GET * HTTP/2.0\r\n\r\n");
 }
 
 #[test]

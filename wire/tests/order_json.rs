@@ -87,12 +87,10 @@ fn every_wrong_field_is_named_at_once() {
         assert_eq!(faults(body), named, "{body}");
     }
     assert_eq!(read(&mut OrderReader::default(), b"{\"user_id\":\"\xff\"}").0, Err(BadOrder::Body));
-    let deep = format!("{{\"x\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
-    assert_eq!(
-        faults(&deep),
-        "user_id,item_id,amount,request_id",
-        "grammatical, and no stack is needed to know"
-    );
+    for (levels, named) in [(128, "user_id,item_id,amount,request_id"), (129, "body"), (100_000, "body")] {
+        let deep = format!("{{\"x\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
+        assert_eq!(faults(&deep), named, "{levels} levels: bounded, and no stack is needed to know");
+    }
 }
 
 #[test]
@@ -104,6 +102,26 @@ fn an_order_is_read_where_it_lies() {
     assert_eq!(order.item_id.text(&buffer), "1");
     assert_eq!(order.request_id.text(&buffer), "r-\"1\" é");
     assert_eq!(order.amount, 7);
+}
+
+/// A number beyond 64 bits sends a body to the second reader; both must find the same order in it.
+#[test]
+fn the_second_reader_finds_the_same_order() {
+    for number in
+        ["1".to_owned(), "9".repeat(4000), "-18446744073709551616".to_owned(), "1e-999999".to_owned()]
+    {
+        for lone in ["", r#""\ud800x":1,"#] {
+            let body = format!(
+                r#" {{"x":{number},{lone}"request_id":"r\u002d\"1\" é\ud83d\ude00","amount":7,"item_id":"\u0031","user_id":"u"}} "#
+            );
+            let (order, buffer) = read(&mut OrderReader::default(), body.as_bytes());
+            let order = order.unwrap_or_else(|bad| panic!("{body}: {bad:?}"));
+            assert_eq!(order.user_id.text(&buffer), "u");
+            assert_eq!(order.item_id.text(&buffer), "1");
+            assert_eq!(order.request_id.text(&buffer), "r-\"1\" é\u{1f600}");
+            assert_eq!(order.amount, 7);
+        }
+    }
 }
 
 fn json() -> impl Strategy<Value = String> {

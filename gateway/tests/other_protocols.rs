@@ -1,0 +1,53 @@
+//! Promise: who speaks or asks for another protocol is told so or answered in HTTP/1.1, and never left without an
+//! answer. Method: raw bytes over real sockets.
+
+mod house;
+
+use house::{House, order};
+
+#[test]
+fn the_preface_of_http2_is_505_however_it_is_cut() {
+    let house = House::new(&[]);
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    for cut in [0, 1, 6, 12, 16, 24] {
+        let mut client = house.client();
+        client.send_raw(&preface[..cut]);
+        client.send_raw(&preface[cut..]);
+        let response = client.read_response();
+        assert_eq!((response.status, response.header("connection")), (505, Some("close")), "cut at {cut}");
+        assert!(response.text().contains("HTTP/1.1"), "{}", response.text());
+        client.expect_closed();
+    }
+    for line in [
+        "GET /live HTTP/2.0",
+        "GET /live HTTP/1.2",
+        "GET /live HTTP/0.9",
+        "GET /live HTTP/1",
+        "GET /live HTTP/01.1",
+        "GET /live HTTP/1.1 ",
+        "GET /live",
+    ] {
+        let mut client = house.client();
+        client.send_raw(format!("{line}\r\nHost: a\r\n\r\n").as_bytes());
+        assert_eq!(client.read_response().status, 400, "{line}");
+        client.expect_closed();
+    }
+    assert!(house.metric("gateway_orders_received_total").abs() < 0.5);
+}
+
+#[test]
+fn an_upgrade_is_ignored() {
+    let house = House::new(&[]);
+    let mut client = house.client();
+    for upgrade in [
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n",
+        "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+        "Connection: Upgrade\r\nUpgrade: TLS/1.2\r\n",
+    ] {
+        client.send_raw(format!("GET /live HTTP/1.1\r\nHost: a\r\n{upgrade}\r\n").as_bytes());
+        let response = client.read_response();
+        assert_eq!((response.status, response.header("upgrade")), (200, None), "{upgrade:?}");
+    }
+    let settings = [("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", "h2c"), ("HTTP2-Settings", "")];
+    assert_eq!(client.post_buy(&order("u", "upgrade"), &settings).status, 202);
+}

@@ -1,0 +1,310 @@
+//! The fields of a JSON object, found by one pass over its text (RFC 8259).
+//!
+//! For what simd-json and `serde_json` refuse although the grammar allows it: a number of 4,000 digits, a lone
+//! surrogate, nesting beyond their own limits. Values are validated and handed over as text; nothing is converted
+//! that nobody asks for. No recursion and no allocation: open arrays and objects are bits of one `u128`.
+
+use std::borrow::Cow;
+
+/// Deepest nesting of a field's value (contract: "nesting up to 128"); the object around it is not counted.
+pub const DEPTH_MAX: usize = 128;
+
+/// The text is not JSON, nests deeper than [`DEPTH_MAX`], or is not an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotAnObject;
+
+/// A valid JSON value as it was written, without the blanks around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Raw<'a>(&'a str);
+
+impl<'a> Raw<'a> {
+    /// As it was written.
+    pub fn text(self) -> &'a str {
+        self.0
+    }
+
+    /// A string without quotes and escapes; `None` for any other value, and for one with a lone surrogate, which is
+    /// JSON and no text (RFC 8259 section 8.2).
+    pub fn string(self) -> Option<Cow<'a, str>> {
+        let inner = self.0.strip_prefix('"')?.strip_suffix('"')?;
+        if inner.contains('\\') {
+            return serde_json::from_str(self.0).ok().map(Cow::Owned);
+        }
+        Some(Cow::Borrowed(inner))
+    }
+
+    /// An integer that fits; `None` for any other value. `1.0` and `1e0` are not written as integers.
+    pub fn unsigned(self) -> Option<u64> {
+        self.0.parse().ok()
+    }
+
+    /// Whether it is `null`.
+    pub fn is_null(self) -> bool {
+        self.0 == "null"
+    }
+}
+
+/// Hands each field of the object `text` to `visit`: its name without escapes and its value, in the order of the text,
+/// duplicates included. A name with a lone surrogate is handed over as it was written: it equals no name of ours.
+///
+/// # Errors
+/// [`NotAnObject`]; fields before the fault were handed over by then.
+pub fn fields<'a>(text: &'a str, mut visit: impl FnMut(&str, Raw<'a>)) -> Result<(), NotAnObject> {
+    let mut scanner = Scanner { text, at: 0 };
+    scanner.blanks();
+    scanner.expect(b'{')?;
+    scanner.blanks();
+    if !scanner.eat(b'}') {
+        loop {
+            let name = scanner.name()?;
+            let value = scanner.value()?;
+            visit(&name.string().unwrap_or(Cow::Borrowed(name.text())), value);
+            scanner.blanks();
+            if scanner.eat(b'}') {
+                break;
+            }
+            scanner.expect(b',')?;
+        }
+    }
+    scanner.blanks();
+    if scanner.at == text.len() { Ok(()) } else { Err(NotAnObject) }
+}
+
+/// Invariant: `at <= text.len()`, and everything before `at` was valid.
+struct Scanner<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Scanner<'a> {
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn eat(&mut self, byte: u8) -> bool {
+        let is_next = self.peek() == Some(byte);
+        self.at += usize::from(is_next);
+        is_next
+    }
+
+    fn expect(&mut self, byte: u8) -> Result<(), NotAnObject> {
+        if self.eat(byte) { Ok(()) } else { Err(NotAnObject) }
+    }
+
+    fn skip_while(&mut self, is_one: impl Fn(u8) -> bool) -> usize {
+        let begin = self.at;
+        while self.peek().is_some_and(&is_one) {
+            self.at += 1;
+        }
+        self.at - begin
+    }
+
+    fn blanks(&mut self) {
+        self.skip_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
+    }
+
+    /// The name of a field, with the blanks and the colon around it.
+    fn name(&mut self) -> Result<Raw<'a>, NotAnObject> {
+        self.blanks();
+        let begin = self.at;
+        self.string()?;
+        let name = Raw(&self.text[begin..self.at]);
+        self.blanks();
+        self.expect(b':')?;
+        Ok(name)
+    }
+
+    /// A whole value. Bit `depth - 1` of `objects` says whether that level is an object.
+    fn value(&mut self) -> Result<Raw<'a>, NotAnObject> {
+        self.blanks();
+        let begin = self.at;
+        let (mut depth, mut objects) = (0, 0_u128);
+        loop {
+            self.blanks();
+            match self.peek() {
+                Some(open @ (b'{' | b'[')) => {
+                    self.at += 1;
+                    if depth == DEPTH_MAX {
+                        return Err(NotAnObject);
+                    }
+                    let is_object = open == b'{';
+                    objects = (objects << 1) | u128::from(is_object);
+                    depth += 1;
+                    self.blanks();
+                    let is_empty = self.peek() == Some(if is_object { b'}' } else { b']' });
+                    if !is_empty {
+                        if is_object {
+                            self.name()?;
+                        }
+                        continue;
+                    }
+                }
+                Some(b'"') => self.string()?,
+                Some(b'-' | b'0'..=b'9') => self.number()?,
+                _ => self.literal()?,
+            }
+            // After a value: the next one, or the end of the levels that end here.
+            loop {
+                if depth == 0 {
+                    return Ok(Raw(&self.text[begin..self.at]));
+                }
+                self.blanks();
+                let is_object = objects & 1 == 1;
+                if self.eat(if is_object { b'}' } else { b']' }) {
+                    depth -= 1;
+                    objects >>= 1;
+                    continue;
+                }
+                self.expect(b',')?;
+                if is_object {
+                    self.name()?;
+                }
+                break;
+            }
+        }
+    }
+
+    /// RFC 8259 section 7.
+    fn string(&mut self) -> Result<(), NotAnObject> {
+        self.expect(b'"')?;
+        loop {
+            self.skip_while(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\');
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                Some(b'\\') => self.escape()?,
+                _ => return Err(NotAnObject),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<(), NotAnObject> {
+        let len = match self.text.as_bytes().get(self.at + 1..) {
+            Some([b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..]) => 2,
+            Some([b'u', digits @ ..])
+                if digits.iter().take(4).filter(|byte| byte.is_ascii_hexdigit()).count() == 4 =>
+            {
+                6
+            }
+            _ => return Err(NotAnObject),
+        };
+        self.at += len;
+        Ok(())
+    }
+
+    /// RFC 8259 section 6.
+    fn number(&mut self) -> Result<(), NotAnObject> {
+        self.eat(b'-');
+        if !self.eat(b'0') {
+            self.digits()?;
+        }
+        if self.eat(b'.') {
+            self.digits()?;
+        }
+        if self.eat(b'e') || self.eat(b'E') {
+            let _ = self.eat(b'+') || self.eat(b'-');
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), NotAnObject> {
+        if self.skip_while(|byte| byte.is_ascii_digit()) > 0 { Ok(()) } else { Err(NotAnObject) }
+    }
+
+    fn literal(&mut self) -> Result<(), NotAnObject> {
+        let rest = &self.text.as_bytes()[self.at..];
+        let word = ["true", "false", "null"].into_iter().find(|word| rest.starts_with(word.as_bytes()));
+        self.at += word.ok_or(NotAnObject)?.len();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Option<Vec<(String, &str)>> {
+        let mut found = Vec::new();
+        fields(text, |name, value| found.push((name.to_owned(), value.text()))).ok().map(|()| found)
+    }
+
+    fn nested(levels: usize) -> String {
+        format!("{{\"x\":{}{}}}", "[".repeat(levels), "]".repeat(levels))
+    }
+
+    #[test]
+    fn fields_are_handed_over_as_written_and_in_order() {
+        let text =
+            " { \"a\\u0062\" : [ 1 , {\"b\":[]} ] ,\"a\":-0.5E+10,\t\"\\ud800\":null,\"a\":\"\\\"\"}\r\n";
+        let expected =
+            [("ab", "[ 1 , {\"b\":[]} ]"), ("a", "-0.5E+10"), ("\"\\ud800\"", "null"), ("a", "\"\\\"\"")];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        assert_eq!(read(text), Some(expected));
+        assert_eq!(read("{}"), Some(Vec::new()));
+    }
+
+    #[test]
+    fn what_the_grammar_does_not_allow_is_refused() {
+        for text in [
+            "",
+            " ",
+            "null",
+            "[]",
+            "1",
+            "{",
+            "}",
+            "{]",
+            "{}}",
+            "{} x",
+            "{}\0",
+            "\u{feff}{}",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{,}",
+            "{a:1}",
+            "{'a':1}",
+            "{\"a\":[1,]}",
+            "{\"a\":[1 2]}",
+            "{\"a\":[}",
+            "{\"a\":[{]}}",
+            "{\"a\":{\"b\"}}",
+            "{\"a\":01}",
+            "{\"a\":+1}",
+            "{\"a\":1.}",
+            "{\"a\":.1}",
+            "{\"a\":1e}",
+            "{\"a\":-}",
+            "{\"a\":0x1}",
+            "{\"a\":NaN}",
+            "{\"a\":tru}",
+            "{\"a\":nulll}",
+            "{\"a\":\"\t\"}",
+            "{\"a\":\"\\x\"}",
+            "{\"a\":\"\\u12g4\"}",
+            "{\"a\":\"\\u12\"}",
+            "{\"a\":\"}",
+            "{\"a\":\"\\\"}",
+            "{\"a\" 1}",
+            "{\"a\":1 \"b\":2}",
+            "{/**/}",
+            "{\"a\":1;}",
+            "{\"a\":\u{a0}1}",
+        ] {
+            assert_eq!(read(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn nesting_has_a_bound_and_costs_no_stack() {
+        assert!(read(&nested(DEPTH_MAX)).is_some());
+        assert_eq!(read(&nested(DEPTH_MAX + 1)), None);
+        assert_eq!(read(&nested(1_000_000)), None);
+        let mixed = format!("{{\"x\":{}1{}}}", "[{\"y\":".repeat(64), "}]".repeat(64));
+        assert!(read(&mixed).is_some());
+        assert_eq!(read(&mixed.replace("}]", "]}")), None, "levels end in the order in which they began");
+    }
+}
