@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 
-use crate::curve::{Phase, Shape};
-use crate::plan::{Arrivals, Fault, Item, Plan, Retries};
+use crate::curve::{Curve, Phase, Shape};
+use crate::plan::{Arrivals, BUYERS_MAX, Fault, ITEMS_MAX, Item, PHASES_MAX, Plan, Retries};
 
 /// A scenario file.
 #[derive(Debug, Clone, Deserialize)]
@@ -163,8 +163,31 @@ impl Scenario {
     /// What is wrong, and where.
     pub fn parse(text: &str) -> Result<Self, String> {
         let scenario: Self = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
-        scenario.phases(1.0)?;
+        scenario.check()?;
         Ok(scenario)
+    }
+
+    /// Orders that its phases ask for.
+    pub fn arrivals(&self) -> u64 {
+        self.phases(1.0).map_or(0, |phases| Curve::new(&phases).arrivals())
+    }
+
+    /// What would take for ever or all memory to make a plan of is refused here; everything else by
+    /// [`Plan::faults`].
+    fn check(&self) -> Result<(), String> {
+        let items = self.sale.items.unwrap_or(1);
+        if items > ITEMS_MAX {
+            return Err(format!("sale.items is {items}, must be 1 to {ITEMS_MAX}"));
+        }
+        let phases = self.phases(1.0)?;
+        if phases.len() > PHASES_MAX {
+            return Err(format!("[[phase]] makes {} phases, must be 1 to {PHASES_MAX}", phases.len()));
+        }
+        let arrivals = self.arrivals();
+        if arrivals > BUYERS_MAX {
+            return Err(format!("every [[phase]] together: {arrivals} orders, must be at most {BUYERS_MAX}"));
+        }
+        Ok(())
     }
 
     /// Writes itself over a plan; every rate is multiplied by `rate_scale`.

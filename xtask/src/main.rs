@@ -29,6 +29,8 @@ mod bench;
 
 mod profile;
 
+mod fuzz;
+
 mod drill;
 
 mod screens;
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Some(("perf", args)) => perf::run(args),
         Some(("profile", args)) => profile::run(args),
         Some(("bench", args)) => bench::run(args),
+        Some(("fuzz", args)) => fuzz::run(args),
         Some(("drill", args)) => drill::run(args),
         Some(("screens", _)) => screens::run(),
         _ => unreachable!("clap requires one of the subcommands above"),
@@ -169,6 +172,7 @@ fn command_line() -> Command {
             perf::command(),
             profile::command(),
             bench::command(),
+            fuzz::command(),
             drill::command(),
             screens,
         ])

@@ -1,0 +1,4 @@
+//! See `properties::record`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| properties::record::check(bytes));
