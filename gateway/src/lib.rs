@@ -40,6 +40,9 @@ pub mod gates;
 /// 6. Has Kafka been failing?
 pub mod breaker;
 
+#[cfg(test)]
+mod breaker_tests;
+
 /// 7. Which admissions are resolved: confirming ids without a second write an order.
 pub mod sequences;
 
@@ -57,6 +60,9 @@ pub mod health;
 
 /// Cells and page.
 pub mod metrics;
+
+/// What crosses cores, by its own name, so that loom's can stand in for it.
+mod sync;
 
 /// Correlation ids.
 mod identity;

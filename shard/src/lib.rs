@@ -20,6 +20,12 @@ pub mod turns;
 /// Letters from other threads into a core, with one wake a burst.
 pub mod mailbox;
 
+/// What [`mailbox`] shares between threads. `tests/mailbox_interleavings.rs` compiles the same source with loom's mutex under
+/// this name.
+mod sync {
+    pub(crate) use parking_lot::Mutex;
+}
+
 /// Futures of one core that wait for an answer which arrives elsewhere on the same core.
 pub mod waiters;
 

@@ -9,7 +9,7 @@
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 /// Letters for one core. Share it by `Arc`; exactly one task may wait on it at a time.
 #[derive(Debug)]

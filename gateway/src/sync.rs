@@ -1,0 +1,6 @@
+//! What [`crate::breaker`] shares between cores. `tests/breaker_interleavings.rs` compiles the same source with loom's
+//! types under this name.
+
+pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(crate) use parking_lot::Mutex;
