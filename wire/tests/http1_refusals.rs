@@ -113,7 +113,6 @@ fn refused_with_400() {
         "POST /buy#a HTTP/1.1",
         "POST * HTTP/1.1",
         "P(ST /buy HTTP/1.1",
-        "PRI * HTTP/1.2",
     ] {
         check_refused(format!("{line}\r\nHost: a\r\n\r\n").as_bytes());
     }
