@@ -119,6 +119,11 @@ impl Link {
         self.trouble.replace(trouble);
     }
 
+    /// Commands without a reply, less the probe, which takes no caller's place.
+    pub(super) fn waiting(&self) -> usize {
+        self.in_flight().saturating_sub(usize::from(self.is_probing.get()))
+    }
+
     pub(super) fn in_flight(&self) -> usize {
         self.flight.borrow().len()
     }
@@ -166,9 +171,7 @@ impl Link {
         if self.state.get() != State::Up {
             return Err(StoreError::Away);
         }
-        // A probe takes no caller's place.
-        let of_callers = self.in_flight().saturating_sub(usize::from(self.is_probing.get()));
-        if of_callers >= self.settings.in_flight_max { Err(StoreError::Full) } else { Ok(()) }
+        if self.waiting() >= self.settings.in_flight_max { Err(StoreError::Full) } else { Ok(()) }
     }
 
     fn take(&self, command: &Command<'_>, whose: Whose) {
