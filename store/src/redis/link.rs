@@ -119,6 +119,11 @@ impl Link {
         self.trouble.replace(trouble);
     }
 
+    /// Commands without a reply, less the probe, which takes no caller's place.
+    pub(super) fn waiting(&self) -> usize {
+        self.in_flight().saturating_sub(usize::from(self.is_probing.get()))
+    }
+
     pub(super) fn in_flight(&self) -> usize {
         self.flight.borrow().len()
     }
@@ -166,7 +171,7 @@ impl Link {
         if self.state.get() != State::Up {
             return Err(StoreError::Away);
         }
-        if self.in_flight() >= self.settings.in_flight_max { Err(StoreError::Full) } else { Ok(()) }
+        if self.waiting() >= self.settings.in_flight_max { Err(StoreError::Full) } else { Ok(()) }
     }
 
     fn take(&self, command: &Command<'_>, whose: Whose) {
@@ -176,7 +181,7 @@ impl Link {
 
     /// Takes the first command, and those after it that one script can serve with it; says how many.
     fn take_many(&self, commands: &[Command<'_>], whose: Whose) -> usize {
-        let room = self.settings.in_flight_max - self.in_flight();
+        let room = self.settings.in_flight_max.saturating_sub(self.in_flight());
         let orders = group::length(commands).min(room);
         if orders < 2 {
             self.take(&commands[0], whose);

@@ -206,7 +206,7 @@ impl Connection {
 
     /// What it counted.
     pub fn stats(&self) -> Stats {
-        Stats { queue_depth: self.link.in_flight() as u64, ..self.link.stats() }
+        Stats { queue_depth: self.link.waiting() as u64, ..self.link.stats() }
     }
 
     /// Why it is not reachable, in words for a log; `None` while it is.
