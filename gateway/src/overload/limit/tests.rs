@@ -174,7 +174,7 @@ fn failures_that_took_long_lower_the_limit_and_teach_nothing() {
     let mut limit = Limit::new(TARGET, 8192, now);
     for _ in 0..100 {
         for _ in 0..ANSWERS_MIN {
-            limit.admits(0);
+            limit.admits(100);
             limit.failed(SECOND, now);
         }
         now += WINDOW;
@@ -184,7 +184,7 @@ fn failures_that_took_long_lower_the_limit_and_teach_nothing() {
     // And it is back soon after the first that succeed.
     for _ in 0..20 {
         for _ in 0..ANSWERS_MIN {
-            limit.admits(0);
+            limit.admits(100);
             limit.succeeded(SECOND / 1000, now);
         }
         now += WINDOW;
