@@ -37,8 +37,8 @@ const BYTES_IN_FLIGHT_MAX: usize = 64 * 1024 * 1024;
 /// Commands at the store at once: 16 batches of 256. At 14 µs each they take Redis 60 ms, far inside the deadline also
 /// when the gateway asks as much; doubling it only lengthens that queue.
 const STORE_COMMANDS_MAX: usize = 4_096;
-/// How long the store may take for a command before its connection is given up. Nobody waits at a till here: longer
-/// than the gateway's, so that a Redis that is only busy is not taken for dead.
+/// How long the store may take for a command before it is asked again, and be silent before its connection is given up.
+/// No client waits here: longer than the gateway's, so that a Redis that is only busy is not taken for dead.
 const STORE_DEADLINE_MS: u64 = 3_000;
 /// Session of a group member; well above a garbage collection of the broker, well below a buyer's patience.
 const SESSION_TIMEOUT_MS: u64 = 10_000;

@@ -45,6 +45,8 @@ pub(super) enum Whose {
     Batch(Rc<Batch>, u32),
     /// The connection itself.
     Own,
+    /// Nobody any more: the caller was told at the deadline that the reply is lost.
+    Expired,
 }
 
 impl Whose {
@@ -99,12 +101,26 @@ struct Flush {
     /// Shared with the write while that lasts.
     bytes: Rc<Vec<u8>>,
     pending: VecDeque<Pending>,
+    /// When its first command was pushed.
     since: Instant,
+    /// Every caller in it was told that the reply is lost.
+    is_expired: bool,
 }
 
 impl Flush {
     fn new() -> Self {
-        Self { bytes: Rc::default(), pending: VecDeque::new(), since: Instant::now() }
+        Self { bytes: Rc::default(), pending: VecDeque::new(), since: Instant::now(), is_expired: false }
+    }
+
+    /// Takes the callers out, at most once each; their places in the order of replies stay.
+    fn expire(&mut self, expired: &mut Vec<Pending>) {
+        for pending in &mut self.pending {
+            if let Whose::Own | Whose::Expired = pending.whose {
+                continue;
+            }
+            let whose = std::mem::replace(&mut pending.whose, Whose::Expired);
+            expired.push(Pending { whose, bytes: pending.bytes.clone(), ..*pending });
+        }
     }
 }
 
@@ -131,6 +147,9 @@ impl Flight {
 
     /// Adds a command to the next flush; `write` appends its bytes.
     pub(super) fn push(&mut self, whose: Whose, script_misses: u8, write: impl FnOnce(&mut Vec<u8>) -> Kind) {
+        if self.filling.pending.is_empty() {
+            self.filling.since = Instant::now();
+        }
         let out = Rc::get_mut(&mut self.filling.bytes).expect("only a flush under way is shared");
         let start = out.len() as u32;
         let kind = write(out);
@@ -150,8 +169,8 @@ impl Flight {
             // The write of a flush may be seen to end after its last reply.
             None => next.bytes = Rc::default(),
         }
-        let mut flush = std::mem::replace(&mut self.filling, next);
-        flush.since = Instant::now();
+        next.is_expired = false;
+        let flush = std::mem::replace(&mut self.filling, next);
         let bytes = Rc::clone(&flush.bytes);
         self.sent.push_back(flush);
         Some(bytes)
@@ -176,9 +195,29 @@ impl Flight {
         }
     }
 
-    /// When the oldest flush that lacks a reply was begun.
+    /// Since when the oldest flush that lacks a reply has been waiting.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.sent.front().map(|flush| flush.since)
+    }
+
+    /// Takes the callers of all flushes out that have been waiting since before `since_before`. Their commands stay
+    /// in the order of replies and in [`Flight::len`]: each still has a reply, which then belongs to nobody.
+    pub(super) fn expire(&mut self, since_before: Instant) -> Vec<Pending> {
+        let mut expired = Vec::new();
+        // `since` rises from the front to the back.
+        for flush in self.sent.iter_mut().take_while(|flush| flush.since < since_before) {
+            if !flush.is_expired {
+                flush.is_expired = true;
+                flush.expire(&mut expired);
+            }
+        }
+        // A write that does not end keeps the next flush waiting as well; its commands will still be written.
+        if !self.filling.pending.is_empty() && self.filling.since < since_before {
+            self.filling.expire(&mut expired);
+            // Commands that join it from now on have their whole deadline before them.
+            self.filling.since = Instant::now();
+        }
+        expired
     }
 
     /// Takes everything out: first those that may have been written, then those that were not.
@@ -192,6 +231,10 @@ impl Flight {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use shard::waiters::Waiters;
+
     use super::*;
 
     fn push(flight: &mut Flight, text: &[u8]) {
@@ -217,6 +260,30 @@ mod tests {
         assert_eq!(flight.len(), 1);
         let (sent, unsent) = flight.abandon();
         assert_eq!((sent.len(), unsent.len(), flight.len()), (0, 1, 0));
+    }
+
+    #[test]
+    fn an_expired_command_keeps_its_place_and_is_expired_once() {
+        let (mut flight, waiters) = (Flight::new(), Waiters::<()>::new(2));
+        let tickets: Vec<_> =
+            (0..2).filter_map(|_| waiters.open(Instant::now())).map(|wait| wait.ticket()).collect();
+        for &ticket in &tickets {
+            flight.push(Whose::Caller(ticket), 0, |_| Kind::Ping);
+            flight.begin_flush();
+        }
+        push(&mut flight, b"not yet written");
+        let later = Instant::now() + Duration::from_secs(1);
+        let expired = flight.expire(later);
+        assert!(
+            matches!(expired[..], [Pending { whose: Whose::Caller(first), .. }, _] if first == tickets[0])
+        );
+        assert!(flight.expire(later + Duration::from_secs(1)).is_empty());
+        assert_eq!(flight.len(), 3, "they still occupy the connection");
+        for _ in 0..2 {
+            let (pending, _) = flight.next_answered().expect("its reply still comes");
+            assert!(matches!(pending.whose, Whose::Expired));
+        }
+        assert!(flight.begin_flush().is_some(), "the connection's own command is still to be written");
     }
 
     #[test]

@@ -302,6 +302,8 @@ impl Link {
             let (pending, sent) = answered.ok_or(Malformed)?;
             match (pending.kind, reply) {
                 (Kind::Own(own), reply) => self.own_reply(session, own, &reply),
+                // A command that was given up is not sent again: it would be applied behind what undoes it.
+                (_, Reply::Error(error)) if is_expired(&pending) && fault(error) != Fault::Server => {}
                 (kind, Reply::Error(error)) => match (fault(error), kind.script()) {
                     (Fault::NoScript, Some(script)) if pending.script_misses < SCRIPT_MISSES_MAX => {
                         self.reload(script);
@@ -331,14 +333,14 @@ impl Link {
     }
 
     fn answer(&self, whose: &Whose, outcome: Outcome) {
-        if outcome.is_err() {
+        if outcome.is_err() && !matches!(whose, Whose::Expired) {
             self.count(|stats| stats.errors += 1);
         }
         match whose {
             // False when the caller has gone: the reply was still his.
             Whose::Caller(ticket) => drop(self.waiters.complete(*ticket, outcome)),
             Whose::Batch(batch, index) => batch.complete(*index, outcome),
-            Whose::Own => {}
+            Whose::Own | Whose::Expired => {}
         }
     }
 
@@ -420,19 +422,37 @@ impl Link {
 
     // ---- the sweep ----
 
-    /// Ends a session whose oldest flush is too old, and asks an idle server whether it is there.
+    /// Ends a session over a silent connection, answers callers whose reply is late, and asks an idle server whether
+    /// it is there.
+    ///
+    /// A late reply costs its caller only: [`StoreError::Lost`] at the deadline, and the reply is discarded when it
+    /// comes. The session is over when no byte at all has come for that long while a reply is outstanding. Commands
+    /// given up still count as in flight, so that a server that stays late gets no more than `in_flight_max`.
     pub(super) fn sweep(&self, now: Instant, idle: Duration) {
-        let oldest = self.flight.borrow().oldest();
         let deadline = Duration::from_millis(self.settings.deadline_ms);
-        if oldest.is_some_and(|oldest| now.saturating_duration_since(oldest) > deadline) {
+        let is_over = |since: Instant| now.saturating_duration_since(since) > deadline;
+        let is_late = self.flight.borrow().oldest().is_some_and(is_over);
+        let is_handshake = matches!(self.state.get(), State::Handshake(_));
+        if is_late && (is_handshake || is_over(self.last_reply.get())) {
             let trouble = format!("no reply within {} ms", self.settings.deadline_ms);
             return self.lose(self.session.get(), &trouble);
+        }
+        if let Some(since_before) = now.checked_sub(deadline) {
+            let expired = self.flight.borrow_mut().expire(since_before);
+            for pending in expired {
+                self.count(|stats| stats.late += u64::from(pending.kind.commands()));
+                self.answer_all(&pending, &StoreError::Lost);
+            }
         }
         let is_idle = now.saturating_duration_since(self.last_reply.get()) >= idle;
         if self.state.get() == State::Up && is_idle && self.in_flight() == 0 {
             self.push(Whose::Own, 0, |out| encode_own(out, Own::Probe, &self.settings.policy));
         }
     }
+}
+
+fn is_expired(pending: &Pending) -> bool {
+    matches!(pending.whose, Whose::Expired)
 }
 
 fn text(error: &[u8]) -> String {

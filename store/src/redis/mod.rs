@@ -9,6 +9,8 @@
 //! - a command is written at most once a session and never again after a loss: [`StoreError::Lost`] says that
 //!   it may have happened, every other error that it has not;
 //! - every command taken is answered within `deadline_ms` plus 100 ms, whatever the server does;
+//! - a late reply costs the command it belongs to and no other; a session ends for silence: no byte for
+//!   `deadline_ms` while a reply is outstanding;
 //! - nothing here blocks the core, and no waker leaves it;
 //! - a caller that goes away leaves its place in the order of replies behind, nothing else.
 //!
@@ -109,10 +111,11 @@ pub struct ConnectionSettings {
     pub server: Server,
     /// Compiled into the scripts.
     pub policy: Policy,
-    /// Longest time from a flush to the replies of its commands, and for each step of connecting;
-    /// 10..=10,000.
+    /// Longest time from the first command of a flush to the replies; after it those whose reply is missing are
+    /// answered as lost. Also how long the server may be silent while a reply is outstanding, and the bound for
+    /// each step of connecting; 10..=10,000.
     pub deadline_ms: u64,
-    /// Most commands of this core that wait for a reply.
+    /// Most commands of this core whose reply has not come, those answered as lost included.
     pub in_flight_max: usize,
 }
 
@@ -135,6 +138,8 @@ pub struct Stats {
     /// Commands that ended without an answer after they were taken: refused, lost, or sent away by the
     /// server.
     pub errors: u64,
+    /// Commands whose reply did not come within the deadline although others came; also in `errors`.
+    pub late: u64,
     /// Connections that came up after the first.
     pub reconnects: u64,
 }
