@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use shard::mailbox::Mailbox;
 
+use crate::addresses::AddressPermit;
+
 /// A core may have an eighth more connections than the least busy one, and at least one more: evening out more than
 /// that costs a wake of another core for each short-lived connection and changes nothing that a buyer notices.
 const EXTRA_SHARE: usize = 8;
@@ -24,6 +26,8 @@ pub struct Arrival {
     pub stream: TcpStream,
     /// Its place there.
     pub guest: Guest,
+    /// Counts it for its client.
+    pub permit: AddressPermit,
 }
 
 /// Who has how many. Shared by all cores.

@@ -245,6 +245,7 @@ pub async fn serve(core: Rc<Core>, mut stream: TcpStream) {
                     visible.enter(Doing::Reading);
                 }
                 filled += count;
+                core.overload.read(visible.fd);
             }
             _ if visible.is_too_slow.get() => {
                 let mut out = core.take_buffer();
@@ -442,6 +443,7 @@ fn write_answer(
             cells.counters[Counter::Received as usize].add(1);
             cells.counters[row.counter as usize].add(1);
             cells.durations[REQUEST_DURATION].observe_us(duration.as_micros() as u64);
+            core.overload.ended(outcome, duration, ended);
             if row.counter != Counter::Successful {
                 core.refusals.borrow_mut()[row.counter as usize] += 1;
             }

@@ -14,12 +14,14 @@ use shard::log::{CoreLog, Sink};
 use store::AnyStore;
 use wire::order_json::OrderReader;
 
+use crate::addresses::Addresses;
 use crate::backlog::Backlog;
 use crate::balance::Balance;
 use crate::breaker::Breaker;
 use crate::gates::{Limited, SoldOut};
 use crate::identity::Identities;
 use crate::metrics::{Counter, GatewayCells, Gauge};
+use crate::overload::Overload;
 use crate::sequences::{Sequence, Sequences};
 
 /// What all cores of a gateway share.
@@ -34,6 +36,8 @@ pub struct Shared {
     pub backlog: Backlog,
     /// Which core serves a new connection.
     pub balance: Arc<Balance>,
+    /// Connections by client address; `None` when they are not counted.
+    pub addresses: Option<Arc<Addresses>>,
     /// Cells of every core, by index.
     pub cells: Vec<GatewayCells>,
     /// Whether each core reaches Redis.
@@ -55,6 +59,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// How long a buyer waits for the broker.
     pub publish_timeout: Duration,
+    /// What the delay of orders is kept at; zero: whatever it becomes.
+    pub overload_target_delay: Duration,
     /// Answer 410 from the flags.
     pub sold_out_gate: bool,
 }
@@ -89,6 +95,8 @@ pub struct Core {
     pub epoch: Cell<(Instant, u64)>,
     /// Orders on its road.
     pub in_flight: Cell<usize>,
+    /// Whether more orders can be answered in time.
+    pub overload: Overload,
     /// Its open connections.
     pub connections: RefCell<crate::connection::Register>,
     /// Reply buffers to be used again, at most one a connection.

@@ -25,6 +25,9 @@ pub mod accept;
 /// Which core serves a new connection.
 pub mod balance;
 
+/// How many connections one client has.
+pub mod addresses;
+
 /// 2. Bytes to requests, answers to bytes, in order.
 pub mod connection;
 
@@ -37,13 +40,16 @@ pub mod order;
 /// 5. Gates that cost no round trip.
 pub mod gates;
 
-/// 6. Has Kafka been failing?
+/// 6. Can more orders be answered in time?
+pub mod overload;
+
+/// 7. Has Kafka been failing?
 pub mod breaker;
 
-/// 7. Which admissions are resolved: confirming ids without a second write an order.
+/// 8. Which admissions are resolved: confirming ids without a second write an order.
 pub mod sequences;
 
-/// 8. What each outcome tells the buyer and the metrics.
+/// 9. What each outcome tells the buyer and the metrics.
 pub mod reply;
 
 /// What a core does by the clock: deadlines, gates, watermark, log.

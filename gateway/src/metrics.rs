@@ -39,11 +39,15 @@ pub enum Counter {
     ConnectionsPanicked,
     /// Connections given to a less busy core.
     ConnectionsHandedOver,
+    /// Connections refused because their client had as many as it may; also in `ConnectionsRefused`.
+    ConnectionsRefusedByAddress,
+    /// Orders shed because they would have been answered late; also in `Shed`.
+    ShedForDelay,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: usize = Self::ConnectionsHandedOver as usize + 1;
+    pub const COUNT: usize = Self::ShedForDelay as usize + 1;
 }
 
 /// Gauges of a core.
@@ -67,9 +71,15 @@ pub enum Gauge {
     LoopLagUs,
     /// Publishes ended by our own deadline (a counter copied from the publisher).
     PublishExpired,
+    /// Commands to Redis given up at their deadline while others were answered (a counter copied from the store).
+    RedisLate,
+    /// Orders that may be in flight; 0 when admission control is off.
+    OverloadLimit,
+    /// Mean delay of orders in the last window, in microseconds.
+    OverloadDelayUs,
 }
 
-const GAUGES: usize = Gauge::PublishExpired as usize + 1;
+const GAUGES: usize = Gauge::OverloadDelayUs as usize + 1;
 
 /// The cells of one core.
 pub type GatewayCells = Cells<{ Counter::COUNT }, GAUGES, 1>;
@@ -109,8 +119,13 @@ pub fn page(shared: &Shared, producer: &queue::Producer) -> Result<String, Strin
         ("gateway_sold_out_total", "Orders for an item known to be sold out (410).", Counter::SoldOut),
         (
             "gateway_shed_total",
-            "Orders refused because of too much in flight or draining (503).",
+            "Orders refused because of overload, too much in flight or draining (503).",
             Counter::Shed,
+        ),
+        (
+            "gateway_overload_shed_total",
+            "Those of gateway_shed_total refused because they would have been answered late.",
+            Counter::ShedForDelay,
         ),
         (
             "gateway_framing_refused_total",
@@ -118,10 +133,11 @@ pub fn page(shared: &Shared, producer: &queue::Producer) -> Result<String, Strin
             Counter::FramingRefused,
         ),
         ("gateway_connections_accepted_total", "Connections accepted.", Counter::Connections),
+        ("gateway_connections_refused_total", "Connections refused at a bound.", Counter::ConnectionsRefused),
         (
-            "gateway_connections_refused_total",
-            "Connections refused at the bound.",
-            Counter::ConnectionsRefused,
+            "gateway_connections_refused_per_address_total",
+            "Those of gateway_connections_refused_total refused because of MAX_CONNECTIONS_PER_ADDRESS.",
+            Counter::ConnectionsRefusedByAddress,
         ),
         ("gateway_connections_panicked_total", "Connections ended by a panic.", Counter::ConnectionsPanicked),
         (
@@ -144,6 +160,18 @@ pub fn page(shared: &Shared, producer: &queue::Producer) -> Result<String, Strin
         f64::from(state as u8),
     );
     page.gauge("gateway_in_flight", "Orders on the road now.", gauged(Gauge::InFlight) as f64);
+    page.gauge(
+        "gateway_overload_limit",
+        "Orders that may be in flight so that the delay stays at OVERLOAD_TARGET_DELAY; 0 when that is off.",
+        gauged(Gauge::OverloadLimit) as f64,
+    );
+    let delay_us =
+        cells.iter().map(|core| core.gauges[Gauge::OverloadDelayUs as usize].get()).max().unwrap_or(0);
+    page.gauge(
+        "gateway_overload_delay_seconds",
+        "Mean delay of orders from the arrival of their last byte to the answer, on the slowest core.",
+        delay_us as f64 / 1e6,
+    );
     let names: Vec<String> = (0..cells.len()).map(|core| core.to_string()).collect();
     let labels: Vec<[(&str, &str); 1]> = names.iter().map(|name| [("core", name.as_str())]).collect();
     let open = |core: usize| shared.balance.open_count(core) as f64;
@@ -172,6 +200,11 @@ pub fn page(shared: &Shared, producer: &queue::Producer) -> Result<String, Strin
     page.counter("gateway_redis_commands_total", "Commands sent to Redis.", gauged(Gauge::RedisCommands));
     page.counter("gateway_redis_flushes_total", "Flushes to Redis.", gauged(Gauge::RedisFlushes));
     page.counter("gateway_redis_errors_total", "Errors from Redis.", gauged(Gauge::RedisErrors));
+    page.counter(
+        "gateway_redis_late_replies_total",
+        "Commands given up because Redis answered them late while it answered others.",
+        gauged(Gauge::RedisLate),
+    );
     page.counter(
         "gateway_redis_reconnects_total",
         "Connections made anew to Redis.",

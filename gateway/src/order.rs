@@ -11,6 +11,7 @@ use wire::order_json::BadOrder;
 
 use crate::breaker::{Permit, Trial};
 use crate::core::Core;
+use crate::metrics::Counter;
 use crate::sequences::Sequence;
 
 /// An order that keeps the rules, with what travels beside it. Its texts lie in the connection's buffer.
@@ -73,13 +74,17 @@ pub enum Outcome {
 /// Leads one order to its outcome. Never panics on what others send; every await ends by a deadline of the store or
 /// of the sweep.
 pub async fn place(core: &Rc<Core>, order: &Order<'_>) -> Outcome {
-    let Some(_place) = may_enter(core) else { return Outcome::Shed };
+    if core.shared.drain.is_draining() {
+        return Outcome::Shed;
+    }
+    // These cost no round trip and are never shed.
     if core.limits.sold_out_gate && core.sold_out.borrow_mut().is_closed(order.item_id, order.began) {
         return Outcome::SoldOut;
     }
     if let Some(wait) = core.limited.borrow_mut().wait_of(order.user_id, order.began) {
         return Outcome::Limited { wait };
     }
+    let Some(_place) = may_enter(core) else { return Outcome::Shed };
     let probe = match core.shared.breaker.permit(order.began) {
         Ok(permit) => Probe { core, permit, trial: Trial::Unused },
         Err(wait) => return Outcome::BreakerOpen { wait },
@@ -133,10 +138,17 @@ pub async fn place(core: &Rc<Core>, order: &Order<'_>) -> Outcome {
     }
 }
 
-/// A place on the road, unless the gateway is going, the road is full or the embedded broker would drop records.
+/// Reserves an in-flight slot, unless all are taken, one more order would be answered late, or the embedded broker would
+/// drop records.
 fn may_enter(core: &Rc<Core>) -> Option<crate::core::Place> {
-    let has_room = core.shared.guard.as_ref().is_none_or(|guard| guard.has_room());
-    if core.shared.drain.is_draining() || !has_room { None } else { core.enter() }
+    if core.shared.guard.as_ref().is_some_and(|guard| !guard.has_room()) {
+        return None;
+    }
+    if !core.overload.admits(core.in_flight.get()) {
+        core.count(Counter::ShedForDelay);
+        return None;
+    }
+    core.enter()
 }
 
 /// A breaker's permit that is given back unused unless it was settled.

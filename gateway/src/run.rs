@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -21,12 +22,14 @@ use store::Policy;
 use store::open::Source;
 
 use crate::accept;
+use crate::addresses::Addresses;
 use crate::backlog::{self, Backlog};
 use crate::balance::Balance;
 use crate::breaker::{Breaker, Rules};
 use crate::core::{Core, Limits, Shared};
 use crate::identity::Identities;
 use crate::metrics::{Counter, GatewayCells, Gauge};
+use crate::overload::Overload;
 use crate::sequences::Sequences;
 use crate::sweep;
 
@@ -115,6 +118,7 @@ pub fn start(settings: &settings::Gateway, parts: &Parts) -> Result<Running, Sta
         in_flight_max: share(settings.in_flight_max),
         connections_max: share(settings.connections_max),
         publish_timeout: settings.publish_timeout,
+        overload_target_delay: settings.overload_target_delay,
         sold_out_gate: settings.sold_out_gate,
     };
     let producer = Producer::start(&producer_settings(settings, parts), cores, limits.in_flight_max)
@@ -132,6 +136,7 @@ pub fn start(settings: &settings::Gateway, parts: &Parts) -> Result<Running, Sta
         guard: parts.guard.clone(),
         backlog: Backlog::default(),
         balance: Balance::new(cores, limits.connections_max),
+        addresses: NonZeroUsize::new(settings.connections_per_address_max).map(Addresses::new),
         cells: (0..cores).map(|_| GatewayCells::default()).collect(),
         redis_reachable: (0..cores).map(|_| AtomicBool::new(false)).collect(),
         drivers: Mutex::new(vec![None; cores]),
@@ -257,6 +262,7 @@ async fn live(
         date: RefCell::default(),
         epoch: Cell::new((shared.started, shard::clock::unix_ms())),
         in_flight: Cell::new(0),
+        overload: Overload::new(limits.overload_target_delay, limits.in_flight_max, Instant::now()),
         connections: RefCell::default(),
         spare: RefCell::default(),
         retracts: RefCell::default(),
@@ -275,7 +281,10 @@ async fn live(
         listener.set_nonblocking(seat.driver == Driver::Epoll).and_then(|()| TcpListener::from_std(listener));
     match listener {
         Ok(listener) => {
-            drop(monoio::spawn(accept::accept(Rc::clone(&core), listener)));
+            let listener = Rc::new(listener);
+            for _ in 0..accept::at_once(seat.driver) {
+                drop(monoio::spawn(accept::accept(Rc::clone(&core), Rc::clone(&listener))));
+            }
             drop(monoio::spawn(accept::receive(Rc::clone(&core))));
         }
         Err(error) => core.shared.sink.line(Level::Error, "listen_failed", &error.to_string(), |_| {}),

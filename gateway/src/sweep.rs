@@ -19,6 +19,9 @@ const DEADLINES_TICKS: u64 = 5;
 const CONNECTIONS_TICKS: u64 = 12;
 /// Summaries.
 const SUMMARY_TICKS: u64 = 50;
+/// Releases on their way to Redis together: thousands of lost admissions are given back in a few round trips, and
+/// orders do not wait behind more than these.
+const RELEASES_AT_ONCE: usize = 256;
 
 /// Runs until the process stops; its return ends the core.
 pub(crate) async fn sweep(core: Rc<Core>) {
@@ -72,6 +75,7 @@ pub(crate) fn renew_date(core: &Core) {
 
 fn copy_gauges(core: &Core) {
     let stats = core.store.stats();
+    let (limit, delay) = core.overload.seen().unwrap_or_default();
     let gauges = &core.cells().gauges;
     for (gauge, value) in [
         (Gauge::RedisQueueDepth, stats.queue_depth),
@@ -81,6 +85,9 @@ fn copy_gauges(core: &Core) {
         (Gauge::RedisReconnects, stats.reconnects),
         (Gauge::UnresolvedAdmissions, core.sequences.span() as u64),
         (Gauge::PublishExpired, core.publisher.expired()),
+        (Gauge::RedisLate, stats.late),
+        (Gauge::OverloadLimit, limit as u64),
+        (Gauge::OverloadDelayUs, delay.as_micros() as u64),
     ] {
         gauges[gauge as usize].set(value);
     }
@@ -112,19 +119,28 @@ async fn give_back(core: Rc<Core>) {
     if !core.store.is_reachable() {
         return;
     }
-    let retracts = std::mem::take(&mut *core.retracts.borrow_mut());
-    for retract in retracts {
-        let command = Command::Release(Retract {
-            user_id: &retract.user_id,
-            request_id: &retract.request_id,
-            owner: retract.sequence.owner(),
-            sequence: retract.sequence.number(),
-        });
-        match core.store.ask(&command).await {
-            Ok(_) | Err(StoreError::Refused(_)) => retract.sequence.resolve(),
-            Err(_) => core.retracts.borrow_mut().push(retract),
+    let mut retracts = std::mem::take(&mut *core.retracts.borrow_mut());
+    while !retracts.is_empty() {
+        let batch: Vec<_> = retracts.drain(..retracts.len().min(RELEASES_AT_ONCE)).collect();
+        let commands: Vec<_> = batch.iter().map(release_of).collect();
+        let answers = core.store.ask_all(&commands).await;
+        drop(commands);
+        for (retract, answer) in batch.into_iter().zip(answers) {
+            match answer {
+                Ok(_) | Err(StoreError::Refused(_)) => retract.sequence.resolve(),
+                Err(_) => core.retracts.borrow_mut().push(retract),
+            }
         }
     }
+}
+
+fn release_of(retract: &crate::core::Retract) -> Command<'_> {
+    Command::Release(Retract {
+        user_id: &retract.user_id,
+        request_id: &retract.request_id,
+        owner: retract.sequence.owner(),
+        sequence: retract.sequence.number(),
+    })
 }
 
 /// One line a second for all refusals of it (contract: repeated refusals are summarised).

@@ -66,8 +66,12 @@ pub struct Gateway {
     pub sold_out_gate: bool,
     /// `MAX_IN_FLIGHT`
     pub in_flight_max: usize,
+    /// `OVERLOAD_TARGET_DELAY`; zero is off.
+    pub overload_target_delay: Duration,
     /// `MAX_CONNECTIONS`
     pub connections_max: usize,
+    /// `MAX_CONNECTIONS_PER_ADDRESS`; 0 is any number.
+    pub connections_per_address_max: usize,
 }
 
 /// Read by the processor.
@@ -258,7 +262,9 @@ impl<'a> Reader<'a> {
             breaker_max_timeout: self.duration(&table::CIRCUIT_BREAKER_MAX_TIMEOUT),
             sold_out_gate: self.parsed(&table::SOLD_OUT_GATE, true, kind::parse_switch),
             in_flight_max: self.count(&table::MAX_IN_FLIGHT) as usize,
+            overload_target_delay: self.duration(&table::OVERLOAD_TARGET_DELAY),
             connections_max: self.count(&table::MAX_CONNECTIONS) as usize,
+            connections_per_address_max: self.count(&table::MAX_CONNECTIONS_PER_ADDRESS) as usize,
             shared,
         };
         if gateway.breaker_max_timeout < gateway.breaker_base_timeout {

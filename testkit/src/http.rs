@@ -53,6 +53,19 @@ impl Client {
     pub fn connect(addr: impl ToSocketAddrs + std::fmt::Display) -> Self {
         let host = addr.to_string();
         let stream = TcpStream::connect(addr).unwrap_or_else(|e| panic!("cannot connect to {host}: {e}"));
+        Self::of(stream, host)
+    }
+
+    /// Over a connection made by the caller, for example from another address; reads time out after 10 s.
+    ///
+    /// # Panics
+    /// When it is closed already.
+    pub fn over(stream: TcpStream) -> Self {
+        let host = stream.peer_addr().expect("it is connected").to_string();
+        Self::of(stream, host)
+    }
+
+    fn of(stream: TcpStream, host: String) -> Self {
         stream.set_nodelay(true).expect("nodelay on an open socket");
         let client = Self { stream, host, received: Vec::new() };
         client.read_timeout(Duration::from_secs(READ_S));

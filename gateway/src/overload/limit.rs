@@ -1,0 +1,219 @@
+//! An adaptive concurrency limit: how many orders may be in flight so that their delay stays at the target.
+//!
+//! In the manner of Netflix's concurrency-limits and Envoy's adaptive concurrency filter: answers are gathered in
+//! windows; at the end of each the limit is multiplied by a gradient, target delay over measured delay, since at full
+//! throughput the delay is proportional to what is in flight (Little's law). Three differences, each for a reason:
+//!
+//! - the gradient is taken towards a configured target instead of a multiple of the smallest delay seen, because
+//!   Redis flushes and Kafka batches need many orders in flight to be efficient: the smallest delay belongs to a
+//!   fraction of the throughput;
+//! - only half of the correction is applied, because a window still contains orders admitted under the limit before:
+//!   with all of it, the limit would oscillate (see the tests);
+//! - the smallest delay is still needed where the dependencies by themselves take longer than the target (a Kafka in
+//!   three zones, a slow disk): it is learned when the limit has fallen to its lowest value and the delay is still
+//!   above the target, and the target is then twice that delay.
+//!
+//! The limit is lowered only when two windows in a row were late and the queue does not drain by itself: a burst, or a
+//! pause of a dependency below capacity, sheds nothing.
+//!
+//! A pure state machine: no clock, no IO. One a core; nothing is shared.
+
+use std::time::{Duration, Instant};
+
+/// Length of a window. Halving it doubles the noise of the mean; doubling it doubles the time the limit needs to
+/// react, about four windows for a step of the load.
+const WINDOW: Duration = Duration::from_millis(50);
+/// Answers that a window has at least: at low rates it lasts longer.
+const ANSWERS_MIN: u64 = 16;
+/// The lowest limit: a core always serves somebody and measures. Halving it keeps the target with less than 1,280
+/// orders a second and core; doubling it sheds nobody on twice as many connections whatever happens: with two cores, 128
+/// connections (a proxy's pool, or `loadgen`'s default) are never shed.
+const LIMIT_MIN: f64 = 64.0;
+/// What the limit starts from and returns to when all is well, per core: at 20,000 orders a second and core, this
+/// many are answered within 50 ms. A short pause of a dependency below capacity therefore sheds nothing.
+const LIMIT_REST: f64 = 1024.0;
+/// The limit at most doubles or halves its distance to what the gradient asks for.
+const GRADIENT_MAX: f64 = 2.0;
+const GRADIENT_MIN: f64 = 0.5;
+/// Part of the correction that is applied at the end of a window.
+const GAIN: f64 = 0.5;
+/// The limit grows above its value at rest only when this part of it was in use.
+const USED_MIN: f64 = 0.8;
+/// Below this part of what was in flight at most, the queue is being worked off by itself.
+const DRAINING: f64 = 0.5;
+/// The time in the socket counts for at most this part of the target: an event loop that is busy with refusals must not
+/// stop accepting.
+const READ_SHARE_MAX: f64 = 0.5;
+/// Dependencies that need longer than the target by themselves are granted this multiple of what they need.
+const BASE_FACTOR: f64 = 2.0;
+/// After this long the delay of the dependencies is measured anew (Envoy's default interval is the same).
+const BASE_AGE_MAX: Duration = Duration::from_secs(60);
+
+/// See the module documentation.
+#[derive(Debug)]
+pub struct Limit {
+    target_us: f64,
+    limit_max: f64,
+    limit: f64,
+    /// What the dependencies need by themselves, in microseconds, and when that was measured.
+    base: Option<(f64, Instant)>,
+    window: Window,
+    /// Of the last whole window, in microseconds.
+    delay_us: f64,
+    /// In the last whole window orders were late.
+    was_late: bool,
+    /// In the last whole window no more than the lowest limit were in flight.
+    was_lowest: bool,
+}
+
+#[derive(Debug)]
+struct Window {
+    began: Instant,
+    answers: u64,
+    answers_us: u64,
+    /// An order failed because something took too long.
+    has_failures: bool,
+    reads: u64,
+    reads_us: u64,
+    in_flight_max: usize,
+    in_flight_last: usize,
+}
+
+impl Window {
+    fn new(began: Instant) -> Self {
+        Self {
+            began,
+            answers: 0,
+            answers_us: 0,
+            has_failures: false,
+            reads: 0,
+            reads_us: 0,
+            in_flight_max: 0,
+            in_flight_last: 0,
+        }
+    }
+
+    /// Mean time from the read of the last byte to the answer.
+    fn answer_us(&self) -> f64 {
+        (self.answers_us as f64 / self.answers.max(1) as f64).max(1.0)
+    }
+
+    /// Mean time that bytes waited in their socket.
+    fn read_us(&self) -> f64 {
+        self.reads_us as f64 / self.reads.max(1) as f64
+    }
+
+    fn is_draining(&self) -> bool {
+        (self.in_flight_last as f64) < self.in_flight_max as f64 * DRAINING
+    }
+}
+
+impl Limit {
+    /// Keeps the delay at `target` with never more than `in_flight_max` orders.
+    pub fn new(target: Duration, in_flight_max: usize, now: Instant) -> Self {
+        let limit_max = in_flight_max as f64;
+        Self {
+            target_us: target.as_micros() as f64,
+            limit_max,
+            limit: LIMIT_REST.min(limit_max),
+            base: None,
+            window: Window::new(now),
+            delay_us: 0.0,
+            was_late: false,
+            was_lowest: false,
+        }
+    }
+
+    /// Whether one more order may enter when `in_flight` are there.
+    pub fn admits(&mut self, in_flight: usize) -> bool {
+        let is_admitted = in_flight < self.limit as usize;
+        self.window.in_flight_last = in_flight;
+        self.window.in_flight_max = self.window.in_flight_max.max(in_flight + usize::from(is_admitted));
+        is_admitted
+    }
+
+    /// An order's bytes had been in its socket for `delay` when they were read; any share of the orders will do.
+    pub fn read(&mut self, delay: Duration) {
+        self.window.reads += 1;
+        self.window.reads_us += delay.as_micros() as u64;
+    }
+
+    /// An order was acknowledged `delay` after it was read.
+    pub fn succeeded(&mut self, delay: Duration, now: Instant) {
+        self.add(delay, now);
+    }
+
+    /// A dependency failed an order `delay` after it was read. A quick failure says nothing about the load.
+    pub fn failed(&mut self, delay: Duration, now: Instant) {
+        if delay.as_micros() as f64 > self.setpoint_us() {
+            self.window.has_failures = true;
+            self.add(delay, now);
+        }
+    }
+
+    /// Orders that may be in flight.
+    pub fn limit(&self) -> usize {
+        self.limit as usize
+    }
+
+    /// Mean delay of the last whole window.
+    pub fn delay(&self) -> Duration {
+        Duration::from_micros(self.delay_us as u64)
+    }
+
+    fn add(&mut self, delay: Duration, now: Instant) {
+        self.window.answers += 1;
+        self.window.answers_us += delay.as_micros() as u64;
+        if self.window.answers >= ANSWERS_MIN && now.saturating_duration_since(self.window.began) >= WINDOW {
+            self.adjust(now);
+        }
+    }
+
+    fn setpoint_us(&self) -> f64 {
+        self.base.map_or(self.target_us, |(base_us, _)| self.target_us.max(base_us * BASE_FACTOR))
+    }
+
+    fn adjust(&mut self, now: Instant) {
+        let window = std::mem::replace(&mut self.window, Window::new(now));
+        self.learn_base(&window, now);
+        let setpoint_us = self.setpoint_us();
+        self.delay_us = window.answer_us() + window.read_us().min(setpoint_us * READ_SHARE_MAX);
+        let gradient = (setpoint_us / self.delay_us).clamp(GRADIENT_MIN, GRADIENT_MAX);
+        let used = window.in_flight_max as f64;
+        let factor = 1.0 + GAIN * (gradient - 1.0);
+        let was_late = std::mem::replace(&mut self.was_late, gradient < 1.0);
+        if gradient < 1.0 {
+            // A burst, or a dependency that paused, makes one window late and the queue then drains.
+            if !was_late || window.is_draining() {
+                return;
+            }
+            // What was allowed and not used says nothing. Far above the target, all of the correction is due.
+            let factor = if gradient <= GRADIENT_MIN { gradient } else { factor };
+            self.limit = self.limit.min(used) * factor;
+        } else if used >= self.limit * USED_MIN {
+            self.limit *= factor;
+        } else {
+            self.limit = self.limit.max((self.limit * factor).min(LIMIT_REST));
+        }
+        self.limit = self.limit.clamp(LIMIT_MIN.min(self.limit_max), self.limit_max);
+    }
+
+    fn learn_base(&mut self, window: &Window, now: Instant) {
+        if self.base.is_some_and(|(_, at)| now.saturating_duration_since(at) >= BASE_AGE_MAX) {
+            self.base = None;
+        }
+        let is_lowest = self.limit <= LIMIT_MIN && window.in_flight_max as f64 <= LIMIT_MIN;
+        let was_lowest = std::mem::replace(&mut self.was_lowest, is_lowest);
+        let answer_us = window.answer_us();
+        // The first such window still answers orders that waited behind many. A delay with failures is that of a
+        // time-out, not of a dependency that works.
+        if was_lowest && is_lowest && answer_us > self.setpoint_us() && !window.has_failures {
+            self.base = Some((answer_us, now));
+        } else if let Some((base_us, _)) = &mut self.base {
+            *base_us = base_us.min(answer_us);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+//! Promise: an order whose Redis reply is late hears 503 at the deadline, the connection to Redis stays, and the id,
+//! which the late admission may have taken, is free again: the release goes behind the admission over the same
+//! connection.
+//! Method: a real Redis behind a proxy whose delay grows while other orders keep the replies coming.
+
+mod house;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use house::{House, order};
+use testkit::proxy::Proxy;
+use testkit::redis::Redis;
+
+/// Of one direction: a round trip takes 700 ms, the deadline is 500 ms.
+const DELAY_MS: u64 = 350;
+
+#[test]
+fn costs_that_order_only() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(&redis.addr());
+    // Only the deadline of Redis shall refuse here.
+    let variables = [("REDIS_ADDR", &*proxy.addr()), ("WORKERS", "1"), ("OVERLOAD_TARGET_DELAY", "0")];
+    let house = House::new(&variables);
+    let mut client = house.client();
+    assert_eq!(client.post_buy(&order("u", "before"), &[]).status, 202);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for buyer in 0..16 {
+            let (house, stop) = (&house, &stop);
+            scope.spawn(move || {
+                let mut client = house.client();
+                for number in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let user = format!("u{buyer}-{number}");
+                    let status = client.post_buy(&order(&user, &user), &[]).status;
+                    assert!(matches!(status, 202 | 503), "{status}");
+                }
+            });
+        }
+        for delay_ms in (0..=DELAY_MS).step_by(5) {
+            proxy.delay_ms(delay_ms);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let began = Instant::now();
+        let late = client.post_buy(&order("u", "late"), &[]);
+        assert_eq!(late.status, 503, "{}", late.text());
+        assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+        proxy.delay_ms(0);
+        stop.store(true, Ordering::Relaxed);
+    });
+    testkit::wait_until("the id is free", Duration::from_secs(10), || {
+        client.post_buy(&order("u", "late"), &[]).status == 202
+    });
+    assert_eq!(client.post_buy(&order("u", "late"), &[]).status, 409);
+    testkit::wait_until("every lost admission was given back", Duration::from_secs(10), || {
+        house.metric("gateway_unresolved_admissions") < 0.5
+    });
+    assert!(house.metric("gateway_redis_late_replies_total") > 0.5);
+    assert!(house.metric("gateway_redis_reconnects_total").abs() < 0.5);
+    house.assert_identity();
+}
