@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::step::{self, Failure, Result};
 
@@ -41,6 +41,9 @@ mod intake;
 
 /// The processor by itself.
 mod processor;
+
+/// More than it can take.
+mod overload;
 
 /// A rival made of parts from Debian.
 mod nginx;
@@ -109,6 +112,24 @@ pub(crate) fn command() -> Command {
     let nginx = Command::new("nginx")
         .about("The rival of nginx and Lua alone: one order followed into Redis and Kafka, then shots; nothing is kept")
         .arg(seconds.clone());
+    let overload = Command::new("overload")
+        .about("The gateway at twice its capacity over 2,000 and 10,000 connections, and at a cold start, beside a former one")
+        .args([out.clone(), seconds.clone()])
+        .arg(
+            Arg::new("baseline")
+                .long("baseline")
+                .value_name("BINARY")
+                .value_parser(value_parser!(PathBuf))
+                .action(ArgAction::Append)
+                .help("A flash-sale binary of another commit, measured in the same run; up to four times"),
+        )
+        .arg(
+            Arg::new("env")
+                .long("env")
+                .value_name("NAME=VALUE")
+                .action(ArgAction::Append)
+                .help("A setting of the gateway, for example OVERLOAD_TARGET_DELAY=50ms; may be given several times"),
+        );
     let generator = Command::new("generator")
         .about("Our load generator beside wrk on the raw responder: rate and CPU a request, median, memory over time")
         .args([out.clone(), seconds.clone(), soak.clone()]);
@@ -116,7 +137,7 @@ pub(crate) fn command() -> Command {
         .about("Measure, and keep the run under perf/runs/; without a subcommand all four, into one folder")
         .args_conflicts_with_subcommands(true)
         .args([out, seconds, rounds, live_keys, soak])
-        .subcommands([road, generator, intake, processor, nginx])
+        .subcommands([road, generator, intake, processor, overload, nginx])
         .after_help("Measure with nothing else running: two cores are shared by everything that is measured.")
 }
 
@@ -127,6 +148,11 @@ pub(crate) fn run(args: &ArgMatches) -> Result<()> {
         Some(("generator", args)) => generator::run(&Options::of(args)),
         Some(("intake", args)) => intake::run(&Options::of(args)),
         Some(("processor", args)) => processor::run(&Options::of(args), args.get_one::<u64>("rate").copied()),
+        Some(("overload", args)) => {
+            let env: Vec<String> = args.get_many("env").into_iter().flatten().cloned().collect();
+            let baselines: Vec<PathBuf> = args.get_many("baseline").into_iter().flatten().cloned().collect();
+            overload::run(&Options::of(args), &baselines, &env)
+        }
         Some(("nginx", args)) => nginx::run(&Options::of(args)),
         None => all(&Options::of(args)),
         _ => unreachable!("clap knows no other subcommand"),

@@ -1,0 +1,80 @@
+//! How long accepted orders took by the gateway's own clock: `processing_time_ms` of its log lines. The histogram on its
+//! metrics page holds refused orders as well.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
+use std::path::Path;
+
+use crate::step::Result;
+
+/// A log, from where it ended when this was made.
+pub(super) struct Log(BufReader<File>);
+
+/// Accepted orders by their milliseconds; the last bucket holds all longer ones.
+pub(super) struct Times(Vec<u64>);
+
+/// Milliseconds that are told apart.
+const MS_MAX: usize = 60_000;
+
+impl Log {
+    /// From its present end on.
+    pub(super) fn here(path: &Path) -> Result<Self> {
+        let mut file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        file.seek(SeekFrom::End(0))?;
+        Ok(Self(BufReader::with_capacity(1 << 20, file)))
+    }
+
+    /// Reads what was written since.
+    pub(super) fn times(mut self) -> Result<Times> {
+        let mut times = vec![0; MS_MAX + 1];
+        let mut line = Vec::new();
+        while self.0.read_until(b'\n', &mut line)? > 0 {
+            if let Some(ms) = accepted_ms(&line) {
+                times[ms.min(MS_MAX)] += 1;
+            }
+            line.clear();
+        }
+        Ok(Times(times))
+    }
+}
+
+impl Times {
+    /// The 99th percentile, whole milliseconds.
+    pub(super) fn p99_ms(&self) -> usize {
+        let all: u64 = self.0.iter().sum();
+        let mut seen = 0;
+        self.0
+            .iter()
+            .position(|count| {
+                seen += count;
+                seen * 100 >= all * 99
+            })
+            .unwrap_or(MS_MAX)
+    }
+}
+
+fn accepted_ms(line: &[u8]) -> Option<usize> {
+    let line = std::str::from_utf8(line).ok().filter(|line| line.contains("\"event\":\"order_queued\""))?;
+    let (_, rest) = line.split_once("\"processing_time_ms\":")?;
+    let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_accepted_orders_count() {
+        let line = |event: &str, ms: u64| format!("{{\"event\":\"{event}\",\"processing_time_ms\":{ms}}}\n");
+        assert_eq!(accepted_ms(line("order_queued", 12).as_bytes()), Some(12));
+        assert_eq!(accepted_ms(line("order_shed", 12).as_bytes()), None);
+    }
+
+    #[test]
+    fn a_hundredth_may_be_later() {
+        let mut times = vec![0; 10];
+        (times[3], times[9]) = (99, 1);
+        assert_eq!(Times(times).p99_ms(), 3);
+    }
+}
