@@ -26,6 +26,7 @@ pub(crate) struct Fault {
 
 /// How the world differs from the usual one.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a part of the world that is there or not")]
 pub(crate) struct Setup {
     pub(crate) redis_args: &'static [&'static str],
     pub(crate) kafka_settings: &'static [(&'static str, &'static str)],
@@ -86,7 +87,7 @@ impl Fault {
     pub(crate) fn mean_ms(&self, times: u64) -> u64 {
         let (least, most) = self.lasts_ms;
         if most < 3000 {
-            (least + most) / 2
+            u64::midpoint(least, most)
         } else {
             least + (most - least) / 9 + (most - least) / times.max(1)
         }

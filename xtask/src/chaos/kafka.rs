@@ -66,7 +66,10 @@ pub(crate) const FAULTS: &[Fault] = &[
             Ok(())
         },
         lasts_ms: (100, 1500),
-        heal: restart,
+        heal: |world| {
+            world.kafka.restart();
+            Ok(())
+        },
         overhead_ms: 5000,
         ..Fault::PLAIN
     },
@@ -112,7 +115,10 @@ pub(crate) const FAULTS: &[Fault] = &[
             Ok(())
         },
         lasts_ms: (100, 1500),
-        heal: restart,
+        heal: |world| {
+            world.kafka.restart();
+            Ok(())
+        },
         recovery_ms_max: 5000,
         overhead_ms: 6000,
         excused: ALL_LOST,
@@ -160,11 +166,6 @@ pub(crate) const FAULTS: &[Fault] = &[
         ..Fault::PLAIN
     },
 ];
-
-fn restart(world: &mut World) -> Result<()> {
-    world.kafka.restart();
-    Ok(())
-}
 
 /// Deletes a topic; one that the product is only about to make again is waited for.
 fn delete(world: &mut World, topic: &str) -> Result<()> {

@@ -6,7 +6,6 @@ use testkit::child::Signal;
 
 use crate::chaos::fault::{Dice, Fault};
 use crate::chaos::world::World;
-use crate::step::Result;
 
 /// In the order of the page.
 pub(crate) const FAULTS: &[Fault] = &[
@@ -77,7 +76,10 @@ pub(crate) const FAULTS: &[Fault] = &[
             Ok(())
         },
         lasts_ms: (1000, 2500),
-        heal: leave,
+        heal: |world| {
+            leave(world);
+            Ok(())
+        },
         overhead_ms: 1500,
         ..Fault::PLAIN
     },
@@ -88,11 +90,10 @@ fn victim<'a>(world: &'a mut World, dice: &mut Dice) -> &'a mut crate::chaos::wo
     &mut world.processors[dice.between(0, last) as usize]
 }
 
-fn leave(world: &mut World) -> Result<()> {
-    let Some(mut another) = world.processors.pop() else { return Ok(()) };
+fn leave(world: &mut World) {
+    let Some(mut another) = world.processors.pop() else { return };
     match another.terminate(Duration::from_secs(45)).as_deref() {
         Some("exit code 0") => {}
         how => world.exits.push(format!("{} was told to end: {}", another.name, how.unwrap_or("did not"))),
     }
-    Ok(())
 }

@@ -29,7 +29,10 @@ pub(crate) const FAULTS: &[Fault] = &[
             Ok(())
         },
         lasts_ms: (100, 1000),
-        heal: restart,
+        heal: |world| {
+            world.redis.restart();
+            Ok(())
+        },
         overhead_ms: 1000,
         ..Fault::PLAIN
     },
@@ -43,7 +46,10 @@ pub(crate) const FAULTS: &[Fault] = &[
             Ok(())
         },
         lasts_ms: (100, 1000),
-        heal: restart,
+        heal: |world| {
+            world.redis.restart();
+            Ok(())
+        },
         overhead_ms: 1000,
         ..Fault::PLAIN
     },
@@ -70,7 +76,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         },
         lasts_ms: (100, 1000),
         heal: |world| {
-            restart(world)?;
+            world.redis.restart();
             world.serves_now();
             world.stock_everything()
         },
@@ -115,11 +121,6 @@ pub(crate) const FAULTS: &[Fault] = &[
         ..Fault::PLAIN
     },
 ];
-
-fn restart(world: &mut World) -> Result<()> {
-    world.redis.restart();
-    Ok(())
-}
 
 fn command(world: &mut World, words: &[&str]) -> Result<()> {
     match redis::call(&world.redis.addr(), words) {
