@@ -243,7 +243,13 @@ impl Client {
     pub(crate) fn raise_fatal_error(&self) {
         let code = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
         // SAFETY: live client; the reason is NUL-terminated and copied.
-        unsafe { sys::rd_kafka_test_fatal_error(self.inner.client().native_ptr(), code, c"raised by a test".as_ptr()) };
+        unsafe {
+            sys::rd_kafka_test_fatal_error(
+                self.inner.client().native_ptr(),
+                code,
+                c"raised by a test".as_ptr(),
+            )
+        };
     }
 
     /// Messages whose fate is not known yet.
