@@ -21,9 +21,9 @@ pub(crate) fn health(core: &Core) -> Answer {
 }
 
 /// `GET /live`: 200 as long as a restart would not help. It helps when recovery of a dependency has failed although the
-/// dependency answers.
+/// dependency answers, and when an event loop is blocked (which another core can still tell).
 pub(crate) fn live(core: &Core) -> Answer {
-    if core.publisher.producer().topics().is_unhealable() {
+    if core.publisher.producer().topics().is_unhealable() || core.shared.watchdog.is_blocked() {
         return Answer::json(reply::UNAVAILABLE, "{\"status\":\"restart needed\"}".to_owned());
     }
     Answer::json(reply::OK, "{\"status\":\"live\"}".to_owned())

@@ -356,6 +356,10 @@ impl Running {
                         .number("commits_failed", consumer.state().commits_failed);
                 });
             }
+            if ended.is_clean() && !ended.has_left {
+                let text = "The group did not confirm that this member left; its partitions rest until the session ends";
+                self.shared.sink.line(Level::Warn, "leave_unconfirmed", text, |_| {});
+            }
             ended.is_clean()
         });
         // In slices, so that a deadline that is brought forward is seen.

@@ -146,8 +146,9 @@ fn page(shared: &Shared, path: &[u8], is_head: bool) -> Vec<u8> {
             let body = format!("{{\"status\":\"{word}\",\"redis\":{redis},\"kafka\":{kafka}}}");
             answer(status, reply::JSON, body.as_bytes(), is_head)
         }
-        // A restart helps when recovery of a dependency has failed although the dependency answers.
-        b"/live" if shared.topics.is_unhealable() => {
+        // A restart helps when recovery of a dependency has failed although the dependency answers, and when an event
+        // loop is blocked.
+        b"/live" if shared.topics.is_unhealable() || shared.watchdog.is_blocked() => {
             answer(reply::UNAVAILABLE, reply::JSON, b"{\"status\":\"restart needed\"}", is_head)
         }
         b"/live" => answer(reply::OK, reply::JSON, b"{\"status\":\"live\"}", is_head),

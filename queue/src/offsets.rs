@@ -71,6 +71,11 @@ impl Tracker {
         self.entries.front().map(|entry| entry.offset).or(self.position)
     }
 
+    /// The next offset to take; `None` before the first, unless the start was given.
+    pub fn position(&self) -> Option<i64> {
+        self.position
+    }
+
     /// Records from the watermark to the position, finished ones among them: what this tracker holds, and what would
     /// be delivered again after a crash.
     pub fn span(&self) -> usize {

@@ -49,6 +49,8 @@ pub(super) const LEAVE_MAX: Duration = Duration::from_secs(3);
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 /// The same trouble is told once in this time: an unreachable broker says it several times a second.
 const NOTICE_INTERVAL: Duration = Duration::from_secs(5);
+/// How long librdkafka may take to move a partition's position.
+const SEEK_MAX: Duration = Duration::from_secs(2);
 /// Events of the main queue served a turn; there are a handful a second.
 const EVENTS_PER_TURN: usize = 4;
 /// What the handle and the thread share.
@@ -141,6 +143,8 @@ struct Held {
     queue: PartitionQueue<GroupContext>,
     /// Set by librdkafka when the queue gets its first record.
     is_ready: Arc<AtomicBool>,
+    /// The first offset of the last hole that was read again.
+    hole: Option<i64>,
 }
 
 /// A revoke that waits for its records.
@@ -303,12 +307,14 @@ impl Intake {
         self.shared.turned_ms.store(self.shared.started.elapsed().as_millis() as u64, Ordering::Relaxed);
         let mut has_served = false;
         for _ in 0..EVENTS_PER_TURN {
-            // Of the main queue only events are expected; a record on it could only be one of a partition that is not
-            // ours, and is not ours to finish.
+            // Each partition has a queue of its own, so the main queue brings only events. A record on it would be lost
+            // here, and its lease would commit past it: a new client reads it again.
             let result = self.client.poll(Duration::ZERO).map(|result| result.map(drop));
             match result {
                 Some(Err(error)) => self.tell(&error),
-                Some(Ok(())) => {}
+                Some(Ok(())) => {
+                    self.renewal.get_or_insert(Renewal::Stray);
+                }
                 None => continue,
             }
             has_served = true;
@@ -490,11 +496,20 @@ impl Intake {
         // Before the first poll: a record that comes after the last one sets it again.
         held.is_ready.store(false, Ordering::Relaxed);
         let mut batch = Batch::new(Arc::clone(&held.lease));
-        let mut trouble = None;
+        let (mut trouble, mut hole) = (None, None);
         loop {
             match held.queue.poll(Duration::ZERO) {
                 None => break,
-                Some(Ok(message)) => batch.push(&message),
+                Some(Ok(message)) => {
+                    let expected = held.lease.position().filter(|&expected| message.offset() > expected);
+                    if let Some(expected) = expected
+                        && held.hole != Some(expected)
+                    {
+                        hole = Some(expected);
+                        break;
+                    }
+                    batch.push(&message);
+                }
                 Some(Err(error)) => trouble = Some(error),
             }
             if trouble.is_some() || batch.is_full() || self.shared.ledger.is_over() {
@@ -502,10 +517,28 @@ impl Intake {
                 break;
             }
         }
+        if let Some(expected) = hole {
+            self.read_again(index, expected);
+        }
         if let Some(error) = trouble {
             self.tell(&error);
         }
         Some(batch).filter(|batch| !batch.records().is_empty())
+    }
+
+    /// Offsets are missing between what was taken and what came next. Compaction and transactions leave such holes; if
+    /// the records were there after all, reading again from the hole brings them. A hole that stays is one of the log.
+    fn read_again(&mut self, index: usize, expected: i64) {
+        let held = &mut self.held[index];
+        held.hole = Some(expected);
+        held.is_ready.store(true, Ordering::Relaxed);
+        let partition = held.lease.partition();
+        // Waits until librdkafka has dropped what it had fetched; rare enough for this thread.
+        let sought = self.client.seek(&self.topic, partition, Offset::Offset(expected), SEEK_MAX);
+        if let Err(error) = sought {
+            self.tell(&error);
+        }
+        self.tell_text(&format!("partition {partition}: a hole at offset {expected} is read again"));
     }
 
     fn post(&mut self, batch: Batch) {

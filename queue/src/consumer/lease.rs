@@ -175,6 +175,11 @@ impl Lease {
         self.tracker.lock().open
     }
 
+    /// The next offset of the partition, if nothing is missing.
+    pub(super) fn position(&self) -> Option<i64> {
+        self.tracker.lock().tracker.position()
+    }
+
     pub(super) fn span(&self) -> usize {
         self.tracker.lock().tracker.span()
     }

@@ -23,6 +23,8 @@ pub(super) enum Renewal {
     Fatal(String),
     /// The position of a partition lies outside its log.
     OutOfRange,
+    /// A record came outside of its partition's queue.
+    Stray,
     /// The topic was deleted and created again: offsets count another log.
     TopicReplaced(String),
     /// The group does not take us back.
@@ -34,6 +36,7 @@ impl Renewal {
         match self {
             Self::Fatal(error) => format!("fatal error: {error}"),
             Self::OutOfRange => "the position lies outside the log".to_owned(),
+            Self::Stray => "a record came outside of its partition's queue".to_owned(),
             Self::TopicReplaced(id) => format!("the topic was replaced; its id is now {id}"),
             Self::Outside => format!("in no group for {} s although Kafka answers", OUTSIDE_MAX.as_secs()),
         }
@@ -82,7 +85,7 @@ impl Intake {
                 self.turn_until(Instant::now() + REVOKE_COMMIT_MAX, |this| this.commit_sent.is_none());
                 self.end_leases(|_| true);
             }
-            Renewal::Fatal(_) | Renewal::Outside => self.end_leases(|_| true),
+            Renewal::Fatal(_) | Renewal::Outside | Renewal::Stray => self.end_leases(|_| true),
         }
         (self.events)(&Event::ConsumerReplaced { reason: renewal.reason() });
         self.answer_pending();
