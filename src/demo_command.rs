@@ -10,11 +10,12 @@ use std::time::Duration;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use loadgen::{AuditSource, Item, Plan, progress};
 use settings::table;
+use shard::deadline::Deadline;
 use shard::log::Level;
 
 use crate::flags::failed;
 use crate::house::{EMBEDDED, House};
-use crate::signals::Ending;
+use crate::signals::Interrupt;
 
 /// How long Redis and Kafka may take to be there.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -60,7 +61,7 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     if let Err(code) = crate::report_files::probe(flags) {
         return code;
     }
-    let ending = match Ending::new() {
+    let ending = match Interrupt::new() {
         Ok(ending) => ending,
         Err(error) => return failed(error),
     };
@@ -98,7 +99,8 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     );
     let audit = AuditSource::Store(house.places.source.clone());
     let report = loadgen::run(&plan, &audit, progress::for_stderr(), &interrupt);
-    let is_clean = house.stop();
+    let deadline = Deadline::after(house.shutdown_timeout);
+    let is_clean = house.stop_by(&deadline);
     let report = match report {
         Ok(report) => report,
         Err(error) => return failed(error),

@@ -17,7 +17,7 @@ use settings::table;
 use shard::clock;
 
 use crate::flags::{failed, flag, on_servers};
-use crate::signals::Ending;
+use crate::signals::Interrupt;
 
 /// Replays of an order before its letter stays where it is.
 const ATTEMPTS_MAX: &str = "3";
@@ -343,7 +343,7 @@ fn settle(places: &Places, flags: &ArgMatches, is_purge: bool) -> ExitCode {
     };
     let interrupt = Arc::new(AtomicBool::new(false));
     let signal = Arc::new(std::sync::atomic::AtomicI32::new(0));
-    match Ending::new() {
+    match Interrupt::new() {
         Ok(ending) => {
             let (interrupt, signal) = (Arc::clone(&interrupt), Arc::clone(&signal));
             ending.spawn(move |number| {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::ArgMatches;
 use settings::table::{self, Setting};
+use shard::deadline::Deadline;
 use shard::log::{Level, Sink};
 
 use crate::flags::{failed, read_settings};
@@ -78,10 +79,10 @@ impl House {
         false
     }
 
-    /// Stops intake first, then what follows it; true when nothing was left on the road.
-    pub(crate) fn stop(self) -> bool {
-        let is_answered = self.gateway.stop(self.shutdown_timeout).is_clean;
-        let is_finished = self.processor.stop(self.shutdown_timeout).is_clean;
+    /// Stops intake first, then what follows it, both by `deadline`; true when nothing was left in flight.
+    pub(crate) fn stop_by(self, deadline: &Deadline) -> bool {
+        let is_answered = self.gateway.stop_by(deadline).is_clean;
+        let is_finished = self.processor.stop_by(deadline).is_clean;
         self.sink.flush();
         drop(self.places);
         is_answered && is_finished

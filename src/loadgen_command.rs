@@ -17,7 +17,7 @@ use loadgen::{Arrivals, AuditSource, Item, Plan, Shard, Stocking, Topics, progre
 
 use crate::flags::failed;
 use crate::report_files;
-use crate::signals::Ending;
+use crate::signals::Interrupt;
 
 /// The command line was wrong (contract of the load generator's exit codes).
 const USAGE: u8 = 2;
@@ -188,7 +188,7 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     if let Err(code) = report_files::probe(flags) {
         return code;
     }
-    let ending = match Ending::new() {
+    let ending = match Interrupt::new() {
         Ok(ending) => ending,
         Err(error) => return failed(error),
     };

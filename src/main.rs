@@ -4,8 +4,14 @@
 /// Settings as flags, and the exit codes.
 mod flags;
 
-/// The first SIGTERM or SIGINT, and the second.
+/// The first SIGTERM or SIGINT, the second and the third, and the watchdog over the end.
 mod signals;
+
+/// librdkafka's timed waits by the monotonic clock.
+mod monotonic_waits;
+
+/// What systemd gives and wants to be told.
+mod systemd;
 
 /// Where Redis and Kafka are: in this process or behind an address.
 mod places;

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::ArgMatches;
 use processor::Parts;
@@ -9,7 +10,8 @@ use shard::log::{Level, Sink};
 
 use crate::flags::{FAILED, failed, read_settings};
 use crate::places::{Places, announce_notices, level, model_policy};
-use crate::signals::Ending;
+use crate::signals::{Cause, Ending};
+use crate::systemd::{self, State};
 
 /// Runs a processor until a signal.
 pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
@@ -46,11 +48,16 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
             .text("redis_addr", &settings.shared.redis.to_string())
             .text("kafka_addr", &places.bootstrap);
     });
-    let signal = ending.wait();
+    let cause = systemd::ready_when(&ending, || running.is_healthy()).unwrap_or_else(|| ending.wait());
+    systemd::notify(State::Stopping);
     sink.line(Level::Info, "processor_stopping", "Draining", |line| {
-        line.number("signal", signal as u64);
+        if let Cause::Signal(signal) = cause {
+            line.number("signal", signal as u64);
+        }
     });
-    let stopped = running.stop(settings.shared.shutdown_timeout);
+    let timeout = settings.shared.shutdown_timeout;
+    ending.begin(Duration::ZERO, timeout);
+    let stopped = running.stop_by(ending.drain(timeout));
     let message =
         if stopped.is_clean { "Every order begun has its end" } else { "Orders were left to the next owner" };
     sink.line(

@@ -45,5 +45,7 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
         house.processor.metrics_addr()
     );
     ending.wait();
-    if house.stop() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+    let timeout = house.shutdown_timeout;
+    ending.begin(Duration::ZERO, timeout);
+    if house.stop_by(ending.drain(timeout)) { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
 }

@@ -28,6 +28,7 @@ const NOT_HERE: &[(&str, &str)] = &[
     ),
     ("helm", "no cluster is here; `cargo xtask deploy` checks the values it is given"),
     ("kustomize edit", "would change the tree; `cargo xtask deploy` renders with the same program"),
+    ("systemctl", "no systemd is here; `tests/systemd_protocols.rs` plays its part"),
     ("apt-get install", "would change the machine; xtask installs what it needs by the same program"),
     ("sudo apt-get install", "would change the machine; xtask installs what it needs by the same program"),
     ("promtool", "the tests of the alerts run it (`loadgen/tests/alerts_fire_as_prometheus_would.rs`)"),

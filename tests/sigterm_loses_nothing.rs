@@ -1,10 +1,9 @@
 //! Claim: on SIGTERM a processor finishes what it has begun, commits exactly that, leaves the group and exits with 0;
 //! the next one goes on at once from there. What cannot be finished in `SHUTDOWN_TIMEOUT` is left to the next one and
-//! said by the exit code; a second signal ends the process at once. Method: SIGTERM amid a full topic; every record
+//! said by the exit code. Method: SIGTERM amid a full topic; every record
 //! below the committed offset must have its end, none above it.
 
 use process::{PATIENCE, Sent, World, order};
-use testkit::child::Signal;
 use testkit::wait_until;
 
 mod process;
@@ -68,19 +67,4 @@ fn what_takes_too_long_is_left_and_said() {
     assert_eq!(processor.terminate(), Some(0));
     assert_eq!(world.truth.status("slow").as_deref(), Some("COMPLETED"));
     assert_eq!(world.truth.ledger("101"), Some((1, 1)));
-}
-
-#[test]
-fn a_second_signal_ends_it_at_once() {
-    let world = World::new();
-    world.truth.set_stock("101", 1);
-    world.topics.send(&[order("slow", "101", 1)]);
-    let mut processor =
-        world.start(&[("PAYMENT_LATENCY", "10m"), ("PAYMENT_TIMEOUT", "10m"), ("SHUTDOWN_TIMEOUT", "10m")]);
-    processor.wait_paying(1);
-    processor.wait_health(200);
-    processor.signal(Signal::Terminate);
-    processor.wait_health(503);
-    processor.signal(Signal::Terminate);
-    assert_eq!(processor.wait().code(), Some(128 + 15));
 }

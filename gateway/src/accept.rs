@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use monoio::io::AsyncWriteRentExt;
+use monoio::io::{AsyncWriteRentExt, CancelHandle};
 use monoio::net::{TcpListener, TcpStream};
 use shard::log::Level;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -33,14 +33,11 @@ const FORMER_LOOK: Duration = Duration::from_millis(10);
 /// # Errors
 /// When the address cannot be bound.
 pub fn bind(address: SocketAddr, cores: usize) -> std::io::Result<Vec<StdListener>> {
+    refuse_if_taken(address)?;
     let mut listeners: Vec<StdListener> = Vec::with_capacity(cores);
     for _ in 0..cores {
-        let address = if let Some(first) = listeners.first() {
-            first.local_addr()?
-        } else {
-            refuse_if_taken(address)?;
-            address
-        };
+        // The first one decides what port 0 is.
+        let address = listeners.first().map_or(Ok(address), StdListener::local_addr)?;
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
@@ -76,11 +73,12 @@ fn bind_alone(address: SocketAddr) -> std::io::Result<()> {
     socket.listen(1)
 }
 
-/// Accepts for ever. One task a core; never dropped while an accept is pending, which would leak a socket.
-pub(crate) async fn accept(core: Rc<Core>, listener: TcpListener) {
+/// Accepts until it is cancelled. Never dropped while an accept is pending, which would leak a socket.
+pub(crate) async fn accept(core: Rc<Core>, listener: TcpListener, cancel: CancelHandle) {
     loop {
-        match listener.accept().await {
+        match listener.cancelable_accept(cancel.clone()).await {
             Ok((stream, _)) => seat(&core, stream),
+            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => return,
             Err(error) => {
                 core.log.line(Level::Warn, "accept_failed", "A connection could not be accepted", |line| {
                     line.text("error", &error.to_string());

@@ -299,6 +299,13 @@ fn collect(
             }
         }
     }
+    // A gateway that leaves answers all that came with the last read and closes with the last of these answers: what a
+    // client has pipelined so far is not lost.
+    if core.shared.drain.is_leaving()
+        && let Some(last) = exchanges.last_mut()
+    {
+        last.connection = Connection::Closes;
+    }
     Collected { consumed: at, refused: None }
 }
 
@@ -309,7 +316,7 @@ fn exchange(core: &Core, buffer: &mut [u8], at: usize, request: &Request) -> Exc
         Some(span) => Correlation::Given(span.shifted(at)),
         None => Correlation::Made(core.identities.uuid()),
     };
-    let connection = match (head.keep_alive && !core.shared.drain.is_leaving(), head.is_http10) {
+    let connection = match (head.keep_alive, head.is_http10) {
         (true, false) => Connection::Stays,
         (true, true) => Connection::StaysFor10,
         (false, _) => Connection::Closes,
@@ -358,6 +365,7 @@ async fn all<F: Future>(mut futures: Vec<Pin<Box<F>>>) -> Vec<F::Output> {
 }
 
 async fn act(core: &Rc<Core>, buffer: &[u8], exchange: &Exchange, began: Instant) -> Answer {
+    crate::fault::at("read", exchange.correlation.text(buffer));
     match &exchange.asked {
         Asked::Buy(Err(bad)) => Answer::Order(Outcome::Invalid(bad.clone())),
         Asked::Buy(Ok(order)) => {

@@ -11,6 +11,7 @@ use queue::embedded::Guard;
 use shard::drain::Drain;
 use shard::launch::Driver;
 use shard::log::{CoreLog, Sink};
+use shard::watchdog::Watchdog;
 use store::AnyStore;
 use wire::order_json::OrderReader;
 
@@ -19,6 +20,7 @@ use crate::balance::Balance;
 use crate::breaker::Breaker;
 use crate::gates::{Limited, SoldOut};
 use crate::identity::Identities;
+use crate::intake::Intake;
 use crate::metrics::{Counter, GatewayCells, Gauge};
 use crate::sequences::{Sequence, Sequences};
 
@@ -34,6 +36,10 @@ pub struct Shared {
     pub backlog: Backlog,
     /// Which core serves a new connection.
     pub balance: Arc<Balance>,
+    /// Starts and stops accepting.
+    pub intake: Arc<Intake>,
+    /// Sees a blocked core.
+    pub watchdog: Arc<Watchdog>,
     /// Cells of every core, by index.
     pub cells: Vec<GatewayCells>,
     /// Whether each core reaches Redis.

@@ -22,6 +22,15 @@ pub mod core;
 /// 1. Sockets in.
 pub mod accept;
 
+/// Starting and stopping to accept.
+mod intake;
+
+/// Listening sockets for a successor, without a gap.
+pub mod handover;
+
+/// Where the listening sockets come from.
+pub mod listen;
+
 /// Which core serves a new connection.
 pub mod balance;
 
@@ -64,8 +73,11 @@ mod identity;
 /// Sockets by number.
 mod sockets;
 
+/// Faults that tests ask for.
+mod fault;
+
 /// Private stations, for `benches/` alone.
 #[cfg(feature = "bench")]
 pub mod bench;
 
-pub use run::{Parts, Running, StartError, start};
+pub use run::{Parts, Running, StartError, start, start_on};

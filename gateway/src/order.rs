@@ -87,7 +87,7 @@ pub async fn place(core: &Rc<Core>, order: &Order<'_>) -> Outcome {
     let Some(sequence) = core.sequences.begin() else { return Outcome::Shed };
 
     match core.store.admit(admission_of(order, &sequence)).await {
-        Ok(Admission::Fresh | Admission::TakenOver) => {}
+        Ok(Admission::Fresh | Admission::TakenOver) => crate::fault::at("admitted", order.correlation_id),
         Ok(refusal) => {
             sequence.resolve();
             return refused(core, order, refusal);

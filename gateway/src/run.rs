@@ -10,13 +10,14 @@ use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use monoio::net::TcpListener;
 use parking_lot::Mutex;
 use queue::embedded::Guard;
 use queue::{Notice, Producer, ProducerSettings, Publisher, admin};
+use shard::deadline::Deadline;
 use shard::drain::{Drain, Phase};
 use shard::launch::{self, Driver, Seat};
 use shard::log::{CoreLog, Level, Sink};
+use shard::watchdog::Watchdog;
 use store::Policy;
 use store::open::Source;
 
@@ -25,10 +26,17 @@ use crate::backlog::{self, Backlog};
 use crate::balance::Balance;
 use crate::breaker::{Breaker, Rules};
 use crate::core::{Core, Limits, Shared};
+use crate::handover::{Acceptor as _, Door, Progress};
 use crate::identity::Identities;
+use crate::intake::{self, Intake};
 use crate::metrics::{Counter, GatewayCells, Gauge};
 use crate::sequences::Sequences;
 use crate::sweep;
+
+/// One wait for the producer's queue: the last one has at least so much, also when the time is over.
+const FLUSH_SLICE_MIN: Duration = Duration::from_millis(100);
+/// And none has more, so that a second SIGTERM is seen in time.
+const FLUSH_SLICE_MAX: Duration = Duration::from_millis(250);
 
 /// What a process gives its gateway.
 #[derive(Clone)]
@@ -77,6 +85,8 @@ pub struct Running {
     shared: Arc<Shared>,
     producer: Arc<Producer>,
     cores: Vec<JoinHandle<std::io::Result<()>>>,
+    /// Second handles of the listening sockets, for a successor.
+    lent: Arc<Mutex<Vec<StdListener>>>,
 }
 
 /// How a gateway ended.
@@ -105,11 +115,31 @@ pub fn policy(settings: &settings::Gateway) -> Policy {
 /// # Errors
 /// See [`StartError`].
 pub fn start(settings: &settings::Gateway, parts: &Parts) -> Result<Running, StartError> {
-    let cpus = launch::allowed_cpus();
-    let cores = settings.shared.workers.unwrap_or(cpus.len()).clamp(1, 255);
-    let listeners = accept::bind(settings.listen_addr, cores)
+    let sockets = accept::bind(settings.listen_addr, cores(settings))
         .map_err(|error| StartError::Bind(settings.listen_addr, error))?;
-    let address = listeners[0].local_addr().map_err(StartError::Thread)?;
+    let running = start_on(settings, parts, sockets)?;
+    running.accept();
+    Ok(running)
+}
+
+/// Cores of a gateway with these settings.
+pub(crate) fn cores(settings: &settings::Gateway) -> usize {
+    settings.shared.workers.unwrap_or_else(|| launch::allowed_cpus().len()).clamp(1, 255)
+}
+
+/// As [`start`], on sockets that listen already, of which there is one at least; nothing is accepted before
+/// [`Running::accept`].
+///
+/// # Errors
+/// See [`StartError`].
+pub fn start_on(
+    settings: &settings::Gateway,
+    parts: &Parts,
+    sockets: Vec<StdListener>,
+) -> Result<Running, StartError> {
+    let cpus = launch::allowed_cpus();
+    let cores = cores(settings);
+    let address = sockets[0].local_addr().map_err(StartError::Thread)?;
     let share = |total: usize| total.div_ceil(cores);
     let limits = Limits {
         in_flight_max: share(settings.in_flight_max),
@@ -132,6 +162,8 @@ pub fn start(settings: &settings::Gateway, parts: &Parts) -> Result<Running, Sta
         guard: parts.guard.clone(),
         backlog: Backlog::default(),
         balance: Balance::new(cores, limits.connections_max),
+        intake: Arc::new(Intake::new(cores)),
+        watchdog: Watchdog::new(cores, settings.shared.event_loop_stall_exit),
         cells: (0..cores).map(|_| GatewayCells::default()).collect(),
         redis_reachable: (0..cores).map(|_| AtomicBool::new(false)).collect(),
         drivers: Mutex::new(vec![None; cores]),
@@ -144,13 +176,23 @@ pub fn start(settings: &settings::Gateway, parts: &Parts) -> Result<Running, Sta
         group: settings.shared.consumer_group.clone(),
     };
     backlog::start(Arc::clone(&shared), watched).map_err(StartError::Thread)?;
-    let listeners: Vec<Mutex<Option<StdListener>>> =
-        listeners.into_iter().map(|listener| Mutex::new(Some(listener))).collect();
+    // Its thread ends with the last phase; nobody waits for it.
+    let _ = shared
+        .watchdog
+        .start("gateway", Arc::clone(&shared.drain), Arc::clone(&parts.sink))
+        .map_err(StartError::Thread)?;
+    let lent =
+        sockets.iter().map(StdListener::try_clone).collect::<Result<_, _>>().map_err(StartError::Thread)?;
+    // Each core one where there are as many; a predecessor may have had more cores or fewer.
+    let shares: Vec<Mutex<Vec<StdListener>>> = (0..cores).map(|_| Mutex::default()).collect();
+    for (number, socket) in sockets.into_iter().enumerate() {
+        shares[number % cores].lock().push(socket);
+    }
     let life = {
         let (shared, producer, policy) = (Arc::clone(&shared), Arc::clone(&producer), policy(settings));
         let source = parts.source.clone();
         move |seat: Seat| {
-            let listener = listeners[seat.index].lock().take();
+            let sockets = std::mem::take(&mut *shares[seat.index].lock());
             live(
                 seat,
                 limits,
@@ -158,14 +200,14 @@ pub fn start(settings: &settings::Gateway, parts: &Parts) -> Result<Running, Sta
                 source.clone(),
                 Arc::clone(&shared),
                 Arc::clone(&producer),
-                listener,
+                sockets,
             )
         }
     };
     // A core is bound to its processor only when it has one of its own; two gateways' cores on one would fight.
     let pins = if cores == cpus.len() { &cpus[..] } else { &[] };
     let cores = launch::launch("gateway", cores, pins, life).map_err(StartError::Thread)?;
-    Ok(Running { address, shared, producer, cores })
+    Ok(Running { address, shared, producer, cores, lent: Arc::new(Mutex::new(lent)) })
 }
 
 fn producer_settings(settings: &settings::Gateway, parts: &Parts) -> ProducerSettings {
@@ -234,9 +276,8 @@ async fn live(
     source: Source,
     shared: Arc<Shared>,
     producer: Arc<Producer>,
-    listener: Option<StdListener>,
+    sockets: Vec<StdListener>,
 ) {
-    let Some(listener) = listener else { return };
     shard::turns::take_turns();
     let index = seat.index;
     shared.drivers.lock()[index] = Some(seat.driver);
@@ -270,16 +311,8 @@ async fn live(
             line.text("io_driver_reason", reason);
         }
     });
-    // io_uring waits on a blocking socket by itself; epoll must never block on one.
-    let listener =
-        listener.set_nonblocking(seat.driver == Driver::Epoll).and_then(|()| TcpListener::from_std(listener));
-    match listener {
-        Ok(listener) => {
-            drop(monoio::spawn(accept::accept(Rc::clone(&core), listener)));
-            drop(monoio::spawn(accept::receive(Rc::clone(&core))));
-        }
-        Err(error) => core.shared.sink.line(Level::Error, "listen_failed", &error.to_string(), |_| {}),
-    }
+    drop(monoio::spawn(intake::run(Rc::clone(&core), sockets)));
+    drop(monoio::spawn(accept::receive(Rc::clone(&core))));
     sweep::sweep(core).await;
 }
 
@@ -315,23 +348,73 @@ impl Running {
         self.shared.drain.enter(Phase::Leaving);
     }
 
-    /// Refuses new orders, waits until those on the road have ended, flushes the producer and ends the cores; all
-    /// within `timeout` plus a second.
+    /// Starts accepting, on every core.
+    pub fn accept(&self) {
+        self.shared.intake.resume();
+    }
+
+    /// Stops accepting: connections wait in the queues of sockets that somebody else has as well. False when a core did
+    /// not stop within `timeout`.
+    pub fn stop_accepting(&self, timeout: Duration) -> bool {
+        self.shared.intake.pause(timeout)
+    }
+
+    /// Open connections.
+    pub fn open_connections(&self) -> usize {
+        (0..self.shared.cells.len()).map(|core| self.shared.balance.open_count(core)).sum()
+    }
+
+    /// Serves successors at `door` on a thread of its own, until one has taken over: `taken` is then called once.
+    ///
+    /// # Errors
+    /// When the thread cannot be made.
+    pub fn serve_successors(
+        &self,
+        door: Door,
+        mut tell: impl FnMut(Progress) + Send + 'static,
+        taken: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<()> {
+        let (intake, lent) = (Arc::clone(&self.shared.intake), Arc::clone(&self.lent));
+        let serve = move || {
+            let sockets = std::mem::take(&mut *lent.lock());
+            door.serve(&sockets, &*intake, &mut tell);
+            // The successor has them: ours would only keep connections waiting should it end before us.
+            intake.release();
+            drop(sockets);
+            taken();
+        };
+        thread::Builder::new().name("handover".to_owned()).spawn(serve).map(drop)
+    }
+
+    /// As [`Running::stop_by`], within `timeout` plus a second.
     pub fn stop(self, timeout: Duration) -> Stopped {
-        let deadline = Instant::now() + timeout;
+        self.stop_by(&Deadline::after(timeout))
+    }
+
+    /// Refuses new orders, waits until those in flight have ended, flushes the producer and ends the cores; all by
+    /// `deadline` plus a second. It may be brought forward meanwhile.
+    pub fn stop_by(self, deadline: &Deadline) -> Stopped {
         self.shared.drain.enter(Phase::Draining);
         let in_flight = || -> u64 {
             self.shared.cells.iter().map(|core| core.gauges[Gauge::InFlight as usize].get()).sum()
         };
-        while in_flight() > 0 && Instant::now() < deadline {
+        while in_flight() > 0 && !deadline.is_over() {
             thread::sleep(Duration::from_millis(5));
         }
         // The last answers are written by tasks that the end of the road woke: one sweep tick is theirs.
         thread::sleep(Duration::from_millis(40));
         let are_answered = in_flight() == 0;
-        let is_flushed = self
-            .producer
-            .flush(deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100)));
+        // In slices, so that a deadline that is brought forward is seen.
+        let is_flushed = loop {
+            let slice = deadline.remaining().clamp(FLUSH_SLICE_MIN, FLUSH_SLICE_MAX);
+            if self.producer.flush(slice) {
+                break true;
+            }
+            if deadline.is_over() {
+                break false;
+            }
+        };
+        self.shared.intake.end();
         self.shared.drain.enter(Phase::Stopping);
         let mut have_returned = true;
         for core in self.cores {

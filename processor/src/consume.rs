@@ -40,6 +40,7 @@ pub(crate) async fn tick(core: Rc<Core>) {
     while core.shared.drain.phase() < Phase::Stopping {
         monoio::time::sleep(TICK).await;
         tick += 1;
+        core.shared.watchdog.tick(core.index);
         core.log.flush();
         core.cells().gauges[PAYMENTS_IN_FLIGHT].set(core.payments_desk.taken() as u64);
         core.shared.store_reachable[core.index].store(core.store.is_reachable(), Ordering::Relaxed);

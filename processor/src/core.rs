@@ -13,6 +13,7 @@ use queue::embedded::Guard;
 use shard::drain::Drain;
 use shard::launch::Driver;
 use shard::log::{CoreLog, Sink};
+use shard::watchdog::Watchdog;
 use store::AnyStore;
 
 use crate::desk::Desk;
@@ -34,6 +35,8 @@ pub struct Shared {
     pub drivers: Mutex<Vec<Option<Driver>>>,
     /// Where lines go.
     pub sink: Arc<Sink>,
+    /// Sees a blocked core.
+    pub watchdog: Arc<Watchdog>,
     /// The embedded broker's guard.
     pub guard: Option<Arc<Guard>>,
     /// Items seen, in the order they were.

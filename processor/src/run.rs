@@ -15,10 +15,12 @@ use queue::consumer::{Batch, Consumer, ConsumerError, ConsumerSettings};
 use queue::embedded::Guard;
 use queue::producer::ProducerError;
 use queue::{Notice, Producer, ProducerSettings, Publisher, admin};
+use shard::deadline::Deadline;
 use shard::drain::{Drain, Phase};
 use shard::launch::{self, Seat};
 use shard::log::{CoreLog, Level, Sink};
 use shard::mailbox::Mailbox;
+use shard::watchdog::Watchdog;
 use store::Policy;
 use store::open::Source;
 
@@ -150,6 +152,7 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         store_reachable: (0..cores).map(|_| AtomicBool::new(false)).collect(),
         drivers: Mutex::new(vec![None; cores]),
         sink: Arc::clone(&parts.sink),
+        watchdog: Watchdog::new(cores, settings.shared.event_loop_stall_exit),
         guard: parts.guard.clone(),
         items: Mutex::default(),
         levels: Mutex::default(),
@@ -160,6 +163,11 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         is_in_group: AtomicBool::new(false),
         started: Instant::now(),
     });
+    // Its thread ends with the last phase; nobody waits for it.
+    let _ = shared
+        .watchdog
+        .start("processor", Arc::clone(&shared.drain), Arc::clone(&parts.sink))
+        .map_err(StartError::Thread)?;
     let inboxes: Vec<Arc<Mailbox<Batch>>> =
         (0..cores).map(|_| Arc::new(Mailbox::new(in_flight_max))).collect();
     let life = {
@@ -306,14 +314,18 @@ impl Running {
         web::health(&self.shared) == (true, true)
     }
 
-    /// Takes nothing more, finishes what was begun, commits, leaves the group; all within `timeout` and a few
-    /// seconds.
+    /// As [`Running::stop_by`], within `timeout` and a few seconds.
     pub fn stop(self, timeout: Duration) -> Stopped {
-        let deadline = Instant::now() + timeout;
+        self.stop_by(&Deadline::after(timeout))
+    }
+
+    /// Takes nothing more, finishes what was begun, commits, leaves the group; all by `deadline` and a few seconds. It
+    /// may be brought forward meanwhile.
+    pub fn stop_by(self, deadline: &Deadline) -> Stopped {
         self.shared.drain.enter(Phase::Draining);
         let consumer = self.consumer.lock().take();
         let is_finished = consumer.is_some_and(|consumer| {
-            let ended = consumer.stop(timeout);
+            let ended = consumer.stop_by(deadline);
             if !ended.is_clean() {
                 let text = "What is not finished and committed is the next owner's";
                 self.shared.sink.line(Level::Error, "left_unclean", text, |line| {
@@ -325,8 +337,16 @@ impl Running {
             }
             ended.is_clean()
         });
-        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(200));
-        let is_flushed = self.producer.flush(left);
+        // In slices, so that a deadline that is brought forward is seen.
+        let is_flushed = loop {
+            let slice = deadline.remaining().clamp(Duration::from_millis(200), Duration::from_millis(250));
+            if self.producer.flush(slice) {
+                break true;
+            }
+            if deadline.is_over() {
+                break false;
+            }
+        };
         self.shared.drain.enter(Phase::Stopping);
         let mut have_returned = true;
         for core in self.cores {

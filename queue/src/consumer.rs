@@ -22,7 +22,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,7 @@ use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
+use shard::deadline::Deadline;
 use shard::mailbox::Mailbox;
 
 use crate::admin::Watermarks;
@@ -281,17 +282,30 @@ impl Consumer {
         Ok(watermarks.iter().filter_map(behind).sum())
     }
 
-    /// Takes no more records, waits until those begun are finished, commits, and leaves the group. Blocks up to
-    /// `timeout` and a little: not for a core. Once.
+    /// As [`Consumer::stop_by`], within `timeout` and a little.
     pub fn stop(&self, timeout: Duration) -> Ended {
-        let deadline = Instant::now() + timeout;
-        self.shared.stop_by(deadline);
-        self.thread.unpark();
-        let unfinished = || self.shared.state().records_in_flight;
-        self.ended
-            .lock()
-            .recv_timeout(timeout + 2 * intake::LEAVE_MAX + Duration::from_secs(1))
-            .unwrap_or_else(|_| Ended { unfinished: unfinished(), has_committed: false, has_left: false })
+        self.stop_by(&Deadline::after(timeout))
+    }
+
+    /// Takes no more records, waits until those begun are finished, commits, and leaves the group. Blocks until
+    /// `deadline`, which may be brought forward meanwhile, and a little: not for a core. Once.
+    pub fn stop_by(&self, deadline: &Deadline) -> Ended {
+        const SLICE: Duration = Duration::from_millis(50);
+        let give_up = 2 * intake::LEAVE_MAX + Duration::from_secs(1);
+        let ended = self.ended.lock();
+        loop {
+            let at = deadline.at().unwrap_or_else(Instant::now);
+            self.shared.stop_by(at);
+            self.thread.unpark();
+            match ended.recv_timeout(SLICE) {
+                Ok(ended) => return ended,
+                Err(RecvTimeoutError::Timeout) if at.elapsed() < give_up => {}
+                Err(_) => {
+                    let unfinished = self.shared.state().records_in_flight;
+                    return Ended { unfinished, has_committed: false, has_left: false };
+                }
+            }
+        }
     }
 }
 

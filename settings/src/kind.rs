@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// The kind of a setting, with its range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub enum Kind {
     Level,
     /// See [`Partitioner`].
     Partitioner,
+    /// Where a Unix socket is: the kernel takes 107 bytes, of which the temporary name beside it needs up to 20.
+    SocketPath,
 }
 
 impl fmt::Display for Kind {
@@ -60,8 +63,16 @@ impl fmt::Display for Kind {
             Self::Switch => formatter.write_str("on or off"),
             Self::Level => formatter.write_str("debug, info, warn or error"),
             Self::Partitioner => formatter.write_str("sticky or murmur2"),
+            Self::SocketPath => formatter.write_str("an absolute path of at most 87 bytes"),
         }
     }
+}
+
+/// An absolute path that a Unix socket and a temporary name beside it fit.
+pub fn parse_socket_path(text: &str) -> Option<PathBuf> {
+    const PATH_BYTES_MAX: usize = 87;
+    let path = PathBuf::from(text);
+    (path.is_absolute() && path.file_name().is_some() && text.len() <= PATH_BYTES_MAX).then_some(path)
 }
 
 /// Milliseconds as a setting writes them: the largest unit that fits without a rest.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::kind::{self, KafkaAddress, Kind, LogLevel, Partitioner, RedisAddress};
@@ -33,6 +34,8 @@ pub struct Shared {
     pub order_status_ttl_ms: u64,
     /// `SHUTDOWN_TIMEOUT`
     pub shutdown_timeout: Duration,
+    /// `EVENT_LOOP_STALL_EXIT`
+    pub event_loop_stall_exit: Duration,
 }
 
 /// Read by the gateway.
@@ -44,6 +47,8 @@ pub struct Gateway {
     pub listen_addr: SocketAddr,
     /// `SHUTDOWN_DELAY`
     pub shutdown_delay: Duration,
+    /// `HANDOVER_SOCKET`; `None`: nothing is handed over.
+    pub handover_socket: Option<PathBuf>,
     /// `PUBLISH_TIMEOUT`
     pub publish_timeout: Duration,
     /// `ORDERS_PARTITIONER`
@@ -225,6 +230,7 @@ impl<'a> Reader<'a> {
             kafka_linger_ms: self.duration_ms(&table::KAFKA_LINGER),
             order_status_ttl_ms: self.duration_ms(&table::ORDER_STATUS_TTL),
             shutdown_timeout: self.duration(&table::SHUTDOWN_TIMEOUT),
+            event_loop_stall_exit: self.duration(&table::EVENT_LOOP_STALL_EXIT),
         };
         if shared.orders_topic == shared.dlq_topic && !shared.orders_topic.is_empty() {
             self.errors.push(format!(
@@ -243,6 +249,9 @@ impl<'a> Reader<'a> {
         let mut gateway = Gateway {
             listen_addr: self.parsed(&table::LISTEN_ADDR, any, kind::parse_socket),
             shutdown_delay: self.duration(&table::SHUTDOWN_DELAY),
+            handover_socket: self.parsed(&table::HANDOVER_SOCKET, None, |text| {
+                if text.is_empty() { Some(None) } else { kind::parse_socket_path(text).map(Some) }
+            }),
             publish_timeout: self.duration(&table::PUBLISH_TIMEOUT),
             orders_partitioner: self.parsed(
                 &table::ORDERS_PARTITIONER,
@@ -261,6 +270,15 @@ impl<'a> Reader<'a> {
             connections_max: self.count(&table::MAX_CONNECTIONS) as usize,
             shared,
         };
+        let is_embedded =
+            gateway.shared.redis == RedisAddress::Embedded || gateway.shared.kafka == KafkaAddress::Embedded;
+        // A refused address stands here as embedded: its own line says enough.
+        if gateway.handover_socket.is_some() && is_embedded && self.errors.is_empty() {
+            self.errors.push(
+                "HANDOVER_SOCKET: not with an embedded Redis or Kafka; they end with the process that hands over"
+                    .to_owned(),
+            );
+        }
         if gateway.breaker_max_timeout < gateway.breaker_base_timeout {
             self.errors.push(format!(
                 "CIRCUIT_BREAKER_MAX_TIMEOUT: {} is below CIRCUIT_BREAKER_BASE_TIMEOUT ({}); give at least that",
@@ -353,6 +371,18 @@ mod tests {
         assert_eq!(finished, Ok(()));
         assert_eq!(gateway.idempotency_ttl_ms, gateway.shared.order_status_ttl_ms);
         assert_eq!(notices.len(), 1);
+    }
+
+    #[test]
+    fn a_handover_needs_a_redis_and_a_kafka_that_outlive_it() {
+        let path = ("HANDOVER_SOCKET", "/run/gateway.sock");
+        let (gateway, finished, _) = read(&[path]);
+        assert_eq!(finished, Ok(()));
+        assert_eq!(gateway.handover_socket.as_deref(), Some(std::path::Path::new("/run/gateway.sock")));
+        assert!(read(&[path, ("KAFKA_ADDR", "embedded")]).1.is_err());
+        for bad in ["relative.sock", "/", &format!("/{}", "x".repeat(90))] {
+            assert!(read(&[("HANDOVER_SOCKET", bad)]).1.is_err(), "{bad}");
+        }
     }
 
     #[test]

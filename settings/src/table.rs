@@ -69,12 +69,16 @@ settings! {
     ORDER_STATUS_TTL = Both, Kind::Duration { min_ms: 60_000, max_ms: 30 * DAY_MS }, "24h",
         "How long an order's status is kept, and its request_id taken";
     SHUTDOWN_TIMEOUT = Both, Kind::Duration { min_ms: 100, max_ms: 600_000 }, "30s",
-        "How long orders on the road may take after SIGTERM";
+        "How long orders in flight may take after SIGTERM; a second SIGTERM cuts it to 1 s, a third ends at once";
+    EVENT_LOOP_STALL_EXIT = Both, Kind::Duration { min_ms: 1000, max_ms: 600_000 }, "30s",
+        "The process ends, with an error, when one of its event loops is blocked for this long";
 
     LISTEN_ADDR = Gateway, Kind::Socket, "0.0.0.0:8080",
         "Where the gateway listens";
     SHUTDOWN_DELAY = Gateway, Kind::Duration { min_ms: 0, max_ms: 600_000 }, "0ms",
         "How long orders are still taken after SIGTERM while /health says 503: what a balancer needs to look elsewhere";
+    HANDOVER_SOCKET = Gateway, Kind::SocketPath, "",
+        "Unix socket of a zero-downtime restart: a gateway that starts with the path of a running one takes over its sockets";
     PUBLISH_TIMEOUT = Gateway, Kind::Duration { min_ms: 100, max_ms: 60_000 }, "2s",
         "How long a buyer waits for the broker before 503; a pending request_id can be taken over after it";
     ORDERS_PARTITIONER = Gateway, Kind::Partitioner, "sticky",

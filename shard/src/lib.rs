@@ -34,3 +34,12 @@ pub mod clock;
 
 /// The phases of a shutdown, shared by every core of a process.
 pub mod drain;
+
+/// A deadline that can be brought forward.
+pub mod deadline;
+
+/// Sees a blocked event loop while it is blocked.
+pub mod watchdog;
+
+/// The end of a process that cannot end in order.
+pub mod abrupt;

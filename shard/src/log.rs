@@ -11,8 +11,9 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use wire::order::escape_json_into;
@@ -23,6 +24,12 @@ use crate::clock;
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Chunks that may wait for a slow sink: 64 × 64 KiB = 4 MiB, a third of a second of full speed.
 const CHUNKS_MAX: usize = 64;
+
+/// How long the last lines of a process may take to be written: longer than any reader pauses, shorter than the slack of
+/// a shutdown. Lines that nobody reads are lost with the process, as they are when it runs.
+pub const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
+/// Between two tries to get into a full queue.
+const FLUSH_RETRY: Duration = Duration::from_millis(5);
 
 /// How grave a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,18 +126,34 @@ impl Sink {
         self.hand_over(bytes, 1);
     }
 
-    /// Waits until everything handed over so far is written. Blocks: for the end of a process.
-    pub fn flush(&self) {
+    /// Waits until everything handed over so far is written, at most `timeout`; false when it was not, because nobody
+    /// reads the output. Blocks: for the end of a process.
+    pub fn flush_within(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
         let (done, wait) = sync_channel(0);
-        if self.parcels.send(Parcel::Flush(done)).is_ok() {
-            let _ = wait.recv();
+        let mut parcel = Parcel::Flush(done);
+        // A full queue is that of an output which nobody reads: waiting in `send` would last for ever.
+        while let Err(refused) = self.parcels.try_send(parcel) {
+            let TrySendError::Full(back) = refused else { return false };
+            if Instant::now() >= deadline {
+                return false;
+            }
+            parcel = back;
+            thread::sleep(FLUSH_RETRY);
         }
+        // The writer drops the sender when it comes to it: a disconnect is the answer.
+        let answer = wait.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        answer == Err(RecvTimeoutError::Disconnected)
+    }
+
+    /// As [`Sink::flush_within`] with [`FLUSH_TIME_MAX`].
+    pub fn flush(&self) {
+        self.flush_within(FLUSH_TIME_MAX);
     }
 
     fn hand_over(&self, bytes: Vec<u8>, lines: u64) {
         if let Err(refused) = self.parcels.try_send(Parcel::Lines { bytes, lines }) {
-            let (std::sync::mpsc::TrySendError::Full(parcel)
-            | std::sync::mpsc::TrySendError::Disconnected(parcel)) = refused;
+            let (TrySendError::Full(parcel) | TrySendError::Disconnected(parcel)) = refused;
             if let Parcel::Lines { lines, .. } = parcel {
                 self.dropped.fetch_add(lines, Ordering::Relaxed);
             }
@@ -318,6 +341,10 @@ mod tests {
             sink.line(Level::Warn, "e", "m", |_| {});
         }
         assert!(sink.dropped() >= 9, "{}", sink.dropped());
+        assert!(
+            !sink.flush_within(Duration::from_millis(20)),
+            "nobody reads: a flush must not wait for ever"
+        );
         drop(release);
         drop(sink);
         writer.join().expect("the writer ends");

@@ -32,9 +32,19 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
+        Self::on(Kafka::shared().addr())
+    }
+
+    /// On a Kafka of the test's own, which it may stop.
+    pub fn with_private_kafka() -> (Self, Kafka) {
+        let kafka = Kafka::start_private();
+        (Self::on(kafka.addr()), kafka)
+    }
+
+    fn on(bootstrap: String) -> Self {
         let redis = Redis::start();
         let topics = Topics {
-            bootstrap: Kafka::shared().addr(),
+            bootstrap,
             orders: unique_topic("orders"),
             dlq: unique_topic("dlq"),
             partitions: PARTITIONS,
@@ -47,15 +57,23 @@ impl World {
 
     /// Starts `flash-sale processor` with these variables.
     pub fn start(&self, variables: &[(&str, &str)]) -> Process {
-        self.launch("processor", "METRICS_ADDR", variables)
+        self.start_with("processor", variables, Stdio::null(), Stdio::inherit())
     }
 
     /// Starts `flash-sale gateway` with these variables.
     pub fn start_gateway(&self, variables: &[(&str, &str)]) -> Process {
-        self.launch("gateway", "LISTEN_ADDR", variables)
+        self.start_with("gateway", variables, Stdio::null(), Stdio::inherit())
     }
 
-    fn launch(&self, subcommand: &str, address: &str, variables: &[(&str, &str)]) -> Process {
+    /// Starts a gateway or a processor, with its standard output and error going there.
+    pub fn start_with(
+        &self,
+        subcommand: &str,
+        variables: &[(&str, &str)],
+        out: Stdio,
+        errors: Stdio,
+    ) -> Process {
+        let address = if subcommand == "gateway" { "LISTEN_ADDR" } else { "METRICS_ADDR" };
         let port = free_port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_flash-sale"));
         command
@@ -69,13 +87,24 @@ impl World {
             .env("LOG_LEVEL", "error")
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
-            .stdout(Stdio::null());
+            .stdout(out)
+            .stderr(errors);
         Process { process: child::spawn(command).expect("the binary starts"), port }
     }
 
     /// Where its Redis is.
     pub fn redis_addr(&self) -> String {
         self.redis.addr()
+    }
+
+    /// Freezes its Redis: connections stay open, nothing is answered.
+    pub fn pause_redis(&mut self) {
+        self.redis.pause();
+    }
+
+    /// Lets it go on.
+    pub fn resume_redis(&mut self) {
+        self.redis.resume();
     }
 
     /// Whether each of these orders has its end.
@@ -104,6 +133,23 @@ pub struct Process {
 }
 
 impl Process {
+    /// The same process, found at the address that its variables gave it.
+    pub fn at(mut self, address: &str) -> Self {
+        let port = address.rsplit(':').next().and_then(|port| port.parse().ok());
+        self.port = port.expect("an address with a port");
+        self
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Its child, for pipes.
+    pub fn child(&mut self) -> &mut std::process::Child {
+        self.process.child()
+    }
+
     /// Where it listens.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
@@ -131,6 +177,20 @@ impl Process {
                     .lines()
                     .any(|line| line == wanted)
         });
+    }
+
+    /// True when an event loop does not answer any more: a connection is taken by the kernel and read by nobody. Only of
+    /// a process with one core.
+    pub fn has_event_loop_blocked(&self) -> bool {
+        let mut client = Client::connect(self.address().as_str());
+        client.read_timeout(std::time::Duration::from_millis(300));
+        client.try_send_raw(b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n").is_ok()
+            && client.try_read_response().is_err()
+    }
+
+    /// True when it has ended.
+    pub fn ended(&mut self) -> bool {
+        self.process.ended().is_some()
     }
 
     pub fn signal(&mut self, signal: Signal) {

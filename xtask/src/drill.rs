@@ -45,6 +45,9 @@ mod rolling_deployment;
 /// The stock is wrong and put right.
 mod stock_correction;
 
+/// A gateway is replaced by its successor under load.
+mod zero_downtime_restart;
+
 /// A drill; its transcript is named after it.
 struct Drill {
     name: &'static str,
@@ -100,6 +103,12 @@ const DRILLS: &[Drill] = &[
         title: "Rolling deployment",
         about: rolling_deployment::ABOUT,
         play: rolling_deployment::play,
+    },
+    Drill {
+        name: "zero-downtime-restart",
+        title: "Zero-downtime restart",
+        about: zero_downtime_restart::ABOUT,
+        play: zero_downtime_restart::play,
     },
 ];
 

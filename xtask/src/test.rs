@@ -110,6 +110,9 @@ fn real(plan: &Plan, count: &mut Count) -> Result<()> {
     let prometheus = apt::program("prometheus", "prometheus")?;
     // Not by PATH: Debian puts it where only root looks.
     let haproxy = apt::file("/usr/sbin/haproxy", "haproxy")?;
+    // Preloaded by its path; the triplet is that of this machine.
+    let faketime = format!("/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1", std::env::consts::ARCH);
+    let faketime = apt::file(&faketime, "faketime")?;
     let compose_project = deploy::project_file()?;
     let mut command = real_command(&tests);
     // The directories of tests that are killed, by an interrupt or by themselves, go with this one.
@@ -121,6 +124,7 @@ fn real(plan: &Plan, count: &mut Count) -> Result<()> {
         .env("TEST_PROMTOOL", promtool)
         .env("TEST_PROMETHEUS", prometheus)
         .env("TEST_HAPROXY", haproxy)
+        .env("TEST_FAKETIME", faketime)
         .env("TEST_COMPOSE_PROJECT", compose_project)
         .env("TMPDIR", temp.path());
     step::timed("tests against real services", || cargo_test(command, plan, count))

@@ -201,7 +201,10 @@ impl Intake {
             batch.lease().abandon(batch.records().len());
         }
         let in_flight = |this: &Self| this.shared.ledger.records.load(Ordering::Relaxed);
-        self.turn_until(stop_by, |this| in_flight(this) == 0);
+        // The deadline may be brought forward meanwhile.
+        let stop_by_now = |this: &Self| this.shared.stop_by.lock().unwrap_or(stop_by);
+        self.turn_until(stop_by, |this| in_flight(this) == 0 || stop_by_now(this) <= Instant::now());
+        let stop_by = stop_by_now(&self);
         let unfinished = in_flight(&self);
         let (has_committed, has_left) = self.leave(stop_by);
         self.client.context().answers_itself.store(true, Ordering::Relaxed);

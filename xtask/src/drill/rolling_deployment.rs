@@ -89,7 +89,7 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
 }
 
 /// How often each outcome was, without those that never were.
-fn counts(outcomes: &Value) -> String {
+pub(super) fn counts(outcomes: &Value) -> String {
     let lines = outcomes.as_object().into_iter().flatten().filter_map(|(name, outcome)| {
         let count = outcome.get("count").unwrap_or(outcome).as_u64()?;
         (count > 0).then(|| format!("{name}: {count}"))

@@ -139,6 +139,16 @@ impl Scene {
         Ok(())
     }
 
+    /// Waits until a process has ended by itself, which must be in order.
+    pub(crate) fn leaves(&mut self, mut actor: Actor, deadline: Duration) -> Result<()> {
+        let name = actor.name;
+        let ended = self.wait(&format!("the old {name} to end"), deadline, |_| {
+            Ok(actor.ended().ok_or_else(|| "it still runs".to_owned()))
+        })?;
+        self.transcript.seen(&format!("the old {name} ended with {ended}"));
+        if ended == "exit code 0" { Ok(()) } else { Err(format!("the old {name} ended with {ended}").into()) }
+    }
+
     /// Freezes Kafka: connections stay open, nothing is acknowledged.
     pub(crate) fn pause_kafka(&mut self) -> Result<()> {
         self.transcript.command("kill -STOP <pid of kafka>", "");

@@ -172,6 +172,11 @@ impl Actor {
         Ok(())
     }
 
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<String> {
+        self.process.ended().map(child::describe)
+    }
+
     /// SIGTERM; how it ended.
     pub(crate) fn end(mut self) -> Result<String> {
         self.process.signal(Signal::Terminate).map_err(|e| format!("{}: {e}", self.name))?;
