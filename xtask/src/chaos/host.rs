@@ -50,6 +50,8 @@ pub(crate) const FAULTS: &[Fault] = &[
             world.kafka.restart();
             Ok(())
         },
+        // The broker comes back without what it had not flushed: the producer is replaced, as after lost data.
+        recovery_ms_max: 5000,
         overhead_ms: 5000,
         ..Fault::PLAIN
     },
