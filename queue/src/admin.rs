@@ -189,6 +189,11 @@ impl Group {
     }
 }
 
+fn is_without_leader(error: &KafkaError) -> bool {
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable))
+}
+
 /// Looks at how much lies in topics. Keeps one connection; use it from one thread.
 pub struct Depth {
     client: BaseConsumer,
@@ -221,12 +226,16 @@ impl Depth {
     pub fn watermarks(&self, topic: &str) -> Result<Vec<Watermarks>, AdminError> {
         let wanted = format!("watermarks of {topic}");
         let count = partitions(&self.client, topic, self.timeout).map_err(|error| failed(&wanted, error))?;
-        let ask = |partition: i32| {
-            let (low, high) = self
-                .client
-                .fetch_watermarks(topic, partition, self.timeout)
-                .map_err(|error| failed(&wanted, error))?;
-            Ok(Watermarks { partition, low, high })
+        let deadline = Instant::now() + self.timeout;
+        let ask = |partition: i32| loop {
+            match self.client.fetch_watermarks(topic, partition, self.timeout) {
+                Ok((low, high)) => return Ok(Watermarks { partition, low, high }),
+                // Of a topic that was just created, and while a leader changes.
+                Err(error) if is_without_leader(&error) && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Err(error) => return Err(failed(&wanted, error)),
+            }
         };
         (0..count.unwrap_or(0) as i32).map(ask).collect()
     }
