@@ -53,8 +53,9 @@ const BASE_AGE_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Limit {
     target_us: f64,
-    limit_max: f64,
-    limit: f64,
+    allowed_max: f64,
+    /// Orders that may be in flight.
+    allowed: f64,
     /// What the dependencies need by themselves, in microseconds, and when that was measured.
     base: Option<(f64, Instant)>,
     window: Window,
@@ -111,11 +112,11 @@ impl Window {
 impl Limit {
     /// Keeps the delay at `target` with never more than `in_flight_max` orders.
     pub fn new(target: Duration, in_flight_max: usize, now: Instant) -> Self {
-        let limit_max = in_flight_max as f64;
+        let allowed_max = in_flight_max as f64;
         Self {
             target_us: target.as_micros() as f64,
-            limit_max,
-            limit: LIMIT_REST.min(limit_max),
+            allowed_max,
+            allowed: LIMIT_REST.min(allowed_max),
             base: None,
             window: Window::new(now),
             delay_us: 0.0,
@@ -126,7 +127,7 @@ impl Limit {
 
     /// Whether one more order may enter when `in_flight` are there.
     pub fn admits(&mut self, in_flight: usize) -> bool {
-        let is_admitted = in_flight < self.limit as usize;
+        let is_admitted = in_flight < self.allowed as usize;
         self.window.in_flight_last = in_flight;
         self.window.in_flight_max = self.window.in_flight_max.max(in_flight + usize::from(is_admitted));
         is_admitted
@@ -153,7 +154,7 @@ impl Limit {
 
     /// Orders that may be in flight.
     pub fn limit(&self) -> usize {
-        self.limit as usize
+        self.allowed as usize
     }
 
     /// Mean delay of the last whole window.
@@ -189,20 +190,20 @@ impl Limit {
             }
             // What was allowed and not used says nothing. Far above the target, all of the correction is due.
             let factor = if gradient <= GRADIENT_MIN { gradient } else { factor };
-            self.limit = self.limit.min(used) * factor;
-        } else if used >= self.limit * USED_MIN {
-            self.limit *= factor;
+            self.allowed = self.allowed.min(used) * factor;
+        } else if used >= self.allowed * USED_MIN {
+            self.allowed *= factor;
         } else {
-            self.limit = self.limit.max((self.limit * factor).min(LIMIT_REST));
+            self.allowed = self.allowed.max((self.allowed * factor).min(LIMIT_REST));
         }
-        self.limit = self.limit.clamp(LIMIT_MIN.min(self.limit_max), self.limit_max);
+        self.allowed = self.allowed.clamp(LIMIT_MIN.min(self.allowed_max), self.allowed_max);
     }
 
     fn learn_base(&mut self, window: &Window, now: Instant) {
         if self.base.is_some_and(|(_, at)| now.saturating_duration_since(at) >= BASE_AGE_MAX) {
             self.base = None;
         }
-        let is_lowest = self.limit <= LIMIT_MIN && window.in_flight_max as f64 <= LIMIT_MIN;
+        let is_lowest = self.allowed <= LIMIT_MIN && window.in_flight_max as f64 <= LIMIT_MIN;
         let was_lowest = std::mem::replace(&mut self.was_lowest, is_lowest);
         let answer_us = window.answer_us();
         // The first such window still answers orders that waited behind many. A delay with failures is that of a

@@ -89,18 +89,18 @@ fn ask(address: &str, stop: &AtomicBool) -> Seen {
             ("/orders, kept connection", "/orders/never-seen"),
         ] {
             let began = Instant::now();
-            match kept.try_get(path) {
-                Some(_) => seen.note(name, began),
-                None => {
-                    seen.unanswered += 1;
-                    kept = Client::connect(address);
-                }
+            if kept.try_get(path).is_some() {
+                seen.note(name, began);
+            } else {
+                seen.unanswered += 1;
+                kept = Client::connect(address);
             }
         }
         let began = Instant::now();
-        match Client::connect(address).try_get("/health") {
-            Some(_) => seen.note("/health, fresh connection", began),
-            None => seen.unanswered += 1,
+        if Client::connect(address).try_get("/health").is_some() {
+            seen.note("/health, fresh connection", began);
+        } else {
+            seen.unanswered += 1;
         }
         number += 1;
         let order = format!(
