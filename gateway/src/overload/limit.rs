@@ -47,7 +47,7 @@ const READ_SHARE_MAX: f64 = 0.5;
 /// Dependencies that need longer than the target by themselves are granted this multiple of what they need.
 const BASE_FACTOR: f64 = 2.0;
 /// After this long the delay of the dependencies is measured anew (Envoy's default interval is the same).
-const BASE_AGE_MAX: Duration = Duration::from_secs(60);
+const BASE_AGE_MAX: Duration = Duration::from_mins(1);
 
 /// See the module documentation.
 #[derive(Debug)]

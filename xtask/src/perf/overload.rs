@@ -112,7 +112,7 @@ fn warm(stage: &Stage, contestant: &Contestant, seconds: u64) -> Result<String> 
     for connections in CAPACITY_CONNECTIONS {
         let name = format!("{}: closed loop, {connections} connections", contestant.name);
         let run = step::timed(&name, || closed(stage, &actor, connections, seconds))?;
-        let (rate, delay) = (run.per_s("202"), run.from_send_ms("202", "p99"));
+        let (rate, delay) = (run.per_s("202"), run.sent_to_answer_ms("202", "p99"));
         // Writing to a string cannot fail.
         let _ = writeln!(text, "- closed loop, {connections} connections: {rate:.0}/s, p99 {delay:.1} ms");
         peak = peak.max(rate);
@@ -140,9 +140,9 @@ fn warm(stage: &Stage, contestant: &Contestant, seconds: u64) -> Result<String> 
             run.per_s("202"),
             run.per_s("202") / peak,
             server.p99_ms(),
-            run.from_send_ms("202", "p99"),
+            run.sent_to_answer_ms("202", "p99"),
             run.per_s("503"),
-            run.from_send_ms("503", "p99"),
+            run.sent_to_answer_ms("503", "p99"),
             run.others(),
             rss.0,
             rss.1,
@@ -182,7 +182,7 @@ fn cold(contestant: &Contestant) -> Result<String> {
         after.sum("gateway_redis_reconnects_total"),
         after.sum("gateway_redis_late_replies_total"),
         run.server.p99_ms(),
-        run.from_send_ms("202", "p99"),
+        run.sent_to_answer_ms("202", "p99"),
     );
     actor.end()?;
     Ok(row)
@@ -214,7 +214,7 @@ impl Run {
         self.count(outcome) / self.number("duration_s")
     }
 
-    fn from_send_ms(&self, outcome: &str, quantile: &str) -> f64 {
+    fn sent_to_answer_ms(&self, outcome: &str, quantile: &str) -> f64 {
         self.report["outcomes"][outcome]["from_send_ms"][quantile].as_f64().unwrap_or(f64::NAN)
     }
 
