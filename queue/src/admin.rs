@@ -84,6 +84,8 @@ pub fn ensure_topics(
         let admin: AdminClient<DefaultClientContext> =
             config.create().map_err(|error| failed(&wanted, error))?;
         let options = AdminOptions::new().operation_timeout(Some(left())).request_timeout(Some(left()));
+        let names: Vec<&str> = missing.iter().map(|topic| topic.name).collect();
+        let wanted = format!("creation of {} on {bootstrap}", names.join(", "));
         let results =
             block_on(admin.create_topics(&missing, &options)).map_err(|error| failed(&wanted, error))?;
         for result in results {

@@ -31,10 +31,11 @@ const LEVELS_DLQ: Kind = Kind::Level(&[3.0, 100.0, 101.0, 250.0]);
 const LEVELS_AGE: Kind = Kind::Level(&[0.0, 3_600.0, 3_601.5, 9_000.0]);
 const LEVELS_STOCK: Kind = Kind::Level(&[100.0, 11.0, 10.0, 9.0, 0.0]);
 
+const LEVELS_GAPS: Kind = Kind::Level(&[0.0, 0.0, 3.0]);
 const LEVELS_UP: Kind = Kind::Level(&[1.0, 0.0]);
 const LEVELS_CHECK: Kind = Kind::Level(&[1.0, 0.0, -1.0]);
 
-const SERIES: [(&str, Kind); 15] = [
+const SERIES: [(&str, Kind); 16] = [
     ("gateway_circuit_breaker_state{instance=\"a:1\"}", LEVELS_BREAKER),
     ("gateway_circuit_breaker_state{instance=\"b:1\"}", LEVELS_BREAKER),
     ("gateway_orders_received_total{instance=\"a:1\"}", Kind::Counter(40)),
@@ -43,6 +44,7 @@ const SERIES: [(&str, Kind); 15] = [
     ("gateway_rate_limited_total{instance=\"a:1\"}", Kind::Counter(2)),
     ("processor_dlq_size{instance=\"a:2\"}", LEVELS_DLQ),
     ("processor_dlq_size{instance=\"b:2\"}", LEVELS_DLQ),
+    ("processor_log_gaps_total{instance=\"a:2\"}", LEVELS_GAPS),
     ("processor_dlq_oldest_message_age_seconds{instance=\"a:2\"}", LEVELS_AGE),
     ("processor_inventory_level{instance=\"a:2\",item_id=\"101\"}", LEVELS_STOCK),
     ("processor_inventory_level{instance=\"a:2\",item_id=\"102\"}", LEVELS_STOCK),

@@ -63,7 +63,9 @@ pub(super) fn run(shared: &Arc<Shared>) {
 
 impl Keeper {
     fn look(&mut self, shared: &Shared) -> Look {
-        if let Some(reason) = shared.fatal.lock().clone() {
+        // The lock must not be held while the client is replaced, which takes it as well.
+        let fatal = shared.fatal.lock().clone();
+        if let Some(reason) = fatal {
             self.replace(shared, &format!("fatal error: {reason}"));
         }
         let client = Arc::clone(&shared.client.lock());
@@ -133,6 +135,9 @@ impl Keeper {
             return Look::Unusable(format!("topic {} or {} does not exist", names[0], names[1]));
         };
         let topics = [(names[0].as_str(), partitions), (names[1].as_str(), partitions)];
+        shared
+            .topics
+            .note_trouble(Some(&format!("{} or {} is missing and is being created", names[0], names[1])));
         match admin::ensure_topics(&shared.settings.bootstrap, &topics, CREATE_MAX) {
             Ok(ensured) => {
                 if !ensured.created.is_empty() {

@@ -10,9 +10,9 @@ use crate::step::{self, Failure, Result};
 use crate::test::suite::{Ended, Suite};
 use crate::workspace;
 
-/// Programs at once for each core. Most tests wait for a process, a timeout or a socket; more programs would make tests late
-/// that measure time.
-const PER_CORE: usize = 2;
+/// Programs at once for each core. Each runs several tests at once already; with twice as many programs a dozen brokers and
+/// their clients share two cores, and tests come late that wait for them.
+const PER_CORE: usize = 1;
 /// Seconds that the longest programs take on two cores, for the first run on a machine.
 const LONGEST_S: &[(&str, f64)] = &[
     ("flash-sale/real", 80.0),
