@@ -112,8 +112,10 @@ fn a_second_signal_shortens_the_drain_and_a_third_ends_at_once() {
         processor.signal(Signal::Terminate);
         processor.wait_health(503);
         let begun = Instant::now();
-        for _ in 1..signals {
-            processor.signal(Signal::Terminate);
+        processor.signal(Signal::Terminate);
+        if signals == 3 {
+            // Another one: of two equal signals that are not taken yet the kernel keeps one.
+            processor.signal(Signal::Interrupt);
         }
         let code = processor.wait().code();
         let took = begun.elapsed();
@@ -121,7 +123,7 @@ fn a_second_signal_shortens_the_drain_and_a_third_ends_at_once() {
             assert_eq!(code, Some(1), "the order is left behind, and said");
             assert!((Duration::from_millis(900)..Duration::from_secs(5)).contains(&took), "{took:?}");
         } else {
-            assert_eq!(code, Some(128 + 15));
+            assert!(matches!(code, Some(130 | 143)), "{code:?}");
             assert!(took < Duration::from_secs(1), "{took:?}");
         }
     }
