@@ -52,6 +52,8 @@ fn serve(program: BpfProgram) -> Serve {
     let mut command = Command::new(env!("CARGO_BIN_EXE_flash-sale"));
     command
         .args(["serve", "--listen-addr", &gateway, "--metrics-addr", &metrics])
+        // Also where the environment names servers.
+        .args(["--redis-addr", "embedded", "--kafka-addr", "embedded"])
         .env("PAYMENT_FAILURE_RATE", "0")
         .stdin(Stdio::null())
         .stdout(Stdio::null());

@@ -3,7 +3,8 @@
 //!
 //! All are given the body in a buffer they may write to, copied there anew (as a read from a socket does; simd-json and
 //! our parser write into it), all read into borrowed texts, refuse a field given twice and ignore unknown ones, and all
-//! apply the rules of the fields. The others do it by serde, into [`Fields`]. Ours keeps more: the bytes as they came, for the second look at a refused body.
+//! apply the rules of the fields. The others do it by serde, into [`Fields`]. Ours keeps more: the bytes as they came, for
+//! the second look at a refused body.
 
 use std::borrow::Cow;
 use std::hint::black_box;

@@ -33,8 +33,8 @@ pub(super) fn command() -> Command {
         .after_help(
             "Brought in is what stock set and add have written down; a plain SET of the key is not in it and shows as drift.\n\
              Held are units of orders that are being paid: none at rest.\n\n\
-             Orders that are PENDING for longer than the consumer lag explains are listed: their records are no longer in the\n\
-             log (see OPERATIONS.md, \"Records were lost\"). Give ORDER_STATUS_TTL as the gateway has it: ages are counted from it.\n\n\
+             Orders that are PENDING for longer than the consumer lag explains are listed: their records are no longer in\n\
+             the log (OPERATIONS.md, \"Records were lost\"). Give ORDER_STATUS_TTL as the gateway has it: ages come from it.\n\n\
              Exit codes: 0 all is accounted for, 1 could not read, 4 an item drifts, its stock is unknown, or an acknowledged\n\
              order is stuck, 64 a setting was refused.",
         )

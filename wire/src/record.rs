@@ -86,10 +86,10 @@ pub fn decode(value: &[u8]) -> Result<OrderRecord<'_>, String> {
 
 const NAMES: [&str; 6] = ["user_id", "item_id", "amount", "request_id", "correlation_id", "accepted_at_ms"];
 
-fn checked<'a>(
-    value: Raw<'a>,
+fn checked(
+    value: Raw<'_>,
     check: fn(&str) -> Result<(), &'static str>,
-) -> Result<Cow<'a, str>, &'static str> {
+) -> Result<Cow<'_, str>, &'static str> {
     let text = value.string().ok_or("must be a string")?;
     check(&text).map(|()| text)
 }

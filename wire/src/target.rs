@@ -76,7 +76,7 @@ fn absolute_form(target: &[u8]) -> Option<Range<usize>> {
 /// `uri-host [ ":" port ]`, as `Host` must be.
 pub fn is_host(value: &[u8]) -> bool {
     // Without a branch a byte, so that many are looked at together: nearly every host is plain.
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() | (byte == b'-') | (byte == b'.');
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
     let all_plain = value.iter().fold(true, |all, &byte| all & is_plain(byte));
     (all_plain && !value.is_empty()) || is_authority(value, false)
 }
