@@ -55,7 +55,8 @@ pub(crate) fn notify(state: State) {
 
 /// `sd_notify::notify` knows no abstract names and waits for a manager that does not read.
 fn send(name: &OsStr, states: &[NotifyState<'_>]) -> io::Result<()> {
-    let text: String = states.iter().map(|state| format!("{state}\n")).collect();
+    let states: Vec<String> = states.iter().map(NotifyState::to_string).collect();
+    let text = states.join("\n");
     let address = match name.as_bytes() {
         [b'@', abstract_name @ ..] => SocketAddr::from_abstract_name(abstract_name)?,
         _ => SocketAddr::from_pathname(name)?,

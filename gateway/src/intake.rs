@@ -72,7 +72,7 @@ impl Intake {
 
     /// False when a core did not take it.
     fn post(&self, state: &State, command: Command) -> bool {
-        !state.is_over && self.cores.iter().fold(true, |all, core| core.post(command).is_ok() && all)
+        !state.is_over && self.cores.iter().filter(|core| core.post(command).is_err()).count() == 0
     }
 
     fn confirm(&self, pause: u64) {

@@ -123,7 +123,8 @@ pub async fn place(core: &Rc<Core>, order: &Order<'_>) -> Outcome {
             }
             Outcome::Queued
         }
-        Delivery::NotPersisted { .. } => {
+        // Refused: the client cannot take it now, because of a fatal error or a topic or partition that it does not know.
+        Delivery::NotPersisted { .. } | Delivery::Refused(SendRefused::TooLarge | SendRefused::Other(_)) => {
             probe.settle(Trial::Failure);
             give_back(core, order, sequence).await;
             Outcome::NotPublished
@@ -136,12 +137,6 @@ pub async fn place(core: &Rc<Core>, order: &Order<'_>) -> Outcome {
         Delivery::Refused(SendRefused::QueueFull) => {
             give_back(core, order, sequence).await;
             Outcome::Shed
-        }
-        // The client cannot take it now: a fatal error, or a topic or partition that it does not know.
-        Delivery::Refused(SendRefused::TooLarge | SendRefused::Other(_)) => {
-            probe.settle(Trial::Failure);
-            give_back(core, order, sequence).await;
-            Outcome::NotPublished
         }
     }
 }

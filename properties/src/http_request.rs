@@ -79,7 +79,7 @@ fn check_cut(bytes: &[u8], cut: usize, whole: &Parsed<Request>, read: &[u8]) {
         early @ Parsed::Complete(_) => assert_eq!(early, *whole, "complete before {cut}"),
         // Why may differ: more bytes show another fault first.
         Parsed::Refused(_) => {
-            assert!(matches!(whole, Parsed::Refused(_)), "refused before {cut}, then {whole:?}")
+            assert!(matches!(whole, Parsed::Refused(_)), "refused before {cut}, then {whole:?}");
         }
     }
 }

@@ -46,7 +46,7 @@ pub fn check(bytes: &[u8]) {
                 Ok(value) => assert_eq!(value, as_value(reply), "the other reader"),
                 // It wants lines in UTF-8; ours are bytes.
                 Err(error) => {
-                    assert!(std::str::from_utf8(&bytes[..len]).is_err(), "the other reader: {error}")
+                    assert!(std::str::from_utf8(&bytes[..len]).is_err(), "the other reader: {error}");
                 }
             }
             for end in (0..len).step_by(len / PREFIXES_MAX + 1) {

@@ -88,7 +88,7 @@ pub fn describe<C: ClientContext>(
     }
 }
 
-/// SAFETY: `event` must be a live result of DescribeTopics.
+/// SAFETY: `event` must be a live result of `DescribeTopics`.
 unsafe fn read(event: *mut sys::rd_kafka_event_t) -> Result<Vec<Option<Described>>, String> {
     // SAFETY: promised by the caller; every pointer below belongs to the event.
     unsafe {

@@ -164,10 +164,11 @@ pub fn of_delivery(delivery: Delivery) -> Option<(Reason, String)> {
     let of = |code: i32| Some((of_code(code), text_of_code(code)));
     match delivery {
         Delivery::Persisted { .. } => None,
-        Delivery::NotPersisted { code } | Delivery::PossiblyPersisted { code } => of(code),
+        Delivery::NotPersisted { code }
+        | Delivery::PossiblyPersisted { code }
+        | Delivery::Refused(SendRefused::Other(code)) => of(code),
         Delivery::Refused(SendRefused::QueueFull) => of(Code::RD_KAFKA_RESP_ERR__QUEUE_FULL as i32),
         Delivery::Refused(SendRefused::TooLarge) => of(Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE as i32),
-        Delivery::Refused(SendRefused::Other(code)) => of(code),
     }
 }
 

@@ -77,7 +77,7 @@ impl Checks {
                     let findings = look().unwrap_or_default();
                     is_complete &= !findings.is_empty();
                     for (name, verdict) in findings {
-                        checks.record(name, verdict);
+                        checks.record(name, &verdict);
                     }
                 }
                 let next = Instant::now() + if is_complete { INTERVAL } else { RETRY_INTERVAL };
@@ -90,12 +90,12 @@ impl Checks {
     }
 
     /// Takes a verdict; a line is written when it is another one than before.
-    pub fn record(&self, name: &'static str, verdict: Verdict) {
+    pub fn record(&self, name: &'static str, verdict: &Verdict) {
         let mut verdicts = self.verdicts.lock();
         let Some((_, last)) = verdicts.iter_mut().find(|(known, _)| *known == name) else { return };
         let before = last.replace(verdict.clone());
         drop(verdicts);
-        if before.as_ref() == Some(&verdict) {
+        if before.as_ref() == Some(verdict) {
             return;
         }
         let (level, message) = match (&verdict, before) {
@@ -156,7 +156,7 @@ mod tests {
         let checks = Checks::new(Arc::clone(&sink), &[group]);
         let warning = || Verdict::Warning("set noeviction".to_owned());
         for verdict in [Verdict::Fine, warning(), warning(), Verdict::Fine, Verdict::Fine] {
-            checks.record("eviction", verdict);
+            checks.record("eviction", &verdict);
         }
         sink.flush();
         let text = String::from_utf8(out.0.lock().clone()).expect("utf-8");

@@ -1,6 +1,6 @@
 //! Property: a gateway that Kafka answers, but that cannot recover for `DEPENDENCY_HEAL_TIMEOUT`, ends with a failure and one
 //! line that says why. While Kafka does not answer at all it goes on: a restart would not help. Method: a broker that
-//! creates no topics (librdkafka's mock cluster knows no CreateTopics), and an address where nobody listens.
+//! creates no topics (librdkafka's mock cluster knows no `CreateTopics`), and an address where nobody listens.
 
 use std::fs::{self, File};
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use queue::embedded::Embedded;
 use testkit::child::{self, Guarded};
 use testkit::{TempDir, free_port, wait_until};
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 fn start(kafka: &str, port: u16, logs: &TempDir) -> Guarded {
     let mut command = Command::new(env!("CARGO_BIN_EXE_flash-sale"));

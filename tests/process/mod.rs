@@ -122,7 +122,7 @@ impl World {
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(errors);
-        Process { process: child::spawn(command).expect("the binary starts"), port, log: None }
+        Process { child: child::spawn(command).expect("the binary starts"), port, log: None }
     }
 
     /// Where its Redis is.
@@ -161,7 +161,7 @@ impl World {
 
 /// A process; killed when dropped.
 pub struct Process {
-    process: Guarded,
+    child: Guarded,
     port: u16,
     /// Where its log is; `None` when its standard output goes elsewhere.
     log: Option<PathBuf>,
@@ -177,12 +177,12 @@ impl Process {
 
     /// Its pid.
     pub fn pid(&self) -> u32 {
-        self.process.pid()
+        self.child.pid()
     }
 
     /// Its child, for pipes.
     pub fn child(&mut self) -> &mut std::process::Child {
-        self.process.child()
+        self.child.child()
     }
 
     /// Where it listens.
@@ -251,16 +251,16 @@ impl Process {
 
     /// True when it has ended.
     pub fn ended(&mut self) -> bool {
-        self.process.ended().is_some()
+        self.child.ended().is_some()
     }
 
     pub fn signal(&mut self, signal: Signal) {
-        self.process.signal(signal).expect("it still runs");
+        self.child.signal(signal).expect("it still runs");
     }
 
     pub fn wait(mut self) -> ExitStatus {
-        wait_until("the end of the process", PATIENCE, || self.process.ended().is_some());
-        self.process.ended().expect("just seen")
+        wait_until("the end of the process", PATIENCE, || self.child.ended().is_some());
+        self.child.ended().expect("just seen")
     }
 
     /// SIGTERM, and its exit code.

@@ -1,5 +1,5 @@
 //! Claim: an event loop that is blocked shows in the metrics while it is blocked, and once in the log; beyond
-//! EVENT_LOOP_STALL_EXIT the process ends with a line that says so. SIGSTOP and SIGCONT are no stall.
+//! `EVENT_LOOP_STALL_EXIT` the process ends with a line that says so. SIGSTOP and SIGCONT are no stall.
 //! Method: a real gateway of two cores, one of them blocked by `fault-points`, the other one asked.
 
 use std::io::Read as _;

@@ -21,6 +21,9 @@ use crate::process;
 /// From the moment the broker can take an order.
 const RECOVERY_MAX: Duration = Duration::from_secs(5);
 
+/// Its name, and what does it.
+type Loss<'a> = (&'static str, &'a dyn Fn(&mut Kafka));
+
 /// A client that sends one order after the other.
 struct Buyer<'a> {
     gateway: &'a Process,
@@ -93,7 +96,7 @@ fn each_loss_is_recovered_from_within_5_s() {
         delete_topic(&topics.bootstrap, orders);
         admin::ensure_topics(&topics.bootstrap, &[(orders, partitions)], PATIENCE).expect("the topic");
     };
-    let losses: [(&'static str, &dyn Fn(&mut Kafka)); 5] = [
+    let losses: [Loss<'_>; 5] = [
         ("lost-data", &|kafka| kafka.restart_empty()),
         ("deleted-orders", &|_| delete_topic(&topics.bootstrap, orders)),
         ("deleted-dlq", &|_| delete_topic(&topics.bootstrap, dlq)),

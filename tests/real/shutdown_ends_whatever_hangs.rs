@@ -1,4 +1,4 @@
-//! Claim: a process that is told to end does end, within SHUTDOWN_TIMEOUT and a stated slack, whatever hangs: a standard
+//! Claim: a process that is told to end does end, within `SHUTDOWN_TIMEOUT` and a stated slack, whatever hangs: a standard
 //! output that nobody reads, a Redis or a Kafka that is stopped, a core that never returns. The first three end it in
 //! order; the last one by the watchdog, with a non-zero code and a line that names the thread. A second signal shortens
 //! the drain instead of ending at once, a third one ends at once.

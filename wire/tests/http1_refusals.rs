@@ -125,7 +125,7 @@ fn refused_with_400() {
 fn control_bytes_are_refused_wherever_they_stand() {
     for byte in (0..=255_u8).filter(|byte| (*byte < 0x20 && *byte != b'\t') || *byte == 0x7f) {
         for place in 0..80 {
-            let mut value = vec![b'x'; 80];
+            let mut value = [b'x'; 80];
             value[place] = byte;
             let head = [b"GET / HTTP/1.1\r\nHost: a\r\nX: ", &value[..], b"\r\n\r\n"].concat();
             let parsed = RequestReader::default().advance(&mut head.clone());

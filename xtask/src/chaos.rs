@@ -126,12 +126,11 @@ pub(crate) fn run(args: &ArgMatches) -> Result<()> {
         times: number("times").max(1),
         recovery_slack: number("recovery-slack").max(1),
     };
-    let binary = match args.get_one::<PathBuf>("binary") {
-        Some(binary) => binary.clone(),
-        None => {
-            Stage::build("flash-sale")?;
-            flash_sale_binary()
-        }
+    let binary = if let Some(binary) = args.get_one::<PathBuf>("binary") {
+        binary.clone()
+    } else {
+        Stage::build("flash-sale")?;
+        flash_sale_binary()
     };
     let programs = Programs::obtain()?;
     let chosen = || faults().filter(|fault| names.is_empty() || names.iter().any(|name| *name == fault.name));

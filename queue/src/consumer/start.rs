@@ -149,10 +149,10 @@ fn ask(client: &BaseConsumer<GroupContext>, topic: &str, partitions: &[i32]) -> 
 mod tests {
     use super::*;
 
-    fn check(
-        committed: Option<(i64, &str)>,
-        log: (i64, i64),
-    ) -> (i64, bool, Option<(i64, Option<i64>, GapCause)>) {
+    /// From, to and cause of a gap.
+    type Missing = (i64, Option<i64>, GapCause);
+
+    fn check(committed: Option<(i64, &str)>, log: (i64, i64)) -> (i64, bool, Option<Missing>) {
         let committed = committed.map(|(offset, metadata)| (offset, metadata.to_owned()));
         let start = start_of(3, committed, LogEnds { low: log.0, high: log.1 }, Some("now"));
         (start.offset, start.is_committed, start.gap.map(|gap| (gap.from, gap.to, gap.cause)))

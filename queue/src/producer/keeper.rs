@@ -79,7 +79,7 @@ impl Keeper {
         let described = describe(client, &[&names[0], &names[1]], ANSWER_MAX).ok();
         if let Some(described) = &described {
             if described.iter().any(Option::is_none) {
-                return self.create_topics(shared);
+                return Self::create_topics(shared);
             }
             shared.topics.note_ids(described);
             let ids = shared.topics.ids();
@@ -96,7 +96,7 @@ impl Keeper {
             }
             self.ids = ids;
         } else if led.is_empty() {
-            return self.create_topics(shared);
+            return Self::create_topics(shared);
         }
         if led.is_empty() {
             return Look::Unusable(format!("no partition of {} has a leader", names[0]));
@@ -129,7 +129,7 @@ impl Keeper {
     }
 
     /// Creates the topics under the same rules at the start and whenever they are missing.
-    fn create_topics(&mut self, shared: &Shared) -> Look {
+    fn create_topics(shared: &Shared) -> Look {
         let names = &shared.settings.topics;
         let Some(partitions) = shared.settings.create_partitions else {
             return Look::Unusable(format!("topic {} or {} does not exist", names[0], names[1]));

@@ -75,10 +75,10 @@ fn drain(shared: &Shared, client: &Client, mut wait: Duration, sorted: &mut [Vec
     for _ in 0..EVENTS_PER_BURST_MAX {
         match client.poll(wait, |report| sort(shared, report, sorted)) {
             Polled::Nothing => break,
-            Polled::Reports => {}
             Polled::Notice(text) => (shared.settings.notice)(false, &text),
             Polled::Fatal(text) if is_present => *shared.fatal.lock() = Some(text),
-            Polled::Fatal(_) => {}
+            // A client that was replaced is beyond repair by then.
+            Polled::Reports | Polled::Fatal(_) => {}
         }
         wait = Duration::ZERO;
     }
