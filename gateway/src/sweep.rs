@@ -69,7 +69,7 @@ pub(crate) async fn sweep(core: Rc<Core>) {
     core.log.flush();
 }
 
-/// A producer that was replaced and works again is better evidence than the breaker's timer.
+/// A producer that can be used again is better evidence than the breaker's timer.
 fn retry_after_recovery(core: &Core, now: Instant) {
     let recoveries = core.publisher.producer().topics().recoveries();
     if core.recoveries.replace(recoveries) != recoveries {

@@ -44,7 +44,7 @@ impl Topics {
         self.is_usable.load(Ordering::Relaxed)
     }
 
-    /// How often a replaced producer has become usable: who waits for a timer before trying again need not wait on.
+    /// How often the producer has become usable again: who waits for a timer before trying again need not wait on.
     pub fn recoveries(&self) -> u64 {
         self.recoveries.load(Ordering::Relaxed)
     }

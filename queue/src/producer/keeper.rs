@@ -40,7 +40,7 @@ struct Keeper {
     ids: TopicIds,
     answered_at: Instant,
     replaced_at: Option<Instant>,
-    /// A replaced client has not been usable yet.
+    /// The client was replaced, or Kafka could not be used, and it has not been usable since.
     is_recovering: bool,
 }
 
@@ -155,11 +155,17 @@ impl Keeper {
             Look::Usable => {
                 let fatal = shared.fatal.lock().clone();
                 shared.topics.note_trouble(fatal.as_deref());
-                if std::mem::take(&mut self.is_recovering) {
+                // Of an outage too: the breaker's timer has grown to seconds by then.
+                let is_recovery = std::mem::take(&mut self.is_recovering) && fatal.is_none();
+                if is_recovery {
                     shared.topics.note_recovery();
                 }
             }
-            Look::Silent(reason) | Look::Unusable(reason) => shared.topics.note_trouble(Some(reason)),
+            Look::Silent(reason) | Look::Unusable(reason) => {
+                // Before the first success there is nothing to recover from.
+                self.is_recovering |= shared.topics.is_usable();
+                shared.topics.note_trouble(Some(reason));
+            }
         }
         if let Some(reason) = self.heal.note(look, Instant::now()) {
             shared.topics.note_unhealable();
