@@ -257,21 +257,7 @@ pub fn page(shared: &Shared, producer: &queue::Producer) -> Result<String, Strin
         "How late the latest core's sweep came last.",
         lag_us as f64 / 1e6,
     );
-    let watchdog = &shared.watchdog;
-    page.labelled_gauge(
-        "gateway_event_loop_longest_stall_seconds",
-        "Longest time since startup that an event loop was blocked for 100 ms or more, by core.",
-        &labels
-            .iter()
-            .enumerate()
-            .map(|(core, labels)| (&labels[..], watchdog.longest_stall_s(core)))
-            .collect::<Vec<_>>(),
-    );
-    page.counter(
-        "gateway_event_loop_stalls_total",
-        "Times an event loop was blocked for 100 ms or more.",
-        (0..watchdog.cores()).map(|core| watchdog.stalls(core)).sum(),
-    );
+    shared.watchdog.add_metrics(&mut page, "gateway");
     page.counter(
         "gateway_log_lines_dropped_total",
         "Log lines dropped because the sink was slow.",

@@ -192,23 +192,7 @@ pub fn page(shared: &Shared) -> Result<String, String> {
             (&[("driver", Driver::Epoll.name())], count(Driver::Epoll)),
         ],
     );
-    let watchdog = &shared.watchdog;
-    let names: Vec<String> = (0..watchdog.cores()).map(|core| core.to_string()).collect();
-    let labels: Vec<[(&str, &str); 1]> = names.iter().map(|name| [("core", name.as_str())]).collect();
-    page.labelled_gauge(
-        "processor_event_loop_longest_stall_seconds",
-        "Longest time since startup that an event loop was blocked for 100 ms or more, by core.",
-        &labels
-            .iter()
-            .enumerate()
-            .map(|(core, labels)| (&labels[..], watchdog.longest_stall_s(core)))
-            .collect::<Vec<_>>(),
-    );
-    page.counter(
-        "processor_event_loop_stalls_total",
-        "Times an event loop was blocked for 100 ms or more.",
-        (0..watchdog.cores()).map(|core| watchdog.stalls(core)).sum(),
-    );
+    shared.watchdog.add_metrics(&mut page, "processor");
     page.counter(
         "processor_log_lines_dropped_total",
         "Log lines dropped because the sink was slow.",

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::cells::Page;
 use crate::drain::{Drain, Phase};
 use crate::log::{Level, Sink};
 
@@ -63,18 +64,30 @@ impl Watchdog {
         ticks.store(ticks.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
-    /// Cores watched.
-    pub fn cores(&self) -> usize {
-        self.pulses.len()
+    /// Adds the stalls of every core to a page; the names begin with `role`.
+    pub fn add_metrics(&self, page: &mut Page, role: &str) {
+        let names: Vec<String> = (0..self.pulses.len()).map(|core| core.to_string()).collect();
+        let labels: Vec<[(&str, &str); 1]> = names.iter().map(|name| [("core", name.as_str())]).collect();
+        let longest_s = labels.iter().enumerate().map(|(core, labels)| (&labels[..], self.longest_stall_s(core)));
+        page.labelled_gauge(
+            &format!("{role}_event_loop_longest_stall_seconds"),
+            "Longest time since startup that an event loop was blocked for 100 ms or more, by core.",
+            &longest_s.collect::<Vec<_>>(),
+        );
+        page.counter(
+            &format!("{role}_event_loop_stalls_total"),
+            "Times an event loop was blocked for 100 ms or more.",
+            (0..self.pulses.len()).map(|core| self.stalls(core)).sum(),
+        );
     }
 
     /// The longest stall of a core since the start, the current one included, in seconds.
-    pub fn longest_stall_s(&self, core: usize) -> f64 {
+    fn longest_stall_s(&self, core: usize) -> f64 {
         self.pulses[core].longest_us.load(Ordering::Relaxed) as f64 / 1e6
     }
 
     /// Stalls of at least [`STALL_MIN`] of a core since the start.
-    pub fn stalls(&self, core: usize) -> u64 {
+    fn stalls(&self, core: usize) -> u64 {
         self.pulses[core].stalls.load(Ordering::Relaxed)
     }
 

@@ -129,6 +129,13 @@ pub(crate) fn command() -> Command {
                 .value_name("NAME=VALUE")
                 .action(ArgAction::Append)
                 .help("A setting of the gateway, for example OVERLOAD_TARGET_DELAY=50ms; may be given several times"),
+        )
+        .arg(
+            Arg::new("redis-share")
+                .long("redis-share")
+                .value_name("SHARE")
+                .value_parser(value_parser!(f64))
+                .help("Redis gets this share of one core (0.1 to 1), so that it is the bottleneck; needs root"),
         );
     let generator = Command::new("generator")
         .about("Our load generator beside wrk on the raw responder: rate and CPU a request, median, memory over time")
@@ -151,7 +158,7 @@ pub(crate) fn run(args: &ArgMatches) -> Result<()> {
         Some(("overload", args)) => {
             let env: Vec<String> = args.get_many("env").into_iter().flatten().cloned().collect();
             let baselines: Vec<PathBuf> = args.get_many("baseline").into_iter().flatten().cloned().collect();
-            overload::run(&Options::of(args), &baselines, &env)
+            overload::run(&Options::of(args), &baselines, &env, args.get_one("redis-share").copied())
         }
         Some(("nginx", args)) => nginx::run(&Options::of(args)),
         None => all(&Options::of(args)),

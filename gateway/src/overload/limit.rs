@@ -1,30 +1,33 @@
 //! An adaptive concurrency limit: how many orders may be in flight so that their delay stays at the target.
 //!
-//! In the manner of Netflix's concurrency-limits and Envoy's adaptive concurrency filter: answers are gathered in
-//! windows; at the end of each the limit is multiplied by a gradient, target delay over measured delay, since at full
-//! throughput the delay is proportional to what is in flight (Little's law). Three differences, each for a reason:
+//! Little's law gives the limit: throughput times target delay. Answers are counted in windows. While orders are late,
+//! the limit is lowered to the throughput of the last windows times the target, and while most of it is in use it is
+//! raised to the same product. The throughput cannot exceed the capacity, so the limit does not overshoot, and it does
+//! not depend on the limit while orders queue, so the limit does not oscillate. Netflix's concurrency-limits and Envoy's
+//! adaptive concurrency filter multiply the limit by a gradient of delays instead. Measured here, that swung by a factor
+//! of three: a window still contains orders admitted under the limit before. Two more differences from them:
 //!
-//! - the gradient is taken towards a configured target instead of a multiple of the smallest delay seen, because
-//!   Redis flushes and Kafka batches need many orders in flight to be efficient: the smallest delay belongs to a
-//!   fraction of the throughput;
-//! - only half of the correction is applied, because a window still contains orders admitted under the limit before:
-//!   with all of it, the limit would oscillate (see the tests);
+//! - the target is configured instead of a multiple of the smallest delay seen, because Redis flushes and Kafka batches
+//!   need many orders in flight to be efficient: the smallest delay belongs to a fraction of the throughput;
 //! - the smallest delay is still needed where the dependencies by themselves take longer than the target (a Kafka in
 //!   three zones, a slow disk): it is learned when the limit has fallen to its lowest value and the delay is still
 //!   above the target, and the target is then twice that delay.
 //!
-//! The limit is lowered only when two windows in a row were late and the queue does not drain by itself: a burst, or a
-//! pause of a dependency below capacity, sheds nothing.
+//! While nothing is refused, the limit is lowered only when two windows in a row were late and the queue does not drain
+//! by itself: a burst, or a pause of a dependency below capacity, sheds nothing.
 //!
 //! A pure state machine: no clock, no IO. One a core; nothing is shared.
 
 use std::time::{Duration, Instant};
 
-/// Length of a window. Halving it doubles the noise of the mean; doubling it doubles the time the limit needs to
-/// react, about four windows for a step of the load.
+/// Length of a window. Halving it doubles the noise of the throughput; doubling it doubles the time the limit needs to
+/// react.
 const WINDOW: Duration = Duration::from_millis(50);
 /// Answers that a window has at least: at low rates it lasts longer.
 const ANSWERS_MIN: u64 = 16;
+/// Weight of the last window in the throughput: a window in which the answers of a pause arrive together counts for
+/// less, and a change of the capacity is followed within ten windows.
+const RATE_WEIGHT: f64 = 0.25;
 /// The lowest limit: a core always serves somebody and measures. Halving it keeps the target with less than 1,280
 /// orders a second and core; doubling it sheds nobody on twice as many connections whatever happens: with two cores, 128
 /// connections (a proxy's pool, or `loadgen`'s default) are never shed.
@@ -32,11 +35,14 @@ const LIMIT_MIN: f64 = 64.0;
 /// What the limit starts from and returns to when all is well, per core: at 20,000 orders a second and core, this
 /// many are answered within 50 ms. A short pause of a dependency below capacity therefore sheds nothing.
 const LIMIT_REST: f64 = 1024.0;
-/// The limit at most doubles or halves its distance to what the gradient asks for.
-const GRADIENT_MAX: f64 = 2.0;
-const GRADIENT_MIN: f64 = 0.5;
-/// Part of the correction that is applied at the end of a window.
-const GAIN: f64 = 0.5;
+/// It returns there by this factor a window.
+const REST_FACTOR: f64 = 1.25;
+/// Once an overload has shown the capacity, it returns to no more than is answered in this many target delays.
+const REST_TARGETS: f64 = 2.0;
+/// Below this part of the target, what fills the limit is a burst and no queue.
+const IDLE: f64 = 0.5;
+/// In one window the limit grows at most by this factor.
+const GROWTH_MAX: f64 = 2.0;
 /// The limit grows above its value at rest only when this part of it was in use.
 const USED_MIN: f64 = 0.8;
 /// Below this part of what was in flight at most, the queue is being worked off by itself.
@@ -46,8 +52,9 @@ const DRAINING: f64 = 0.5;
 const READ_SHARE_MAX: f64 = 0.5;
 /// Dependencies that need longer than the target by themselves are granted this multiple of what they need.
 const BASE_FACTOR: f64 = 2.0;
-/// After this long the delay of the dependencies is measured anew (Envoy's default interval is the same).
-const BASE_AGE_MAX: Duration = Duration::from_mins(1);
+/// After this long the delay of the dependencies, and the capacity, are measured anew (Envoy's default interval is the
+/// same).
+const MEASUREMENT_AGE_MAX: Duration = Duration::from_mins(1);
 
 /// See the module documentation.
 #[derive(Debug)]
@@ -58,6 +65,10 @@ pub struct Limit {
     allowed: f64,
     /// What the dependencies need by themselves, in microseconds, and when that was measured.
     base: Option<(f64, Instant)>,
+    /// Answers a microsecond, over the last windows.
+    rate: Option<f64>,
+    /// Answers a microsecond while orders were refused, and when that was measured.
+    capacity: Option<(f64, Instant)>,
     window: Window,
     /// Of the last whole window, in microseconds.
     delay_us: f64,
@@ -74,6 +85,7 @@ struct Window {
     answers_us: u64,
     /// An order failed because something took too long.
     has_failures: bool,
+    has_refusals: bool,
     reads: u64,
     reads_us: u64,
     in_flight_max: usize,
@@ -87,6 +99,7 @@ impl Window {
             answers: 0,
             answers_us: 0,
             has_failures: false,
+            has_refusals: false,
             reads: 0,
             reads_us: 0,
             in_flight_max: 0,
@@ -118,6 +131,8 @@ impl Limit {
             allowed_max,
             allowed: LIMIT_REST.min(allowed_max),
             base: None,
+            rate: None,
+            capacity: None,
             window: Window::new(now),
             delay_us: 0.0,
             was_late: false,
@@ -128,6 +143,7 @@ impl Limit {
     /// Whether one more order may enter when `in_flight` are there.
     pub fn admits(&mut self, in_flight: usize) -> bool {
         let is_admitted = in_flight < self.allowed as usize;
+        self.window.has_refusals |= !is_admitted;
         self.window.in_flight_last = in_flight;
         self.window.in_flight_max = self.window.in_flight_max.max(in_flight + usize::from(is_admitted));
         is_admitted
@@ -178,29 +194,45 @@ impl Limit {
         let window = std::mem::replace(&mut self.window, Window::new(now));
         self.learn_base(&window, now);
         let setpoint_us = self.setpoint_us();
-        self.delay_us = window.answer_us() + window.read_us().min(setpoint_us * READ_SHARE_MAX);
-        let gradient = (setpoint_us / self.delay_us).clamp(GRADIENT_MIN, GRADIENT_MAX);
-        let used = window.in_flight_max as f64;
-        let factor = 1.0 + GAIN * (gradient - 1.0);
-        let was_late = std::mem::replace(&mut self.was_late, gradient < 1.0);
-        if gradient < 1.0 {
+        let read_us = window.read_us().min(setpoint_us * READ_SHARE_MAX);
+        self.delay_us = window.answer_us() + read_us;
+        let window_us = now.saturating_duration_since(window.began).as_micros() as f64;
+        let last = window.answers as f64 / window_us.max(1.0);
+        let rate = self.rate.map_or(last, |rate| rate + RATE_WEIGHT * (last - rate));
+        self.rate = Some(rate);
+        let fitting = rate * (setpoint_us - read_us);
+        let is_late = self.delay_us > setpoint_us;
+        let was_late = std::mem::replace(&mut self.was_late, is_late);
+        if is_late {
             // A burst, or a dependency that paused, makes one window late and the queue then drains.
-            if !was_late || window.is_draining() {
+            if !window.has_refusals && (!was_late || window.is_draining()) {
                 return;
             }
-            // What was allowed and not used says nothing. Far above the target, all of the correction is due.
-            let factor = if gradient <= GRADIENT_MIN { gradient } else { factor };
-            self.allowed = self.allowed.min(used) * factor;
-        } else if used >= self.allowed * USED_MIN {
-            self.allowed *= factor;
+            // The throughput of an outage is not a capacity.
+            if window.has_refusals && !window.has_failures {
+                self.capacity = Some((rate, now));
+            }
+            self.allowed = self.allowed.min(fitting);
         } else {
-            self.allowed = self.allowed.max((self.allowed * factor).min(LIMIT_REST));
+            let is_used = window.in_flight_max as f64 >= self.allowed * USED_MIN;
+            let grown = if is_used { fitting.min(self.allowed * GROWTH_MAX) } else { 0.0 };
+            // Short bursts fill the limit although their throughput over a window is small.
+            let is_idle = !is_used || self.delay_us < setpoint_us * IDLE;
+            let rested = if is_idle { (self.allowed * REST_FACTOR).min(self.rest(now)) } else { 0.0 };
+            self.allowed = self.allowed.max(grown).max(rested);
         }
         self.allowed = self.allowed.clamp(LIMIT_MIN.min(self.allowed_max), self.allowed_max);
     }
 
+    /// What the limit returns to when nothing is late and little is in flight.
+    fn rest(&mut self, now: Instant) -> f64 {
+        self.capacity = self.capacity.filter(|&(_, at)| now.saturating_duration_since(at) < MEASUREMENT_AGE_MAX);
+        let setpoint_us = self.setpoint_us();
+        self.capacity.map_or(LIMIT_REST, |(rate, _)| LIMIT_REST.min(rate * setpoint_us * REST_TARGETS))
+    }
+
     fn learn_base(&mut self, window: &Window, now: Instant) {
-        if self.base.is_some_and(|(_, at)| now.saturating_duration_since(at) >= BASE_AGE_MAX) {
+        if self.base.is_some_and(|(_, at)| now.saturating_duration_since(at) >= MEASUREMENT_AGE_MAX) {
             self.base = None;
         }
         let is_lowest = self.allowed <= LIMIT_MIN && window.in_flight_max as f64 <= LIMIT_MIN;

@@ -70,7 +70,7 @@ pub(crate) const FAULTS: &[Fault] = &[
             world.kafka.restart();
             Ok(())
         },
-        overhead_ms: 5000,
+        overhead_ms: 6000,
         ..Fault::PLAIN
     },
     Fault {

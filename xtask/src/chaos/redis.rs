@@ -18,40 +18,35 @@ const FORGOTTEN: &[(&str, &str)] = &[
     ("no_undersell", "the operator sets the full stock again"),
 ];
 
+/// `kill -9` and a restart.
+const KILLED: Fault = Fault {
+    inject: |world, _| {
+        world.redis.stop();
+        Ok(())
+    },
+    lasts_ms: (100, 1000),
+    heal: |world| {
+        world.redis.restart();
+        Ok(())
+    },
+    overhead_ms: 1000,
+    ..Fault::PLAIN
+};
+
 /// In the order of the page.
 pub(crate) const FAULTS: &[Fault] = &[
     Fault {
         name: "redis-killed-aof-always",
         about: "kill -9 of Redis with appendfsync always; started again after 0.1 to 1 s",
         setup: Setup { redis_args: &["--appendonly", "yes", "--appendfsync", "always"], ..Setup::PLAIN },
-        inject: |world, _| {
-            world.redis.stop();
-            Ok(())
-        },
-        lasts_ms: (100, 1000),
-        heal: |world| {
-            world.redis.restart();
-            Ok(())
-        },
-        overhead_ms: 1000,
-        ..Fault::PLAIN
+        ..KILLED
     },
     Fault {
         name: "redis-killed-aof-everysec",
         about: "kill -9 of Redis with appendfsync everysec, which keeps what was written (only a power failure loses \
                 the last second); started again after 0.1 to 1 s",
         setup: Setup { redis_args: &["--appendonly", "yes", "--appendfsync", "everysec"], ..Setup::PLAIN },
-        inject: |world, _| {
-            world.redis.stop();
-            Ok(())
-        },
-        lasts_ms: (100, 1000),
-        heal: |world| {
-            world.redis.restart();
-            Ok(())
-        },
-        overhead_ms: 1000,
-        ..Fault::PLAIN
+        ..KILLED
     },
     Fault {
         name: "redis-stopped",
@@ -70,19 +65,13 @@ pub(crate) const FAULTS: &[Fault] = &[
     Fault {
         name: "redis-wiped",
         about: "kill -9 of Redis without persistence, started again empty after 0.1 to 1 s; the operator sets the stock",
-        inject: |world, _| {
-            world.redis.stop();
-            Ok(())
-        },
-        lasts_ms: (100, 1000),
         heal: |world| {
             world.redis.restart();
             world.serves_now();
             world.stock_everything()
         },
-        overhead_ms: 1000,
         excused: FORGOTTEN,
-        ..Fault::PLAIN
+        ..KILLED
     },
     Fault {
         name: "redis-flushed",

@@ -3,7 +3,8 @@
 //!
 //! Everything shares the machine, the generator included: refusing an order costs the generator and the kernel about
 //! as much as accepting one, so on two cores the goodput at twice the capacity is bounded by that as well. The CPU of
-//! each process stands in the table.
+//! each process stands in the table. With `--redis-share` Redis is the bottleneck, as on machines of their own, and the
+//! generator takes nothing from it.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -27,6 +28,9 @@ mod probe;
 /// The time an accepted order took by the gateway's own log.
 mod server_clock;
 
+/// Part of a core for Redis.
+mod share;
+
 /// Connections of the closed loop that finds the capacity; the best counts.
 const CAPACITY_CONNECTIONS: [usize; 3] = [256, 512, 1024];
 /// Connections of the overload.
@@ -35,6 +39,8 @@ const OVERLOAD_CONNECTIONS: [usize; 2] = [2_000, 10_000];
 const OVERLOAD_FACTOR: f64 = 2.0;
 /// The broker's code is compiled while it runs: its first seconds are not what it does later.
 const WARM_UP_S: u64 = 5;
+/// A closed loop ends by its number of orders. At this many a second it takes about the seconds asked for.
+const CLOSED_PER_S: u64 = 45_000;
 /// What is offered to a broker that has just started.
 const COLD_RATE: u64 = 80_000;
 const COLD_CONNECTIONS: usize = 10_000;
@@ -50,8 +56,16 @@ struct Contestant {
 /// Names of former binaries, in the order in which they are given.
 const BASELINES: [&str; 4] = ["baseline", "baseline-2", "baseline-3", "baseline-4"];
 
-pub(super) fn run(options: &Options, baselines: &[PathBuf], env: &[String]) -> Result<()> {
+pub(super) fn run(
+    options: &Options,
+    baselines: &[PathBuf],
+    env: &[String],
+    redis_share: Option<f64>,
+) -> Result<()> {
     Stage::build("flash-sale")?;
+    if let Some(share) = redis_share.filter(|share| !(share::SHARE_MIN..=1.0).contains(share)) {
+        return Err(format!("--redis-share {share}: must be {} to 1", share::SHARE_MIN).into());
+    }
     let record = Record::open(options, "Overload: twice the capacity, and a cold start")?;
     let env: Vec<(String, String)> = env
         .iter()
@@ -66,10 +80,16 @@ pub(super) fn run(options: &Options, baselines: &[PathBuf], env: &[String]) -> R
     let mut text = String::new();
     let stage = Stage::set()?;
     warm_up(&stage, &field)?;
+    let share = redis_share.map(|share| limit_redis(&stage, share, &mut text)).transpose()?;
+    let buyers = (options.seconds as f64 * CLOSED_PER_S as f64 * redis_share.unwrap_or(1.0)) as u64;
     for contestant in &field {
-        text.push_str(&warm(&stage, contestant, options.seconds)?);
+        text.push_str(&warm(&stage, contestant, options.seconds, buyers)?);
     }
     drop(stage);
+    drop(share);
+    if redis_share.is_some() {
+        return record.write("overload-redis-share", &text);
+    }
     text.push_str(
         "\n## A broker that has just started\n\n\
          | gateway | offered/s | 202/s | 503/s | failed | Redis reconnects | Redis late | p99 of 202, server | client |\n\
@@ -79,6 +99,11 @@ pub(super) fn run(options: &Options, baselines: &[PathBuf], env: &[String]) -> R
         text.push_str(&cold(contestant)?);
     }
     record.write("overload", &text)
+}
+
+fn limit_redis(stage: &Stage, share: f64, text: &mut String) -> Result<share::Share> {
+    let _ = writeln!(text, "\nRedis has {share} of one core.");
+    share::Share::of(stage.redis.pid().ok_or("Redis is not running")?, share)
 }
 
 /// A gateway of a contestant with a topic of its own and an empty Redis.
@@ -100,18 +125,18 @@ fn gateway(stage: &Stage, contestant: &Contestant, topic: &str) -> Result<Actor>
 fn warm_up(stage: &Stage, field: &[Contestant]) -> Result<()> {
     let Some(contestant) = field.last() else { return Ok(()) };
     let gateway = gateway(stage, contestant, "orders-warm-up")?;
-    step::timed("warm-up of the broker", || closed(stage, &gateway, 256, WARM_UP_S))?;
+    step::timed("warm-up of the broker", || closed(stage, &gateway, 256, WARM_UP_S * CLOSED_PER_S))?;
     gateway.end().map(drop)
 }
 
 /// Capacity and overload of one contestant on a warm broker.
-fn warm(stage: &Stage, contestant: &Contestant, seconds: u64) -> Result<String> {
+fn warm(stage: &Stage, contestant: &Contestant, seconds: u64, buyers: u64) -> Result<String> {
     let actor = gateway(stage, contestant, &format!("orders-{}", contestant.name))?;
     let mut text = format!("\n## {}\n\n", contestant.name);
     let mut peak = 0.0_f64;
     for connections in CAPACITY_CONNECTIONS {
         let name = format!("{}: closed loop, {connections} connections", contestant.name);
-        let run = step::timed(&name, || closed(stage, &actor, connections, seconds))?;
+        let run = step::timed(&name, || closed(stage, &actor, connections, buyers))?;
         let (rate, delay) = (run.per_s("202"), run.sent_to_answer_ms("202", "p99"));
         // Writing to a string cannot fail.
         let _ = writeln!(text, "- closed loop, {connections} connections: {rate:.0}/s, p99 {delay:.1} ms");
@@ -229,10 +254,8 @@ impl Run {
     }
 }
 
-fn closed(stage: &Stage, actor: &Actor, connections: usize, seconds: u64) -> Result<Run> {
-    // A closed loop ends by its number of orders; at the rate of this machine it takes about the seconds asked for.
-    let buyers = (seconds * 45_000).to_string();
-    watched(stage, actor, &["--closed", "--buyers", &buyers, "--connections", &connections.to_string()])
+fn closed(stage: &Stage, actor: &Actor, connections: usize, buyers: u64) -> Result<Run> {
+    watched(stage, actor, &["--closed", "--buyers", &buyers.to_string(), "--connections", &connections.to_string()])
 }
 
 fn open(stage: &Stage, actor: &Actor, connections: usize, rate: u64, seconds: u64) -> Result<Run> {

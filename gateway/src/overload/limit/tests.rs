@@ -156,6 +156,31 @@ fn a_short_pause_below_capacity_sheds_nothing() {
 }
 
 #[test]
+fn bursts_that_are_answered_quickly_are_let_in_again_after_an_overload() {
+    let mut server = Simulation::new(20_000.0, Duration::from_millis(3));
+    server.offer(60_000.0, SECOND * 2);
+    let burst = |server: &mut Simulation| {
+        server.offer(150_000.0, Duration::from_millis(1));
+        let shed = server.shed;
+        server.offer(0.0, Duration::from_millis(99));
+        shed
+    };
+    for _ in 0..20 {
+        burst(&mut server);
+    }
+    assert_eq!(burst(&mut server), 0);
+}
+
+#[test]
+fn once_the_capacity_is_known_a_burst_after_a_pause_is_in_time() {
+    let mut server = Simulation::new(4_000.0, Duration::from_millis(3));
+    server.offer(12_000.0, SECOND * 2);
+    server.offer(100.0, SECOND * 5);
+    server.offer(12_000.0, SECOND * 3);
+    assert!(server.p99() < TARGET * 2, "{:?}", server.p99());
+}
+
+#[test]
 fn dependencies_slower_than_the_target_are_still_used() {
     let mut server = Simulation::new(20_000.0, Duration::from_millis(60));
     server.offer(10_000.0, SECOND * 2);
@@ -209,7 +234,8 @@ fn the_time_in_the_socket_counts() {
     let mut windows = |answer: Duration| {
         for _ in 0..40 {
             limit.read(TARGET * 4);
-            for _ in 0..ANSWERS_MIN {
+            // Little's law: so many are answered while the limit is full.
+            for _ in 0..limit.limit() * WINDOW.as_millis() as usize / answer.as_millis() as usize {
                 limit.admits(limit.limit());
                 limit.succeeded(answer, now);
             }
