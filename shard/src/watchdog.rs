@@ -68,7 +68,8 @@ impl Watchdog {
     pub fn add_metrics(&self, page: &mut Page, role: &str) {
         let names: Vec<String> = (0..self.pulses.len()).map(|core| core.to_string()).collect();
         let labels: Vec<[(&str, &str); 1]> = names.iter().map(|name| [("core", name.as_str())]).collect();
-        let longest_s = labels.iter().enumerate().map(|(core, labels)| (&labels[..], self.longest_stall_s(core)));
+        let longest_s =
+            labels.iter().enumerate().map(|(core, labels)| (&labels[..], self.longest_stall_s(core)));
         page.labelled_gauge(
             &format!("{role}_event_loop_longest_stall_seconds"),
             "Longest time since startup that an event loop was blocked for 100 ms or more, by core.",

@@ -255,7 +255,11 @@ impl Run {
 }
 
 fn closed(stage: &Stage, actor: &Actor, connections: usize, buyers: u64) -> Result<Run> {
-    watched(stage, actor, &["--closed", "--buyers", &buyers.to_string(), "--connections", &connections.to_string()])
+    watched(
+        stage,
+        actor,
+        &["--closed", "--buyers", &buyers.to_string(), "--connections", &connections.to_string()],
+    )
 }
 
 fn open(stage: &Stage, actor: &Actor, connections: usize, rate: u64, seconds: u64) -> Result<Run> {

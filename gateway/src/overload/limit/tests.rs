@@ -123,8 +123,8 @@ fn the_limit_settles() {
         server.offer(50_000.0, WINDOW);
         (lowest, highest) = (lowest.min(server.limit.limit()), highest.max(server.limit.limit()));
     }
-    // 20,000 a second in 25 ms are 500.
-    assert!(lowest > 400 && highest < 650, "{lowest} to {highest}");
+    // 20,000 a second in 15 ms are 300.
+    assert!(lowest > 240 && highest < 390, "{lowest} to {highest}");
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn failures_that_took_long_lower_the_limit_and_teach_nothing() {
         now += WINDOW;
     }
     assert_eq!(limit.limit(), LIMIT_MIN as usize);
-    assert!((limit.setpoint_us() - TARGET.as_micros() as f64).abs() < 1.0);
+    assert!((limit.setpoint_us() - TARGET.as_micros() as f64 * PLANNED).abs() < 1.0);
     // And it is back soon after the first that succeed.
     for _ in 0..20 {
         for _ in 0..ANSWERS_MIN {
@@ -222,7 +222,7 @@ fn quick_failures_say_nothing() {
     let now = Instant::now();
     let mut limit = Limit::new(TARGET, 8192, now);
     for second in 0..100 {
-        limit.failed(TARGET / 2, now + SECOND * second);
+        limit.failed(TARGET / 4, now + SECOND * second);
     }
     assert_eq!(limit.limit(), LIMIT_REST as usize);
 }
@@ -245,7 +245,7 @@ fn the_time_in_the_socket_counts() {
     };
     assert!(windows(TARGET * 4 / 5) < LIMIT_REST as usize);
     // By itself it never stops a core from accepting.
-    assert!(windows(TARGET / 5) > LIMIT_REST as usize);
+    assert!(windows(TARGET / 10) > LIMIT_REST as usize);
 }
 
 #[test]

@@ -29,12 +29,17 @@ impl Share {
             (group, vec![("cpu.max", format!("{quota_us} {PERIOD_US}"))])
         } else {
             let group = Path::new("/sys/fs/cgroup/cpu").join(name);
-            let settings =
-                vec![("cpu.cfs_period_us", PERIOD_US.to_string()), ("cpu.cfs_quota_us", quota_us.to_string())];
+            let settings = vec![
+                ("cpu.cfs_period_us", PERIOD_US.to_string()),
+                ("cpu.cfs_quota_us", quota_us.to_string()),
+            ];
             (group, settings)
         };
         let failed = |error: std::io::Error| {
-            format!("{}: {error}; --redis-share needs root and the CPU controller of cgroups", group.display())
+            format!(
+                "{}: {error}; --redis-share needs root and the CPU controller of cgroups",
+                group.display()
+            )
         };
         fs::create_dir(&group).map_err(failed)?;
         let group = Self(group);
