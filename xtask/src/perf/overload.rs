@@ -80,13 +80,13 @@ pub(super) fn run(
     let mut text = String::new();
     let stage = Stage::set()?;
     warm_up(&stage, &field)?;
-    let share = redis_share.map(|share| limit_redis(&stage, share, &mut text)).transpose()?;
-    let buyers = (options.seconds as f64 * CLOSED_PER_S as f64 * redis_share.unwrap_or(1.0)) as u64;
+    if let Some(share) = redis_share {
+        let _ = writeln!(text, "\nRedis has {share} of one core.");
+    }
     for contestant in &field {
-        text.push_str(&warm(&stage, contestant, options.seconds, buyers)?);
+        text.push_str(&warm(&stage, contestant, options.seconds, redis_share)?);
     }
     drop(stage);
-    drop(share);
     if redis_share.is_some() {
         return record.write("overload-redis-share", &text);
     }
@@ -99,11 +99,6 @@ pub(super) fn run(
         text.push_str(&cold(contestant)?);
     }
     record.write("overload", &text)
-}
-
-fn limit_redis(stage: &Stage, share: f64, text: &mut String) -> Result<share::Share> {
-    let _ = writeln!(text, "\nRedis has {share} of one core.");
-    share::Share::of(stage.redis.pid().ok_or("Redis is not running")?, share)
 }
 
 /// A gateway of a contestant with a topic of its own and an empty Redis.
@@ -130,8 +125,11 @@ fn warm_up(stage: &Stage, field: &[Contestant]) -> Result<()> {
 }
 
 /// Capacity and overload of one contestant on a warm broker.
-fn warm(stage: &Stage, contestant: &Contestant, seconds: u64, buyers: u64) -> Result<String> {
+fn warm(stage: &Stage, contestant: &Contestant, seconds: u64, redis_share: Option<f64>) -> Result<String> {
     let actor = gateway(stage, contestant, &format!("orders-{}", contestant.name))?;
+    let redis = stage.redis.pid().ok_or("Redis is not running")?;
+    let share = redis_share.map(|share| share::Share::of(redis, share)).transpose()?;
+    let buyers = (seconds as f64 * CLOSED_PER_S as f64 * redis_share.unwrap_or(1.0)) as u64;
     let mut text = format!("\n## {}\n\n", contestant.name);
     let mut peak = 0.0_f64;
     for connections in CAPACITY_CONNECTIONS {
@@ -186,6 +184,7 @@ fn warm(stage: &Stage, contestant: &Contestant, seconds: u64, buyers: u64) -> Re
     let word = if (received - parts).abs() < 0.5 { "ok" } else { "BROKEN" };
     let _ = writeln!(text, "\nIdentity of the counters: {received} = {parts} {word}");
     actor.end()?;
+    drop(share);
     Ok(text)
 }
 

@@ -16,8 +16,11 @@ const PERIOD_US: u64 = 10_000;
 /// The smallest share: a quota of 1 ms.
 pub(super) const SHARE_MIN: f64 = 0.1;
 
-/// The group, removed when this is dropped and its process has ended.
-pub(super) struct Share(PathBuf);
+/// The group. When this is dropped, its process has a whole core again.
+pub(super) struct Share {
+    group: PathBuf,
+    pid: u32,
+}
 
 impl Share {
     /// Limits `pid` to this share of one core. Needs root and a writable hierarchy with the controller `cpu`.
@@ -42,24 +45,26 @@ impl Share {
             )
         };
         fs::create_dir(&group).map_err(failed)?;
-        let group = Self(group);
+        let share = Self { group, pid };
         for (file, value) in settings.into_iter().chain([("cgroup.procs", pid.to_string())]) {
-            fs::write(group.0.join(file), value)
-                .map_err(|error| format!("{}/{file}: {error}", group.0.display()))?;
+            fs::write(share.group.join(file), value)
+                .map_err(|error| format!("{}/{file}: {error}", share.group.display()))?;
         }
-        Ok(group)
+        Ok(share)
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        // The group is busy until the kernel has reaped its process.
+        let parent = self.group.with_file_name("cgroup.procs");
+        // A process that has ended has left the group by itself.
+        drop(fs::write(parent, self.pid.to_string()));
         for _ in 0..100 {
-            if fs::remove_dir(&self.0).is_ok() {
+            if fs::remove_dir(&self.group).is_ok() {
                 return;
             }
             thread::sleep(Duration::from_millis(10));
         }
-        eprintln!("xtask: {} could not be removed", self.0.display());
+        eprintln!("xtask: {} could not be removed", self.group.display());
     }
 }
