@@ -119,6 +119,10 @@ pub struct Core {
     pub refusals: RefCell<[u64; Counter::COUNT]>,
     /// Recoveries of the producer that the breaker has been told of.
     pub recoveries: Cell<u64>,
+    /// When the core last swept.
+    pub swept_at: Cell<Instant>,
+    /// Until then no order is taken, because the process was stopped.
+    pub suspended_until: Cell<Instant>,
 }
 
 /// An admission to give back later, with its own texts: the buffer it came from is gone by then.
@@ -141,6 +145,28 @@ impl Core {
     pub fn unix_ms_at(&self, at: Instant) -> u64 {
         let (epoch, unix_ms) = self.epoch.get();
         unix_ms + at.saturating_duration_since(epoch).as_millis() as u64
+    }
+
+    /// Whether the process was stopped (SIGSTOP, a suspended machine) just before `at`. Ids that it acknowledged then lack the
+    /// watermark and are old enough to be taken over: a second send of such an order would be acknowledged as well. So no
+    /// order is taken until the watermarks are written.
+    pub fn was_suspended(&self, at: Instant) -> bool {
+        at < self.suspended_until.get() || at.saturating_duration_since(self.swept_at.get()) > self.suspension_min()
+    }
+
+    /// The core has swept at `now`.
+    pub fn swept(&self, now: Instant) {
+        /// Watermarks are written every 100 ms; the rest is for the round trip.
+        const WATERMARK_WAIT: Duration = Duration::from_millis(250);
+        let gap = now.saturating_duration_since(self.swept_at.replace(now));
+        if gap > self.suspension_min() {
+            self.suspended_until.set(now + WATERMARK_WAIT);
+        }
+    }
+
+    /// A sweep comes every 20 ms, on a busy machine later. An id can be taken over after `PUBLISH_TIMEOUT` at the earliest.
+    fn suspension_min(&self) -> Duration {
+        (self.limits.publish_timeout / 2).clamp(Duration::from_millis(200), Duration::from_secs(1))
     }
 
     /// Counts one.

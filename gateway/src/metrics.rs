@@ -176,7 +176,7 @@ pub fn page(shared: &Shared, producer: &queue::Producer) -> Result<String, Strin
     page.gauge("gateway_in_flight", "Orders on the road now.", gauged(Gauge::InFlight) as f64);
     page.gauge(
         "gateway_overload_limit",
-        "Orders that may be in flight so that the delay stays at OVERLOAD_TARGET_DELAY; 0 when that is off.",
+        "Orders that may be in flight so that the delay stays below OVERLOAD_TARGET_DELAY; 0 when that is off.",
         gauged(Gauge::OverloadLimit) as f64,
     );
     let delay_us =

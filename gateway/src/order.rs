@@ -78,7 +78,7 @@ pub enum Outcome {
 /// Leads one order to its outcome. Never panics on what others send; every await ends by a deadline of the store or
 /// of the sweep.
 pub async fn place(core: &Rc<Core>, order: &Order<'_>) -> Outcome {
-    if core.shared.drain.is_draining() {
+    if core.shared.drain.is_draining() || core.was_suspended(order.began) {
         return Outcome::Shed;
     }
     // These cost no round trip and are never shed.
@@ -116,11 +116,16 @@ pub async fn place(core: &Rc<Core>, order: &Order<'_>) -> Outcome {
     core.shared.dependencies.delivered(delivery);
     match delivery {
         Delivery::Persisted { partition, offset } => {
-            sequence.resolve();
             probe.settle(Trial::Success);
             if let Some(guard) = &core.shared.guard {
                 guard.acknowledged(partition, offset);
             }
+            // A process that was stopped meanwhile: another send of the order may have taken over and been acknowledged.
+            if order.began.elapsed() > core.limits.publish_timeout {
+                suspend(core, order, sequence).await;
+                return Outcome::MaybePublished;
+            }
+            sequence.resolve();
             Outcome::Queued
         }
         // Refused: the client cannot take it now, because of a fatal error or a topic or partition that it does not know.

@@ -307,6 +307,8 @@ async fn live(
         retracts: RefCell::default(),
         refusals: RefCell::new([0; Counter::COUNT]),
         recoveries: Cell::new(0),
+        swept_at: Cell::new(Instant::now()),
+        suspended_until: Cell::new(Instant::now()),
         shared,
     });
     sweep::renew_date(&core);

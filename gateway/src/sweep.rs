@@ -41,6 +41,7 @@ pub(crate) async fn sweep(core: Rc<Core>) {
         let lag_us = now.saturating_duration_since(due).as_micros() as u64;
         core.cells().gauges[Gauge::LoopLagUs as usize].set(lag_us);
         tick += 1;
+        core.swept(now);
         core.shared.watchdog.tick(core.index);
         core.connections.borrow().set_clock(now);
         core.log.flush();

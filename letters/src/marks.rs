@@ -7,8 +7,8 @@
 //!   the ends of `orders` before they were sent (`<partition>:<offset> …`). At most one chunk of a replay;
 //! - `dlq_lock:<topic>`: the run that replays or purges now; lives for [`LOCK_MS`] unless it is renewed.
 //!
-//! When Redis has lost its data the marks are gone with it: the letters are open again. Replayed again they change
-//! nothing that has ended COMPLETED, since the scripts fence by attempt.
+//! When Redis has lost its data the marks are gone with it: the dead letters are open again. Replayed again they change
+//! no order whose status Redis still has as COMPLETED, since the scripts fence by attempt.
 
 use std::collections::HashMap;
 use std::fmt;

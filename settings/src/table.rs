@@ -104,7 +104,7 @@ settings! {
     MAX_IN_FLIGHT = Gateway, Kind::Count { min: 1, max: 1_000_000 }, "16384",
         "Orders on the road at once; over it the answer is 503";
     OVERLOAD_TARGET_DELAY = Gateway, Kind::Duration { min_ms: 0, max_ms: 60_000 }, "50ms",
-        "What the mean delay of orders is kept at by answering 503 to more; 0 switches that off and leaves MAX_IN_FLIGHT";
+        "What the mean delay of orders is kept below by answering 503 to more; 0 switches that off and leaves MAX_IN_FLIGHT";
     MAX_CONNECTIONS = Gateway, Kind::Count { min: 1, max: 1_000_000 }, "16384",
         "Connections at once; over it new ones are answered 503 and closed";
     MAX_CONNECTIONS_PER_ADDRESS = Gateway, Kind::Count { min: 0, max: 1_000_000 }, "0",

@@ -64,6 +64,8 @@ struct Broker {
     /// 1 is the controller as well.
     node: u32,
     controller_port: u16,
+    /// The same for all brokers of a cluster.
+    cluster_id: String,
     /// `None` while stopped.
     server: Option<Guarded>,
 }
@@ -121,6 +123,7 @@ impl Kafka {
                 port,
                 node: 1,
                 controller_port: free_port(),
+                cluster_id: new_cluster_id(),
                 server: None,
             };
             let started = broker.format().and_then(|()| broker.launch());
@@ -183,6 +186,7 @@ impl Kafka {
         for directory in [&broker.data, &broker.formatted()] {
             fs::remove_dir_all(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
         }
+        broker.cluster_id = new_cluster_id();
         if let Err(reason) = broker.format().and_then(|()| broker.launch()) {
             panic!("Kafka does not start again on port {}: {reason}", broker.port);
         }
@@ -278,6 +282,12 @@ fn api_versions(addr: &str) -> io::Result<()> {
     }
 }
 
+/// The id of a cluster that is about to be formatted.
+fn new_cluster_id() -> String {
+    // 22 characters of base64 are the 16 bytes of an id; the last one has two bits only.
+    format!("{CLUSTER_ID_PREFIX}{:04x}Q", crate::port::draw() & 0xFFFF)
+}
+
 impl Broker {
     /// A second broker under the same controller; it answers when this returns.
     fn follower(&self) -> Result<Self, String> {
@@ -291,6 +301,7 @@ impl Broker {
             port: free_port(),
             node: 2,
             controller_port: self.controller_port,
+            cluster_id: self.cluster_id.clone(),
             server: None,
         };
         follower.format()?;
@@ -341,9 +352,7 @@ impl Broker {
         fs::write(self.properties(), text).map_err(|e| format!("{}: {e}", self.properties().display()))?;
 
         let mut command = self.java(&["-XX:TieredStopAtLevel=1"]);
-        // 22 characters of base64 are the 16 bytes of an id; the last one has two bits only.
-        let cluster_id = format!("{CLUSTER_ID_PREFIX}{:04x}Q", crate::port::draw() & 0xFFFF);
-        command.args(["kafka.tools.StorageTool", "format", "-t", &cluster_id, "-c"]).arg(self.properties());
+        command.args(["kafka.tools.StorageTool", "format", "-t", &self.cluster_id, "-c"]).arg(self.properties());
         let mut tool = self.spawn(command, "format.log")?;
         let status = tool.wait().map_err(|e| e.to_string())?;
         if status.success() {

@@ -28,16 +28,16 @@ const NOT_HERE: &[(&str, &str)] = &[
     ),
     ("helm", "no cluster is here; `cargo xtask deploy` checks the values it is given"),
     ("kustomize edit", "would change the tree; `cargo xtask deploy` renders with the same program"),
-    ("systemctl", "no systemd is here; `tests/systemd_protocols.rs` plays its part"),
+    ("systemctl", "no systemd is here; `tests/fast/systemd_protocols.rs` plays its part"),
     ("apt-get install", "would change the machine; xtask installs what it needs by the same program"),
     ("sudo apt-get install", "would change the machine; xtask installs what it needs by the same program"),
-    ("promtool", "the tests of the alerts run it (`loadgen/tests/alerts_fire_as_prometheus_would.rs`)"),
+    ("promtool", "the tests of the alerts run it (`loadgen/tests/real/alerts_fire_as_prometheus_would.rs`)"),
     ("grep", PIPE),
     ("jq", PIPE),
     ("head", PIPE),
 ];
 const ENGINE: &str = "no container engine is here; `cargo xtask deploy` reads the file by Compose's own loader and the names of \
-                      the services in these commands, `tests/compose_services_run.rs` runs the services";
+                      the services in these commands, `tests/real/compose_services_run.rs` runs the services";
 const PIPE: &str = "only looks at what the command before it prints";
 
 /// For a process to start, on a machine that builds.

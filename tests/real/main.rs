@@ -26,6 +26,7 @@ mod sigterm_loses_nothing;
 mod startup_checks_warn;
 mod stock_is_rebuilt;
 mod stock_is_shown_from_the_first_scrape;
+mod stopped_gateway_acknowledges_once;
 mod stopped_past_its_session;
 mod topics_get_their_partitions;
 mod zero_downtime_restart;

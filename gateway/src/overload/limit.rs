@@ -1,4 +1,4 @@
-//! An adaptive concurrency limit: how many orders may be in flight so that their delay stays at the target.
+//! An adaptive concurrency limit: how many orders may be in flight so that their delay stays below the target.
 //!
 //! Little's law gives the limit: throughput times planned delay. Answers are counted in windows. While orders take longer
 //! than planned, the limit is lowered to the throughput of the last windows times the planned delay, and while most of it

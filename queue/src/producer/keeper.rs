@@ -28,7 +28,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(1);
 const CREATE_MAX: Duration = Duration::from_secs(5);
 /// A client that got no answer for this long is replaced.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
-/// A client whose every publish has failed for this long, although Kafka answers, is replaced.
+/// A client whose every publish has failed for this long, although Kafka could be used all the time, is replaced. A shorter
+/// time would replace a client that is about to recover from an outage, and a new one has to ask for its producer id first.
 const FAILING_MAX: Duration = Duration::from_secs(5);
 /// Between two replacements for the same trouble: the new client needs time to show whether it works.
 const REPLACE_INTERVAL: Duration = Duration::from_secs(10);
@@ -39,6 +40,8 @@ struct Keeper {
     /// Ids of the topics that the present client was made for.
     ids: TopicIds,
     answered_at: Instant,
+    /// Since when every look has found Kafka usable.
+    usable_since: Option<Instant>,
     replaced_at: Option<Instant>,
     /// The client was replaced, or Kafka could not be used, and it has not been usable since.
     is_recovering: bool,
@@ -50,6 +53,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
         heal: HealClock::new(shared.settings.heal_timeout),
         ids: [None, None],
         answered_at: Instant::now(),
+        usable_since: None,
         replaced_at: None,
         is_recovering: false,
     };
@@ -102,7 +106,8 @@ impl Keeper {
             return Look::Unusable(format!("no partition of {} has a leader", names[0]));
         }
         shared.spread.note(&led);
-        if shared.health.failing() >= FAILING_MAX && self.may_replace() {
+        let usable = self.usable_since.map_or(Duration::ZERO, |since| since.elapsed());
+        if shared.health.failing().min(usable) >= FAILING_MAX && self.may_replace() {
             self.replace(shared, "every publish has failed for 5 s although Kafka answers");
         }
         Look::Usable
@@ -153,6 +158,7 @@ impl Keeper {
         shared.topics.note_answer(!matches!(look, Look::Silent(_)));
         match look {
             Look::Usable => {
+                self.usable_since.get_or_insert_with(Instant::now);
                 let fatal = shared.fatal.lock().clone();
                 shared.topics.note_trouble(fatal.as_deref());
                 // Of an outage too: the breaker's timer has grown to seconds by then.
@@ -162,6 +168,7 @@ impl Keeper {
                 }
             }
             Look::Silent(reason) | Look::Unusable(reason) => {
+                self.usable_since = None;
                 // Before the first success there is nothing to recover from.
                 self.is_recovering |= shared.topics.is_usable();
                 shared.topics.note_trouble(Some(reason));

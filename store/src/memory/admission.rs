@@ -67,7 +67,7 @@ impl Turn<'_> {
         }
         if !status.is_end() && self.may_take_over(first, now_ms) {
             let counted_ms = first.counted_ms;
-            self.take_id(admit, now_ms, counted_ms)?;
+            self.take_id(admit, now_ms, counted_ms, true)?;
             return Ok(Admission::TakenOver);
         }
         Ok(Admission::Duplicate { correlation_id: first.correlation_id.to_string() })
@@ -80,7 +80,7 @@ impl Turn<'_> {
         match self.count_admission(admit.user_id, now_ms) {
             Err(retry_after_ms) => Ok(Admission::Limited { retry_after_ms }),
             Ok(counted_ms) => {
-                self.take_id(admit, now_ms, counted_ms)?;
+                self.take_id(admit, now_ms, counted_ms, false)?;
                 Ok(Admission::Fresh)
             }
         }
@@ -94,9 +94,16 @@ impl Turn<'_> {
         first.is_suspended || (is_old && !is_resolved)
     }
 
-    fn take_id(&mut self, admit: &Admit<'_>, taken_ms: u64, counted_ms: u64) -> Result<(), StoreError> {
+    fn take_id(
+        &mut self,
+        admit: &Admit<'_>,
+        taken_ms: u64,
+        counted_ms: u64,
+        is_taken_over: bool,
+    ) -> Result<(), StoreError> {
         let id = Id {
             is_suspended: false,
+            is_taken_over,
             fingerprint: admit.fingerprint,
             taken_ms,
             counted_ms,
@@ -124,9 +131,14 @@ impl Turn<'_> {
         Ok(now_ms)
     }
 
-    /// Frees the id and gives the admission back.
+    /// Frees the id and gives the admission back. One that was taken over is suspended instead: the broker may have the
+    /// order from an earlier send.
     pub(super) fn release(&mut self, retract: &Retract<'_>) -> bool {
-        let Some(counted_ms) = self.held_id(retract).map(|id| id.counted_ms) else { return false };
+        let Some(id) = self.held_id(retract) else { return false };
+        if id.is_taken_over {
+            return self.suspend(retract);
+        }
+        let counted_ms = id.counted_ms;
         let now_ms = self.now_ms;
         if let Some(user) = self.state.users.get_mut(retract.user_id)
             && user.until_ms >= now_ms

@@ -22,6 +22,8 @@ pub(super) struct Order {
 pub(super) struct Id {
     /// The broker may have the order: the next try takes over at once.
     pub(super) is_suspended: bool,
+    /// The broker may have the order from an earlier send: it is never freed by a release.
+    pub(super) is_taken_over: bool,
     pub(super) fingerprint: u64,
     /// When it was taken, or last taken over.
     pub(super) taken_ms: u64,

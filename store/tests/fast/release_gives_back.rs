@@ -1,7 +1,8 @@
-//! Claim: a released id is free again and its admission no longer counts, whichever of the user's it was,
-//! also after a take-over; nobody else's is touched. Method: users at their limit, in the model and in Redis.
+//! Claim: a released id is free again and its admission no longer counts, whichever of the user's it was; one that
+//! was taken over is suspended instead, because the first send may have been persisted; nobody else's is touched. Method: users at their limit, in the model and in Redis.
 
-use store::{Admission, Answer, Command, Retract, Store, StoreSteps};
+use store::{Admission, Admit, Answer, Command, Retract, Store, StoreSteps};
+use wire::names::Status;
 use world::{NOON_MS, admit, retract};
 
 use crate::world;
@@ -9,7 +10,7 @@ use crate::world;
 in_both!(
     the_id_is_free_again,
     one_admission_is_given_back,
-    also_after_a_take_over,
+    a_taken_over_id_is_suspended_instead,
     only_its_holder_can_release
 );
 
@@ -51,16 +52,19 @@ async fn one_admission_is_given_back(store: &impl Store) {
     assert_eq!(store.admit(admit("u", "f", 6, c_leaves_ms)).await, Ok(Admission::Fresh));
 }
 
-async fn also_after_a_take_over(store: &impl Store) {
+async fn a_taken_over_id_is_suspended_instead(store: &impl Store) {
     let old_ms = NOON_MS + world::policy().takeover_after_ms;
     for (id, sequence) in [("a", 1), ("b", 2), ("c", 3)] {
         assert_eq!(store.admit(admit("u", id, sequence, NOON_MS + sequence)).await, Ok(Admission::Fresh));
     }
     assert_eq!(store.admit(admit("u", "a", 4, old_ms + 10)).await, Ok(Admission::TakenOver));
-    assert!(is_limited(store, "d", old_ms + 20).await);
     assert_eq!(release(store, "a", 4).await, Ok(Answer::Retracted(true)));
-    assert_eq!(store.admit(admit("u", "d", 5, old_ms + 20)).await, Ok(Admission::Fresh));
-    assert!(is_limited(store, "e", old_ms + 20).await);
+    let view = store.status("a").await.expect("an answer").expect("it is still pending");
+    assert_eq!(view.status, Status::Pending);
+    assert!(is_limited(store, "d", old_ms + 20).await, "its admission still counts");
+    let other = Admit { fingerprint: 1, ..admit("u", "a", 5, old_ms + 20) };
+    assert_eq!(store.admit(other).await, Ok(Admission::Mismatch), "other contents under the same id");
+    assert_eq!(store.admit(admit("u", "a", 6, old_ms + 20)).await, Ok(Admission::TakenOver), "at once");
 }
 
 async fn only_its_holder_can_release(store: &impl Store) {

@@ -6,8 +6,8 @@
 --
 -- ratelimit is the log of admissions, 6 bytes big-endian milliseconds each, ascending, the last LIMIT of
 -- them.
--- idempotency is "<P or U> <fingerprint> <taken s> <taken µs> <ms since it was counted> <owner> <sequence>
--- <correlation id>"; seconds and microseconds as TIME gives them, because Lua is slow at printing a number.
+-- idempotency is "<P, T or U> <fingerprint> <taken s> <taken µs> <ms since it was counted> <owner> <sequence>
+-- <correlation id>": pending, taken over, unsure (suspended); seconds and microseconds as TIME gives them, because Lua is slow at printing a number.
 local call = redis.call
 local log = call('GET', KEYS[1])
 local time = ARGV[3] and { ARGV[3], ARGV[4] } or call('TIME')
@@ -61,7 +61,7 @@ if state ~= 'U' then
   local watermark = call('GET', 'gateway_watermark:' .. owner)
   if watermark and tonumber(watermark) >= tonumber(sequence) then return correlation end
 end
-local id = 'P ' .. ARGV[1] .. ' ' .. time[1] .. ' ' .. time[2] .. ' ' .. (now - taken + age) .. ' ' .. ARGV[2]
+local id = 'T ' .. ARGV[1] .. ' ' .. time[1] .. ' ' .. time[2] .. ' ' .. (now - taken + age) .. ' ' .. ARGV[2]
 call('PSETEX', KEYS[2], IDEMPOTENCY_TTL, id)
 call('PSETEX', KEYS[3], ORDER_STATUS_TTL, 'PENDING')
 return 1

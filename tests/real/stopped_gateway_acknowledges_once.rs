@@ -1,0 +1,44 @@
+//! Claim: a gateway that is stopped right after a 202 and goes on when the id is old enough to be taken over does not
+//! acknowledge a second send that has waited in its socket.
+//! Method: a real gateway, SIGSTOP before its watermark is written, the second send, SIGCONT.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use process::{PATIENCE, World};
+use testkit::child::Signal;
+use testkit::http::Client;
+use testkit::wait_until;
+
+use crate::process;
+
+#[test]
+fn a_second_send_is_not_acknowledged() {
+    let world = World::new();
+    let variables = [("WORKERS", "2"), ("PUBLISH_TIMEOUT", "500ms")];
+    let mut gateway = world.start_with("gateway", &variables, Stdio::null(), Stdio::null());
+    gateway.wait_health(200);
+    // Few connections are shared out: the second one belongs to the other core, which knows nothing of the first order.
+    let mut clients = [(); 2].map(|()| Client::connect(gateway.address().as_str()));
+    for client in &mut clients {
+        assert_eq!(client.get("/live").status, 200);
+    }
+    let [first, second] = &mut clients;
+    let order = r#"{"user_id":"u","item_id":"101","amount":1,"request_id":"once"}"#;
+    assert_eq!(first.post_buy(order, &[]).status, 202);
+    gateway.signal(Signal::Stop);
+    second.send_raw(&second.buy_request(order, &[]));
+    // No event to wait for: the id has to grow older than PUBLISH_TIMEOUT.
+    std::thread::sleep(Duration::from_millis(1500));
+    gateway.signal(Signal::Continue);
+    let status = second.read_response().status;
+    assert!(matches!(status, 409 | 503), "{status}");
+    wait_until("a retry is told that it is a duplicate", PATIENCE, || match second.post_buy(order, &[]).status {
+        503 => false,
+        status => {
+            assert_eq!(status, 409);
+            true
+        }
+    });
+    assert_eq!(gateway.terminate(), Some(0));
+}
