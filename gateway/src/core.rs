@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use queue::Publisher;
@@ -32,6 +32,8 @@ use crate::sequences::{Sequence, Sequences};
 pub struct Shared {
     /// The phase of the process.
     pub drain: Arc<Drain>,
+    /// Cores that have not yet confirmed what they had admitted before the process was stopped.
+    pub suspended_cores: AtomicUsize,
     /// The breaker over Kafka.
     pub breaker: Breaker,
     /// How Redis and Kafka are configured.
@@ -121,8 +123,8 @@ pub struct Core {
     pub recoveries: Cell<u64>,
     /// When the core last swept.
     pub swept_at: Cell<Instant>,
-    /// Until then no order is taken, because the process was stopped.
-    pub suspended_until: Cell<Instant>,
+    /// When the core saw that the process had been stopped, until what it had admitted before is confirmed.
+    pub resumed_at: Cell<Option<Instant>>,
 }
 
 /// An admission to give back later, with its own texts: the buffer it came from is gone by then.
@@ -134,6 +136,18 @@ pub struct Retract {
     /// Resolved when Redis has answered.
     pub sequence: Sequence,
 }
+
+/// A sweep comes every 20 ms, on a busy machine later. An id can be taken over [`TAKEOVER_SLACK`] after its acknowledgement at
+/// the earliest; the rest is for the next watermark.
+const SUSPENSION_MIN: Duration = Duration::from_millis(300);
+
+/// So long after one core went on, all have: each has a thread of its own.
+const RESUMED_BY_ALL: Duration = Duration::from_millis(100);
+
+/// An id may be taken over `PUBLISH_TIMEOUT` and this after its admission. By then the watermark of an order that was
+/// acknowledged in time is written: 100 ms until an order in front of it expires, 100 ms until the next watermark, and twice
+/// the way to Redis.
+pub const TAKEOVER_SLACK: Duration = Duration::from_millis(500);
 
 impl Core {
     /// This core's cells.
@@ -147,26 +161,33 @@ impl Core {
         unix_ms + at.saturating_duration_since(epoch).as_millis() as u64
     }
 
-    /// Whether the process was stopped (SIGSTOP, a suspended machine) just before `at`. Ids that it acknowledged then lack the
-    /// watermark and are old enough to be taken over: a second send of such an order would be acknowledged as well. So no
-    /// order is taken until the watermarks are written.
+    /// Whether the process was stopped (SIGSTOP) just before `at`. Ids that it had acknowledged by then lack the watermark and
+    /// are old enough to be taken over: a second send of such an order would be acknowledged as well. So no core takes an
+    /// order until every core has confirmed or suspended what it had admitted.
     pub fn was_suspended(&self, at: Instant) -> bool {
-        at < self.suspended_until.get() || at.saturating_duration_since(self.swept_at.get()) > self.suspension_min()
+        self.shared.suspended_cores.load(Ordering::Acquire) > 0
+            || at.saturating_duration_since(self.swept_at.get()) > SUSPENSION_MIN
     }
 
-    /// The core has swept at `now`.
+    /// The core has swept at `now`. It takes orders again once nothing from before a stop is left above the watermark.
     pub fn swept(&self, now: Instant) {
-        /// Watermarks are written every 100 ms; the rest is for the round trip.
-        const WATERMARK_WAIT: Duration = Duration::from_millis(250);
         let gap = now.saturating_duration_since(self.swept_at.replace(now));
-        if gap > self.suspension_min() {
-            self.suspended_until.set(now + WATERMARK_WAIT);
+        match self.resumed_at.get() {
+            None if gap > SUSPENSION_MIN => {
+                self.resumed_at.set(Some(now));
+                self.shared.suspended_cores.fetch_add(1, Ordering::AcqRel);
+            }
+            // The other cores need a moment to see it as well.
+            Some(at)
+                if now - at > RESUMED_BY_ALL
+                    && self.sequences.span() == 0
+                    && self.sequences.due().is_none() =>
+            {
+                self.resumed_at.set(None);
+                self.shared.suspended_cores.fetch_sub(1, Ordering::AcqRel);
+            }
+            _ => {}
         }
-    }
-
-    /// A sweep comes every 20 ms, on a busy machine later. An id can be taken over after `PUBLISH_TIMEOUT` at the earliest.
-    fn suspension_min(&self) -> Duration {
-        (self.limits.publish_timeout / 2).clamp(Duration::from_millis(200), Duration::from_secs(1))
     }
 
     /// Counts one.

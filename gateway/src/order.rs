@@ -122,7 +122,10 @@ pub async fn place(core: &Rc<Core>, order: &Order<'_>) -> Outcome {
             }
             // A process that was stopped meanwhile: another send of the order may have taken over and been acknowledged.
             if order.began.elapsed() > core.limits.publish_timeout {
-                suspend(core, order, sequence).await;
+                let suspended = core.store.ask(&Command::Suspend(retract_of(order, &sequence))).await;
+                drop(suspended);
+                // Kafka has it: where the suspension is lost, a second send may be told that it is a duplicate.
+                sequence.resolve();
                 return Outcome::MaybePublished;
             }
             sequence.resolve();

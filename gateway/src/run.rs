@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ use crate::addresses::Addresses;
 use crate::backlog::{self, Backlog};
 use crate::balance::Balance;
 use crate::breaker::{Breaker, Rules};
-use crate::core::{Core, Limits, Shared};
+use crate::core::{Core, Limits, Shared, TAKEOVER_SLACK};
 use crate::dependencies::Dependencies;
 use crate::handover::{Acceptor as _, Door, Progress};
 use crate::identity::Identities;
@@ -106,14 +106,12 @@ pub struct Stopped {
 
 /// The rules of the store that follow from the gateway's settings.
 pub fn policy(settings: &settings::Gateway) -> Policy {
-    /// The watermark is written every 100 ms: an acknowledged id must not look pending for that long.
-    const WATERMARK_SLACK_MS: u64 = 250;
     Policy {
         rate_limit_max_requests: settings.rate_limit_max_requests,
         rate_limit_window_ms: settings.rate_limit_window_ms,
         idempotency_ttl_ms: settings.idempotency_ttl_ms,
         order_status_ttl_ms: settings.shared.order_status_ttl_ms,
-        takeover_after_ms: settings.publish_timeout.as_millis() as u64 + WATERMARK_SLACK_MS,
+        takeover_after_ms: (settings.publish_timeout + TAKEOVER_SLACK).as_millis() as u64,
     }
 }
 
@@ -184,6 +182,7 @@ pub fn start_on(
         drivers: Mutex::new(vec![None; cores]),
         sink: Arc::clone(&parts.sink),
         started: Instant::now(),
+        suspended_cores: AtomicUsize::new(0),
     });
     checks.start(Arc::clone(&shared.drain), check_groups).map_err(StartError::Thread)?;
     let watched = backlog::Watched {
@@ -308,7 +307,7 @@ async fn live(
         refusals: RefCell::new([0; Counter::COUNT]),
         recoveries: Cell::new(0),
         swept_at: Cell::new(Instant::now()),
-        suspended_until: Cell::new(Instant::now()),
+        resumed_at: Cell::new(None),
         shared,
     });
     sweep::renew_date(&core);

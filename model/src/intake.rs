@@ -8,9 +8,10 @@ impl World {
     pub(crate) fn intake_actions(&self, state: &State, actions: &mut Vec<Action>) {
         for (at, request) in state.requests.iter().enumerate() {
             match request.phase {
-                // Requests of one order arrive in their order: they are alike.
-                Phase::NotSent if at == 0 || state.requests[at - 1].phase != Phase::NotSent => {
-                    let up = (0..2).filter(|&gateway| !state.gateways[gateway].is_down);
+                Phase::NotSent if self.is_next(state, at) => {
+                    // Gateways are alike: the first request comes to the first.
+                    let known = 1 + usize::from(state.gateways[0].sequence > 0);
+                    let up = (0..known).filter(|&gateway| !state.gateways[gateway].is_down);
                     actions.extend(up.map(|gateway| Action::Arrive(at, gateway)));
                 }
                 Phase::NotSent | Phase::Answered(_) => {}
@@ -43,6 +44,7 @@ impl World {
                         actions.push(Action::ReleaseId(at));
                     }
                 }
+                Phase::Suspending { window: true, .. } => actions.push(Action::ReleaseWindow(at)),
                 Phase::Suspending { .. } => actions.push(Action::Suspend(at)),
             }
         }
@@ -91,11 +93,13 @@ impl World {
             }
             Action::TakeOver(at) => self.take_over(state, at),
             Action::LoseTakeover(at, is_executed) => {
+                let Phase::Duplicate { is_counted, .. } = state.requests[at].phase else { return true };
                 if is_executed {
                     self.take_over(state, at);
                 }
                 // If it is ours now, the first send may have been persisted: the next send must be able to take it over.
-                state.requests[at].phase = Phase::Suspending { then: Answer::Unavailable };
+                state.requests[at].phase =
+                    Phase::Suspending { window: is_counted, then: Answer::Unavailable };
                 state.requests[at].is_resolved = false;
             }
             Action::CountTakeover(at) => self.count_takeover(state, at),
@@ -107,7 +111,7 @@ impl World {
                 let Phase::Publishing { is_takeover } = state.requests[at].phase else { return true };
                 // The first send may have been persisted: then the id must not be free.
                 state.requests[at].phase = if is_takeover && !self.has(Bug::ReleasesTakenOver) {
-                    Phase::Suspending { then: Answer::Unavailable }
+                    Phase::Suspending { window: false, then: Answer::Unavailable }
                 } else {
                     Phase::Releasing { window: true, id: true, then: Answer::Unavailable }
                 };
@@ -123,7 +127,7 @@ impl World {
                     state.requests[at].phase =
                         Phase::Releasing { window: true, id: true, then: Answer::Unavailable };
                 } else {
-                    state.requests[at].phase = Phase::Suspending { then: Answer::Unavailable };
+                    state.requests[at].phase = Phase::Suspending { window: false, then: Answer::Unavailable };
                 }
             }
             Action::ArriveLate(index) => {
@@ -133,7 +137,11 @@ impl World {
             Action::ReleaseWindow(at) => {
                 let owner = state.requests[at].owner();
                 state.redis.window.retain(|&counted| counted != owner);
-                release(&mut state.requests[at], |window, _| *window = false);
+                let request = &mut state.requests[at];
+                if let Phase::Suspending { window, .. } = &mut request.phase {
+                    *window = false;
+                }
+                release(request, |window, _| *window = false);
             }
             Action::ReleaseId(at) => {
                 let owner = state.requests[at].owner();
@@ -144,7 +152,7 @@ impl World {
                 release(&mut state.requests[at], |_, id| *id = false);
             }
             Action::Suspend(at) => {
-                let Phase::Suspending { then } = state.requests[at].phase else { return true };
+                let Phase::Suspending { then, .. } = state.requests[at].phase else { return true };
                 let owner = state.requests[at].owner();
                 let status = &mut state.redis.status[usize::from(self.requests[at])];
                 if matches!(*status, Some(Value::Pending { owner: held, .. }) if held == owner) {
@@ -166,6 +174,12 @@ impl World {
             _ => return false,
         }
         true
+    }
+
+    /// Sends of one order are alike, so they arrive in their order.
+    fn is_next(&self, state: &State, at: usize) -> bool {
+        let mut earlier = (0..at).filter(|&earlier| self.requests[earlier] == self.requests[at]);
+        earlier.all(|earlier| state.requests[earlier].phase != Phase::NotSent)
     }
 
     fn set_window(&self, state: &mut State, at: usize) {
@@ -193,7 +207,9 @@ impl World {
 
     /// Both replies are there.
     fn decide(&self, request: &mut Request) {
-        let Phase::Admitting { is_window_set: Some(is_counted), old: Some(old) } = request.phase else { return };
+        let Phase::Admitting { is_window_set: Some(is_counted), old: Some(old) } = request.phase else {
+            return;
+        };
         match old {
             None if is_counted => request.phase = Phase::Publishing { is_takeover: false },
             None => request.phase = Phase::Counting,
@@ -203,7 +219,7 @@ impl World {
     }
 
     fn conflict(&self, request: &mut Request, is_counted: bool) {
-        if is_counted {
+        if is_counted && !self.has(Bug::KeepsRefusedAdmissions) {
             request.phase = Phase::Releasing { window: true, id: false, then: Answer::Conflict };
         } else {
             answer(request, Answer::Conflict);
@@ -247,7 +263,7 @@ impl World {
         state.requests[at].phase = if is_ours {
             Phase::Publishing { is_takeover: true }
         } else {
-            Phase::Suspending { then: Answer::TooMany }
+            Phase::Suspending { window: false, then: Answer::TooMany }
         };
     }
 }

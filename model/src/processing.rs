@@ -5,9 +5,9 @@ use crate::{Action, Bug, World};
 
 impl World {
     /// What processors and operators may do.
-    pub(crate) fn processing_actions(&self, state: &State, actions: &mut Vec<Action>) {
+    pub(crate) fn processing_actions(state: &State, actions: &mut Vec<Action>) {
         for (at, processor) in state.processors.iter().enumerate() {
-            actions.push(match processor.step {
+            let step = match processor.step {
                 Step::Idle => {
                     if state.owner != at {
                         continue;
@@ -23,9 +23,10 @@ impl World {
                     Action::Pay(at, false)
                 }
                 Step::Settling(..) => Action::Settle(at),
-                Step::Writing(..) => Action::Write(at),
-            });
-            if matches!(processor.step, Step::Reserving(_) | Step::Settling(..) | Step::Writing(..)) {
+                Step::Writing { .. } => Action::Write(at),
+            };
+            actions.push(step);
+            if matches!(processor.step, Step::Reserving(_) | Step::Settling(..) | Step::Writing { .. }) {
                 actions.push(Action::LoseReply(at));
             }
             if state.crashes > 0 && (state.owner == at || processor.step != Step::Idle) {
@@ -36,9 +37,9 @@ impl World {
             actions.push(Action::Rebalance);
         }
         if state.replays > 0 {
-            let failed = (0_u8..).zip(&state.redis.status).filter(|(_, status)| {
-                matches!(status, Some(Value::Final(Ending::FailedPayment, 1)))
-            });
+            let failed = (0_u8..)
+                .zip(&state.redis.status)
+                .filter(|(_, status)| matches!(status, Some(Value::Final(Ending::FailedPayment, 1))));
             actions.extend(failed.map(|(id, _)| Action::Replay(id)));
         }
     }
@@ -105,18 +106,19 @@ impl World {
         if !is_paid && (is_held || self.has(Bug::RefundsUnheld)) {
             state.redis.stock += 1;
         }
-        project(state, at, record.id);
+        project(state, at, record.id, is_held);
     }
 
-    /// A plain `SET … XX` by the owner of the partition, whose fence cannot have changed since it was read. Whoever does not
-    /// own it any more uses a script that leaves the status of a later attempt alone.
+    /// A plain `SET … XX` by the owner of the partition right after it has settled the order itself: nobody else can have a
+    /// later attempt. In all other cases a script that leaves the status of a later attempt alone.
     fn write(&self, state: &mut State, at: usize) {
-        let Step::Writing(id, ending, attempt) = state.processors[at].step else { return };
+        let Step::Writing { id, ending, attempt, is_own } = state.processors[at].step else { return };
         state.processors[at].step = Step::Idle;
         let id = usize::from(id);
         let Some(old) = state.redis.status[id] else { return };
         let is_later = matches!(old, Value::Final(_, other) if other > attempt);
-        if is_later && state.owner != at && !self.has(Bug::WritesBlindly) {
+        let is_plain = is_own || self.has(Bug::WritesBlindly);
+        if is_later && !is_plain {
             return;
         }
         state.redis.status[id] = Some(Value::Final(ending, attempt));
@@ -134,9 +136,7 @@ fn reserve(state: &mut State, at: usize) {
     let fence = &mut state.redis.fences[usize::from(record.id)];
     let is_new = match *fence {
         None => true,
-        Some(Fence { attempt, ending }) => {
-            record.attempt > attempt && ending == Some(Ending::FailedPayment)
-        }
+        Some(Fence { attempt, ending }) => record.attempt > attempt && ending == Some(Ending::FailedPayment),
     };
     if is_new {
         let has_unit = state.redis.stock > 0;
@@ -147,21 +147,25 @@ fn reserve(state: &mut State, at: usize) {
     if *fence == Some(Fence { attempt: record.attempt, ending: None }) {
         state.processors[at].step = Step::Paying(record);
     } else {
-        project(state, at, record.id);
+        project(state, at, record.id, is_new);
     }
 }
 
 /// The status follows from the fence. While a later attempt holds the unit there is nothing to write.
-fn project(state: &mut State, at: usize, id: u8) {
+fn project(state: &mut State, at: usize, id: u8, is_new: bool) {
+    let is_own = is_new && state.owner == at;
     let fence = state.redis.fences[usize::from(id)];
     state.processors[at].step = match fence {
-        Some(Fence { attempt, ending: Some(ending) }) => Step::Writing(id, ending, attempt),
+        Some(Fence { attempt, ending: Some(ending) }) => Step::Writing { id, ending, attempt, is_own },
         _ => Step::Idle,
     };
 }
 
-/// The other processor begins at the committed offset.
+/// The other processor begins at the committed offset. This one remembers that it was not the owner all the time.
 fn hand_over(state: &mut State) {
+    if let Step::Writing { is_own, .. } = &mut state.processors[state.owner].step {
+        *is_own = false;
+    }
     state.owner = 1 - state.owner;
     let processor = &mut state.processors[state.owner];
     processor.position = state.committed;

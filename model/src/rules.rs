@@ -19,6 +19,8 @@ pub const FINAL_STAYS_FINAL: &str = "an id with a final status is never pending 
 pub const UNITS_ADD_UP: &str = "stock, held and sold units add up";
 /// The contract's rate limit.
 pub const LIMIT_HOLDS: &str = "a user has no more accepted orders than the limit";
+/// The contract's rate limit, from the other side.
+pub const NOTHING_COSTS_NOTHING: &str = "an admission that came to nothing is given back";
 /// "A final status changes only through a replay."
 pub const FINAL_CHANGES_BY_REPLAY: &str = "a final status changes only through a replay";
 /// The product's promise.
@@ -27,35 +29,48 @@ pub const ACCEPTED_ENDS: &str = "when all is processed, an accepted order has th
 /// All rules.
 pub fn all() -> Vec<Property<World>> {
     vec![
-        Property::always(ACCEPTED_IS_IN_THE_LOG, |world, state| {
+        Property::always(ACCEPTED_IS_IN_THE_LOG, |world: &World, state: &State| {
             accepted(world, state).all(|id| has_record(&state.log, id))
         }),
-        Property::always(RECORD_HOLDS_ITS_ID, |_, state| {
+        Property::always(RECORD_HOLDS_ITS_ID, |_: &World, state: &State| {
             let records = state.log.iter().chain(&state.late);
             records.into_iter().all(|record| state.redis.status[usize::from(record.id)].is_some())
         }),
-        Property::always(CONFIRMED_IS_IN_THE_LOG, |_, state| {
+        Property::always(CONFIRMED_IS_IN_THE_LOG, |_: &World, state: &State| {
             (0_u8..).zip(&state.redis.status).all(|(id, status)| {
                 !status.is_some_and(|status| is_confirmed(state, status)) || has_record(&state.log, id)
             })
         }),
-        Property::always(FINAL_STAYS_FINAL, |_, state| {
-            state.redis.status.iter().zip(&state.finals).all(|(status, seen)| {
-                seen.is_none() || matches!(status, Some(Value::Final(..)))
-            })
+        Property::always(FINAL_STAYS_FINAL, |_: &World, state: &State| {
+            state
+                .redis
+                .status
+                .iter()
+                .zip(&state.finals)
+                .all(|(status, seen)| seen.is_none() || matches!(status, Some(Value::Final(..))))
         }),
-        Property::always(UNITS_ADD_UP, |world, state| {
-            let taken = state.redis.fences.iter().flatten().filter(|fence| {
-                matches!(fence.ending, None | Some(Ending::Completed))
-            });
+        Property::always(UNITS_ADD_UP, |world: &World, state: &State| {
+            let taken = state
+                .redis
+                .fences
+                .iter()
+                .flatten()
+                .filter(|fence| matches!(fence.ending, None | Some(Ending::Completed)));
             let taken = taken.count();
             state.redis.stock >= 0 && state.redis.stock as usize + taken == world.stock as usize
         }),
-        Property::always(LIMIT_HOLDS, |world, state| {
+        Property::always(LIMIT_HOLDS, |world: &World, state: &State| {
             accepted(world, state).collect::<BTreeSet<_>>().len() <= world.limit
         }),
-        Property::always(FINAL_CHANGES_BY_REPLAY, |_, state| !state.has_changed_final && !is_regressed(state)),
-        Property::always(ACCEPTED_ENDS, |world, state| {
+        Property::always(NOTHING_COSTS_NOTHING, |world: &World, state: &State| {
+            !is_answered(state)
+                || (0..world.ids())
+                    .all(|id| counted(world, state, id) <= usize::from(state.redis.status[id].is_some()))
+        }),
+        Property::always(FINAL_CHANGES_BY_REPLAY, |_: &World, state: &State| {
+            !state.has_changed_final && !is_regressed(state)
+        }),
+        Property::always(ACCEPTED_ENDS, |world: &World, state: &State| {
             !is_quiet(state) || accepted(world, state).all(|id| ends(state, id))
         }),
     ]
@@ -67,6 +82,22 @@ fn accepted(world: &World, state: &State) -> impl Iterator<Item = u8> {
         .filter(|(_, request)| request.phase == Phase::Answered(Answer::Accepted))
         .map(|(&id, _)| id)
         .chain(world.records.iter().copied())
+}
+
+/// Every request that was sent has its answer, and none was cut off by a crash.
+fn is_answered(state: &State) -> bool {
+    let is_over = |phase| {
+        matches!(phase, Phase::NotSent | Phase::Answered(_)) && phase != Phase::Answered(Answer::Nothing)
+    };
+    state.requests.iter().all(|request| is_over(request.phase))
+}
+
+/// Admissions of an order in the user's window.
+fn counted(world: &World, state: &State, id: usize) -> usize {
+    let sends = world.requests.iter().zip(&state.requests).filter(|&(&of, _)| usize::from(of) == id);
+    sends
+        .filter(|(_, request)| request.token.is_some() && state.redis.window.contains(&request.owner()))
+        .count()
 }
 
 fn has_record(records: &[Record], id: u8) -> bool {
@@ -94,10 +125,12 @@ fn is_quiet(state: &State) -> bool {
         && state.processors.iter().all(|processor| processor.step == Step::Idle)
 }
 
+/// The last attempt in the log decides.
 fn ends(state: &State, id: u8) -> bool {
+    let last = state.log.iter().filter(|record| record.id == id).map(|record| record.attempt).max();
     let fence = state.redis.fences[usize::from(id)];
     let ending = fence.and_then(|fence| Some((fence.ending?, fence.attempt)));
     ending.is_some_and(|(ending, attempt)| {
-        state.redis.status[usize::from(id)] == Some(Value::Final(ending, attempt))
+        Some(attempt) == last && state.redis.status[usize::from(id)] == Some(Value::Final(ending, attempt))
     })
 }

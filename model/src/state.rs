@@ -99,22 +99,41 @@ impl Request {
 
 /// How far a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[expect(clippy::option_option, reason = "whether there is a reply, and what it says")]
 pub enum Phase {
     #[default]
     NotSent,
     /// Both commands are sent; the replies so far: whether the window was set, and what the id held.
-    Admitting { is_window_set: Option<bool>, old: Option<Option<Value>> },
+    Admitting {
+        is_window_set: Option<bool>,
+        old: Option<Option<Value>>,
+    },
     /// The id is ours, and the user has a window: the script decides.
     Counting,
     /// The id is pending for somebody else.
-    Duplicate { old: Value, is_counted: bool },
+    Duplicate {
+        old: Value,
+        is_counted: bool,
+    },
     /// The id was taken over from this owner; the window does not know yet.
-    TakingOver { from: Owner, is_counted: bool },
-    Publishing { is_takeover: bool },
+    TakingOver {
+        from: Owner,
+        is_counted: bool,
+    },
+    Publishing {
+        is_takeover: bool,
+    },
     /// What is still to be given back before the answer.
-    Releasing { window: bool, id: bool, then: Answer },
-    /// Still to be suspended.
-    Suspending { then: Answer },
+    Releasing {
+        window: bool,
+        id: bool,
+        then: Answer,
+    },
+    /// Still to be suspended; whether the window is to be given back before.
+    Suspending {
+        window: bool,
+        then: Answer,
+    },
     Answered(Answer),
 }
 
@@ -152,6 +171,12 @@ pub enum Step {
     Reserving(Record),
     Paying(Record),
     Settling(Record, bool),
-    /// The status of this id, as its fence had it.
-    Writing(u8, Ending, u8),
+    /// The status of this id, as its fence had it; whether this processor has settled it and owned the partition
+    /// ever since.
+    Writing {
+        id: u8,
+        ending: Ending,
+        attempt: u8,
+        is_own: bool,
+    },
 }

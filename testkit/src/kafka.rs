@@ -352,7 +352,9 @@ impl Broker {
         fs::write(self.properties(), text).map_err(|e| format!("{}: {e}", self.properties().display()))?;
 
         let mut command = self.java(&["-XX:TieredStopAtLevel=1"]);
-        command.args(["kafka.tools.StorageTool", "format", "-t", &self.cluster_id, "-c"]).arg(self.properties());
+        command
+            .args(["kafka.tools.StorageTool", "format", "-t", &self.cluster_id, "-c"])
+            .arg(self.properties());
         let mut tool = self.spawn(command, "format.log")?;
         let status = tool.wait().map_err(|e| e.to_string())?;
         if status.success() {

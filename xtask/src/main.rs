@@ -37,6 +37,8 @@ mod screens;
 
 mod chaos;
 
+mod model;
+
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, Command, value_parser};
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Some(("fuzz", args)) => fuzz::run(args),
         Some(("drill", args)) => drill::run(args),
         Some(("chaos", args)) => chaos::run(args),
+        Some(("model", _)) => model::run(),
         Some(("screens", _)) => screens::run(),
         _ => unreachable!("clap requires one of the subcommands above"),
     };
@@ -178,6 +181,7 @@ fn command_line() -> Command {
             fuzz::command(),
             drill::command(),
             chaos::command(),
+            model::command(),
             screens,
         ])
 }

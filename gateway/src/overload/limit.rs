@@ -17,8 +17,8 @@
 //!   three zones, a slow disk): it is learned when the limit has fallen to its lowest value and the delay is still
 //!   above the target, and the target is then twice that delay.
 //!
-//! While nothing is refused, the limit is lowered only when two windows in a row were late and the queue does not drain
-//! by itself: a burst, or a pause of a dependency below capacity, sheds nothing.
+//! While nothing is refused, the limit is lowered only when two windows in a row took longer than the target and the queue does
+//! not drain by itself: a burst, or a pause of a dependency below capacity, sheds nothing.
 //!
 //! A pure state machine: no clock, no IO. One a core; nothing is shared.
 
@@ -83,7 +83,9 @@ pub struct Limit {
     delay_us: f64,
     /// In the last whole window orders were late.
     was_late: bool,
-    /// Windows in a row in which no more than the lowest limit were in flight.
+    /// And others were refused.
+    was_refusing: bool,
+    /// Late windows in a row in which no more than the lowest limit were in flight.
     lowest_windows: u32,
 }
 
@@ -145,6 +147,7 @@ impl Limit {
             window: Window::new(now),
             delay_us: 0.0,
             was_late: false,
+            was_refusing: false,
             lowest_windows: 0,
         }
     }
@@ -211,26 +214,36 @@ impl Limit {
         self.rate = Some(rate);
         let fitting = rate * (setpoint_us - read_us);
         let is_late = self.delay_us > setpoint_us;
+        let is_refusing = is_late && window.has_refusals;
         let was_late = std::mem::replace(&mut self.was_late, is_late);
+        let was_refusing = std::mem::replace(&mut self.was_refusing, is_refusing);
         if is_late {
-            // A burst, or a dependency that paused, makes one window late and the queue then drains.
-            if !window.has_refusals && (!was_late || window.is_draining()) {
-                return;
+            // The throughput of an outage or of a pause is not a capacity.
+            let is_measured =
+                was_refusing && !window.has_failures && window_us < 2.0 * WINDOW.as_micros() as f64;
+            if is_refusing && is_measured {
+                self.capacity = Some((rate.max(last), now));
             }
-            // The throughput of an outage is not a capacity.
-            if window.has_refusals && !window.has_failures {
-                self.capacity = Some((rate, now));
+            if is_refusing || (was_late && self.is_queue(&window)) {
+                self.allowed = self.allowed.min(fitting);
             }
-            self.allowed = self.allowed.min(fitting);
         } else {
+            let rest = self.rest(now);
             let is_used = window.in_flight_max as f64 >= self.allowed * USED_MIN;
             let grown = if is_used { fitting.min(self.allowed * GROWTH_MAX) } else { 0.0 };
             // Short bursts fill the limit although their throughput over a window is small.
             let is_idle = !is_used || self.delay_us < setpoint_us * IDLE;
-            let rested = if is_idle { (self.allowed * REST_FACTOR).min(self.rest(now)) } else { 0.0 };
-            self.allowed = self.allowed.max(grown).max(rested);
+            let rest = if is_idle { rest } else { rest / REST_PLANS };
+            self.allowed = self.allowed.max(grown).max((self.allowed * REST_FACTOR).min(rest));
         }
         self.allowed = self.allowed.clamp(LIMIT_MIN.min(self.allowed_max), self.allowed_max);
+    }
+
+    /// While nothing is refused: what was in flight waited for each other, and will not be worked off by itself. A burst, or
+    /// dependencies that take longer than planned and less than the target, are no queue.
+    fn is_queue(&self, window: &Window) -> bool {
+        let target_us = self.setpoint_us().max(self.planned_us / PLANNED);
+        self.delay_us > target_us && window.in_flight_max as f64 > LIMIT_MIN && !window.is_draining()
     }
 
     /// What the limit returns to when nothing is late and little is in flight.
@@ -245,12 +258,13 @@ impl Limit {
         if self.base.is_some_and(|(_, at)| now.saturating_duration_since(at) >= MEASUREMENT_AGE_MAX) {
             self.base = None;
         }
-        let is_lowest = self.allowed <= LIMIT_MIN && window.in_flight_max as f64 <= LIMIT_MIN;
-        self.lowest_windows = if is_lowest { self.lowest_windows + 1 } else { 0 };
         let answer_us = window.answer_us();
+        let setpoint_us = self.setpoint_us();
+        let is_late = answer_us + window.read_us().min(setpoint_us * READ_SHARE_MAX) > setpoint_us;
+        let is_lowest = self.allowed <= LIMIT_MIN && window.in_flight_max as f64 <= LIMIT_MIN;
+        self.lowest_windows = if is_lowest && is_late { self.lowest_windows + 1 } else { 0 };
         // A delay with failures is that of a time-out, not of a dependency that works.
-        let is_base = self.lowest_windows >= LOWEST_WINDOWS && !window.has_failures;
-        if is_base && answer_us > self.setpoint_us() {
+        if self.lowest_windows >= LOWEST_WINDOWS && !window.has_failures {
             self.base = Some((answer_us, now));
         } else if let Some((base_us, _)) = &mut self.base {
             *base_us = base_us.min(answer_us);

@@ -1,4 +1,4 @@
 //! The tests of this crate: one property a file.
 
-mod rules_hold_in_small_worlds;
 mod rules_find_built_in_bugs;
+mod rules_hold_in_small_worlds;

@@ -14,18 +14,30 @@ fn find(bug: Bug, rule: &'static str) {
         replays: 0,
         bug: Some(bug),
     };
-    let processing =
-        World { requests: Vec::new(), records: vec![0, 1, 0], limit: 2, rebalances: 2, replays: 1, ..intake.clone() };
-    let is_intake = !matches!(bug, Bug::RefundsUnheld | Bug::WritesBlindly | Bug::CommitsEarly | Bug::TakesOverBlindly);
+    let processing = World {
+        requests: Vec::new(),
+        records: vec![0, 1, 0],
+        limit: 2,
+        rebalances: 2,
+        replays: 1,
+        ..intake.clone()
+    };
+    let is_intake =
+        !matches!(bug, Bug::RefundsUnheld | Bug::WritesBlindly | Bug::CommitsEarly | Bug::TakesOverBlindly);
     let whole = World { requests: vec![0, 0], rebalances: 1, ..intake.clone() };
     let world = match bug {
         Bug::TakesOverBlindly => whole,
         _ if is_intake => intake,
         _ => processing,
     };
-    let found = world.checker().threads(2).finish_when(HasDiscoveries::AnyOf([rule].into())).spawn_bfs().join();
+    let found =
+        world.checker().threads(2).finish_when(HasDiscoveries::AnyOf([rule].into())).spawn_bfs().join();
     let path = found.discovery(rule).unwrap_or_else(|| panic!("{bug:?} does not break {rule:?}"));
-    println!("{bug:?} breaks {rule:?} after {} states: {:?}", found.unique_state_count(), path.into_actions());
+    println!(
+        "{bug:?} breaks {rule:?} after {} states: {:?}",
+        found.unique_state_count(),
+        path.into_actions()
+    );
 }
 
 #[test]
@@ -61,6 +73,11 @@ fn rule_5_finds_a_refund_of_a_unit_that_is_not_held() {
 #[test]
 fn the_limit_finds_a_takeover_that_is_not_counted() {
     find(Bug::TakesOverUncounted, rules::LIMIT_HOLDS);
+}
+
+#[test]
+fn the_limit_finds_an_admission_that_is_kept_for_a_duplicate() {
+    find(Bug::KeepsRefusedAdmissions, rules::NOTHING_COSTS_NOTHING);
 }
 
 #[test]

@@ -28,9 +28,11 @@ const ANSWER_MAX: Duration = Duration::from_secs(1);
 const CREATE_MAX: Duration = Duration::from_secs(5);
 /// A client that got no answer for this long is replaced.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
-/// A client whose every publish has failed for this long, although Kafka could be used all the time, is replaced. A shorter
-/// time would replace a client that is about to recover from an outage, and a new one has to ask for its producer id first.
+/// A client whose every publish has failed for this long, although Kafka answers, is replaced.
 const FAILING_MAX: Duration = Duration::from_secs(5);
+/// But not before Kafka could be used for this long: a client that is about to recover from an outage does so within a second,
+/// and a new one has to ask for its producer id first.
+const USABLE_MIN: Duration = Duration::from_secs(2);
 /// Between two replacements for the same trouble: the new client needs time to show whether it works.
 const REPLACE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -106,8 +108,7 @@ impl Keeper {
             return Look::Unusable(format!("no partition of {} has a leader", names[0]));
         }
         shared.spread.note(&led);
-        let usable = self.usable_since.map_or(Duration::ZERO, |since| since.elapsed());
-        if shared.health.failing().min(usable) >= FAILING_MAX && self.may_replace() {
+        if shared.health.failing() >= FAILING_MAX && self.has_had_its_chance() {
             self.replace(shared, "every publish has failed for 5 s although Kafka answers");
         }
         Look::Usable
@@ -118,6 +119,14 @@ impl Keeper {
             self.replace(shared, "no answer for 10 s");
         }
         Look::Silent(reason.to_owned())
+    }
+
+    /// Kafka has been usable for long enough, and the client was not replaced meanwhile, or long ago.
+    fn has_had_its_chance(&self) -> bool {
+        self.usable_since.is_some_and(|since| {
+            since.elapsed() >= USABLE_MIN
+                && (self.replaced_at.is_none_or(|at| at < since) || self.may_replace())
+        })
     }
 
     fn may_replace(&self) -> bool {
@@ -168,7 +177,10 @@ impl Keeper {
                 }
             }
             Look::Silent(reason) | Look::Unusable(reason) => {
-                self.usable_since = None;
+                // One question without an answer in time may be the fault of the client that is suspected.
+                if matches!(look, Look::Unusable(_)) || self.answered_at.elapsed() >= ANSWER_MAX * 3 {
+                    self.usable_since = None;
+                }
                 // Before the first success there is nothing to recover from.
                 self.is_recovering |= shared.topics.is_usable();
                 shared.topics.note_trouble(Some(reason));

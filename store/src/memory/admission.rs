@@ -131,11 +131,11 @@ impl Turn<'_> {
         Ok(now_ms)
     }
 
-    /// Frees the id and gives the admission back. One that was taken over is suspended instead: the broker may have the
-    /// order from an earlier send.
+    /// Frees the id and gives the admission back. One that was taken over, or is suspended already, is suspended instead: the
+    /// broker may have the order from an earlier send.
     pub(super) fn release(&mut self, retract: &Retract<'_>) -> bool {
         let Some(id) = self.held_id(retract) else { return false };
-        if id.is_taken_over {
+        if id.is_taken_over || id.is_suspended {
             return self.suspend(retract);
         }
         let counted_ms = id.counted_ms;

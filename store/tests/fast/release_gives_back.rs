@@ -59,6 +59,7 @@ async fn a_taken_over_id_is_suspended_instead(store: &impl Store) {
     }
     assert_eq!(store.admit(admit("u", "a", 4, old_ms + 10)).await, Ok(Admission::TakenOver));
     assert_eq!(release(store, "a", 4).await, Ok(Answer::Retracted(true)));
+    assert_eq!(release(store, "a", 4).await, Ok(Answer::Retracted(true)), "the first answer was lost");
     let view = store.status("a").await.expect("an answer").expect("it is still pending");
     assert_eq!(view.status, Status::Pending);
     assert!(is_limited(store, "d", old_ms + 20).await, "its admission still counts");

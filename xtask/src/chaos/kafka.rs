@@ -70,7 +70,7 @@ pub(crate) const FAULTS: &[Fault] = &[
             world.kafka.restart();
             Ok(())
         },
-        overhead_ms: 6000,
+        overhead_ms: 10_000,
         ..Fault::PLAIN
     },
     Fault {

@@ -194,6 +194,27 @@ fn dependencies_slower_than_the_target_are_still_used() {
 }
 
 #[test]
+fn dependencies_between_plan_and_target_shed_nothing_below_capacity() {
+    let mut server = Simulation::new(20_000.0, TARGET * 8 / 10);
+    for _ in 0..10 {
+        server.offer(8_000.0, SECOND * 20);
+        assert_eq!(server.shed, 0);
+    }
+}
+
+#[test]
+fn a_small_burst_that_waits_long_is_no_queue() {
+    let mut server = Simulation::new(20_000.0, Duration::from_millis(3));
+    for _ in 0..10 {
+        server.offer(300.0, SECOND);
+        server.per_s = 0.0;
+        server.offer(300.0, Duration::from_millis(80));
+        server.per_s = 20_000.0;
+    }
+    assert_eq!(server.limit.limit(), LIMIT_REST as usize);
+}
+
+#[test]
 fn failures_that_took_long_lower_the_limit_and_teach_nothing() {
     let mut now = Instant::now();
     let mut limit = Limit::new(TARGET, 8192, now);

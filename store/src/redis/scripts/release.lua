@@ -1,5 +1,5 @@
--- The broker surely does not have the order: frees the id and gives the user's admission back. An id that was taken over is
--- suspended instead: the broker may have the order from an earlier send.
+-- The broker surely does not have the order: frees the id and gives the user's admission back. An id that was taken over, or
+-- is suspended already, is suspended instead: the broker may have the order from an earlier send.
 -- KEYS ratelimit:<user> idempotency:<id> order_status:<id>
 -- ARGV owner, sequence
 -- Answers 1, or 0 when the id is no longer held by that owner and sequence.
@@ -8,7 +8,7 @@ local log, id = held[1], held[2]
 if not id or held[3] ~= 'PENDING' then return 0 end
 local state, s, us, age, owner, sequence = string.match(id, '^(%u) %x+ (%d+) (%d+) (%-?%d+) (%w+) (%d+) ')
 if owner ~= ARGV[1] or sequence ~= ARGV[2] then return 0 end
-if state == 'T' then
+if state ~= 'P' then
   redis.call('SETRANGE', KEYS[2], 0, 'U')
   return 1
 end
