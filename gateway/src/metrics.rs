@@ -257,7 +257,8 @@ pub fn page(shared: &Shared, producer: &queue::Producer) -> Result<String, Strin
         "How late the latest core's sweep came last.",
         lag_us as f64 / 1e6,
     );
-    shared.watchdog.add_metrics(&mut page, "gateway");
+    let stalls = ["gateway_event_loop_longest_stall_seconds", "gateway_event_loop_stalls_total"];
+    shared.watchdog.add_metrics(&mut page, stalls);
     page.counter(
         "gateway_log_lines_dropped_total",
         "Log lines dropped because the sink was slow.",

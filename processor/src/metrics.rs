@@ -192,7 +192,8 @@ pub fn page(shared: &Shared) -> Result<String, String> {
             (&[("driver", Driver::Epoll.name())], count(Driver::Epoll)),
         ],
     );
-    shared.watchdog.add_metrics(&mut page, "processor");
+    let stalls = ["processor_event_loop_longest_stall_seconds", "processor_event_loop_stalls_total"];
+    shared.watchdog.add_metrics(&mut page, stalls);
     page.counter(
         "processor_log_lines_dropped_total",
         "Log lines dropped because the sink was slow.",

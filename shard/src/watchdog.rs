@@ -64,19 +64,19 @@ impl Watchdog {
         ticks.store(ticks.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
-    /// Adds the stalls of every core to a page; the names begin with `role`.
-    pub fn add_metrics(&self, page: &mut Page, role: &str) {
+    /// Adds a gauge of each core's longest stall and a counter of all stalls to a page, under these names.
+    pub fn add_metrics(&self, page: &mut Page, [longest, stalls]: [&str; 2]) {
         let names: Vec<String> = (0..self.pulses.len()).map(|core| core.to_string()).collect();
         let labels: Vec<[(&str, &str); 1]> = names.iter().map(|name| [("core", name.as_str())]).collect();
         let longest_s =
             labels.iter().enumerate().map(|(core, labels)| (&labels[..], self.longest_stall_s(core)));
         page.labelled_gauge(
-            &format!("{role}_event_loop_longest_stall_seconds"),
+            longest,
             "Longest time since startup that an event loop was blocked for 100 ms or more, by core.",
             &longest_s.collect::<Vec<_>>(),
         );
         page.counter(
-            &format!("{role}_event_loop_stalls_total"),
+            stalls,
             "Times an event loop was blocked for 100 ms or more.",
             (0..self.pulses.len()).map(|core| self.stalls(core)).sum(),
         );

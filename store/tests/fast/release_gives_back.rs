@@ -1,5 +1,6 @@
-//! Claim: a released id is free again and its admission no longer counts, whichever of the user's it was; one that
-//! was taken over is suspended instead, because the first send may have been persisted; nobody else's is touched. Method: users at their limit, in the model and in Redis.
+//! Claim: a released id is free again and its admission no longer counts, whichever of the user's it was; one that was taken
+//! over is suspended instead, because the first send may have been persisted; nobody else's is touched.
+//! Method: users at their limit, in the model and in Redis.
 
 use store::{Admission, Admit, Answer, Command, Retract, Store, StoreSteps};
 use wire::names::Status;
