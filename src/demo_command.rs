@@ -18,7 +18,7 @@ use crate::house::{EMBEDDED, House};
 use crate::signals::Interrupt;
 
 /// How long Redis and Kafka may take to be there.
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// The flags of the demo, beside the settings.
 pub(crate) fn flags(command: Command) -> Command {
@@ -73,7 +73,7 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
         Ok(house) => house,
         Err(code) => return code,
     };
-    if !house.is_ready_within(PATIENCE) {
+    if !house.is_ready_within(WAIT_MAX) {
         return failed("Redis or Kafka is not there after 30 s; see REDIS_ADDR and KAFKA_ADDR");
     }
     let interrupt = Arc::new(AtomicBool::new(false));

@@ -12,7 +12,7 @@ use crate::house::{EMBEDDED, House};
 use crate::signals::Ending;
 
 /// How long Redis and Kafka may take to be there.
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Runs both until a signal.
 pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
@@ -34,7 +34,7 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     {
         return failed(error);
     }
-    if !house.is_ready_within(PATIENCE) {
+    if !house.is_ready_within(WAIT_MAX) {
         house.sink.line(Level::Warn, "not_ready", "Redis or Kafka is not there yet; see /health", |_| {});
     }
     let address = house.gateway.address();

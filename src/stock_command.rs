@@ -25,7 +25,7 @@ mod pending;
 mod rebuild;
 
 /// How long Redis may take to answer before the command gives up.
-const PATIENCE: Duration = Duration::from_secs(5);
+const WAIT_MAX: Duration = Duration::from_secs(5);
 /// Most units an item can be given.
 const UNITS_MAX: u64 = 1_000_000_000_000;
 
@@ -106,7 +106,7 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
 
 async fn act(store: &AnyStore, verb: &str, items: &[String], units: u64) -> Result<String, String> {
     if let AnyStore::Redis(connection) = store
-        && !connection.reachable_within(PATIENCE).await
+        && !connection.reachable_within(WAIT_MAX).await
     {
         let trouble = store.trouble().unwrap_or_else(|| "it does not answer".to_owned());
         return Err(format!("Redis cannot be reached: {trouble}"));

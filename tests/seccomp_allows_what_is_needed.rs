@@ -15,7 +15,7 @@ use testkit::child::{self, Guarded, Signal};
 use testkit::http::Client;
 use testkit::{free_port, wait_until};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_MAX: Duration = Duration::from_secs(30);
 const RING: [&str; 3] = ["io_uring_setup", "io_uring_enter", "io_uring_register"];
 
 /// The names that the committed file allows.
@@ -67,7 +67,7 @@ fn serve(program: BpfProgram) -> Serve {
 /// Health, an order to its end, the drivers, a clean end.
 fn lives_on(driver: &str, names: &[String]) {
     let mut serve = serve(program(names));
-    wait_until("it is healthy", PATIENCE, || {
+    wait_until("it is healthy", WAIT_MAX, || {
         let ended = serve.process.ended();
         assert!(ended.is_none(), "ended with {ended:?}");
         std::net::TcpStream::connect(&serve.gateway).is_ok()
@@ -78,7 +78,7 @@ fn lives_on(driver: &str, names: &[String]) {
     let mut client = Client::connect(serve.gateway.as_str());
     let order = r#"{"user_id":"u1","item_id":"101","amount":1,"request_id":"r-1"}"#;
     assert_eq!(client.post_buy(order, &[]).status, 202);
-    wait_until("the order has its end", PATIENCE, || client.get("/orders/r-1").text().contains("COMPLETED"));
+    wait_until("the order has its end", WAIT_MAX, || client.get("/orders/r-1").text().contains("COMPLETED"));
     let page = client.get("/metrics").text().to_owned();
     let cores = |name: &str| {
         let wanted = format!("gateway_io_driver{{driver=\"{name}\"}} ");

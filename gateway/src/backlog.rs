@@ -17,7 +17,7 @@ use crate::core::Shared;
 /// How often Kafka is asked.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+const WAIT_MAX: Duration = Duration::from_secs(2);
 /// So long after the last question of a buyer the asking ends.
 const INTEREST: Duration = Duration::from_secs(10);
 /// Weight of the newest second in the rate: about the last five count.
@@ -100,8 +100,8 @@ fn look(backlog: &Backlog, watched: &Watched, watch: &mut Option<Watch>) -> Resu
     let watch = match watch {
         Some(watch) => watch,
         None => watch.insert(Watch {
-            depth: Depth::open(&watched.bootstrap, PATIENCE)?,
-            group: Group::open(&watched.bootstrap, &watched.group, PATIENCE)?,
+            depth: Depth::open(&watched.bootstrap, WAIT_MAX)?,
+            group: Group::open(&watched.bootstrap, &watched.group, WAIT_MAX)?,
             last: None,
             per_s: None,
         }),

@@ -34,7 +34,7 @@ const CHUNK_LETTERS: usize = 256;
 /// At a low rate, chunks this often: a rate is kept by pauses between chunks.
 const CHUNKS_PER_S: u64 = 10;
 /// How long Kafka or Redis may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Where everything is.
 #[derive(Debug, Clone)]
@@ -151,7 +151,7 @@ pub fn replay(
     interrupt: &AtomicBool,
     mut progress: impl FnMut(&Done),
 ) -> Result<Done, ReplayError> {
-    let mut marks = Marks::open(&places.redis, &places.dlq_topic, PATIENCE)?;
+    let mut marks = Marks::open(&places.redis, &places.dlq_topic, WAIT_MAX)?;
     let mut done = Done::default();
     if !wanted.is_dry {
         if !marks.lock(run)? {
@@ -174,7 +174,7 @@ pub fn replay(
 /// open again.
 fn clear(places: &Places, marks: &mut Marks, doubts: &Doubts, done: &mut Done) -> Result<(), ReplayError> {
     let begin = |partition: i32, low: i64| doubts.orders_ends.get(&partition).copied().unwrap_or(low);
-    let mut reader = TopicReader::open_at(&places.kafka, &places.orders_topic, PATIENCE, begin)?;
+    let mut reader = TopicReader::open_at(&places.kafka, &places.orders_topic, WAIT_MAX, begin)?;
     let mut sent = HashSet::new();
     reader.read(|entry| {
         if let Some(text) = entry.header(REPLAYED_FROM) {
@@ -198,7 +198,7 @@ fn settle_all(
     done: &mut Done,
     progress: &mut impl FnMut(&Done),
 ) -> Result<(), ReplayError> {
-    let depth = Depth::open(&places.kafka, PATIENCE)?;
+    let depth = Depth::open(&places.kafka, WAIT_MAX)?;
     let letters = depth.watermarks(&places.dlq_topic)?;
     let orders_ends = depth.watermarks(&places.orders_topic)?;
     let handled = marks.handled(letters.iter().map(|marks| marks.partition))?;
@@ -206,7 +206,7 @@ fn settle_all(
     let first = |partition: i32, low: i64| {
         open.iter().find(|open| open.partition == partition).map_or(low, |open| open.first)
     };
-    let mut reader = TopicReader::open_at(&places.kafka, &places.dlq_topic, PATIENCE, first)?;
+    let mut reader = TopicReader::open_at(&places.kafka, &places.dlq_topic, WAIT_MAX, first)?;
     let sender = if wanted.is_dry || wanted.is_purge { None } else { Some(sender(places)?) };
     let begun = Instant::now();
     loop {
@@ -360,7 +360,7 @@ fn headers_of<'a>(letter: &'a Letter, attempt: &'a str, place: &'a str) -> Vec<H
 pub fn sender(places: &Places) -> Result<Sender, ProducerError> {
     let topics = [places.orders_topic.clone(), places.dlq_topic.clone()];
     Sender::open(&ProducerSettings {
-        message_timeout_ms: PATIENCE.as_millis() as u64,
+        message_timeout_ms: WAIT_MAX.as_millis() as u64,
         queue_messages_max: CHUNK_LETTERS * 2,
         ..ProducerSettings::new(&places.kafka, "flash-sale-dlq", topics)
     })

@@ -19,7 +19,7 @@ use crate::record::Record;
 /// How often it looks for the next connection, and for its end.
 const POLL: Duration = Duration::from_millis(20);
 /// How long one connection may take.
-const PATIENCE: Duration = Duration::from_secs(1);
+const WAIT_MAX: Duration = Duration::from_secs(1);
 /// Longest request head.
 const HEAD_BYTES_MAX: usize = 8 << 10;
 
@@ -170,9 +170,9 @@ impl Drop for Endpoint {
 }
 
 fn answer(mut stream: TcpStream, cells: &RunCells) -> io::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     stream.set_nonblocking(false)?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(WAIT_MAX))?;
     let (mut head, mut chunk) = (Vec::new(), [0; 1024]);
     while !head.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
         let left = deadline.saturating_duration_since(Instant::now());

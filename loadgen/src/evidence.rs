@@ -13,7 +13,7 @@ use wire::record;
 use crate::plan::Plan;
 
 /// How long the broker may be silent.
-const PATIENCE: Duration = Duration::from_secs(10);
+const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Where the topics are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl Bits {
 impl Beginning {
     /// Notes where the topics end now. A topic that is not there yet begins at its beginning.
     pub(crate) fn note(topics: &Topics) -> Result<Self, String> {
-        let depth = Depth::open(&topics.kafka, PATIENCE).map_err(|error| error.to_string())?;
+        let depth = Depth::open(&topics.kafka, WAIT_MAX).map_err(|error| error.to_string())?;
         let ends = |topic: &str| -> Result<Vec<i64>, String> {
             let marks = depth.watermarks(topic).map_err(|error| error.to_string())?;
             Ok(marks.iter().map(|marks| marks.high).collect())
@@ -81,7 +81,7 @@ impl Beginning {
             (&self.topics.dlq, &self.dlq, &mut evidence.lettered),
         ] {
             let begin = |partition: i32, low: i64| begins.get(partition as usize).copied().unwrap_or(low);
-            let mut reader = TopicReader::open_at(&self.topics.kafka, topic, PATIENCE, begin)
+            let mut reader = TopicReader::open_at(&self.topics.kafka, topic, WAIT_MAX, begin)
                 .map_err(|error| error.to_string())?;
             reader
                 .read(|entry| {

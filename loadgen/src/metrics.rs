@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// How long a page may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const WAIT_MAX: Duration = Duration::from_secs(5);
 /// Longest page that is read: some thousands of items, 100 bytes a line each.
 const PAGE_BYTES_MAX: usize = 4 << 20;
 
@@ -18,7 +18,7 @@ pub(crate) struct MetricsPage(BTreeMap<String, f64>);
 impl MetricsPage {
     /// Reads `GET /metrics`.
     pub(crate) fn read(address: SocketAddr, host: &str) -> Result<Self, String> {
-        Self::read_within(address, host, PATIENCE)
+        Self::read_within(address, host, WAIT_MAX)
     }
 
     /// The same, given up after `patience`.

@@ -82,7 +82,7 @@ impl fmt::Display for RunError {
 impl std::error::Error for RunError {}
 
 /// How long the first connection may take.
-const REACH_PATIENCE: Duration = Duration::from_secs(5);
+const REACH_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Runs a plan to its verdict. Blocks; call it from a thread that is no core. `interrupt` ends it early: what
 /// was measured so far is reported, nothing is judged.
@@ -108,7 +108,7 @@ pub fn run(
         ),
         _ => None,
     };
-    TcpStream::connect_timeout(&plan.target, REACH_PATIENCE)
+    TcpStream::connect_timeout(&plan.target, REACH_WAIT_MAX)
         .map_err(|reason| RunError::Unreachable { target: plan.target, reason })?;
     let workload = Arc::new(Workload::new(plan));
     let requests = workload.requests();

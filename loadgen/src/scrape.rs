@@ -16,7 +16,7 @@ use crate::plan::Plan;
 use crate::report::{Check, LagSample, MetricSample, MetricSeries};
 
 /// Longest that a page may take: later it says nothing about the moment it was asked for.
-const PATIENCE: Duration = Duration::from_secs(2);
+const WAIT_MAX: Duration = Duration::from_secs(2);
 /// Most samples kept for the plots: ten minutes at two a second; then every second one is dropped and half as
 /// many are taken in.
 const SAMPLES_MAX: usize = 1_200;
@@ -157,7 +157,7 @@ impl State {
         for page in &mut self.pages {
             // As in Prometheus, all samples of a page carry the time at which it was asked for.
             let at_ms = clock.now_ms() as i64;
-            let read = MetricsPage::read_within(page.address, &page.host, PATIENCE);
+            let read = MetricsPage::read_within(page.address, &page.host, WAIT_MAX);
             let (job, instance) = (page.coverage.job.as_str(), page.address.to_string());
             let placed = |labels: Labels| labels.with("job", job).with("instance", &instance);
             if let Ok(read) = &read {

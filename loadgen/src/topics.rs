@@ -22,7 +22,7 @@ use crate::report::{Check, CheckKind, CheckState, Offence, Verdict};
 use crate::truth::{IDS_MAX, ask, open_store};
 
 /// How long the broker may be silent while something is left to read.
-const PATIENCE: Duration = Duration::from_secs(10);
+const WAIT_MAX: Duration = Duration::from_secs(10);
 /// Offending ids that are named.
 const NAMED_MAX: usize = 20;
 
@@ -149,7 +149,7 @@ async fn walk(places: &Places, progress: &mut impl FnMut(u64)) -> Result<TopicsR
         report: TopicsReport::default(),
     };
     let open =
-        |topic: &str| TopicReader::open(&places.kafka, topic, PATIENCE).map_err(|error| error.to_string());
+        |topic: &str| TopicReader::open(&places.kafka, topic, WAIT_MAX).map_err(|error| error.to_string());
     let mut letters = open(&places.dlq_topic)?;
     letters
         .read(|entry| {

@@ -52,7 +52,7 @@ pub(crate) const IDS_MAX: usize = 1_000;
 /// Commands of this reader in flight; it asks one at a time.
 const IN_FLIGHT_MAX: usize = 16;
 /// How long a source may be away before the audit gives up.
-const PATIENCE: Duration = Duration::from_secs(10);
+const WAIT_MAX: Duration = Duration::from_secs(10);
 /// Between two tries.
 const RETRY_EVERY: Duration = Duration::from_millis(50);
 
@@ -123,7 +123,7 @@ impl Reader {
             return Ok(Vec::new());
         }
         match self {
-            Self::Http(orders) => orders.statuses(ids, PATIENCE).await,
+            Self::Http(orders) => orders.statuses(ids, WAIT_MAX).await,
             Self::Store(store) => {
                 let request_ids: Vec<&str> = ids.iter().map(String::as_str).collect();
                 match ask(store, &Command::Statuses { request_ids: &request_ids }).await? {
@@ -171,7 +171,7 @@ impl Reader {
         let is_shared = plan.stocking == Stocking::Expect && !plan.shard.is_whole();
         let mut levels = self.stock(&plan.items).await?.unwrap_or_default();
         let began = Instant::now();
-        while is_shared && levels.contains(&None) && began.elapsed() < PATIENCE {
+        while is_shared && levels.contains(&None) && began.elapsed() < WAIT_MAX {
             sleep(RETRY_EVERY).await;
             levels = self.stock(&plan.items).await?.unwrap_or_default();
         }
@@ -208,7 +208,7 @@ pub(crate) async fn open_store(source: &Source) -> Result<AnyStore, String> {
     let store = source.open(&POLICY, IN_FLIGHT_MAX);
     let began = Instant::now();
     while !store.is_reachable() {
-        if began.elapsed() > PATIENCE {
+        if began.elapsed() > WAIT_MAX {
             let reason = store.trouble().unwrap_or_else(|| "no reason known".to_owned());
             return Err(format!("the store cannot be reached: {reason}"));
         }
@@ -224,7 +224,7 @@ pub(crate) async fn ask(store: &AnyStore, command: &Command<'_>) -> Result<Answe
         match store.ask(command).await {
             Ok(answer) => return Ok(answer),
             Err(StoreError::Refused(reason)) => return Err(reason),
-            Err(error) if began.elapsed() > PATIENCE => return Err(error.to_string()),
+            Err(error) if began.elapsed() > WAIT_MAX => return Err(error.to_string()),
             Err(_) => sleep(RETRY_EVERY).await,
         }
     }

@@ -34,7 +34,7 @@ use crate::workload::{OrderKind, Repeat, Workload};
 /// time-out and still count as one.
 const SWEEP_MS: u64 = 100;
 /// How long the first connections may take before the run begins without the missing ones.
-const OPEN_PATIENCE: Duration = Duration::from_secs(5);
+const OPEN_WAIT_MAX: Duration = Duration::from_secs(5);
 /// What is in flight when the run is interrupted gets this long.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(1);
 /// How often the end of the run is looked for once everything is sent.
@@ -324,7 +324,7 @@ impl Core {
                 let state = self.state.borrow();
                 (state.open, state.lanes.len())
             };
-            let is_ready = open == wanted || began.elapsed() > OPEN_PATIENCE;
+            let is_ready = open == wanted || began.elapsed() > OPEN_WAIT_MAX;
             self.shared.boards[self.index].lock().is_ready = is_ready;
             if let Some(&start) = self.shared.start.get() {
                 self.state.borrow_mut().start = Some(start);

@@ -22,7 +22,7 @@ use store::{Answer, AnyStore, Command, Policy, Store as _};
 use wire::names::Status;
 
 /// How long Redis or Kafka may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const WAIT_MAX: Duration = Duration::from_secs(10);
 /// Statuses asked for together.
 const IDS_MAX: usize = 1000;
 
@@ -126,8 +126,8 @@ pub fn rebuild(
 }
 
 fn check_rest(places: &Places) -> Result<(), RebuildError> {
-    let ends = Depth::open(&places.kafka, PATIENCE)?.watermarks(&places.orders_topic)?;
-    let group = Group::open(&places.kafka, &places.group, PATIENCE)?;
+    let ends = Depth::open(&places.kafka, WAIT_MAX)?.watermarks(&places.orders_topic)?;
+    let group = Group::open(&places.kafka, &places.group, WAIT_MAX)?;
     let committed = group.committed(&places.orders_topic, &ends)?;
     let lag: i64 =
         ends.iter().zip(committed).map(|(marks, done)| (marks.high - done.unwrap_or(marks.low)).max(0)).sum();
@@ -137,7 +137,7 @@ fn check_rest(places: &Places) -> Result<(), RebuildError> {
 /// Request ids that have a dead letter.
 fn lettered(places: &Places) -> Result<HashSet<String>, RebuildError> {
     let mut ids = HashSet::new();
-    TopicReader::open(&places.kafka, &places.dlq_topic, PATIENCE)?.read(|entry| {
+    TopicReader::open(&places.kafka, &places.dlq_topic, WAIT_MAX)?.read(|entry| {
         let header = entry.header(c"request_id").map(|id| String::from_utf8_lossy(id).into_owned());
         let of_value = || Some(wire::record::decode(entry.value()?).ok()?.request_id.into_owned());
         ids.extend(header.or_else(of_value));
@@ -155,7 +155,7 @@ async fn walk(
 ) -> Result<Rebuilt, RebuildError> {
     let store = places.source.open(&places.policy, 16);
     if let AnyStore::Redis(connection) = &store
-        && !connection.reachable_within(PATIENCE).await
+        && !connection.reachable_within(WAIT_MAX).await
     {
         let trouble = store.trouble().unwrap_or_else(|| "it does not answer".to_owned());
         return Err(RebuildError::Store(trouble));
@@ -165,7 +165,7 @@ async fn walk(
     if let Answer::Stock(levels) = ask(&store, Command::Stock { items: &[item_id] }).await? {
         rebuilt.level = levels.first().copied().flatten();
     }
-    let mut reader = TopicReader::open(&places.kafka, &places.orders_topic, PATIENCE)?;
+    let mut reader = TopicReader::open(&places.kafka, &places.orders_topic, WAIT_MAX)?;
     rebuilt.is_whole = reader.is_whole();
     let mut seen = HashSet::new();
     loop {

@@ -20,7 +20,7 @@ use crate::dependencies;
 /// How often Kafka is asked.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+const WAIT_MAX: Duration = Duration::from_secs(2);
 /// A client that has not answered so often in a row is replaced: it may remember a broker that is another one now.
 const FAILURES_MAX: u32 = 3;
 /// The group is kept when the consumer's thread served it within this.
@@ -51,7 +51,7 @@ pub(crate) fn start(shared: Arc<Shared>, watched: Watched) -> std::io::Result<Jo
         while shared.drain.phase() < Phase::Stopping {
             look_at_clients(&shared, &watched, &mut heal);
             if depth.is_none() {
-                depth = Depth::open(&watched.bootstrap, PATIENCE).ok();
+                depth = Depth::open(&watched.bootstrap, WAIT_MAX).ok();
             }
             // What Kafka does not answer keeps its last value; health sees the age of the last answer.
             let looked = match &depth {
@@ -101,7 +101,7 @@ fn look(
     }
     let orders = depth.watermarks(&watched.orders_topic)?;
     if let Some(consumer) = watched.consumer.lock().as_ref()
-        && let Ok(lag) = consumer.lag(&orders, PATIENCE)
+        && let Ok(lag) = consumer.lag(&orders, WAIT_MAX)
     {
         shared.lag.store(lag, Ordering::Relaxed);
     }
@@ -116,7 +116,7 @@ fn leave_open(watched: &Watched, marks: &mut Option<Marks>, letters: &mut [Water
         return Some(letters.iter().map(|marks| (marks.high - marks.low).max(0) as u64).sum());
     }
     if marks.is_none() {
-        *marks = Marks::open(&watched.redis, &watched.dlq_topic, PATIENCE).ok();
+        *marks = Marks::open(&watched.redis, &watched.dlq_topic, WAIT_MAX).ok();
     }
     let Ok(open) = marks.as_mut()?.open_letters(letters) else {
         *marks = None;

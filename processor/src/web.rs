@@ -19,7 +19,7 @@ use crate::dependencies::health;
 use crate::metrics;
 
 /// A client may take this long for its request, and as long for reading the answer, however it divides them.
-const PATIENCE: Duration = Duration::from_secs(5);
+const WAIT_MAX: Duration = Duration::from_secs(5);
 /// Behind a refusal or a body: this long, and 64 KiB.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
 const LINGER_READS_MAX: usize = 16;
@@ -64,7 +64,7 @@ pub(crate) fn wake(address: SocketAddr) {
 }
 
 fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     let mut buffer = vec![0; 16 * 1024];
     let mut filled = 0;
     let head = loop {
@@ -112,9 +112,9 @@ fn linger(stream: &mut TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-/// As `write_all`, but [`PATIENCE`] is for all of it.
+/// As `write_all`, but [`WAIT_MAX`] is for all of it.
 fn write(stream: &mut TcpStream, mut bytes: &[u8]) -> std::io::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     while !bytes.is_empty() {
         stream.set_write_timeout(Some(left(deadline)?))?;
         match stream.write(bytes)? {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use testkit::prometheus::{Prometheus, Setup};
 use testkit::{TempDir, free_port, wait_until};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const WAIT_MAX: Duration = Duration::from_secs(20);
 
 const RULES: &str = "groups:
   - name: test
@@ -50,7 +50,7 @@ fn values_alerts_and_troubles_are_told() {
     };
     let prometheus = Prometheus::start(&setup);
 
-    wait_until("the recorded value", PATIENCE, || {
+    wait_until("the recorded value", WAIT_MAX, || {
         !prometheus.query("test:level:double").expect("an answer").is_empty()
     });
     let value = |expr: &str| prometheus.query(expr).expect("an answer")[0].value;
@@ -61,13 +61,13 @@ fn values_alerts_and_troubles_are_told() {
     assert_eq!(prometheus.query("no_such_series").expect("an answer"), []);
     assert!(prometheus.query("sum(").expect_err("no expression").contains("parse error"));
 
-    wait_until("the alert", PATIENCE, || !prometheus.alerts().expect("an answer").is_empty());
+    wait_until("the alert", WAIT_MAX, || !prometheus.alerts().expect("an answer").is_empty());
     let alerts = prometheus.alerts().expect("an answer");
     let [alert] = &alerts[..] else { panic!("{alerts:?}") };
     assert_eq!((&*alert.labels["alertname"], &*alert.state), ("High", "firing"));
     assert_eq!(alert.annotations["summary"], "it is 42");
 
-    wait_until("only the target that is away is a trouble", PATIENCE, || {
+    wait_until("only the target that is away is a trouble", WAIT_MAX, || {
         let troubles = prometheus.troubles().expect("an answer");
         troubles.len() == 1 && troubles[0].contains(&away[0]) && troubles[0].contains("refused")
     });

@@ -14,7 +14,7 @@ use testkit::redis::Redis;
 use testkit::{free_port, wait_until};
 
 /// What a test waits for at most.
-pub const PATIENCE: Duration = Duration::from_mins(2);
+pub const WAIT_MAX: Duration = Duration::from_mins(2);
 /// The binary, in the image `/usr/local/bin/flash-sale`.
 const BINARY: &str = env!("CARGO_BIN_EXE_flash-sale");
 
@@ -94,7 +94,7 @@ impl Service {
         // The address is the last word, with the port of the file.
         let (address, flags) = arguments.split_last().expect("an address");
         assert!(address.starts_with("127.0.0.1:"), "{arguments:?}");
-        wait_until(&format!("{} is healthy", self.name), PATIENCE, || {
+        wait_until(&format!("{} is healthy", self.name), WAIT_MAX, || {
             let mut command = Command::new(BINARY);
             command.args(flags).arg(self.address()).stdout(Stdio::null()).stderr(Stdio::null());
             command.status().expect("the binary runs").success()

@@ -13,7 +13,7 @@ use testkit::child::{self, Guarded};
 use testkit::{TempDir, free_port, wait_until};
 
 /// For a process to start, on a machine that builds.
-const PATIENCE: Duration = Duration::from_mins(1);
+const WAIT_MAX: Duration = Duration::from_mins(1);
 
 fn run(words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_flash-sale")).args(words).output().expect("the binary runs")
@@ -59,7 +59,7 @@ fn health_is_an_exit_code() {
 
     let _house = start(&["serve", "--listen-addr", &buyers, "--metrics-addr", &metrics]);
     for address in [&buyers, &metrics] {
-        wait_until("it is healthy", PATIENCE, || run(&["health", "--addr", address]).status.success());
+        wait_until("it is healthy", WAIT_MAX, || run(&["health", "--addr", address]).status.success());
         assert!(stdout(&["health", "--addr", address]).contains("\"status\":\"healthy\""));
     }
 }
@@ -70,7 +70,7 @@ fn a_gateway_without_redis_and_kafka_lives_and_is_unhealthy() {
     let (redis, kafka) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
     let _gateway =
         start(&["gateway", "--listen-addr", &address, "--redis-addr", &redis, "--kafka-addr", &kafka]);
-    wait_until("it lives", PATIENCE, || run(&["health", "--live", "--addr", &address]).status.success());
+    wait_until("it lives", WAIT_MAX, || run(&["health", "--live", "--addr", &address]).status.success());
     let unhealthy = run(&["health", "--addr", &address]);
     assert_eq!(unhealthy.status.code(), Some(1));
     let body = String::from_utf8_lossy(&unhealthy.stdout);
@@ -91,7 +91,7 @@ fn a_wrong_timeout_is_refused_and_a_right_one_kept() {
     let output = run(&["health", "--addr", &address, "--timeout", "200ms"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("timed out"), "{}", stderr(&output));
-    assert!((Duration::from_millis(200)..PATIENCE).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    assert!((Duration::from_millis(200)..WAIT_MAX).contains(&begun.elapsed()), "{:?}", begun.elapsed());
 }
 
 #[test]

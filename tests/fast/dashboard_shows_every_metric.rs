@@ -14,7 +14,7 @@ use dashboard::{dashboard, metrics, queries, rules, variable_queries};
 use crate::dashboard;
 
 /// Embedded Redis and Kafka are there within a second; this much covers a machine busy with a build.
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_MAX: Duration = Duration::from_secs(30);
 /// Series that Prometheus makes itself.
 const OF_PROMETHEUS: [&str; 2] = ["ALERTS", "up"];
 
@@ -50,7 +50,7 @@ fn names_of_a_running_sale() -> BTreeSet<String> {
     let answer = |address: &str, path: &str| {
         std::net::TcpStream::connect(address).is_ok().then(|| Client::connect(address).get(path))
     };
-    wait_until("serve is healthy", PATIENCE, || {
+    wait_until("serve is healthy", WAIT_MAX, || {
         assert!(serve.ended().is_none(), "serve ended");
         [&gateway, &processor]
             .iter()
@@ -59,7 +59,7 @@ fn names_of_a_running_sale() -> BTreeSet<String> {
     let order = r#"{"user_id":"u1","item_id":"101","amount":1,"request_id":"r-1"}"#;
     assert_eq!(Client::connect(&*gateway).post_buy(order, &[]).status, 202);
     let page = |address: &str| answer(address, "/metrics").expect("it listens").text().to_owned();
-    wait_until("the stock is told", PATIENCE, || {
+    wait_until("the stock is told", WAIT_MAX, || {
         page(&processor).contains("processor_stock_drift{item_id=\"101\"} 0")
     });
     names(&page(&gateway)).into_iter().chain(names(&page(&processor))).collect()

@@ -41,7 +41,7 @@ const ENGINE: &str = "no container engine is here; `cargo xtask deploy` reads th
 const PIPE: &str = "only looks at what the command before it prints";
 
 /// For a process to start, on a machine that builds.
-const PATIENCE: Duration = Duration::from_mins(1);
+const WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// What becomes of a command.
 #[derive(Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ fn each_curl_gets_its_answer() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_flash-sale"));
     command.args(["serve", "--listen-addr", &buyers, "--metrics-addr", &metrics]);
     let _house = child::spawn(quiet(command)).expect("the binary starts");
-    wait_until("it is healthy", PATIENCE, || {
+    wait_until("it is healthy", WAIT_MAX, || {
         let mut health = Command::new(env!("CARGO_BIN_EXE_flash-sale"));
         health.args(["health", "--addr", &buyers]);
         quiet(health).status().expect("the binary runs").success()

@@ -20,7 +20,7 @@ use testkit::kafka::{Kafka, unique_topic};
 use testkit::redis::Redis;
 use testkit::{TempDir, free_port, wait_until};
 
-pub use topics::{PATIENCE, Sent, Topics, order};
+pub use topics::{Sent, Topics, WAIT_MAX, order};
 pub use truth::Truth;
 
 const PARTITIONS: i32 = 4;
@@ -57,7 +57,7 @@ impl World {
     fn create_topics(&self) {
         let topics = &self.topics;
         let wanted = [(topics.orders.as_str(), PARTITIONS), (topics.dlq.as_str(), PARTITIONS)];
-        admin::ensure_topics(&topics.bootstrap, &wanted, PATIENCE).expect("topics");
+        admin::ensure_topics(&topics.bootstrap, &wanted, WAIT_MAX).expect("topics");
     }
 
     /// On this Redis, with topics that are not there yet.
@@ -147,7 +147,7 @@ impl World {
     }
 
     pub fn wait_ended(&self, request_ids: &[String], count: usize) {
-        wait_until(&format!("{count} orders ended"), PATIENCE, || {
+        wait_until(&format!("{count} orders ended"), WAIT_MAX, || {
             self.ended(request_ids).into_iter().filter(|&has_ended| has_ended).count() >= count
         });
     }
@@ -224,13 +224,13 @@ impl Process {
     }
 
     pub fn wait_health(&self, code: u16) {
-        wait_until(&format!("/health says {code}"), PATIENCE, || self.health() == Some(code));
+        wait_until(&format!("/health says {code}"), WAIT_MAX, || self.health() == Some(code));
     }
 
     /// Waits for so many payments under way. That units are held says less: the core may not know it yet.
     pub fn wait_paying(&self, count: usize) {
         let wanted = format!("processor_payments_in_flight {count}");
-        wait_until(&format!("/metrics says {wanted}"), PATIENCE, || {
+        wait_until(&format!("/metrics says {wanted}"), WAIT_MAX, || {
             self.health().is_some()
                 && Client::connect(self.address().as_str())
                     .get("/metrics")
@@ -259,7 +259,7 @@ impl Process {
     }
 
     pub fn wait(mut self) -> ExitStatus {
-        wait_until("the end of the process", PATIENCE, || self.child.ended().is_some());
+        wait_until("the end of the process", WAIT_MAX, || self.child.ended().is_some());
         self.child.ended().expect("just seen")
     }
 

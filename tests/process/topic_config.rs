@@ -11,7 +11,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 
-use super::topics::PATIENCE;
+use super::topics::WAIT_MAX;
 
 /// Sets these; every other setting of the topic gets its default.
 pub fn set(bootstrap: &str, topic: &str, settings: &[(&str, &str)]) {
@@ -21,7 +21,7 @@ pub fn set(bootstrap: &str, topic: &str, settings: &[(&str, &str)]) {
     for (name, value) in settings {
         config = config.set(name, value);
     }
-    let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+    let options = AdminOptions::new().request_timeout(Some(WAIT_MAX));
     let changed = block_on(admin.alter_configs([&config], &options)).expect("Kafka answers");
     assert!(changed.iter().all(Result::is_ok), "{changed:?}");
 }

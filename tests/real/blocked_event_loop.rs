@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::process::Stdio;
 use std::time::Duration;
 
-use process::{PATIENCE, World};
+use process::{WAIT_MAX, World};
 use testkit::child::Signal;
 use testkit::http::Client;
 use testkit::wait_until;
@@ -28,13 +28,13 @@ fn it_is_seen_while_it_lasts() {
     let mut log = gateway.child().stdout.take().expect("its pipe");
     // Few connections are shared out: of two, each core has one. One that has just been closed still counts for a moment.
     let mut first = Client::connect(gateway.address().as_str());
-    wait_until("only the first is open", PATIENCE, || {
+    wait_until("only the first is open", WAIT_MAX, || {
         first.get("/metrics").text().lines().any(|line| line == "gateway_connections 1")
     });
     let mut clients = [first, Client::connect(gateway.address().as_str())];
     assert_eq!(clients[1].get("/live").status, 200);
     let [asked, blocked] = &mut clients;
-    wait_until("each core has one", PATIENCE, || {
+    wait_until("each core has one", WAIT_MAX, || {
         let page = asked.get("/metrics").text().to_owned();
         page.lines()
             .filter(|line| line.starts_with("gateway_core_connections{") && line.ends_with(" 1"))
@@ -84,7 +84,7 @@ fn beyond_the_bound_the_process_ends() {
 
     let mut client = Client::connect(gateway.address().as_str());
     block(&mut client, 600_000);
-    wait_until("it has ended", PATIENCE, || gateway.ended());
+    wait_until("it has ended", WAIT_MAX, || gateway.ended());
     assert_eq!(gateway.wait().code(), Some(1));
     let mut text = String::new();
     said.read_to_string(&mut text).expect("what it said");

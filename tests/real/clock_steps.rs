@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use process::{PATIENCE, Process, World};
+use process::{Process, WAIT_MAX, World};
 use testkit::http::Client;
 use testkit::{TempDir, wait_until};
 
@@ -98,7 +98,7 @@ fn step(offset: &str) {
         assert_eq!(process.terminate(), Some(0), "after {offset}");
         assert!(begun.elapsed() < Duration::from_secs(8), "{:?} after {offset}", begun.elapsed());
     }
-    wait_until("nothing is left", PATIENCE, || world.truth.left("101").is_some_and(|left| left < 1000));
+    wait_until("nothing is left", WAIT_MAX, || world.truth.left("101").is_some_and(|left| left < 1000));
 }
 
 #[test]

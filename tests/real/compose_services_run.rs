@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use compose::{PATIENCE, Project, Service, order, status};
+use compose::{Project, Service, WAIT_MAX, order, status};
 use testkit::child::{self, Guarded, Signal};
 use testkit::http::{Client, Response};
 use testkit::{TempDir, free_port, wait_until};
@@ -34,7 +34,7 @@ fn an_order_goes_through_and_everyone_ends_in_time() {
     processor.wait_healthy();
     let answer = Client::connect(gateway.address()).post_buy(&order("u1", "r-1"), &[]);
     assert_eq!(answer.status, 202, "{}", answer.text());
-    wait_until("the order has its end", PATIENCE, || status(&gateway.address(), "r-1") != "PENDING");
+    wait_until("the order has its end", WAIT_MAX, || status(&gateway.address(), "r-1") != "PENDING");
     // One payment in ten fails, by the seed of the file; it is this one or it is not.
     let end = status(&gateway.address(), "r-1");
     assert!(["COMPLETED", "FAILED_PAYMENT"].contains(&end.as_str()), "{end}");
@@ -62,14 +62,14 @@ fn a_gateway_goes_behind_the_edge_and_no_order_is_lost() {
         let buy = |buyer| move || Buyer::new(address, buyer).buy(taken, is_over);
         let buyers: Vec<_> = (0..BUYERS).map(|buyer| scope.spawn(buy(buyer))).collect();
         let wait_taken = |count: usize| {
-            wait_until(&format!("{count} orders are taken"), PATIENCE, || {
+            wait_until(&format!("{count} orders are taken"), WAIT_MAX, || {
                 taken.load(Ordering::Relaxed) >= count
             });
         };
         wait_taken(ORDERS);
         // Both have their share: connections go where there are fewest.
         for gateway in [&first, &second] {
-            wait_until("each gateway takes orders", PATIENCE, || {
+            wait_until("each gateway takes orders", WAIT_MAX, || {
                 gateway.metric("gateway_orders_successful_total") > 0.0
             });
         }
@@ -81,7 +81,7 @@ fn a_gateway_goes_behind_the_edge_and_no_order_is_lost() {
     let distinct: BTreeSet<&String> = ids.iter().collect();
     assert_eq!(distinct.len(), ids.len());
     for id in &ids {
-        wait_until(&format!("{id} has its end"), PATIENCE, || status(address, id) != "PENDING");
+        wait_until(&format!("{id} has its end"), WAIT_MAX, || status(address, id) != "PENDING");
     }
     let page = Client::connect(edge.metrics.as_str()).get("/metrics");
     assert!(
@@ -207,12 +207,12 @@ impl Edge {
     /// Until it leads to a gateway that is healthy.
     fn wait_ready(&mut self) {
         let live = self.live.clone();
-        wait_until("the edge lives", PATIENCE, || {
+        wait_until("the edge lives", WAIT_MAX, || {
             assert!(self.process.ended().is_none(), "{}", fs::read_to_string(&self.log).unwrap_or_default());
             std::net::TcpStream::connect(&live).is_ok()
         });
         assert_eq!(Client::connect(live.as_str()).get("/live").status, 200);
-        wait_until("the edge has the gateways", PATIENCE, || {
+        wait_until("the edge has the gateways", WAIT_MAX, || {
             let mut client = Client::connect(self.address());
             client.try_send_raw(b"GET /health HTTP/1.1\r\nHost: edge\r\n\r\n").is_ok()
                 && client

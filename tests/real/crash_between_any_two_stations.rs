@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use process::{PATIENCE, Sent, World, order};
+use process::{Sent, WAIT_MAX, World, order};
 use processor::crash::Point;
 use processor::pay::{Paid, Simulator};
 use testkit::wait_until;
@@ -55,7 +55,7 @@ fn crash(point: Point, passed: u32) {
     let next = world.start(&variables);
     next.wait_health(200);
     // All may have had their end before the crash, with letters and offsets still missing.
-    wait_until(&format!("{what}: nothing is left to be done"), PATIENCE, || {
+    wait_until(&format!("{what}: nothing is left to be done"), WAIT_MAX, || {
         world.committed() == world.topics.orders_sent()
     });
     assert_eq!(next.terminate(), Some(0), "{what}");

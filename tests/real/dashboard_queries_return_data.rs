@@ -17,7 +17,7 @@ use crate::dashboard;
 use crate::process;
 
 /// For what comes with the next scrapes and evaluations; Prometheus looks for targets every five seconds.
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_MAX: Duration = Duration::from_secs(30);
 /// Eight seconds of orders for fewer units than there are buyers.
 const LOAD: [&str; 20] = [
     "--rate",
@@ -86,7 +86,7 @@ fn every_query_is_answered() {
         rule_files: &rule_files,
     });
     // Counters are to rise from what was scraped before.
-    wait_until("both are scraped and no rule fails", PATIENCE, || {
+    wait_until("both are scraped and no rule fails", WAIT_MAX, || {
         prometheus.troubles().expect("an answer").is_empty()
     });
 
@@ -135,10 +135,10 @@ fn every_query_is_answered() {
     wanted.push(Query { place: "an annotation".to_owned(), expr, legend: "{{alertname}}".to_owned() });
 
     let begun = Instant::now();
-    wait_until("data for every query", 2 * PATIENCE, || {
+    wait_until("data for every query", 2 * WAIT_MAX, || {
         let complaints: Vec<String> =
             wanted.iter().filter_map(|query| complaint(&prometheus, query)).collect();
-        assert!(complaints.is_empty() || begun.elapsed() < PATIENCE, "{}", complaints.join("\n"));
+        assert!(complaints.is_empty() || begun.elapsed() < WAIT_MAX, "{}", complaints.join("\n"));
         complaints.is_empty()
     });
     println!("{} queries answered {:.1} s after the load", wanted.len(), begun.elapsed().as_secs_f64());

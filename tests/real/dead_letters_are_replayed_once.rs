@@ -9,7 +9,7 @@ use std::time::Duration;
 use letters::marks::Marks;
 use letters::replay::{self, Places};
 use letters::{Filter, Letter};
-use process::{PATIENCE, Sent, World, order};
+use process::{Sent, WAIT_MAX, World, order};
 use queue::admin::Depth;
 use queue::{Outgoing, Topic};
 use settings::RedisAddress;
@@ -86,7 +86,7 @@ fn each_letter_goes_back_once_and_its_order_completes() {
     let processor = world.start(&PAYING);
     processor.wait_health(200);
     let open = |expected: usize| {
-        wait_until(&format!("processor_dlq_size is {expected}"), PATIENCE, || {
+        wait_until(&format!("processor_dlq_size is {expected}"), WAIT_MAX, || {
             let page = Client::connect(processor.address().as_str()).get("/metrics");
             page.text().lines().any(|line| line == format!("processor_dlq_size {expected}"))
         });
@@ -100,11 +100,11 @@ fn each_letter_goes_back_once_and_its_order_completes() {
     assert_eq!(sent_so_far(&world), ORDERS as i64, "nothing was sent so far");
 
     assert!(told(&world, &["replay", "--max", "15", "--rate", "1000"]).starts_with("15 replayed\n"));
-    wait_until("15 orders completed", PATIENCE, || completed(&world, &ids) == 15);
+    wait_until("15 orders completed", WAIT_MAX, || completed(&world, &ids) == 15);
     open(25);
     let rest = told(&world, &["replay", "--reason", "payment timeout"]);
     assert!(rest.starts_with("25 replayed\n"), "{rest}");
-    wait_until("all orders completed", PATIENCE, || completed(&world, &ids) == ORDERS);
+    wait_until("all orders completed", WAIT_MAX, || completed(&world, &ids) == ORDERS);
     open(0);
     let again = told(&world, &["replay"]);
     assert!(again.starts_with("0 replayed\n"), "{again}");
@@ -125,8 +125,8 @@ fn a_killed_replay_doubles_nothing_and_forgets_nothing() {
     })
     .expect("letters");
     // Both were written down; the first was sent and acknowledged; then the run was killed.
-    let mut marks = Marks::open(&places.redis, &places.dlq_topic, PATIENCE).expect("Redis");
-    let ends = Depth::open(&places.kafka, PATIENCE).expect("Kafka").watermarks(&places.orders_topic);
+    let mut marks = Marks::open(&places.redis, &places.dlq_topic, WAIT_MAX).expect("Redis");
+    let ends = Depth::open(&places.kafka, WAIT_MAX).expect("Kafka").watermarks(&places.orders_topic);
     marks.doubt(&[letters[0].place, letters[1].place], &ends.expect("watermarks")).expect("written down");
     let place = letters[0].place.to_string();
     let record = Outgoing {
@@ -145,7 +145,7 @@ fn a_killed_replay_doubles_nothing_and_forgets_nothing() {
     assert!(resumed.starts_with("39 replayed\n"), "{resumed}");
     assert!(resumed.contains("1 of a killed run found"), "{resumed}");
     assert!(resumed.contains("1 of a killed run not in the topic"), "{resumed}");
-    wait_until("all orders completed", PATIENCE, || completed(&world, &ids) == ORDERS);
+    wait_until("all orders completed", WAIT_MAX, || completed(&world, &ids) == ORDERS);
     assert_eq!(sent_so_far(&world), 2 * ORDERS as i64, "each letter went back once");
     assert_eq!(processor.terminate(), Some(0));
 }
@@ -157,7 +157,7 @@ fn what_was_tried_too_often_stays_and_can_be_purged() {
     let failing = world.start(&FAILING);
     // Fails again: each order has a second letter, of its first replay.
     assert!(told(&world, &["replay"]).starts_with("40 replayed\n"));
-    wait_until("a second letter each", PATIENCE, || world.topics.depth() == 2 * ORDERS);
+    wait_until("a second letter each", WAIT_MAX, || world.topics.depth() == 2 * ORDERS);
     let kept = told(&world, &["replay", "--attempts-max", "1"]);
     assert!(kept.starts_with("0 replayed\n"), "{kept}");
     assert!(kept.contains("40 in quarantine"), "{kept}");

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::process::Command;
 use std::time::Duration;
 
-use process::{PATIENCE, World};
+use process::{WAIT_MAX, World};
 use queue::reader::TopicReader;
 use queue::sender::Sender;
 use queue::{Delivery, Outgoing, ProducerSettings, Topic};
@@ -34,7 +34,7 @@ fn owned(headers: &[(&CStr, Option<&[u8]>)]) -> Vec<Header> {
 
 /// The headers of every record of a topic, those with this text in their value.
 fn headers_of(world: &World, topic: &str, text: &str) -> Vec<Vec<Header>> {
-    let mut reader = TopicReader::open(&world.topics.bootstrap, topic, PATIENCE).expect("the topic");
+    let mut reader = TopicReader::open(&world.topics.bootstrap, topic, WAIT_MAX).expect("the topic");
     let mut found = Vec::new();
     reader
         .read(|entry| {
@@ -97,7 +97,7 @@ fn through_a_letter_and_two_replays() {
     ]);
     assert!(fates.iter().all(|fate| matches!(fate, Delivery::Persisted { .. })), "{fates:?}");
     let processor = world.start(&[("PAYMENT_FAILURE_RATE", "1"), ("LOG_LEVEL", "info")]);
-    wait_until("two letters", PATIENCE, || world.topics.depth() == 2);
+    wait_until("two letters", WAIT_MAX, || world.topics.depth() == 2);
 
     let poison = headers_of(&world, &world.topics.dlq, "no order").remove(0);
     assert_eq!(poison[..FOREIGN.len()], owned(&FOREIGN), "all of them first, in order");
@@ -129,7 +129,7 @@ fn through_a_letter_and_two_replays() {
             break;
         }
         replay(&world);
-        wait_until("another letter", PATIENCE, || world.topics.depth() == attempt + 3);
+        wait_until("another letter", WAIT_MAX, || world.topics.depth() == attempt + 3);
         let records = headers_of(&world, &world.topics.orders, "fails");
         let replayed = records.iter().find(|headers| {
             last(headers, c"attempt").is_some_and(|text| text == (attempt + 1).to_string().as_bytes())

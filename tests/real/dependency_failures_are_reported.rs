@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use process::{PATIENCE, Process, World, topic_config};
+use process::{Process, WAIT_MAX, World, topic_config};
 use testkit::http::Client;
 use testkit::redis::Redis;
 use testkit::wait_until;
@@ -190,13 +190,13 @@ fn snapshots_that_cannot_be_written() {
 fn a_cluster() {
     let world = World::on(Redis::start_with(&["--cluster-enabled", "yes"]));
     world.redis().call(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
-    wait_until("the cluster has its slots", PATIENCE, || {
+    wait_until("the cluster has its slots", WAIT_MAX, || {
         let info = world.redis().call(&["CLUSTER", "INFO"]).text().unwrap_or_default();
         info.contains("cluster_state:ok")
     });
     let services = start(&world, &[]);
     for (process, service) in services.iter().zip(SERVICES) {
-        wait_until("logged", PATIENCE, || {
+        wait_until("logged", WAIT_MAX, || {
             process.lines(&["WARN", "dependency_down", "cluster_mode"]).len() == 1
         });
         assert!(says(process, "\"redis\":false"), "{service}");
@@ -221,7 +221,7 @@ fn a_topic_that_takes_no_order() {
     };
     set_max("100");
     let mut number = 0;
-    wait_until("the breaker opens", PATIENCE, || {
+    wait_until("the breaker opens", WAIT_MAX, || {
         number += 1;
         // Until the leader has the new bound orders are still taken.
         let status = buy(gateway, &format!("during-{number}"));
@@ -235,7 +235,7 @@ fn a_topic_that_takes_no_order() {
         assert!(lines.len() == 1 && lines[0].contains("\"reason\":\"message_too_large\""), "{lines:?}");
     }
     set_max("1048588");
-    wait_until("orders are taken again", PATIENCE, || {
+    wait_until("orders are taken again", WAIT_MAX, || {
         number += 1;
         buy(gateway, &format!("after-{number}")) == 202 && is_healthy(gateway)
     });

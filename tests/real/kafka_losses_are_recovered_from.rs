@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use process::{PATIENCE, Process, World};
+use process::{Process, WAIT_MAX, World};
 use queue::admin;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -56,7 +56,7 @@ impl<'a> Buyer<'a> {
     /// Buys until an order is accepted; how long that took.
     fn buy_until_accepted(&mut self) -> Duration {
         let began = Instant::now();
-        wait_until("an order is accepted", PATIENCE, || self.buy() == 202);
+        wait_until("an order is accepted", WAIT_MAX, || self.buy() == 202);
         began.elapsed()
     }
 }
@@ -94,7 +94,7 @@ fn each_loss_is_recovered_from_within_5_s() {
     let (orders, dlq) = (topics.orders.as_str(), topics.dlq.as_str());
     let recreate = |partitions: i32| {
         delete_topic(&topics.bootstrap, orders);
-        admin::ensure_topics(&topics.bootstrap, &[(orders, partitions)], PATIENCE).expect("the topic");
+        admin::ensure_topics(&topics.bootstrap, &[(orders, partitions)], WAIT_MAX).expect("the topic");
     };
     let losses: [Loss<'_>; 5] = [
         ("lost-data", &|kafka| kafka.restart_empty()),

@@ -30,7 +30,7 @@ fn delete_all_records(world: &World) {
     let deleted = client.delete_records(&list, &options);
     let mut deleted = std::pin::pin!(deleted);
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    wait_until("the records are deleted", process::PATIENCE, || {
+    wait_until("the records are deleted", process::WAIT_MAX, || {
         match Future::poll(deleted.as_mut(), &mut context) {
             std::task::Poll::Ready(result) => {
                 result.expect("they are deleted");
@@ -78,7 +78,7 @@ fn by_log_metric_and_audit() {
 
     let processor = world.start(&[("PAYMENT_FAILURE_RATE", "0")]);
     processor.wait_health(200);
-    wait_until("the loss is counted", process::PATIENCE, || {
+    wait_until("the loss is counted", process::WAIT_MAX, || {
         processor.metric("processor_records_lost_total") == Some(LOST as f64)
     });
     let gaps = processor.metric("processor_log_gaps_total").expect("the counter");

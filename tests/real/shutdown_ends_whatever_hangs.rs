@@ -8,7 +8,7 @@ use std::io::Read as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use process::{PATIENCE, World, order};
+use process::{WAIT_MAX, World, order};
 use testkit::child::Signal;
 use testkit::http::Client;
 use testkit::wait_until;
@@ -88,7 +88,7 @@ fn a_core_that_never_returns_is_named_and_left_behind() {
     gateway.wait_health(200);
     let mut client = Client::connect(gateway.address().as_str());
     client.send_raw(&client.buy_request(&buy(1), &[("X-Correlation-ID", "fault-block-read-600000")]));
-    wait_until("the core is blocked", PATIENCE, || gateway.has_event_loop_blocked());
+    wait_until("the core is blocked", WAIT_MAX, || gateway.has_event_loop_blocked());
     let mut said = gateway.child().stderr.take().expect("its pipe");
     let begun = Instant::now();
     gateway.signal(Signal::Terminate);

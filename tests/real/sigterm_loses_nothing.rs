@@ -3,7 +3,7 @@
 //! said by the exit code. Method: SIGTERM amid a full topic; every record
 //! below the committed offset must have its end, none above it.
 
-use process::{PATIENCE, Sent, World, order};
+use process::{Sent, WAIT_MAX, World, order};
 use testkit::wait_until;
 
 use crate::process;
@@ -25,7 +25,7 @@ fn under_load() {
 
     let variables = [("PAYMENT_FAILURE_RATE", "0.05")];
     let processor = world.start(&variables);
-    wait_until("the load is on", PATIENCE, || {
+    wait_until("the load is on", WAIT_MAX, || {
         world.truth.left("101").is_some_and(|left| left < STOCK as i64 - 1000)
     });
     assert_eq!(processor.terminate(), Some(0));

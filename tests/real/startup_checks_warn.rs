@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use process::{PATIENCE, Process, World, topic_config};
+use process::{Process, WAIT_MAX, World, topic_config};
 use testkit::redis::Redis;
 use testkit::wait_until;
 
@@ -39,7 +39,7 @@ fn poor_configurations_are_told_once_and_noticed_when_mended() {
     for (service, process) in &services {
         process.wait_health(200);
         for (name, value) in expected {
-            wait_until(&format!("{service} {name} is {value}"), PATIENCE, || {
+            wait_until(&format!("{service} {name} is {value}"), WAIT_MAX, || {
                 check(process, service, name) == Some(value)
             });
             let lines = process.lines(&["WARN", "startup_check", name]);
@@ -62,7 +62,7 @@ fn a_redis_that_forbids_to_ask_is_unknown_and_works() {
     let address = format!("redis://shop:secret@{}", world.redis_addr());
     let gateway = world.start_gateway(&[("REDIS_ADDR", &address), ("LOG_LEVEL", "info")]);
     gateway.wait_health(200);
-    wait_until("told as unknown", PATIENCE, || gateway.lines(&["INFO", "startup_check"]).len() == 3);
+    wait_until("told as unknown", WAIT_MAX, || gateway.lines(&["INFO", "startup_check"]).len() == 3);
     assert_eq!(check(&gateway, "gateway", "redis_eviction"), Some(-1.0));
     assert_eq!(gateway.lines(&["WARN", "startup_check", "redis"]), Vec::<String>::new());
 }

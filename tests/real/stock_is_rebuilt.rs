@@ -4,7 +4,7 @@
 
 use std::process::{Command, Output};
 
-use process::{PATIENCE, Sent, World, order};
+use process::{Sent, WAIT_MAX, World, order};
 use testkit::redis::call;
 use testkit::wait_until;
 
@@ -75,7 +75,7 @@ fn an_item_that_vanished_comes_back_with_what_is_left() {
 
     assert!(told(&world, &["dlq", "replay", "--reason", "Unknown Item"]).starts_with("10 replayed\n"));
     let processor = world.start(&[("PAYMENT_FAILURE_RATE", "0")]);
-    wait_until("the lost ones completed", PATIENCE, || completed(&world, &lost) == 10);
+    wait_until("the lost ones completed", WAIT_MAX, || completed(&world, &lost) == 10);
     assert_eq!(processor.terminate(), Some(0));
     assert_eq!(world.truth.left("101"), Some(left - 10));
     let audit = told(&world, &["stock", "audit"]);

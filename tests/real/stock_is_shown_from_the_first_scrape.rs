@@ -5,7 +5,7 @@
 use std::net::TcpStream;
 use std::time::Duration;
 
-use process::{PATIENCE, World};
+use process::{WAIT_MAX, World};
 use testkit::redis::call;
 use testkit::wait_until;
 
@@ -28,7 +28,7 @@ fn the_first_page_shows_every_item() {
     call(&world.redis_addr(), &["SET", "inventory:not an item", "7"]);
     for round in 0..2 {
         let processor = world.start(&[]);
-        wait_until("it listens", PATIENCE, || TcpStream::connect(processor.address()).is_ok());
+        wait_until("it listens", WAIT_MAX, || TcpStream::connect(processor.address()).is_ok());
         let (_, page) = processor.get("/metrics").expect("a page");
         let levels: Vec<&str> =
             page.lines().filter(|line| line.starts_with("processor_inventory_level{")).collect();

@@ -5,7 +5,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use process::{PATIENCE, World};
+use process::{WAIT_MAX, World};
 use testkit::child::Signal;
 use testkit::http::Client;
 use testkit::wait_until;
@@ -26,7 +26,7 @@ fn a_second_send_is_not_acknowledged() {
     let [first, second] = &mut clients;
     // The first orders of a producer may be late: it has to ask for its id.
     let mut warm_ups = 0;
-    wait_until("orders are accepted", PATIENCE, || {
+    wait_until("orders are accepted", WAIT_MAX, || {
         warm_ups += 1;
         let order =
             format!(r#"{{"user_id":"w{warm_ups}","item_id":"101","amount":1,"request_id":"w{warm_ups}"}}"#);
@@ -41,7 +41,7 @@ fn a_second_send_is_not_acknowledged() {
     gateway.signal(Signal::Continue);
     let status = second.read_response().status;
     assert!(matches!(status, 409 | 503), "{status}");
-    wait_until("a retry is told that it is a duplicate", PATIENCE, || {
+    wait_until("a retry is told that it is a duplicate", WAIT_MAX, || {
         match second.post_buy(order, &[]).status {
             503 => false,
             status => {

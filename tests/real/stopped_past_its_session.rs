@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use process::{PATIENCE, Process, Sent, World, order};
+use process::{Process, Sent, WAIT_MAX, World, order};
 use testkit::child::Signal;
 use testkit::http::Client;
 use testkit::wait_until;
@@ -32,7 +32,7 @@ fn wait_until_it_works(world: &World, processor: &Process) {
         line.and_then(|count| count.parse::<u64>().ok()).expect("a counter")
     };
     let mut portion = 0;
-    wait_until("it ends orders again", PATIENCE, || {
+    wait_until("it ends orders again", WAIT_MAX, || {
         let before = completed();
         let ids: Vec<String> = (0..40).map(|number| format!("later-{portion}-{number}")).collect();
         portion += 1;

@@ -15,7 +15,7 @@ use testkit::{free_port, wait_until};
 
 const PARTITIONS: usize = 6;
 const ROUNDS: usize = 3;
-const PATIENCE: Duration = Duration::from_mins(1);
+const WAIT_MAX: Duration = Duration::from_mins(1);
 
 struct Process {
     address: String,
@@ -34,7 +34,7 @@ fn start(role: &str, variable: &str, shared: &[(&str, &str)]) -> Process {
 fn whoever_asks_first() {
     let redis = Redis::start();
     let (redis_addr, kafka_addr) = (redis.addr(), Kafka::shared().addr());
-    let depth = Depth::open(&kafka_addr, PATIENCE).expect("a Kafka that runs");
+    let depth = Depth::open(&kafka_addr, WAIT_MAX).expect("a Kafka that runs");
     for round in 0..ROUNDS {
         let (orders, dlq, group) = (unique_topic("orders"), unique_topic("dlq"), unique_topic("group"));
         let partitions = PARTITIONS.to_string();
@@ -50,7 +50,7 @@ fn whoever_asks_first() {
         let processes =
             [start("gateway", "LISTEN_ADDR", &shared), start("processor", "METRICS_ADDR", &shared)];
         for process in &processes {
-            wait_until("both are healthy", PATIENCE, || {
+            wait_until("both are healthy", WAIT_MAX, || {
                 TcpStream::connect(&process.address).is_ok()
                     && Client::connect(process.address.as_str()).get("/health").status == 200
             });

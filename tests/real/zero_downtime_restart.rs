@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use process::{PATIENCE, Process, World};
+use process::{Process, WAIT_MAX, World};
 use testkit::child::Signal;
 use testkit::http::Client;
 use testkit::{TempDir, free_port, wait_until};
@@ -55,7 +55,7 @@ impl Bought {
 
     fn wait_for_more(&self) {
         let wanted = self.count.load(Ordering::Relaxed) + ORDERS;
-        wait_until("orders are bought", PATIENCE, || self.count.load(Ordering::Relaxed) >= wanted);
+        wait_until("orders are bought", WAIT_MAX, || self.count.load(Ordering::Relaxed) >= wanted);
     }
 }
 

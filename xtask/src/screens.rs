@@ -30,7 +30,7 @@ const ROWS: usize = 30;
 /// The view is drawn ten times a second; when nothing comes for this long, a drawing is whole.
 const QUIET: Duration = Duration::from_millis(30);
 /// How long the sale may take to come to the moment of the picture.
-const PATIENCE: Duration = Duration::from_secs(40);
+const WAIT_MAX: Duration = Duration::from_secs(40);
 /// Pixels of a character's cell at a font of 15 px, and of the margin.
 const CELL: (usize, usize) = (9, 20);
 const MARGIN: usize = 20;
@@ -91,8 +91,8 @@ fn in_mid_sale(running: &mut Guarded) -> Result<Terminal> {
                 );
             }
         }
-        if begun.elapsed() > PATIENCE {
-            return Err(format!("not each kind of refusal after {PATIENCE:?}:\n{}", terminal.text()).into());
+        if begun.elapsed() > WAIT_MAX {
+            return Err(format!("not each kind of refusal after {WAIT_MAX:?}:\n{}", terminal.text()).into());
         }
     }
 }

@@ -72,7 +72,7 @@ fn each_order_has_one_end() {
     assert_eq!(house.counted("processor_orders_moved_to_dlq_total"), failed);
     assert_letters(&house, &wanted, &statuses, failed as usize);
     house.wait_committed();
-    testkit::wait_until("the gauges are up to date", house::PATIENCE, || {
+    testkit::wait_until("the gauges are up to date", house::WAIT_MAX, || {
         house.metric("processor_dlq_size") == Some(failed as f64)
             && house.metric("processor_consumer_lag") == Some(0.0)
             && house.metric("processor_inventory_level{item_id=\"scarce\"}")

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use house::{House, PATIENCE, order};
+use house::{House, WAIT_MAX, order};
 use testkit::http::Client;
 use testkit::wait_until;
 
@@ -28,7 +28,7 @@ fn pages_answer_as_promised() {
     house.truth.set_stock("101", 5);
     house.topics.send(&[order("r", "101", 1)]);
     house.wait_processed(1);
-    wait_until("the level of the item", PATIENCE, || {
+    wait_until("the level of the item", WAIT_MAX, || {
         house.metric("processor_inventory_level{item_id=\"101\"}") == Some(4.0)
     });
 
@@ -80,12 +80,12 @@ fn other_methods_are_refused_and_told_so() {
 fn health_follows_the_broker() {
     let house = House::new(&[]);
     house.embedded().go_down();
-    wait_until("unhealthy", PATIENCE, || !house.running().is_healthy());
+    wait_until("unhealthy", WAIT_MAX, || !house.running().is_healthy());
     let health = house.get("/health");
     assert_eq!((health.status, health.text()), (503, r#"{"status":"unhealthy","redis":true,"kafka":false}"#));
     assert_eq!(house.get("/live").status, 200, "an unhealthy process turns all the same");
     house.embedded().come_up();
-    wait_until("healthy again", PATIENCE, || house.running().is_healthy());
+    wait_until("healthy again", WAIT_MAX, || house.running().is_healthy());
     assert_eq!(house.get("/health").status, 200);
 }
 

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use house::{House, PATIENCE, Sent, order};
+use house::{House, Sent, WAIT_MAX, order};
 
 use crate::house;
 
@@ -29,7 +29,7 @@ fn orders_behind_it_end_and_its_offset_waits() {
     house.assert_counted(0, 1, 3 * BEHIND as u64, 0);
     assert_eq!(house.truth.status("slow").as_deref(), Some("PENDING"));
     assert_eq!(house.truth.left("101"), Some(0), "its unit is held");
-    testkit::wait_until("commits up to the slow one", PATIENCE, || {
+    testkit::wait_until("commits up to the slow one", WAIT_MAX, || {
         let committed = house.topics.committed(&house.group);
         committed.get(&0) == Some(&(BEHIND as i64)) && committed.get(&1) == Some(&(BEHIND as i64))
     });

@@ -21,7 +21,7 @@ use testkit::http::{Client, Response};
 use testkit::kafka::{Kafka, unique_topic};
 use testkit::wait_until;
 
-pub use topics::{Letter, PATIENCE, Sent, Topics, order};
+pub use topics::{Letter, Sent, Topics, WAIT_MAX, order};
 pub use truth::Truth;
 
 /// Partitions of a test's topics: more than cores, few enough to read quickly.
@@ -74,7 +74,7 @@ impl House {
             partitions: PARTITIONS,
         };
         let wanted = [(topics.orders.as_str(), PARTITIONS), (topics.dlq.as_str(), PARTITIONS)];
-        admin::ensure_topics(&topics.bootstrap, &wanted, PATIENCE).expect("topics");
+        admin::ensure_topics(&topics.bootstrap, &wanted, WAIT_MAX).expect("topics");
         Self::build(variables, redis_addr, Truth::Redis(redis_truth.to_owned()), None, topics, None)
     }
 
@@ -124,7 +124,7 @@ impl House {
             unhealable: Arc::new(|reason| panic!("{reason}")),
         };
         let running = processor::start(&settings, &parts).expect("a processor");
-        wait_until("the processor is healthy", PATIENCE, || running.is_healthy());
+        wait_until("the processor is healthy", WAIT_MAX, || running.is_healthy());
         self.processor = Some(running);
     }
 
@@ -136,7 +136,7 @@ impl House {
     /// Stops cleanly and starts as a group that has committed nothing: every record is delivered again, as after a
     /// crash before the first commit.
     pub fn redeliver_all(&mut self, variables: &[(&str, &str)]) {
-        assert!(self.stop(PATIENCE).is_clean);
+        assert!(self.stop(WAIT_MAX).is_clean);
         let group = unique_topic("again");
         let variables: Vec<_> =
             variables.iter().copied().chain([("CONSUMER_GROUP", group.as_str())]).collect();
@@ -170,7 +170,7 @@ impl House {
 
     /// Waits until so many records have been finished since the start.
     pub fn wait_processed(&self, records: u64) {
-        wait_until(&format!("{records} records processed"), PATIENCE, || {
+        wait_until(&format!("{records} records processed"), WAIT_MAX, || {
             self.counted("processor_orders_processed_total") >= records
         });
     }
@@ -178,7 +178,7 @@ impl House {
     /// Waits until the group has committed everything that was sent.
     pub fn wait_committed(&self) {
         let sent = self.topics.orders_sent();
-        wait_until("all offsets committed", PATIENCE, || {
+        wait_until("all offsets committed", WAIT_MAX, || {
             let committed = self.topics.committed(&self.group);
             sent.iter().all(|(partition, &high)| committed.get(partition).copied().unwrap_or(0) == high)
         });

@@ -11,7 +11,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 
 /// What a test waits for at most; a real broker under load may take seconds to rebalance.
-pub const PATIENCE: Duration = Duration::from_mins(2);
+pub const WAIT_MAX: Duration = Duration::from_mins(2);
 /// Larger than any record of a test, so that only the processor's own bounds are met.
 const RECORD_BYTES_MAX: &str = "4000000";
 
@@ -110,14 +110,14 @@ impl Topics {
             producer.send(record).map_err(|(error, _)| error).expect("room in the producer's queue");
             producer.poll(Duration::ZERO);
         }
-        producer.flush(PATIENCE).expect("all acknowledged");
+        producer.flush(WAIT_MAX).expect("all acknowledged");
     }
 
     /// Low and high watermark of each partition of a topic.
     fn reach(&self, topic: &str) -> BTreeMap<i32, (i64, i64)> {
         let client = self.reader("test-reach");
         let reach = |partition| {
-            let marks = client.fetch_watermarks(topic, partition, PATIENCE).expect("watermarks");
+            let marks = client.fetch_watermarks(topic, partition, WAIT_MAX).expect("watermarks");
             (partition, marks)
         };
         (0..self.partitions).map(reach).collect()
@@ -147,7 +147,7 @@ impl Topics {
         }
         client.assign(&list).expect("an assignment");
         let mut letters = Vec::new();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_MAX;
         while !open.is_empty() {
             assert!(Instant::now() < deadline, "dead letters not read in time; open: {open:?}");
             match client.poll(Duration::from_millis(50)) {
@@ -176,7 +176,7 @@ impl Topics {
         let client = self.reader(group);
         let mut list = TopicPartitionList::new();
         list.add_partition_range(&self.orders, 0, self.partitions - 1);
-        let answer = client.committed_offsets(list, PATIENCE).expect("an answer");
+        let answer = client.committed_offsets(list, WAIT_MAX).expect("an answer");
         let elements = answer.elements();
         let offset = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
             if let Offset::Offset(offset) = element.offset() {

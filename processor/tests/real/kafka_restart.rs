@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use house::{House, PATIENCE, Sent, order};
+use house::{House, Sent, WAIT_MAX, order};
 use testkit::kafka::Kafka;
 use testkit::redis::Redis;
 use testkit::wait_until;
@@ -28,12 +28,12 @@ fn processing_goes_on_where_it_was() {
         house.topics.send(&sent);
         house.wait_processed(done + ORDERS / 4);
         kafka.stop();
-        wait_until("unhealthy", PATIENCE, || house.get("/health").status == 503);
+        wait_until("unhealthy", WAIT_MAX, || house.get("/health").status == 503);
         assert!(house.get("/health").text().ends_with(r#""redis":true,"kafka":false}"#));
         kafka.restart();
         done += ORDERS;
         house.wait_processed(done);
-        wait_until("healthy", PATIENCE, || house.get("/health").status == 200);
+        wait_until("healthy", WAIT_MAX, || house.get("/health").status == 200);
     }
     house.wait_committed();
 

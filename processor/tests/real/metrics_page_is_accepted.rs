@@ -4,7 +4,7 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use house::{House, PATIENCE, Sent, order};
+use house::{House, Sent, WAIT_MAX, order};
 
 use crate::house;
 
@@ -17,7 +17,7 @@ fn promtool_accepts_it() {
     sent.push(Sent { value: Some(b"poison".to_vec()), ..Sent::default() });
     house.topics.send(&sent);
     house.wait_processed(42);
-    testkit::wait_until("gauges", PATIENCE, || {
+    testkit::wait_until("gauges", WAIT_MAX, || {
         house.metric("processor_inventory_level{item_id=\"101\"}").is_some()
             && house.metric("processor_dlq_oldest_message_age_seconds").is_some_and(|age| age > 0.0)
     });

@@ -2,7 +2,7 @@
 //! end once when it is back; none is carried out twice, whatever was on the wire when it went. Method: a real Redis
 //! behind a proxy that is cut, or frozen, while orders come.
 
-use house::{House, PATIENCE, Sent, order};
+use house::{House, Sent, WAIT_MAX, order};
 use testkit::kafka::Kafka;
 use testkit::proxy::Proxy;
 use testkit::redis::Redis;
@@ -17,17 +17,17 @@ fn orders(name: &str) -> Vec<Sent> {
 }
 
 fn assert_waits(house: &House) {
-    wait_until("unhealthy", PATIENCE, || house.get("/health").status == 503);
+    wait_until("unhealthy", WAIT_MAX, || house.get("/health").status == 503);
     assert_eq!(house.get("/health").text(), r#"{"status":"unhealthy","redis":false,"kafka":true}"#);
     let retries = house.counted("processor_retries_total");
     house.topics.send(&orders("meanwhile"));
-    wait_until("orders are tried", PATIENCE, || house.counted("processor_retries_total") > retries + ORDERS);
+    wait_until("orders are tried", WAIT_MAX, || house.counted("processor_retries_total") > retries + ORDERS);
     assert_eq!(house.topics.depth(), 0, "an outage makes no dead letters");
 }
 
 fn assert_all_ended(house: &House) {
     house.wait_processed(3 * ORDERS);
-    wait_until("healthy", PATIENCE, || house.get("/health").status == 200);
+    wait_until("healthy", WAIT_MAX, || house.get("/health").status == 200);
     house.wait_committed();
     let ids: Vec<String> = ["before", "on-the-wire", "meanwhile"]
         .iter()
@@ -50,7 +50,7 @@ fn cut_off() {
     // Answers to these are on the wire when it is cut.
     proxy.delay_ms(100);
     house.topics.send(&orders("on-the-wire"));
-    wait_until("units are taken", PATIENCE, || {
+    wait_until("units are taken", WAIT_MAX, || {
         house.truth.left("101").is_some_and(|left| left < 10_000 - 2 * ORDERS as i64)
     });
     proxy.refuse();

@@ -1,7 +1,7 @@
 //! Claim: an order that was not paid becomes a dead letter also when Redis' answer to the refund is lost, and its units
 //! come back once. Method: the answer is held on the wire by a proxy; when Redis has the status, the wire is cut.
 
-use house::{House, PATIENCE, order};
+use house::{House, WAIT_MAX, order};
 use testkit::kafka::Kafka;
 use testkit::proxy::Proxy;
 use testkit::redis::Redis;
@@ -17,9 +17,9 @@ fn the_letter_is_written_all_the_same() {
     let house = House::real(&Kafka::shared(), &proxy.addr(), &redis.addr(), &variables);
     house.truth.set_stock("101", 10);
     house.topics.send(&[order("r", "101", 3)]);
-    wait_until("the payment is under way", PATIENCE, || house.truth.left("101") == Some(7));
+    wait_until("the payment is under way", WAIT_MAX, || house.truth.left("101") == Some(7));
     proxy.delay_ms(300);
-    wait_until("the refund is made", PATIENCE, || {
+    wait_until("the refund is made", WAIT_MAX, || {
         house.truth.status("r").as_deref() == Some("FAILED_PAYMENT")
     });
     proxy.cut();

@@ -7,7 +7,7 @@ use crate::member;
 use std::ffi::CStr;
 use std::time::Duration;
 
-use member::{Member, PATIENCE, Seat};
+use member::{Member, Seat, WAIT_MAX};
 use queue::embedded::Embedded;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, Producer as _};
@@ -35,7 +35,7 @@ fn send_with_headers(bootstrap: &str, topic: &CStr, headers: &[(&CStr, Option<&[
         )
     };
     assert_eq!(error, sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR);
-    producer.flush(PATIENCE).expect("acknowledged");
+    producer.flush(WAIT_MAX).expect("acknowledged");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::member;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use member::{Member, PATIENCE, Seat, fill, offsets};
+use member::{Member, Seat, WAIT_MAX, fill, offsets};
 use queue::embedded::Embedded;
 use testkit::wait_until;
 
@@ -31,14 +31,14 @@ fn the_bound_holds_and_the_group_does_not_notice() {
     };
     let member = Member::join(&seat);
     let mut held = Vec::new();
-    wait_until("the bound", PATIENCE, || {
+    wait_until("the bound", WAIT_MAX, || {
         held.extend(member.take());
         member.consumer.state().records_in_flight >= IN_FLIGHT_MAX
     });
 
     // Longer than the session: a member that had stopped to serve the group would be thrown out.
     let until = Instant::now() + Duration::from_secs(5);
-    wait_until("the end of a long pause", PATIENCE, || {
+    wait_until("the end of a long pause", WAIT_MAX, || {
         held.extend(member.take());
         let state = member.consumer.state();
         assert!(state.records_in_flight <= TAKEN_MAX, "{state:?}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use testkit::wait_until;
 
-use crate::member::{Member, PATIENCE, Seat, committed, fill, offsets};
+use crate::member::{Member, Seat, WAIT_MAX, committed, fill, offsets};
 
 const PARTITIONS: i32 = 8;
 const RECORDS: usize = 3000;
@@ -83,18 +83,18 @@ pub(crate) fn check(seat: &Seat) {
     };
     fill(&seat.bootstrap, &seat.topic, PARTITIONS, RECORDS / 3);
     let first = work(seat, &finished);
-    wait_until("a third", PATIENCE, || done() >= ALL / 6);
+    wait_until("a third", WAIT_MAX, || done() >= ALL / 6);
     let second = work(seat, &finished);
     fill(&seat.bootstrap, &seat.topic, PARTITIONS, RECORDS / 3);
     holds();
-    wait_until("two thirds", PATIENCE, || {
+    wait_until("two thirds", WAIT_MAX, || {
         holds();
         done() >= ALL / 3 * 2
     });
     fill(&seat.bootstrap, &seat.topic, PARTITIONS, RECORDS / 3);
     first.quit();
     holds();
-    wait_until("all", PATIENCE, || done() >= ALL);
+    wait_until("all", WAIT_MAX, || done() >= ALL);
     second.quit();
     let all: Vec<(i32, i64)> = (0..PARTITIONS).map(|partition| (partition, RECORDS as i64)).collect();
     assert_eq!(committed(seat, PARTITIONS).into_iter().collect::<Vec<_>>(), all);

@@ -14,7 +14,7 @@ use shard::mailbox::Mailbox;
 use testkit::wait_until;
 
 /// What a test waits for at most; a real broker under load may take seconds to rebalance.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// Where and as whom to consume.
 #[derive(Clone)]
@@ -64,7 +64,7 @@ impl Member {
     /// Waits until something has come.
     pub(crate) fn wait(&self) -> Vec<Batch> {
         let mut batches = Vec::new();
-        wait_until("a batch", PATIENCE, || self.inbox.try_take(&mut batches));
+        wait_until("a batch", WAIT_MAX, || self.inbox.try_take(&mut batches));
         batches
     }
 
@@ -114,7 +114,7 @@ pub(crate) fn fill(bootstrap: &str, topic: &str, partitions: i32, count: usize) 
         }
         producer.poll(Duration::ZERO);
     }
-    producer.flush(PATIENCE).expect("all acknowledged");
+    producer.flush(WAIT_MAX).expect("all acknowledged");
 }
 
 /// What the group has committed, by partition; a partition without a commit is absent.
@@ -126,7 +126,7 @@ pub(crate) fn committed(seat: &Seat, partitions: i32) -> BTreeMap<i32, i64> {
         .expect("a client");
     let mut list = TopicPartitionList::new();
     list.add_partition_range(&seat.topic, 0, partitions - 1);
-    let answer = client.committed_offsets(list, PATIENCE).expect("an answer");
+    let answer = client.committed_offsets(list, WAIT_MAX).expect("an answer");
     let offset = |element: rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
         Offset::Offset(offset) => Some((element.partition(), offset)),
         _ => None,

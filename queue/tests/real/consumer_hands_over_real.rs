@@ -11,7 +11,7 @@ use testkit::kafka::{Kafka, unique_topic};
 fn members_come_and_go_on_a_real_broker() {
     let kafka = Kafka::shared();
     let topic = unique_topic("handover");
-    queue::admin::ensure_topics(&kafka.addr(), &[(&topic, 8)], member::PATIENCE).expect("a topic");
+    queue::admin::ensure_topics(&kafka.addr(), &[(&topic, 8)], member::WAIT_MAX).expect("a topic");
     handover::check(&Seat {
         bootstrap: kafka.addr(),
         group: unique_topic("handover-group"),

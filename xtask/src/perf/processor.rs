@@ -25,7 +25,7 @@ const ORDERS: u64 = 200_000;
 /// More than anyone asks for.
 const STOCK: &str = "100000000";
 /// How long a topic may take to be ended.
-const PATIENCE: Duration = Duration::from_mins(5);
+const WAIT_MAX: Duration = Duration::from_mins(5);
 /// What the audit says when every book is.
 const RIGHT: &str = "right";
 /// From the start of the producer until the age of orders is looked at.
@@ -101,7 +101,7 @@ impl Run {
             .args(["--kafka", &self.stage.kafka.addr(), "--topic", topic, "--item", topic, "--run", topic])
             .args(["--count", &orders.to_string()]);
         step::timed(&format!("fill {topic} with {orders} orders"), || {
-            step::capture(command, PATIENCE).map(drop)
+            step::capture(command, WAIT_MAX).map(drop)
         })
     }
 
@@ -183,9 +183,9 @@ impl Run {
                 if look.processed >= orders as f64 {
                     return Ok(look);
                 }
-                if begun.elapsed() > PATIENCE {
+                if begun.elapsed() > WAIT_MAX {
                     return Err(
-                        format!("{name}: {} of {orders} orders after {PATIENCE:?}", look.processed).into()
+                        format!("{name}: {} of {orders} orders after {WAIT_MAX:?}", look.processed).into()
                     );
                 }
                 step::pause()?;
@@ -280,8 +280,8 @@ impl Run {
                     }
                     (turned, replaced) = (Instant::now(), replaced + 1);
                 }
-                if begun.elapsed() > PATIENCE {
-                    return Err(format!("{topic}: {done} of {ORDERS} orders after {PATIENCE:?}").into());
+                if begun.elapsed() > WAIT_MAX {
+                    return Err(format!("{topic}: {done} of {ORDERS} orders after {WAIT_MAX:?}").into());
                 }
                 std::thread::sleep(Duration::from_millis(200));
                 step::check_interrupt()?;

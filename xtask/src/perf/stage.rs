@@ -16,7 +16,7 @@ use crate::step::{self, Result};
 use crate::workspace;
 
 /// How long a process may take to be healthy.
-const PATIENCE: Duration = Duration::from_mins(1);
+const WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// A Redis and a Kafka of this run's own, and a folder for the logs of what is started on them.
 pub(crate) struct Stage {
@@ -151,9 +151,9 @@ impl Actor {
             {
                 return Ok(());
             }
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > WAIT_MAX {
                 return Err(
-                    format!("{} is not healthy after {PATIENCE:?}: {}", self.name, self.tail()).into()
+                    format!("{} is not healthy after {WAIT_MAX:?}: {}", self.name, self.tail()).into()
                 );
             }
             step::pause()?;
@@ -164,7 +164,7 @@ impl Actor {
     pub(crate) fn wait_open(&mut self) -> Result<()> {
         let begun = Instant::now();
         while std::net::TcpStream::connect(&self.address).is_err() {
-            if begun.elapsed() > PATIENCE || self.process.ended().is_some() {
+            if begun.elapsed() > WAIT_MAX || self.process.ended().is_some() {
                 return Err(format!("{} does not open {}: {}", self.name, self.address, self.tail()).into());
             }
             step::pause()?;

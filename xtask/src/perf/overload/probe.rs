@@ -14,7 +14,7 @@ pub(super) const SOLD_OUT_KEY: &str = "inventory:none";
 /// Between two rounds of questions.
 const PAUSE: Duration = Duration::from_millis(50);
 /// The first answers about the item: the gateway looks at its stock ten times a second.
-const GATE_PATIENCE: Duration = Duration::from_secs(1);
+const GATE_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Questions under way.
 pub(super) struct Probe {
@@ -113,7 +113,7 @@ fn ask(address: &str, stop: &AtomicBool) -> Seen {
                 seen.note("a sold-out order", began);
             }
             // Until the gateway has looked at the stock it does not know.
-            _ if begun.elapsed() < GATE_PATIENCE => {}
+            _ if begun.elapsed() < GATE_WAIT_MAX => {}
             other => seen.not_sold_out.push(other),
         }
         std::thread::sleep(PAUSE);
