@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use queue::Publisher;
@@ -27,13 +27,14 @@ use crate::intake::Intake;
 use crate::metrics::{Counter, GatewayCells, Gauge};
 use crate::overload::Overload;
 use crate::sequences::{Sequence, Sequences};
+use crate::suspension::{SuspendedCores, Suspension};
 
 /// What all cores of a gateway share.
 pub struct Shared {
     /// The phase of the process.
     pub drain: Arc<Drain>,
     /// Cores that have not yet confirmed what they had admitted before the process was stopped.
-    pub suspended_cores: AtomicUsize,
+    pub suspended_cores: SuspendedCores,
     /// The breaker over Kafka.
     pub breaker: Breaker,
     /// How Redis and Kafka are configured.
@@ -121,10 +122,8 @@ pub struct Core {
     pub refusals: RefCell<[u64; Counter::COUNT]>,
     /// Recoveries of the producer that the breaker has been told of.
     pub recoveries: Cell<u64>,
-    /// When the core last swept.
-    pub swept_at: Cell<Instant>,
-    /// When the core saw that the process had been stopped, until what it had admitted before is confirmed.
-    pub resumed_at: Cell<Option<Instant>>,
+    /// Whether the process was stopped.
+    pub suspension: Cell<Suspension>,
 }
 
 /// An admission to give back later, with its own texts: the buffer it came from is gone by then.
@@ -136,18 +135,6 @@ pub struct Retract {
     /// Resolved when Redis has answered.
     pub sequence: Sequence,
 }
-
-/// A sweep comes every 20 ms, on a busy machine later. An id can be taken over [`TAKEOVER_SLACK`] after its acknowledgement at
-/// the earliest; the rest is for the next watermark.
-const SUSPENSION_MIN: Duration = Duration::from_millis(300);
-
-/// So long after one core went on, all have: each has a thread of its own.
-const RESUMED_BY_ALL: Duration = Duration::from_millis(100);
-
-/// An id may be taken over `PUBLISH_TIMEOUT` and this after its admission. By then the watermark of an order that was
-/// acknowledged in time is written: 100 ms until an order in front of it expires, 100 ms until the next watermark, and twice
-/// the way to Redis.
-pub const TAKEOVER_SLACK: Duration = Duration::from_millis(500);
 
 impl Core {
     /// This core's cells.
@@ -161,33 +148,17 @@ impl Core {
         unix_ms + at.saturating_duration_since(epoch).as_millis() as u64
     }
 
-    /// Whether the process was stopped (SIGSTOP) just before `at`. Ids that it had acknowledged by then lack the watermark and
-    /// are old enough to be taken over: a second send of such an order would be acknowledged as well. So no core takes an
-    /// order until every core has confirmed or suspended what it had admitted.
-    pub fn was_suspended(&self, at: Instant) -> bool {
-        self.shared.suspended_cores.load(Ordering::Acquire) > 0
-            || at.saturating_duration_since(self.swept_at.get()) > SUSPENSION_MIN
+    /// Whether the process was stopped just before `at`, so that no order may be admitted yet.
+    pub fn is_suspended(&self, at: Instant) -> bool {
+        self.suspension.get().holds_back(at, &self.shared.suspended_cores)
     }
 
-    /// The core has swept at `now`. It takes orders again once nothing from before a stop is left above the watermark.
+    /// The core has swept at `now`.
     pub fn swept(&self, now: Instant) {
-        let gap = now.saturating_duration_since(self.swept_at.replace(now));
-        match self.resumed_at.get() {
-            None if gap > SUSPENSION_MIN => {
-                self.resumed_at.set(Some(now));
-                self.shared.suspended_cores.fetch_add(1, Ordering::AcqRel);
-            }
-            // The other cores need a moment to see it as well.
-            Some(at)
-                if now - at > RESUMED_BY_ALL
-                    && self.sequences.span() == 0
-                    && self.sequences.due().is_none() =>
-            {
-                self.resumed_at.set(None);
-                self.shared.suspended_cores.fetch_sub(1, Ordering::AcqRel);
-            }
-            _ => {}
-        }
+        let is_confirmed = self.sequences.span() == 0 && self.sequences.due().is_none();
+        let mut suspension = self.suspension.get();
+        suspension.swept(now, is_confirmed, &self.shared.suspended_cores);
+        self.suspension.set(suspension);
     }
 
     /// Counts one.

@@ -61,6 +61,9 @@ mod breaker_tests;
 /// 8. Which admissions are resolved: confirming ids without a second write an order.
 pub mod sequences;
 
+/// Holds orders back after the whole process was stopped.
+pub mod suspension;
+
 /// 9. What each outcome tells the buyer and the metrics.
 pub mod reply;
 

@@ -78,7 +78,7 @@ pub enum Outcome {
 /// Leads one order to its outcome. Never panics on what others send; every await ends by a deadline of the store or
 /// of the sweep.
 pub async fn place(core: &Rc<Core>, order: &Order<'_>) -> Outcome {
-    if core.shared.drain.is_draining() || core.was_suspended(order.began) {
+    if core.shared.drain.is_draining() {
         return Outcome::Shed;
     }
     // These cost no round trip and are never shed.
@@ -88,7 +88,7 @@ pub async fn place(core: &Rc<Core>, order: &Order<'_>) -> Outcome {
     if let Some(wait) = core.limited.borrow_mut().wait_of(order.user_id, order.began) {
         return Outcome::Limited { wait };
     }
-    let Some(_place) = may_enter(core) else { return Outcome::Shed };
+    let Some(_place) = may_enter(core, order.began) else { return Outcome::Shed };
     let probe = match core.shared.breaker.permit(order.began) {
         Ok(permit) => Probe { core, permit, trial: Trial::Unused },
         Err(wait) => return Outcome::BreakerOpen { wait },
@@ -122,8 +122,7 @@ pub async fn place(core: &Rc<Core>, order: &Order<'_>) -> Outcome {
             }
             // A process that was stopped meanwhile: another send of the order may have taken over and been acknowledged.
             if order.began.elapsed() > core.limits.publish_timeout {
-                let suspended = core.store.ask(&Command::Suspend(retract_of(order, &sequence))).await;
-                drop(suspended);
+                suspend(core, order, &sequence).await;
                 // Kafka has it: where the suspension is lost, a second send may be told that it is a duplicate.
                 sequence.resolve();
                 return Outcome::MaybePublished;
@@ -139,7 +138,10 @@ pub async fn place(core: &Rc<Core>, order: &Order<'_>) -> Outcome {
         }
         Delivery::PossiblyPersisted { .. } => {
             probe.settle(Trial::Failure);
-            suspend(core, order, sequence).await;
+            if suspend(core, order, &sequence).await {
+                sequence.resolve();
+            }
+            // Else it is dropped unresolved: its owner ends, and the id can be taken over after PUBLISH_TIMEOUT.
             Outcome::MaybePublished
         }
         Delivery::Refused(SendRefused::QueueFull) => {
@@ -149,10 +151,10 @@ pub async fn place(core: &Rc<Core>, order: &Order<'_>) -> Outcome {
     }
 }
 
-/// Reserves an in-flight slot, unless all are taken, one more order would be answered late, or the embedded broker would
-/// drop records.
-fn may_enter(core: &Rc<Core>) -> Option<crate::core::Place> {
-    if core.shared.guard.as_ref().is_some_and(|guard| !guard.has_room()) {
+/// Reserves an in-flight slot, unless all are taken, one more order would be answered late, the process was stopped just
+/// now, or the embedded broker would drop records.
+fn may_enter(core: &Rc<Core>, at: Instant) -> Option<crate::core::Place> {
+    if core.is_suspended(at) || core.shared.guard.as_ref().is_some_and(|guard| !guard.has_room()) {
         return None;
     }
     if !core.overload.admits(core.in_flight.get()) {
@@ -276,13 +278,9 @@ async fn give_back(core: &Core, order: &Order<'_>, sequence: Sequence) {
     settle_retract(core, order, sequence, &released);
 }
 
-/// Keeps the id for a retry that publishes again at once.
-async fn suspend(core: &Core, order: &Order<'_>, sequence: Sequence) {
-    let suspended = core.store.ask(&Command::Suspend(retract_of(order, &sequence))).await;
-    if suspended.is_ok() {
-        sequence.resolve();
-    }
-    // Else it is dropped unresolved: its owner ends, and the id can be taken over after PUBLISH_TIMEOUT.
+/// Keeps the id for a retry that publishes again at once; whether Redis confirmed it.
+async fn suspend(core: &Core, order: &Order<'_>, sequence: &Sequence) -> bool {
+    core.store.ask(&Command::Suspend(retract_of(order, sequence))).await.is_ok()
 }
 
 fn settle_retract(core: &Core, order: &Order<'_>, sequence: Sequence, released: &Result<Answer, StoreError>) {

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ use crate::addresses::Addresses;
 use crate::backlog::{self, Backlog};
 use crate::balance::Balance;
 use crate::breaker::{Breaker, Rules};
-use crate::core::{Core, Limits, Shared, TAKEOVER_SLACK};
+use crate::core::{Core, Limits, Shared};
 use crate::dependencies::Dependencies;
 use crate::handover::{Acceptor as _, Door, Progress};
 use crate::identity::Identities;
@@ -37,6 +37,7 @@ use crate::intake::{self, Intake};
 use crate::metrics::{Counter, GatewayCells, Gauge};
 use crate::overload::Overload;
 use crate::sequences::Sequences;
+use crate::suspension::{SuspendedCores, Suspension, TAKEOVER_SLACK};
 use crate::sweep;
 
 /// One wait for the producer's queue: the last one has at least so much, also when the time is over.
@@ -182,7 +183,7 @@ pub fn start_on(
         drivers: Mutex::new(vec![None; cores]),
         sink: Arc::clone(&parts.sink),
         started: Instant::now(),
-        suspended_cores: AtomicUsize::new(0),
+        suspended_cores: SuspendedCores::default(),
     });
     checks.start(Arc::clone(&shared.drain), check_groups).map_err(StartError::Thread)?;
     let watched = backlog::Watched {
@@ -306,8 +307,7 @@ async fn live(
         retracts: RefCell::default(),
         refusals: RefCell::new([0; Counter::COUNT]),
         recoveries: Cell::new(0),
-        swept_at: Cell::new(Instant::now()),
-        resumed_at: Cell::new(None),
+        suspension: Cell::new(Suspension::new(Instant::now())),
         shared,
     });
     sweep::renew_date(&core);

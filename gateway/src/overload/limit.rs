@@ -34,10 +34,10 @@ const ANSWERS_MIN: u64 = 16;
 /// Weight of the last window in the throughput: a window in which the answers of a pause arrive together counts for
 /// less, and a change of the capacity is followed within ten windows.
 const RATE_WEIGHT: f64 = 0.25;
-/// The lowest limit: a core always serves somebody and measures. Halving it keeps the plan with less than 1,280
-/// orders a second and core; doubling it sheds nobody on twice as many connections whatever happens: with two cores, 64
-/// connections (a proxy's pool) are never shed.
-const LIMIT_MIN: f64 = 32.0;
+/// The lowest limit: a core always serves somebody and measures, and nobody on that many connections (a proxy's pool) is shed
+/// whatever happens. Below 64 / 15 ms = 4,300 orders a second and core, delays are longer than planned at this limit;
+/// halving it would shed a drill of 1,000 orders/s over 64 connections while a freshly started broker is slow.
+const LIMIT_MIN: f64 = 64.0;
 /// So many windows in a row must be late at the lowest limit before that is the delay of the dependencies: fewer are the
 /// rest of a pause.
 const LOWEST_WINDOWS: u32 = 4;

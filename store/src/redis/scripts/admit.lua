@@ -7,7 +7,8 @@
 -- ratelimit is the log of admissions, 6 bytes big-endian milliseconds each, ascending, the last LIMIT of
 -- them.
 -- idempotency is "<P, T or U> <fingerprint> <taken s> <taken µs> <ms since it was counted> <owner> <sequence>
--- <correlation id>": pending, taken over, unsure (suspended); seconds and microseconds as TIME gives them, because Lua is slow at printing a number.
+-- <correlation id>": pending, taken over, unsure (suspended); seconds and microseconds as TIME gives them,
+-- because Lua is slow at printing a number.
 local call = redis.call
 local log = call('GET', KEYS[1])
 local time = ARGV[3] and { ARGV[3], ARGV[4] } or call('TIME')
