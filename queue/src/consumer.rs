@@ -42,6 +42,7 @@ mod batch;
 mod group;
 mod intake;
 mod lease;
+mod ownership;
 pub(crate) mod raw;
 mod start;
 

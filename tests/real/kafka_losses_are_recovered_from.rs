@@ -61,13 +61,14 @@ impl<'a> Buyer<'a> {
     }
 }
 
+/// Deletes the topic as soon as it exists.
 fn delete_topic(bootstrap: &str, topic: &str) {
     let client: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("an admin client");
-    let deleted = futures_executor(client.delete_topics(&[topic], &AdminOptions::new()));
-    for result in deleted.expect("an answer") {
-        result.expect("it is deleted");
-    }
+    wait_until("the topic is deleted", WAIT_MAX, || {
+        let deleted = futures_executor(client.delete_topics(&[topic], &AdminOptions::new()));
+        deleted.expect("an answer").iter().all(Result::is_ok)
+    });
 }
 
 /// The admin client completes its futures from a thread of its own.
@@ -96,12 +97,15 @@ fn each_loss_is_recovered_from_within_5_s() {
         delete_topic(&topics.bootstrap, orders);
         admin::ensure_topics(&topics.bootstrap, &[(orders, partitions)], WAIT_MAX).expect("the topic");
     };
-    let losses: [Loss<'_>; 5] = [
+    let losses: [Loss<'_>; 6] = [
         ("lost-data", &|kafka| kafka.restart_empty()),
         ("deleted-orders", &|_| delete_topic(&topics.bootstrap, orders)),
         ("deleted-dlq", &|_| delete_topic(&topics.bootstrap, dlq)),
         ("recreated-larger", &|_| recreate(7)),
         ("recreated-smaller", &|_| recreate(2)),
+        // The group is in the middle of its rebalance when the topic goes again: its members were once assigned nothing, for
+        // ever.
+        ("deleted-repeatedly", &|_| (0..8).for_each(|_| delete_topic(&topics.bootstrap, orders))),
     ];
     for (name, lose) in losses {
         let mut buyer = Buyer::new(&gateway, name);

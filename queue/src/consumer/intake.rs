@@ -19,6 +19,7 @@ use shard::mailbox::Mailbox;
 use super::batch::Batch;
 use super::group::{GroupContext, Wish, accept, give_up};
 use super::lease::{Lease, Ledger};
+use super::ownership::Ownership;
 use super::{ConsumerSettings, Ended, Factory, GroupState, Position, SPAN_RECORDS_MAX};
 use super::{raw, start};
 use crate::event::Events;
@@ -173,6 +174,7 @@ pub(super) struct Intake {
     shared: Arc<Shared>,
     inboxes: Vec<Arc<Mailbox<Batch>>>,
     topic: String,
+    group: String,
     settle: Duration,
     notice: Notice,
     told: Option<(String, Instant)>,
@@ -191,6 +193,8 @@ pub(super) struct Intake {
     renew_interval: Duration,
     /// Since when there has been no group, while Kafka answers.
     outside_since: Option<Instant>,
+    /// Whether the group owns anything while this member owns nothing.
+    ownership: Ownership,
     /// The client is being closed: a revoke is part of it and waits for nothing.
     is_closing: bool,
     epoch: u64,
@@ -215,6 +219,7 @@ impl Intake {
             shared,
             inboxes,
             topic: settings.topic.clone(),
+            group: settings.group.clone(),
             settle: Duration::from_millis(settings.settle_ms),
             notice: Arc::clone(&settings.notice),
             told: None,
@@ -229,6 +234,7 @@ impl Intake {
             renewed_at: now,
             renew_interval: RENEW_INTERVAL_MIN,
             outside_since: None,
+            ownership: Ownership::default(),
             is_closing: false,
             epoch: 0,
             commit_sent: None,

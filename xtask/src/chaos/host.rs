@@ -50,7 +50,7 @@ pub(crate) const FAULTS: &[Fault] = &[
             world.kafka.restart();
             Ok(())
         },
-        overhead_ms: 5000,
+        overhead_ms: 10_000,
         ..Fault::PLAIN
     },
     Fault {

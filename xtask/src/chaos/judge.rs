@@ -158,15 +158,19 @@ pub(crate) fn lost(world: &World, report: &Value, verdict: &mut Verdict) {
         return;
     }
     let output = world.command(&["stock", "audit"]).output();
-    let said = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
-    let said = String::from_utf8_lossy(&said);
-    // «17 orders are PENDING for longer: …»
-    let line = said.lines().find(|line| line.contains("orders are PENDING for longer"));
-    let told: u64 = line.and_then(|line| line.split(' ').next()?.parse().ok()).unwrap_or(0);
+    let printed = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
+    let printed = String::from_utf8_lossy(&printed);
+    // "17 orders are PENDING for longer: …"
+    let line = printed.lines().find(|line| line.contains("orders are PENDING for longer"));
+    let reported: u64 = line.and_then(|line| line.split(' ').next()?.parse().ok()).unwrap_or(0);
     // Probes and orders without an answer may be among them.
-    let is_told = told >= lost;
-    let detail = format!("{lost} acknowledged orders are PENDING and have no record");
-    note(verdict, "lost_is_reported", if is_told { 0 } else { lost }, detail);
+    let missing = lost.saturating_sub(reported);
+    let explained = printed.lines().find(|line| line.contains("orders are PENDING; consumer lag"));
+    let detail = format!(
+        "{lost} acknowledged orders are PENDING and have no record; `stock audit` lists {reported}: {}",
+        explained.or_else(|| printed.lines().last()).unwrap_or("it printed nothing")
+    );
+    note(verdict, "lost_is_reported", missing, detail);
 }
 
 #[cfg(test)]

@@ -102,10 +102,12 @@ impl Intake {
         }
         if let Err(error) = accept(&self.client, &list) {
             self.tell(&error);
-            // So librdkafka wants it: after a refused answer both sides begin from nothing.
+            // So librdkafka wants it: after a refused answer both sides begin from nothing. The group believes that we read:
+            // only a new client joins again.
             let _ = self.client.unassign();
             self.end_leases(|_| true);
             self.held.clear();
+            self.renewal.get_or_insert_with(|| Renewal::Refused(error.to_string()));
         } else {
             self.shared.has_joined.store(true, Ordering::Relaxed);
             self.outside_since = None;

@@ -29,6 +29,10 @@ pub(super) enum Renewal {
     TopicReplaced(String),
     /// The group does not take us back.
     Outside,
+    /// The group owns no partition although the topic exists.
+    Unowned,
+    /// librdkafka refused our answer to an assignment.
+    Refused(String),
 }
 
 impl Renewal {
@@ -39,12 +43,14 @@ impl Renewal {
             Self::Stray => "a record came outside of its partition's queue".to_owned(),
             Self::TopicReplaced(id) => format!("the topic was replaced; its id is now {id}"),
             Self::Outside => format!("in no group for {} s although Kafka answers", OUTSIDE_MAX.as_secs()),
+            Self::Unowned => "the group owns no partition although the topic exists".to_owned(),
+            Self::Refused(error) => format!("the assignment cannot be taken: {error}"),
         }
     }
 }
 
 impl Intake {
-    /// What librdkafka does not tell: the topic is another one, or the group does not take us back.
+    /// What librdkafka does not tell: the topic is another one, the group does not take us back, or it owns nothing.
     pub(super) fn look_for_trouble(&mut self) {
         let Some(topics) = &self.topics else { return };
         if let (Some(read), Some(now)) = (&self.topic_id, topics.orders_id())
@@ -56,6 +62,12 @@ impl Intake {
             self.outside_since = None;
         } else if self.outside_since.get_or_insert_with(Instant::now).elapsed() >= OUTSIDE_MAX {
             self.renewal.get_or_insert(Renewal::Outside);
+        }
+        let is_idle = self.held.is_empty() && self.arriving.is_none() && self.renewal.is_none();
+        if !is_idle || !self.shared.has_joined.load(Ordering::Relaxed) || !topics.is_usable() {
+            self.ownership.reset();
+        } else if self.ownership.is_lost(&self.client, &self.group, self.shared.ledger.thread.clone()) {
+            self.renewal = Some(Renewal::Unowned);
         }
     }
 
@@ -85,7 +97,11 @@ impl Intake {
                 self.turn_until(Instant::now() + REVOKE_COMMIT_MAX, |this| this.commit_sent.is_none());
                 self.end_leases(|_| true);
             }
-            Renewal::Fatal(_) | Renewal::Outside | Renewal::Stray => self.end_leases(|_| true),
+            Renewal::Fatal(_)
+            | Renewal::Outside
+            | Renewal::Stray
+            | Renewal::Unowned
+            | Renewal::Refused(_) => self.end_leases(|_| true),
         }
         (self.events)(&Event::ConsumerReplaced { reason: renewal.reason() });
         self.answer_pending();

@@ -1,0 +1,156 @@
+//! Finds a group that owns no partition of a topic that exists.
+//!
+//! The leader of a group assigns by the metadata it has at that moment. A topic that is being deleted is missing there, and
+//! every member is assigned nothing. librdkafka joins again when a refresh shows another number of partitions; a topic that was
+//! created again before the next refresh looks unchanged, and nobody would ever read it. A member without partitions in a
+//! group that owns some is normal: there are more members than partitions.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+
+use super::group::GroupContext;
+
+/// A member that owns nothing asks about its group this often, so a lost assignment costs twice as long at most. One request to
+/// the coordinator; halving it would ask while a rebalance of some seconds is still going on.
+const ASK_INTERVAL: Duration = Duration::from_secs(2);
+/// How long the broker may take to answer.
+const ANSWER_MAX: Duration = Duration::from_secs(3);
+/// The state of a group whose members all have their assignment.
+const STABLE: &str = "Stable";
+
+/// Asks again and again while its member owns nothing.
+#[derive(Default)]
+pub(super) struct Ownership {
+    /// `None` while the member owns partitions.
+    ask_at: Option<Instant>,
+    answer: Option<Receiver<bool>>,
+}
+
+impl Ownership {
+    /// The member owns partitions, or is in no group.
+    pub(super) fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The member owns nothing; true when the whole group owns nothing either. `wake` is woken for each answer.
+    pub(super) fn is_lost(
+        &mut self,
+        client: &Arc<BaseConsumer<GroupContext>>,
+        group: &str,
+        wake: Thread,
+    ) -> bool {
+        let now = Instant::now();
+        match self.answer.as_ref().map(Receiver::try_recv) {
+            Some(Err(TryRecvError::Empty)) => return false,
+            Some(Ok(true)) => {
+                self.reset();
+                return true;
+            }
+            Some(Ok(false) | Err(TryRecvError::Disconnected)) => self.answer = None,
+            None => {}
+        }
+        if now >= *self.ask_at.get_or_insert(now + ASK_INTERVAL) {
+            self.ask_at = Some(now + ASK_INTERVAL);
+            // Without memory for a thread it is asked later.
+            self.answer = ask(client, group, wake).ok();
+        }
+        false
+    }
+}
+
+/// Asks on a thread of its own: the answer may take [`ANSWER_MAX`].
+fn ask(
+    client: &Arc<BaseConsumer<GroupContext>>,
+    group: &str,
+    wake: Thread,
+) -> std::io::Result<Receiver<bool>> {
+    let (answer, receiver) = sync_channel(1);
+    let (client, group) = (Arc::downgrade(client), group.to_owned());
+    thread::Builder::new().name("kafka-group".to_owned()).spawn(move || {
+        let Some(client) = client.upgrade() else { return };
+        // A broker that does not answer says nothing about the group, and one that cannot describe groups (the embedded one)
+        // never loses a topic.
+        let Ok(list) = client.fetch_group_list(Some(&group), ANSWER_MAX) else { return };
+        let owns_nothing = list.groups().iter().any(|group| {
+            owns_nothing(group.state(), group.members().iter().map(|member| member.assignment()))
+        });
+        // Nobody waits when the client was replaced meanwhile.
+        let _ = answer.send(owns_nothing);
+        wake.unpark();
+    })?;
+    Ok(receiver)
+}
+
+fn owns_nothing<'a>(state: &str, mut assignments: impl Iterator<Item = Option<&'a [u8]>>) -> bool {
+    state == STABLE && assignments.all(|assignment| assignment.is_none_or(is_empty))
+}
+
+/// Whether an assignment names no partition. Its form is that of the consumer protocol (Kafka's
+/// `ConsumerProtocolAssignment.json`): version (2 bytes), topics, each a name and its partitions, user data.
+fn is_empty(assignment: &[u8]) -> bool {
+    let topics = |bytes: &[u8]| {
+        let mut rest = bytes.get(2..)?;
+        let mut partitions = 0;
+        for _ in 0..take_i32(&mut rest)? {
+            let (name_len, after) = rest.split_first_chunk()?;
+            rest = after.get(usize::try_from(i16::from_be_bytes(*name_len)).ok()?..)?;
+            let count = take_i32(&mut rest)?;
+            partitions += count;
+            rest = rest.get(usize::try_from(count).ok()?.checked_mul(4)?..)?;
+        }
+        Some(partitions)
+    };
+    // A member of another client library may write what we cannot read: it owns something, as far as we know.
+    assignment.is_empty() || topics(assignment) == Some(0)
+}
+
+fn take_i32(rest: &mut &[u8]) -> Option<i32> {
+    let (number, after) = rest.split_first_chunk()?;
+    *rest = after;
+    Some(i32::from_be_bytes(*number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assignment(partitions: &[i32]) -> Vec<u8> {
+        let mut bytes = vec![0, 0, 0, 0, 0, 1, 0, 6];
+        bytes.extend_from_slice(b"orders");
+        bytes.extend_from_slice(&(partitions.len() as i32).to_be_bytes());
+        partitions.iter().for_each(|partition| bytes.extend_from_slice(&partition.to_be_bytes()));
+        bytes.extend_from_slice(&[0xff; 4]);
+        bytes
+    }
+
+    #[test]
+    fn an_assignment_is_empty_without_topics_or_without_partitions() {
+        assert!(is_empty(&[]));
+        assert!(is_empty(&[0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]));
+        assert!(is_empty(&assignment(&[])));
+        assert!(!is_empty(&assignment(&[3])));
+        assert!(!is_empty(&assignment(&[3, 4])));
+    }
+
+    #[test]
+    fn an_assignment_that_cannot_be_read_owns_something() {
+        let whole = assignment(&[3, 4]);
+        for len in 1..whole.len() - 4 {
+            assert!(!is_empty(&whole[..len]), "cut at {len}");
+        }
+        assert!(!is_empty(&[0, 0, 0, 0, 0, 1, 0xff, 0xff, 0, 0, 0, 0]), "a name of length -1");
+        assert!(!is_empty(&[0, 0, 0, 0, 0, 1, 0, 0, 0xff, 0xff, 0xff, 0xff]), "-1 partitions");
+    }
+
+    #[test]
+    fn a_group_is_lost_only_when_it_is_stable_and_no_member_owns_anything() {
+        let (none, some) = (assignment(&[]), assignment(&[0]));
+        assert!(owns_nothing(STABLE, [Some(&none[..]), None].into_iter()));
+        assert!(!owns_nothing(STABLE, [Some(&none[..]), Some(&some[..])].into_iter()));
+        assert!(!owns_nothing("CompletingRebalance", [None].into_iter()));
+    }
+}
