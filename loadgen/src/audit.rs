@@ -1,13 +1,15 @@
 //! Compares the ledger with the truth, order by order, and counts the units.
 
 use std::collections::BTreeMap;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use shard::clock;
 use wire::names::Status;
 
 use crate::drain::{Drained, Inquiry};
 use crate::evidence::{Beginning, Evidence};
-use crate::ledger::{Offenders, Rule, broken_rule, broken_topic_rules};
+use crate::ledger::{Offenders, Rule, broken_rule, broken_topic_rules, wants_letter};
 use crate::plan::Plan;
 use crate::progress::{Progress, Stage};
 use crate::record::Record;
@@ -16,6 +18,12 @@ use crate::truth::{IDS_MAX, StockBooks, Stocked};
 
 /// Name of the offence and of the check of units sold beyond the stock.
 pub(crate) const NO_OVERSELL: &str = "no_oversell";
+
+/// A dead letter may come this long after its order's final status: a producer that Kafka does not answer is replaced after 10 s,
+/// and then the letter is sent again.
+const LETTERS_WAIT_MAX: Duration = Duration::from_secs(20);
+/// Between two readings of the topics.
+const LETTERS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the audit found. Everything in it is complete only when `trouble` is `None`.
 #[derive(Debug)]
@@ -81,11 +89,8 @@ pub(crate) async fn audit<P: Progress>(
         Err(reason) => Some(reason),
         Ok(drained) => {
             tally.ledger.drain_ms = drained.took.as_millis() as u64;
-            topics = beginning.map(|beginning| {
-                let evidence = beginning.read(plan)?;
-                tally.evidence = Some(evidence);
-                Ok(())
-            });
+            let read = beginning.map(|beginning| read_topics(beginning, plan, &drained));
+            topics = read.map(|read| read.map(|evidence| tally.evidence = Some(evidence)));
             look(inquiry, &mut tally, &drained, &mut looked_at).await.err()
         }
     };
@@ -95,6 +100,22 @@ pub(crate) async fn audit<P: Progress>(
     tally.name_offences(inquiry);
     tally.count_items(record);
     Audited { ledger: tally.ledger, looked_at, trouble, topics }
+}
+
+/// Reads the topics, again while a dead letter is missing: it is written after the final status, and a Kafka that has just
+/// recovered takes it late.
+fn read_topics(beginning: &Beginning, plan: &Plan, drained: &Drained) -> Result<Evidence, String> {
+    let deadline = Instant::now() + LETTERS_WAIT_MAX;
+    loop {
+        let evidence = beginning.read(plan)?;
+        let is_missing = |&sequence: &u64| {
+            wants_letter(Some(drained.ends.get(sequence))) && !evidence.has_letter(sequence)
+        };
+        if Instant::now() >= deadline || !(0..drained.below).any(|sequence| is_missing(&sequence)) {
+            return Ok(evidence);
+        }
+        thread::sleep(LETTERS_INTERVAL);
+    }
 }
 
 async fn look<P: Progress>(

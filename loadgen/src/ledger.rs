@@ -297,6 +297,11 @@ pub fn broken_rule(answers: Answers, status: Option<Status>) -> Option<Rule> {
     status.map(|_| Rule::RefusedLeavesNothing)
 }
 
+/// Whether an order of this status has a dead letter (contract, "Kafka").
+pub fn wants_letter(status: Option<Status>) -> bool {
+    matches!(status, Some(Status::FailedPayment | Status::FailedUnknownItem))
+}
+
 /// Which rules of the topics an order breaks.
 pub fn broken_topic_rules(
     answers: Answers,
@@ -305,11 +310,10 @@ pub fn broken_topic_rules(
     has_letter: bool,
 ) -> impl Iterator<Item = Rule> {
     let is_refused = answers.refused() && !answers.acknowledged() && !answers.indeterminate();
-    let wants_letter = matches!(status, Some(Status::FailedPayment | Status::FailedUnknownItem));
     [
         (answers.acknowledged() && !has_record, Rule::AcknowledgedIsRecorded),
         (is_refused && has_record, Rule::RefusedIsNotRecorded),
-        (wants_letter != has_letter, Rule::LettersMatchEnds),
+        (wants_letter(status) != has_letter, Rule::LettersMatchEnds),
     ]
     .into_iter()
     .filter_map(|(is_broken, rule)| is_broken.then_some(rule))

@@ -122,7 +122,7 @@ mod tests {
         let mut bytes = vec![0, 0, 0, 0, 0, 1, 0, 6];
         bytes.extend_from_slice(b"orders");
         bytes.extend_from_slice(&(partitions.len() as i32).to_be_bytes());
-        partitions.iter().for_each(|partition| bytes.extend_from_slice(&partition.to_be_bytes()));
+        bytes.extend(partitions.iter().flat_map(|partition| partition.to_be_bytes()));
         bytes.extend_from_slice(&[0xff; 4]);
         bytes
     }

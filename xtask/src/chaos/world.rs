@@ -97,8 +97,7 @@ impl World {
             env.extend([
                 ("LD_PRELOAD".to_owned(), library.display().to_string()),
                 ("FAKETIME_TIMESTAMP_FILE".to_owned(), clock_file.display().to_string()),
-                // The file is read once a second: at every call it would cost more than everything else.
-                ("FAKETIME_CACHE_DURATION".to_owned(), "1".to_owned()),
+                ("FAKETIME_NO_CACHE".to_owned(), "1".to_owned()),
                 // Only the wall clock jumps: a kernel never moves the monotonic one.
                 ("FAKETIME_DONT_FAKE_MONOTONIC".to_owned(), "1".to_owned()),
                 ("DONT_FAKE_MONOTONIC".to_owned(), "1".to_owned()),
@@ -164,7 +163,7 @@ impl World {
 
     /// Steps the wall clock of our processes; `0` is the real time.
     pub(crate) fn set_clock(&self, offset_s: i64) -> Result<()> {
-        // libfaketime reads it once a second: it must never see half a line.
+        // libfaketime reads it at every call: it must never see half a line.
         let partial = self.clock_file.with_extension("partial");
         fs::write(&partial, format!("{offset_s:+}\n"))
             .and_then(|()| fs::rename(&partial, &self.clock_file))
