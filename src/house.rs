@@ -78,9 +78,9 @@ impl House {
         Ok(Self { gateway, processor, sink, places, shutdown_timeout })
     }
 
-    /// Waits until both are ready; false when they are not within `patience`.
-    pub(crate) fn is_ready_within(&self, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
+    /// Waits until both are ready; false when they are not within `wait_max`.
+    pub(crate) fn is_ready_within(&self, wait_max: Duration) -> bool {
+        let deadline = Instant::now() + wait_max;
         while Instant::now() < deadline {
             if self.gateway.is_ready() && self.processor.is_healthy() {
                 return true;

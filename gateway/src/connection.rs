@@ -558,7 +558,7 @@ fn write_refusal(core: &Core, refused: Refusal, out: &mut Vec<u8>) {
     head.write(text.as_bytes(), out);
 }
 
-/// Ends our side, then reads what still comes until the client ends its side or patience is over.
+/// Ends our side, then reads what still comes until the client ends its side or the time is over.
 async fn linger(stream: &mut TcpStream, mut buffer: Box<[u8]>) {
     if stream.shutdown().await.is_err() {
         return;

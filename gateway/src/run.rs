@@ -245,7 +245,7 @@ fn producer_settings(
             }
             settings::Partitioner::Murmur2 => queue::Partitioner::Murmur2,
         },
-        // librdkafka looks for records over their time once a second: with half the buyer's patience the certain
+        // librdkafka looks for records over their time once a second: with half of PUBLISH_TIMEOUT the certain
         // «not persisted» still comes in time, instead of our own «nobody knows».
         message_timeout_ms: (publish_timeout_ms / 2).max(settings.shared.kafka_linger_ms + 100),
         queue_messages_max: settings.in_flight_max * 2,

@@ -73,10 +73,10 @@ pub(crate) struct Drained {
     pub(crate) took: Duration,
 }
 
-/// Waits for the ends, at most `patience`.
+/// Waits for the ends, at most `wait_max`.
 pub(crate) async fn drain<P: Progress>(
     inquiry: &mut Inquiry<'_, P>,
-    patience: Duration,
+    wait_max: Duration,
 ) -> Result<Drained, String> {
     let began = Instant::now();
     let buyers = inquiry.books.buyers();
@@ -107,7 +107,7 @@ pub(crate) async fn drain<P: Progress>(
             if open.is_empty() {
                 break;
             }
-            if began.elapsed() >= patience || inquiry.is_interrupted() {
+            if began.elapsed() >= wait_max || inquiry.is_interrupted() {
                 drained.took = began.elapsed();
                 return Ok(drained);
             }
@@ -117,7 +117,7 @@ pub(crate) async fn drain<P: Progress>(
         drained.below = next;
     }
     drained.took = began.elapsed();
-    rest(inquiry, began + patience).await?;
+    rest(inquiry, began + wait_max).await?;
     Ok(drained)
 }
 

@@ -39,11 +39,11 @@ impl HttpOrders {
         Self { target: plan.target, host: plan.host.clone(), stream: None }
     }
 
-    /// In the order of `ids`; tries again on a new connection for as long as `patience`.
+    /// In the order of `ids`; tries again on a new connection for as long as `wait_max`.
     pub(crate) async fn statuses(
         &mut self,
         ids: &[String],
-        patience: Duration,
+        wait_max: Duration,
     ) -> Result<Vec<Option<Status>>, String> {
         let mut statuses = Vec::with_capacity(ids.len());
         for some in ids.chunks(PIPELINED_MAX) {
@@ -51,7 +51,7 @@ impl HttpOrders {
             loop {
                 // A lost or late exchange leaves the connection in an unknown state: it is dropped in either
                 // case.
-                let result = match timeout(patience, self.exchange(some)).await {
+                let result = match timeout(wait_max, self.exchange(some)).await {
                     Ok(Ok(more)) => {
                         statuses.extend(more);
                         break;
@@ -60,7 +60,7 @@ impl HttpOrders {
                     Err(_) => "no answer in time".to_owned(),
                 };
                 self.stream = None;
-                if began.elapsed() > patience {
+                if began.elapsed() > wait_max {
                     return Err(format!("GET /orders of {}: {result}", self.target));
                 }
                 sleep(RETRY_EVERY).await;

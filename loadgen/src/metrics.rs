@@ -21,9 +21,9 @@ impl MetricsPage {
         Self::read_within(address, host, WAIT_MAX)
     }
 
-    /// The same, given up after `patience`.
-    pub(crate) fn read_within(address: SocketAddr, host: &str, patience: Duration) -> Result<Self, String> {
-        let page = Self::fetch(address, host, Instant::now() + patience)
+    /// The same, given up after `wait_max`.
+    pub(crate) fn read_within(address: SocketAddr, host: &str, wait_max: Duration) -> Result<Self, String> {
+        let page = Self::fetch(address, host, Instant::now() + wait_max)
             .map_err(|error| format!("GET /metrics of {address}: {error}"))?;
         let (head, body) = page
             .split_once("\r\n\r\n")

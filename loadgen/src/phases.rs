@@ -7,7 +7,7 @@ use crate::report::{KneeReport, PhaseReport};
 
 /// Share of a phase's arrivals that must be answered, other than by trouble, for it to hold.
 const ANSWERED_SHARE_MIN: f64 = 0.99;
-/// What is in time where the plan does not say: a buyer's patience for the first word.
+/// What is in time where the plan does not say: how long a buyer waits for the first answer.
 const P99_MS_MAX: f64 = 1_000.0;
 
 /// One a phase.

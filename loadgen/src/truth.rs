@@ -1,4 +1,4 @@
-//! Where the audit reads the truth, and how: many statuses at once, with patience for a source that is away.
+//! Where the audit reads the truth, and how: many statuses at once, waiting for a source that is away.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -217,7 +217,7 @@ pub(crate) async fn open_store(source: &Source) -> Result<AnyStore, String> {
     Ok(store)
 }
 
-/// Asks until the store answers or the patience is over. Only for commands that may be asked twice.
+/// Asks until the store answers or [`WAIT_MAX`] is over. Only for commands that may be asked twice.
 pub(crate) async fn ask(store: &AnyStore, command: &Command<'_>) -> Result<Answer, String> {
     let began = Instant::now();
     loop {

@@ -523,23 +523,23 @@ impl State {
     /// Ends what has waited too long, sent or not, and takes notice of an interrupt.
     fn time_out(&mut self, shared: &Shared) {
         let now_ns = self.now_ns();
-        let mut patience = shared.plan.request_timeout;
+        let mut wait_max = shared.plan.request_timeout;
         if shared.interrupt.load(Ordering::Relaxed) {
             self.scheduled = None;
             self.waiting.clear();
-            patience = patience.min(INTERRUPT_GRACE);
+            wait_max = wait_max.min(INTERRUPT_GRACE);
         }
-        let patience_ns = patience.as_nanos() as u64;
+        let wait_max_ns = wait_max.as_nanos() as u64;
         for lane in &mut self.lanes {
             if let Lane::Busy { socket, flight, is_timed_out } = lane
-                && flight.sent_ns + patience_ns <= now_ns
+                && flight.sent_ns + wait_max_ns <= now_ns
                 && !*is_timed_out
             {
                 *is_timed_out = true;
                 drop(socket.shutdown(Shutdown::Both));
             }
         }
-        while let Some(next) = self.next().filter(|next| !self.closed && next.at_ns + patience_ns <= now_ns) {
+        while let Some(next) = self.next().filter(|next| !self.closed && next.at_ns + wait_max_ns <= now_ns) {
             let ended =
                 Ended { outcome: Outcome::Unsent, at_ns: now_ns, intended_ns: next.at_ns, sent_ns: None };
             self.record.ended(&ended);

@@ -21,7 +21,7 @@ use store::AnyStore;
 use crate::dependencies::{Dependencies, Unwritten};
 use crate::desk::Desk;
 use crate::metrics::{Counter, ProcessorCells};
-use crate::pay::{Patience, Simulator};
+use crate::pay::{ChargeLimits, Simulator};
 
 /// Items with a line of their own in the metrics; later ones have none.
 pub const ITEMS_MAX: usize = 1000;
@@ -121,7 +121,7 @@ pub struct Core {
     /// Who is asked for money.
     pub payments: Simulator,
     /// How long and how often it is asked.
-    pub patience: Patience,
+    pub charge_limits: ChargeLimits,
     /// Payments under way.
     pub payments_desk: Rc<Desk>,
     /// Commands at the store: a Redis that is given more than it does in its deadline looks dead.

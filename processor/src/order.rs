@@ -143,7 +143,7 @@ fn pay_at_once(core: &Core, work: &Work) -> Option<Paid> {
     }
     let charge = pin!(core.payments.charge(&work.request_id, work.amount, work.attempt, 0));
     match charge.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Paid::No) if core.patience.trials_max > 1 => None,
+        Poll::Ready(Paid::No) if core.charge_limits.trials_max > 1 => None,
         Poll::Ready(paid) => Some(paid),
         Poll::Pending => None,
     }
@@ -152,7 +152,7 @@ fn pay_at_once(core: &Core, work: &Work) -> Option<Paid> {
 async fn pay_slowly(core: Rc<Core>, batch: Rc<Batch>, work: Work) {
     let order = (work.request_id.as_str(), work.amount, work.attempt);
     let is_ours = || !batch.lease().is_ending();
-    match collect(&core.payments, &core.payments_desk, core.patience, order, is_ours).await {
+    match collect(&core.payments, &core.payments_desk, core.charge_limits, order, is_ours).await {
         Some(paid) => close(&core, &batch, vec![(work, paid)]).await,
         // Its units stay held by this attempt: whoever gets the record next goes on from there.
         None => batch.lease().abandon(1),

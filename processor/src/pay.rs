@@ -30,7 +30,7 @@ pub trait PaymentGateway {
 
 /// How long, and how often.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct ChargeLimits {
     /// A trial that takes longer has failed.
     pub timeout: Duration,
     /// Trials before the units go back, at least 1.
@@ -42,18 +42,18 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// Asks until the money is there or the patience is over. A place at the desk is held while a charge is under way, not
+/// Asks until the payment succeeds or the attempts are used up. A place at the desk is held while a charge is under way, not
 /// in the pauses. `None`: before a charge the order was not ours any more, and was left to its next owner.
 pub async fn collect(
     gateway: &impl PaymentGateway,
     desk: &Rc<Desk>,
-    patience: Patience,
+    charge_limits: ChargeLimits,
     order: (&str, u32, u32),
     is_ours: impl Fn() -> bool,
 ) -> Option<Paid> {
     let (request_id, amount, attempt) = order;
     let mut pause = PAUSE_MIN;
-    for trial in 0..patience.trials_max {
+    for trial in 0..charge_limits.trials_max {
         if trial > 0 {
             monoio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
@@ -63,7 +63,7 @@ pub async fn collect(
             return None;
         }
         let charge = gateway.charge(request_id, amount, attempt, trial);
-        if let Ok(Paid::Yes) = monoio::time::timeout(patience.timeout, charge).await {
+        if let Ok(Paid::Yes) = monoio::time::timeout(charge_limits.timeout, charge).await {
             return Some(Paid::Yes);
         }
     }

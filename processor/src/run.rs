@@ -32,7 +32,7 @@ use crate::dependencies::{self, Dependencies, Unwritten};
 use crate::desk::Desk;
 use crate::inventory;
 use crate::metrics::ProcessorCells;
-use crate::pay::{Patience, Simulator};
+use crate::pay::{ChargeLimits, Simulator};
 use crate::watch::{self, Watched};
 use crate::web;
 
@@ -46,7 +46,7 @@ const STORE_COMMANDS_MAX: usize = 4_096;
 /// How long the store may take for a command before it is asked again, and be silent before its connection is given up.
 /// No client waits here: longer than the gateway's, so that a Redis that is only busy is not taken for dead.
 const STORE_DEADLINE_MS: u64 = 3_000;
-/// Session of a group member; well above a garbage collection of the broker, well below a buyer's patience.
+/// Session of a group member; well above a garbage collection of the broker, well below the time a buyer waits for a final status.
 const SESSION_TIMEOUT_MS: u64 = 10_000;
 /// A revoke may wait this long for what was begun.
 const SETTLE_MS: u64 = 5_000;
@@ -296,7 +296,10 @@ async fn live(
             slow_latency: settings.payment_slow_latency,
             seed: settings.payment_seed,
         },
-        patience: Patience { timeout: settings.payment_timeout, trials_max: settings.payment_attempts_max },
+        charge_limits: ChargeLimits {
+            timeout: settings.payment_timeout,
+            trials_max: settings.payment_attempts_max,
+        },
         payments_desk: Desk::new(settings.payment_concurrency.div_ceil(cores)),
         store_desk: Desk::new(STORE_COMMANDS_MAX.div_ceil(cores)),
         log: CoreLog::new(Arc::clone(&shared.sink)),

@@ -11,7 +11,7 @@ const REPORT_SLACK: Duration = Duration::from_secs(3);
 /// A producer without cores. Idempotent and acks=all, as that of the gateway.
 pub struct Sender {
     client: Client,
-    patience: Duration,
+    wait_max: Duration,
 }
 
 impl Sender {
@@ -20,8 +20,8 @@ impl Sender {
     /// # Errors
     /// When librdkafka refuses the settings.
     pub fn open(settings: &ProducerSettings) -> Result<Self, ProducerError> {
-        let patience = Duration::from_millis(settings.message_timeout_ms) + REPORT_SLACK;
-        Ok(Self { client: producer::client(settings)?, patience })
+        let wait_max = Duration::from_millis(settings.message_timeout_ms) + REPORT_SLACK;
+        Ok(Self { client: producer::client(settings)?, wait_max })
     }
 
     /// Sends all and waits for every fate, in the order of the records. Blocks for as long as librdkafka tries.
@@ -34,7 +34,7 @@ impl Sender {
                 Some(Delivery::Refused(SendRefused::of(refused)))
             })
             .collect();
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.wait_max;
         while fates.iter().any(Option::is_none) && Instant::now() < deadline {
             let polled = self.client.poll(Duration::from_millis(50), |report| {
                 if let Some(fate) = fates.get_mut(report.opaque as usize) {

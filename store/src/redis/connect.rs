@@ -18,12 +18,12 @@ const LOOK_MS: u64 = 2;
 ///
 /// # Errors
 /// What stood in the way, as text.
-pub(super) async fn connect(server: &Server, patience: Duration) -> Result<TcpStream, String> {
+pub(super) async fn connect(server: &Server, wait_max: Duration) -> Result<TcpStream, String> {
     let (host, port) = (server.host.clone(), server.port);
     let (sender, receiver) = channel();
     let attempt = move || {
         // Nobody listens any more when the core has ended.
-        drop(sender.send(connect_blocking(&host, port, patience)));
+        drop(sender.send(connect_blocking(&host, port, wait_max)));
     };
     let thread = thread::Builder::new().name("redis-connect".to_owned()).spawn(attempt);
     drop(thread.map_err(|error| format!("no thread to connect with: {error}"))?);
@@ -36,12 +36,12 @@ pub(super) async fn connect(server: &Server, patience: Duration) -> Result<TcpSt
     }
 }
 
-fn connect_blocking(host: &str, port: u16, patience: Duration) -> Result<TcpStream, String> {
+fn connect_blocking(host: &str, port: u16, wait_max: Duration) -> Result<TcpStream, String> {
     let addresses =
         (host, port).to_socket_addrs().map_err(|error| format!("cannot resolve {host}: {error}"))?;
     let mut trouble = format!("{host} has no address");
     for address in addresses {
-        let made = TcpStream::connect_timeout(&address, patience);
+        let made = TcpStream::connect_timeout(&address, wait_max);
         match made.and_then(|stream| stream.set_nodelay(true).map(|()| stream)) {
             Ok(stream) => return Ok(stream),
             Err(error) => trouble = format!("cannot connect to {address}: {error}"),

@@ -214,12 +214,12 @@ impl Connection {
         (!self.is_reachable()).then(|| self.link.trouble())
     }
 
-    /// Waits until it is reachable; false when `patience` has passed before. For starts and command lines; an
+    /// Waits until it is reachable; false when `wait_max` has passed before. For starts and command lines; an
     /// order asks and is told.
-    pub async fn reachable_within(&self, patience: Duration) -> bool {
+    pub async fn reachable_within(&self, wait_max: Duration) -> bool {
         let begun = Instant::now();
         while !self.is_reachable() {
-            if begun.elapsed() >= patience {
+            if begun.elapsed() >= wait_max {
                 return false;
             }
             monoio::time::sleep(Duration::from_millis(LOOK_MS)).await;

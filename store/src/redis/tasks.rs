@@ -37,8 +37,8 @@ const READ_BYTES_MAX: usize = 2 * 1024 * 1024;
 pub(super) async fn supervise(link: Rc<Link>) {
     let mut back_off = BackOff::new();
     while !link.is_closed() {
-        let patience = Duration::from_millis(link.settings.deadline_ms);
-        match connect(&link.settings.server, patience).await {
+        let wait_max = Duration::from_millis(link.settings.deadline_ms);
+        match connect(&link.settings.server, wait_max).await {
             Err(trouble) => link.failed(Reason::Unreachable, trouble),
             Ok(_) if link.is_closed() => return,
             Ok(socket) => match begin(&link, socket) {

@@ -44,8 +44,11 @@ impl Record {
             ("wrk", wrk.split(" Copyright").next().unwrap_or_default().to_owned()),
             ("command", format!("cargo xtask {}", std::env::args().skip(1).collect::<Vec<_>>().join(" "))),
         ] {
-            // Writing to a string cannot fail.
-            let _ = writeln!(head, "- {name}: {value}");
+            // A run without wrk needs none of it.
+            if !value.is_empty() {
+                // Writing to a string cannot fail.
+                let _ = writeln!(head, "- {name}: {value}");
+            }
         }
         Ok(Self { dir, head })
     }
