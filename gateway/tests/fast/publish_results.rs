@@ -1,6 +1,6 @@
 //! Promise: the three results of a publish (design.md, rule 3). Not persisted: 503, the id is free again. Possibly
 //! persisted: 503, the id stays pending and a retry publishes again. Either way the retry gets 202, never 409.
-//! Method: the embedded broker is taken down, or made slower than PUBLISH_TIMEOUT.
+//! Method: the embedded broker is taken down, or made slower than `PUBLISH_TIMEOUT`.
 
 use crate::house;
 
