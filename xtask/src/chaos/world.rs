@@ -101,6 +101,9 @@ impl World {
                 // Only the wall clock jumps: a kernel never moves the monotonic one.
                 ("FAKETIME_DONT_FAKE_MONOTONIC".to_owned(), "1".to_owned()),
                 ("DONT_FAKE_MONOTONIC".to_owned(), "1".to_owned()),
+                // Else libfaketime takes waits by the monotonic clock for waits by the wall clock: they return at once, and
+                // every thread of librdkafka spins.
+                ("FAKETIME_FORCE_MONOTONIC_FIX".to_owned(), "0".to_owned()),
             ]);
         }
         let logs = log_disk.as_ref().map_or(dir.path(), Disk::path).to_owned();
