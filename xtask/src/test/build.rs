@@ -34,7 +34,12 @@ pub(crate) fn build(only: Only, tests: &RealTests) -> Result<Vec<Program>> {
         return Err("the test programs do not build".into());
     }
     let programs = messages.iter().filter_map(|line| program(&serde_json::from_str(line).ok()?, tests));
-    Ok(programs.filter(|program| only != Only::Real || program.is_real).collect())
+    let is_wanted = |program: &Program| match only {
+        Only::All => true,
+        Only::Fast => !program.is_real,
+        Only::Real => program.is_real,
+    };
+    Ok(programs.filter(is_wanted).collect())
 }
 
 /// The features of all crates whatever is asked for: a program of one set of features is of no use to another.
