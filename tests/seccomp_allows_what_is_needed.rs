@@ -78,7 +78,9 @@ fn lives_on(driver: &str, names: &[String]) {
     let mut client = Client::connect(serve.gateway.as_str());
     let order = r#"{"user_id":"u1","item_id":"101","amount":1,"request_id":"r-1"}"#;
     assert_eq!(client.post_buy(order, &[]).status, 202);
-    wait_until("the order has its end", WAIT_MAX, || client.get("/orders/r-1").text().contains("COMPLETED"));
+    wait_until("the order has its final status", WAIT_MAX, || {
+        client.get("/orders/r-1").text().contains("COMPLETED")
+    });
     let page = client.get("/metrics").text().to_owned();
     let cores = |name: &str| {
         let wanted = format!("gateway_io_driver{{driver=\"{name}\"}} ");

@@ -42,7 +42,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// Asks until the payment succeeds or the attempts are used up. A place at the desk is held while a charge is under way, not
+/// Asks until the payment succeeds or the attempts are used up. A permit is held while a charge is under way, not
 /// in the pauses. `None`: before a charge the order was not ours any more, and was left to its next owner.
 pub async fn collect(
     gateway: &impl PaymentGateway,

@@ -34,7 +34,7 @@ fn an_order_goes_through_and_everyone_ends_in_time() {
     processor.wait_healthy();
     let answer = Client::connect(gateway.address()).post_buy(&order("u1", "r-1"), &[]);
     assert_eq!(answer.status, 202, "{}", answer.text());
-    wait_until("the order has its end", WAIT_MAX, || status(&gateway.address(), "r-1") != "PENDING");
+    wait_until("the order has its final status", WAIT_MAX, || status(&gateway.address(), "r-1") != "PENDING");
     // One payment in ten fails, by the seed of the file; it is this one or it is not.
     let end = status(&gateway.address(), "r-1");
     assert!(["COMPLETED", "FAILED_PAYMENT"].contains(&end.as_str()), "{end}");
@@ -81,7 +81,7 @@ fn a_gateway_goes_behind_the_edge_and_no_order_is_lost() {
     let distinct: BTreeSet<&String> = ids.iter().collect();
     assert_eq!(distinct.len(), ids.len());
     for id in &ids {
-        wait_until(&format!("{id} has its end"), WAIT_MAX, || status(address, id) != "PENDING");
+        wait_until(&format!("{id} has its final status"), WAIT_MAX, || status(address, id) != "PENDING");
     }
     let page = Client::connect(edge.metrics.as_str()).get("/metrics");
     assert!(

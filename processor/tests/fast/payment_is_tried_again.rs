@@ -57,7 +57,7 @@ fn slow_payments_hold_up_nobody() {
     ]);
     send(&house);
     let begun = Instant::now();
-    testkit::wait_until("all but the slow ones have their end", house::WAIT_MAX, || {
+    testkit::wait_until("all but the slow ones have a final status", house::WAIT_MAX, || {
         count(&house, "COMPLETED") >= ORDERS * 8 / 10
     });
     assert!(begun.elapsed() < Duration::from_secs(50), "nobody waited for a slow one");
