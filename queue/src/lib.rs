@@ -1,6 +1,6 @@
 //! Kafka behind one door.
 //!
-//! Owns: the idempotent producer with its three publish results ([`producer`], [`publisher`]), the consumer on its
+//! Owns: the producer with its three publish results ([`producer`], [`publisher`]), the consumer on its
 //! own thread with offsets committed only below the watermark of finished records ([`consumer`], [`offsets`]), topics
 //! and their depth ([`admin`]), and the embedded broker with its limits guarded ([`embedded`]).
 //!

@@ -2,8 +2,9 @@
 //!
 //! Cores copy records into the client's bounded queue through [`crate::Publisher`] and return. One thread polls the
 //! delivery reports, sorts them by core and posts each core's share with one wake per burst ([`reports`]). Another
-//! watches Kafka, creates missing topics and replaces the client ([`keeper`]). Idempotent, acks=all: librdkafka
-//! retries inside without reordering or duplicating.
+//! watches Kafka, creates missing topics and replaces the client ([`keeper`]). With acks=all and without idempotence:
+//! librdkafka retries until `message_timeout_ms` and may write a record more than once or in another order, which
+//! fences by request id and attempt make harmless.
 //!
 //! Invariants:
 //! - a replaced client is polled until each of its records is known as persisted, not persisted or possibly
@@ -413,8 +414,12 @@ pub(crate) fn client(settings: &ProducerSettings) -> Result<Client, ProducerErro
     config
         .set("bootstrap.servers", &settings.bootstrap)
         .set("client.id", &settings.client_id)
-        .set("enable.idempotence", "true")
+        // A cluster that lost its data gives producer ids out again: the broker would take a record for the retry of another
+        // client's and acknowledge it without writing it. A copy of a record is harmless, a lost one is not.
+        .set("enable.idempotence", "false")
         .set("acks", "all")
+        // Requests to one broker; a broker works on one at a time, the others spare the way there and back.
+        .set("max.in.flight.requests.per.connection", "5")
         .set("linger.ms", settings.linger_ms.to_string())
         .set("message.timeout.ms", settings.message_timeout_ms.to_string())
         .set("request.timeout.ms", settings.message_timeout_ms.to_string())

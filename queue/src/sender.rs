@@ -8,7 +8,7 @@ use crate::producer::{self, Delivery, Outgoing, ProducerError, ProducerSettings,
 /// After librdkafka's own time-out its report may take this much longer: it looks once a second.
 const REPORT_SLACK: Duration = Duration::from_secs(3);
 
-/// A producer without cores. Idempotent and acks=all, as that of the gateway.
+/// A producer without cores, with the settings of the gateway's.
 pub struct Sender {
     client: Client,
     wait_max: Duration,

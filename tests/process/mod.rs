@@ -94,8 +94,9 @@ impl World {
     fn start_logged(&self, subcommand: &str, variables: &[(&str, &str)]) -> Process {
         let log = self.logs.path().join(format!("{subcommand}-{}.log", free_port()));
         let out = File::create(&log).expect("a log file");
-        let process = self.start_with(subcommand, variables, Stdio::from(out), Stdio::inherit());
-        Process { log: Some(log), ..process }
+        let mut process = self.start_with(subcommand, variables, Stdio::from(out), Stdio::inherit());
+        process.log = Some(log);
+        process
     }
 
     /// Starts a gateway or a processor, with its standard output and error going there.
@@ -159,12 +160,34 @@ impl World {
     }
 }
 
-/// A process; killed when dropped.
+/// Lines of a process' log that a failed test shows.
+const LOG_TAIL_LINES: usize = 80;
+
+/// A process; killed when dropped. A test that fails shows the end of its log.
 pub struct Process {
     child: Guarded,
     port: u16,
     /// Where its log is; `None` when its standard output goes elsewhere.
     log: Option<PathBuf>,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        // A second panic would hide the first.
+        let Some(Ok(log)) = self.log.as_ref().map(fs::read_to_string) else { return };
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = &lines[lines.len().saturating_sub(LOG_TAIL_LINES)..];
+        eprintln!(
+            "\nthe last {} of {} lines of {:?}:\n{}",
+            tail.len(),
+            lines.len(),
+            self.log,
+            tail.join("\n")
+        );
+    }
 }
 
 impl Process {

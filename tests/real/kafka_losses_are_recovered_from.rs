@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use process::{Process, WAIT_MAX, World};
 use queue::admin;
+use queue::describe::describe;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
@@ -53,22 +54,33 @@ impl<'a> Buyer<'a> {
         response.status
     }
 
-    /// Buys until an order is accepted; how long that took.
-    fn buy_until_accepted(&mut self) -> Duration {
-        let began = Instant::now();
+    fn buy_until_accepted(&mut self) {
         wait_until("an order is accepted", WAIT_MAX, || self.buy() == 202);
-        began.elapsed()
     }
 }
 
-/// Deletes the topic as soon as it exists.
+fn admin_client(bootstrap: &str) -> AdminClient<DefaultClientContext> {
+    ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("an admin client")
+}
+
+/// The id of a topic as the broker sees it; `None` while it has none.
+fn topic_id(client: &AdminClient<DefaultClientContext>, topic: &str) -> Option<String> {
+    let described = describe(client.inner(), &[topic], WAIT_MAX).ok()?;
+    Some(described.into_iter().next()??.id)
+}
+
+/// Deletes the topic as soon as it exists, and waits until the broker has done it: the controller answers earlier, and until
+/// then the broker still takes records into the log that is about to go.
 fn delete_topic(bootstrap: &str, topic: &str) {
-    let client: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("an admin client");
-    wait_until("the topic is deleted", WAIT_MAX, || {
-        let deleted = futures_executor(client.delete_topics(&[topic], &AdminOptions::new()));
-        deleted.expect("an answer").iter().all(Result::is_ok)
+    let client = admin_client(bootstrap);
+    let mut id = None;
+    wait_until("the topic exists", WAIT_MAX, || {
+        id = topic_id(&client, topic);
+        id.is_some()
     });
+    let deleted = futures_executor(client.delete_topics(&[topic], &AdminOptions::new()));
+    assert!(deleted.expect("an answer").iter().all(Result::is_ok), "{topic} cannot be deleted");
+    wait_until("the broker has deleted the topic", WAIT_MAX, || topic_id(&client, topic) != id);
 }
 
 /// The admin client completes its futures from a thread of its own.
@@ -93,6 +105,7 @@ fn each_loss_is_recovered_from_within_5_s() {
     processor.wait_health(200);
     let topics = world.topics.clone();
     let (orders, dlq) = (topics.orders.as_str(), topics.dlq.as_str());
+    let client = admin_client(&topics.bootstrap);
     let recreate = |partitions: i32| {
         delete_topic(&topics.bootstrap, orders);
         admin::ensure_topics(&topics.bootstrap, &[(orders, partitions)], WAIT_MAX).expect("the topic");
@@ -112,8 +125,11 @@ fn each_loss_is_recovered_from_within_5_s() {
         buyer.buy_until_accepted();
         world.wait_ended(&buyer.accepted, buyer.accepted.len());
         lose(&mut kafka);
-        // Of the first orders some may still be answered by what the clients have cached.
-        let took = buyer.buy_until_accepted();
+        let began = Instant::now();
+        wait_until("an order is accepted and both topics exist", WAIT_MAX, || {
+            buyer.buy() == 202 && [orders, dlq].iter().all(|topic| topic_id(&client, topic).is_some())
+        });
+        let took = began.elapsed();
         let before = buyer.accepted.len();
         for _ in 0..20 {
             buyer.buy_until_accepted();

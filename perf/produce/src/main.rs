@@ -100,7 +100,7 @@ fn run(args: &ArgMatches) -> Result<String, Box<dyn std::error::Error>> {
     let producer: Arc<BaseProducer<Reports>> = Arc::new(
         ClientConfig::new()
             .set("bootstrap.servers", text("kafka"))
-            .set("enable.idempotence", "true")
+            .set("enable.idempotence", "false")
             .set("acks", "all")
             .set("linger.ms", number("linger-ms").to_string())
             .set("partitioner", "murmur2_random")

@@ -1,8 +1,7 @@
 //! Watches Kafka, creates missing topics and replaces the client when it can no longer do its work.
 //!
-//! librdkafka recovers from outages by itself. What it does not recover from: a fatal error of the idempotent producer
-//! (sequence, epoch and fencing errors, which follow a broker's loss of data), and a topic that was deleted and created
-//! again, whose partitions it has written off. A client that hears nothing for long, or whose every publish fails although
+//! librdkafka recovers from outages by itself. What it does not recover from: a fatal error, and a topic that was deleted and
+//! created again, whose partitions it has written off. A client that hears nothing for long, or whose every publish fails although
 //! Kafka answers, is replaced as well: a new one costs a few milliseconds and starts without history.
 
 use std::sync::Arc;

@@ -6,4 +6,5 @@ mod member;
 #[path = "../handover/mod.rs"]
 mod handover;
 
+mod acknowledged_after_a_new_cluster;
 mod consumer_hands_over_real;

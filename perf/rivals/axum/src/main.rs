@@ -73,7 +73,7 @@ async fn serve() -> Result<(), Box<dyn std::error::Error>> {
     let script = format!("{CONSTANTS}{}", include_str!("../../../../store/src/redis/scripts/admit.lua"));
     let producer: FutureProducer = ClientConfig::new()
         .set("bootstrap.servers", setting("KAFKA_ADDR", "127.0.0.1:9092"))
-        .set("enable.idempotence", "true")
+        .set("enable.idempotence", "false")
         .set("acks", "all")
         .set("linger.ms", setting("KAFKA_LINGER_MS", "1"))
         .set("partitioner", "murmur2_random")

@@ -1,0 +1,46 @@
+//! Property: an acknowledgement names a record of its own, also when a client of the former cluster and one of its
+//! replacement write to the same partition. A cluster that lost its data gives producer ids out from the beginning, so an
+//! idempotent client of it can have the id of one that is still alive; the broker then takes the one's record for a retry of
+//! the other's, acknowledges it and does not write it.
+
+use std::time::Duration;
+
+use queue::sender::Sender;
+use queue::{Delivery, Outgoing, ProducerSettings, Topic, admin};
+use testkit::kafka::Kafka;
+
+const WAIT_MAX: Duration = Duration::from_mins(1);
+
+/// Where the broker says that one record went.
+fn send(sender: &Sender, partition: i32) -> (i32, i64) {
+    let outgoing = Outgoing {
+        topic: Topic::Orders,
+        key: Some(b"k"),
+        partition: Some(partition),
+        value: Some(b"v"),
+        headers: &[],
+        timestamp_ms: None,
+    };
+    match sender.send_all(&[outgoing])[..] {
+        [Delivery::Persisted { partition, offset }] => (partition, offset),
+        ref fates => panic!("{fates:?}"),
+    }
+}
+
+#[test]
+fn every_acknowledged_record_is_in_the_log() {
+    let mut kafka = Kafka::start_private();
+    let topics = [("orders", 2), ("orders-dlq", 2)];
+    admin::ensure_topics(&kafka.addr(), &topics, WAIT_MAX).expect("topics");
+    let mut settings =
+        ProducerSettings::new(&kafka.addr(), "test", ["orders", "orders-dlq"].map(str::to_owned));
+    settings.message_timeout_ms = WAIT_MAX.as_millis() as u64;
+    let open = || Sender::open(&settings).expect("a sender");
+    let former = open();
+    assert_eq!(send(&former, 0), (0, 0));
+
+    kafka.restart_empty();
+    admin::ensure_topics(&kafka.addr(), &topics, WAIT_MAX).expect("topics");
+    let acknowledged = [send(&former, 1), send(&open(), 1), send(&open(), 1)];
+    assert_eq!(acknowledged, [(1, 0), (1, 1), (1, 2)]);
+}
