@@ -132,6 +132,8 @@ pub(crate) fn run(args: &ArgMatches) -> Result<()> {
         Stage::build("flash-sale")?;
         flash_sale_binary()
     };
+    // Of what is tested: the tree may change meanwhile.
+    let commit = crate::perf::record::commit();
     let programs = Programs::obtain()?;
     let chosen = || faults().filter(|fault| names.is_empty() || names.iter().any(|name| *name == fault.name));
     let all = chosen().count();
@@ -165,7 +167,8 @@ pub(crate) fn run(args: &ArgMatches) -> Result<()> {
     print!("{}", page::summary(&outcomes));
     if is_full {
         let path = workspace::root().join("docs/faults.md");
-        std::fs::write(&path, page::page(&outcomes, size)).map_err(|e| format!("{}: {e}", path.display()))?;
+        std::fs::write(&path, page::page(&outcomes, size, &commit))
+            .map_err(|e| format!("{}: {e}", path.display()))?;
     }
     let violated =
         outcomes.iter().filter(|outcome| outcome.violations() > 0).map(|outcome| outcome.fault.name);

@@ -25,7 +25,7 @@ pub(crate) fn summary(outcomes: &[Outcome]) -> String {
 }
 
 /// The whole page.
-pub(crate) fn page(outcomes: &[Outcome], size: Size) -> String {
+pub(crate) fn page(outcomes: &[Outcome], size: Size, commit: &str) -> String {
     let violations: u64 = outcomes.iter().map(Outcome::violations).sum();
     let seconds: f64 = outcomes.iter().map(|outcome| outcome.took.as_secs_f64()).sum();
     let mut text = format!(
@@ -34,12 +34,11 @@ pub(crate) fn page(outcomes: &[Outcome], size: Size) -> String {
          Kafka, one gateway and two processors. The load generator sends {} orders for ten items, of which the hottest sells\n\
          out, and repeats an order under the same request id after 503, a timeout or a broken connection. Fault times and\n\
          durations follow from the seed. `CIRCUIT_BREAKER_BASE_TIMEOUT` is 1s.\n\n\
-         - date: {}\n- commit: {}\n- machine: {}\n- kafka: Apache Kafka {}\n- duration: {:.0} min\n\
+         - date: {}\n- commit: {commit}\n- machine: {}\n- kafka: Apache Kafka {}\n- duration: {:.0} min\n\
          - violations: {violations}\n\n",
         size.seed,
         size.orders,
         record::ask("date", &["-u", "+%Y-%m-%d"]),
-        record::commit(),
         record::machine(),
         services::kafka_version(),
         seconds / 60.0,

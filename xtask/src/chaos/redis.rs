@@ -43,8 +43,9 @@ pub(crate) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "redis-killed-aof-everysec",
-        about: "kill -9 of Redis with appendfsync everysec, which keeps what was written (only a power failure loses \
-                the last second); started again after 0.1 to 1 s",
+        about: "kill -9 of Redis with appendfsync everysec, which keeps what was written; what it had not \
+                written because a sync of the disk took longer than a second (up to 2 s) is lost; started again after \
+                0.1 to 1 s",
         setup: Setup { redis_args: &["--appendonly", "yes", "--appendfsync", "everysec"], ..Setup::PLAIN },
         ..KILLED
     },
