@@ -92,7 +92,6 @@ pub(crate) fn model_policy(shared: &settings::Shared) -> Policy {
     Policy {
         rate_limit_max_requests: 1,
         rate_limit_window_ms: 1,
-        idempotency_ttl_ms: shared.order_status_ttl_ms,
         order_status_ttl_ms: shared.order_status_ttl_ms,
         takeover_after_ms: 1000,
     }

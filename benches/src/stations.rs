@@ -11,7 +11,7 @@ use gateway::reply::{About, body, row};
 use gateway::sequences::Sequences;
 use shard::log::{CoreLog, Level, Sink};
 use store::redis::bench::Codec;
-use store::{Admit, Command, Policy};
+use store::{Admit, Policy};
 use wire::http1::{Parsed, RequestReader, Span};
 use wire::order;
 use wire::reply::{Connection, JSON, ReplyHead};
@@ -125,13 +125,12 @@ fn codec() -> Codec {
     Codec::new(Policy {
         rate_limit_max_requests: 60,
         rate_limit_window_ms: 60_000,
-        idempotency_ttl_ms: 600_000,
         order_status_ttl_ms: 86_400_000,
         takeover_after_ms: 2250,
     })
 }
 
-/// EVALSHA with its keys and arguments.
+/// Both commands of an admission.
 fn admit_encode(meter: Meter<'_>) {
     let (codec, orders, mut out) = (codec(), orders::each(orders::fields), Vec::new());
     meter(&mut |number| {
@@ -143,19 +142,18 @@ fn admit_encode(meter: Meter<'_>) {
             correlation_id: CORRELATION_ID,
             owner: "0123456789abcdefc00",
             sequence: 1_000_000 + (number % COUNT) as u64,
-            now_ms: None,
         };
         out.clear();
-        codec.encode(&Command::Admit(admit), &mut out);
+        codec.encode(&admit, &mut out);
         black_box(&out);
     });
 }
 
-/// `:0`, which is: admitted for the first time.
+/// Both were set.
 fn reply_decode(meter: Meter<'_>) {
     let codec = codec();
     meter(&mut |_| {
-        black_box(codec.admission(black_box(b":0\r\n")));
+        black_box(codec.is_admitted(black_box(b"+OK\r\n$-1\r\n")));
     });
 }
 

@@ -193,7 +193,6 @@ fn admission_of<'a>(order: &Order<'a>, sequence: &'a Sequence) -> Admit<'a> {
         correlation_id: order.correlation_id,
         owner: sequence.owner(),
         sequence: sequence.number(),
-        now_ms: None,
     }
 }
 

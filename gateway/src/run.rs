@@ -110,7 +110,6 @@ pub fn policy(settings: &settings::Gateway) -> Policy {
     Policy {
         rate_limit_max_requests: settings.rate_limit_max_requests,
         rate_limit_window_ms: settings.rate_limit_window_ms,
-        idempotency_ttl_ms: settings.idempotency_ttl_ms,
         order_status_ttl_ms: settings.shared.order_status_ttl_ms,
         takeover_after_ms: (settings.publish_timeout + TAKEOVER_SLACK).as_millis() as u64,
     }
@@ -286,7 +285,8 @@ async fn live(
         limits,
         store: source.open_monitored(
             &policy,
-            limits.in_flight_max * 2,
+            // Two steps of an order at a time, and as many whose replies are late.
+            limits.in_flight_max * 4,
             None,
             Role::Gateway,
             Arc::clone(&shared.dependencies.redis),

@@ -238,12 +238,15 @@ fn admit_all(mut stream: TcpStream) {
             let length = words.len();
             match words.next() {
                 Some(Reply::Bulk(b"SCRIPT")) => resp::write_bulk(&mut answers, &[b'a'; 40]),
+                // An admission: the window is begun, and the id was free.
+                Some(Reply::Bulk(b"SET")) if length == 6 => answers.extend_from_slice(b"+OK\r\n"),
+                Some(Reply::Bulk(b"SET")) => answers.extend_from_slice(b"$-1\r\n"),
                 Some(Reply::Bulk(b"PSETEX")) => answers.extend_from_slice(b"+OK\r\n"),
                 Some(Reply::Bulk(b"MGET")) => {
                     resp::write_array(&mut answers, length - 1);
                     (1..length).for_each(|_| answers.extend_from_slice(b"$-1\r\n"));
                 }
-                // The admission, and the probe.
+                // The probe.
                 _ => answers.extend_from_slice(b":0\r\n"),
             }
             at += consumed;

@@ -20,12 +20,14 @@ impl Answers {
     const INDETERMINATE: u8 = 2;
     const REFUSED: u8 = 4;
     const DUPLICATE: u8 = 8;
+    const LIMITED: u8 = 16;
 
     /// Only this answer.
     pub fn of(outcome: Outcome) -> Self {
         Self(match outcome {
             Outcome::Accepted => Self::ACKNOWLEDGED,
-            Outcome::Invalid | Outcome::SoldOut | Outcome::Mismatch | Outcome::Limited => Self::REFUSED,
+            Outcome::Invalid | Outcome::SoldOut | Outcome::Mismatch => Self::REFUSED,
+            Outcome::Limited => Self::REFUSED | Self::LIMITED,
             Outcome::Duplicate => Self::DUPLICATE,
             Outcome::Failed | Outcome::Unavailable | Outcome::Other | Outcome::Timeout | Outcome::Reset => {
                 Self::INDETERMINATE
@@ -47,6 +49,11 @@ impl Answers {
     /// 400, 410, 422 or 429 was seen.
     pub fn refused(self) -> bool {
         self.0 & Self::REFUSED != 0
+    }
+
+    /// 429 was seen.
+    pub fn limited(self) -> bool {
+        self.0 & Self::LIMITED != 0
     }
 
     /// 409 was seen.
@@ -90,7 +97,7 @@ impl Offenders {
 /// The answers of one core.
 #[derive(Debug, Clone)]
 pub struct Ledger {
-    nibbles: Vec<u8>,
+    answers: Vec<Answers>,
     worker: u64,
     workers: u64,
     /// Orders that got a second 202.
@@ -103,7 +110,7 @@ impl Ledger {
         let (worker, workers) = (worker as u64, workers as u64);
         let own = buyers.saturating_sub(worker).div_ceil(workers);
         Self {
-            nibbles: vec![0; own.div_ceil(2) as usize],
+            answers: vec![Answers::default(); own as usize],
             worker,
             workers,
             acknowledged_twice: Offenders::default(),
@@ -116,14 +123,12 @@ impl Ledger {
         if outcome == Outcome::Accepted && self.get(sequence).acknowledged() {
             self.acknowledged_twice.push(sequence);
         }
-        let index = sequence / self.workers;
-        self.nibbles[(index / 2) as usize] |= Answers::of(outcome).0 << (index % 2 * 4);
+        self.answers[(sequence / self.workers) as usize].0 |= Answers::of(outcome).0;
     }
 
     /// What was answered to an order of this core.
     pub fn get(&self, sequence: u64) -> Answers {
-        let index = sequence / self.workers;
-        Answers(self.nibbles[(index / 2) as usize] >> (index % 2 * 4) & 0xf)
+        self.answers[(sequence / self.workers) as usize]
     }
 }
 
@@ -267,7 +272,9 @@ impl Rule {
             Self::EndsStay => "orders whose end changed between drain and audit",
             Self::AcknowledgedOnce => "request ids that got 202 twice",
             Self::RefusedLeavesNothing => "refused orders that have a status",
-            Self::DuplicateHasFirst => "orders told 409 of which no send was accepted or left in doubt",
+            Self::DuplicateHasFirst => {
+                "orders told 409 of which no send was accepted, left in doubt or told 429"
+            }
             Self::UnsentIsUnknown => "orders never sent that have a status",
             Self::AcknowledgedIsRecorded => "202 answers without a record of the order",
             Self::RefusedIsNotRecorded => "refused orders that have a record",
@@ -288,7 +295,8 @@ pub fn broken_rule(answers: Answers, status: Option<Status>) -> Option<Rule> {
     if answers.indeterminate() {
         return None;
     }
-    if answers.duplicate() {
+    // While a send is being refused with 429 its id is taken for a moment, and another one meets that.
+    if answers.duplicate() && !answers.limited() {
         return Some(Rule::DuplicateHasFirst);
     }
     if answers.nothing() {
@@ -373,6 +381,8 @@ mod tests {
             (&[Limited], pending, Some(Rule::RefusedLeavesNothing)),
             (&[Duplicate], None, Some(Rule::DuplicateHasFirst)),
             (&[Duplicate, SoldOut], sold, Some(Rule::DuplicateHasFirst)),
+            (&[Duplicate, Limited], None, None),
+            (&[Duplicate, Limited], sold, Some(Rule::RefusedLeavesNothing)),
             (&[Unsent], None, None),
             (&[Unsent], sold, Some(Rule::UnsentIsUnknown)),
         ];

@@ -61,7 +61,6 @@ const RETRY_EVERY: Duration = Duration::from_millis(50);
 const POLICY: Policy = Policy {
     rate_limit_max_requests: 60,
     rate_limit_window_ms: 60_000,
-    idempotency_ttl_ms: 600_000,
     order_status_ttl_ms: 86_400_000,
     takeover_after_ms: 2_000,
 };

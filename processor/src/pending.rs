@@ -11,7 +11,8 @@ use queue::admin::{AdminError, Depth, Group, Watermarks};
 use redis::{Connection, RedisError};
 use settings::RedisAddress;
 use shard::clock;
-use wire::names::{IDEMPOTENCY_PREFIX, ORDER_STATUS_PREFIX, Status, WATERMARK_PREFIX};
+use wire::names::{ORDER_STATUS_PREFIX, Status, WATERMARK_PREFIX};
+use wire::status_value::StatusValue;
 
 /// How long Redis or Kafka may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -42,7 +43,7 @@ pub enum Acknowledged {
     Yes,
     /// The client got a 503, or nothing: a retry under the same id publishes it again.
     No,
-    /// Its gateway died before it confirmed the order, or contents are no longer remembered (`IDEMPOTENCY_TTL`).
+    /// Its gateway died before it confirmed the order, or no gateway took it.
     Unknown,
 }
 
@@ -55,7 +56,7 @@ pub struct Stuck {
     pub age_ms: u64,
     /// Whether the client was told 202.
     pub acknowledged: Acknowledged,
-    /// Empty when it is no longer known.
+    /// Empty when it is unknown.
     pub correlation_id: String,
 }
 
@@ -158,8 +159,8 @@ fn look_at(
     }
     let statuses: Vec<Option<String>> = redis::cmd("MGET").arg(keys).query(redis)?;
     for (key, status) in keys.iter().zip(statuses) {
-        let word = status.as_deref().and_then(|status| status.split(' ').next());
-        if word != Some(Status::Pending.word()) {
+        let Some(value) = status.as_deref().map(StatusValue::parse) else { continue };
+        if value.word != Status::Pending.word() {
             continue;
         }
         report.pending += 1;
@@ -167,33 +168,24 @@ fn look_at(
         let age_ms = places.order_status_ttl_ms.saturating_sub(u64::try_from(ttl_ms).unwrap_or(0));
         if age_ms > report.explained_ms {
             let request_id = key.strip_prefix(ORDER_STATUS_PREFIX).unwrap_or(key);
-            let (acknowledged, correlation_id) = acknowledged(redis, request_id)?;
             report.stuck.push(Stuck {
                 request_id: request_id.to_owned(),
                 age_ms,
-                acknowledged,
-                correlation_id,
+                acknowledged: acknowledged(redis, &value)?,
+                correlation_id: value.correlation_id.unwrap_or_default().to_owned(),
             });
         }
     }
     Ok(())
 }
 
-/// Reads what the gateway has written of the admission (`admit.lua`): `<P or U> <fingerprint> <s> <µs> <age> <owner>
-/// <sequence> <correlation id>`.
-fn acknowledged(redis: &mut Connection, request_id: &str) -> Result<(Acknowledged, String), RedisError> {
-    let id: Option<String> =
-        redis::cmd("GET").arg(format!("{IDEMPOTENCY_PREFIX}{request_id}")).query(redis)?;
-    let Some(id) = id else { return Ok((Acknowledged::Unknown, String::new())) };
-    let fields: Vec<&str> = id.splitn(8, ' ').collect();
-    let [state, _, _, _, _, owner, sequence, correlation_id] = fields[..] else {
-        return Ok((Acknowledged::Unknown, String::new()));
-    };
-    let correlation_id = correlation_id.to_owned();
-    if state == "U" {
-        return Ok((Acknowledged::No, correlation_id));
+fn acknowledged(redis: &mut Connection, value: &StatusValue<'_>) -> Result<Acknowledged, RedisError> {
+    let Some(holder) = value.holder else { return Ok(Acknowledged::Unknown) };
+    if holder.is_suspended {
+        return Ok(Acknowledged::No);
     }
-    let watermark: Option<u64> = redis::cmd("GET").arg(format!("{WATERMARK_PREFIX}{owner}")).query(redis)?;
-    let is_confirmed = watermark.zip(sequence.parse().ok()).is_some_and(|(watermark, own)| watermark >= own);
-    Ok((if is_confirmed { Acknowledged::Yes } else { Acknowledged::Unknown }, correlation_id))
+    let key = format!("{WATERMARK_PREFIX}{}", holder.owner);
+    let watermark: Option<u64> = redis::cmd("GET").arg(key).query(redis)?;
+    let is_confirmed = watermark.is_some_and(|watermark| watermark >= holder.sequence);
+    Ok(if is_confirmed { Acknowledged::Yes } else { Acknowledged::Unknown })
 }

@@ -122,7 +122,6 @@ fn policy(settings: &settings::Processor) -> Policy {
     Policy {
         rate_limit_max_requests: 1,
         rate_limit_window_ms: 1,
-        idempotency_ttl_ms: settings.shared.order_status_ttl_ms,
         order_status_ttl_ms: settings.shared.order_status_ttl_ms,
         takeover_after_ms: 1000,
     }

@@ -106,8 +106,6 @@ pub(crate) struct Report {
 pub(crate) enum Polled {
     Nothing,
     Reports,
-    /// librdkafka can never produce again with this client.
-    Fatal(String),
     Notice(String),
 }
 
@@ -205,14 +203,7 @@ impl Client {
                     }
                     Polled::Reports
                 }
-                sys::RD_KAFKA_EVENT_ERROR => {
-                    let text = text(sys::rd_kafka_event_error_string(event));
-                    if sys::rd_kafka_event_error_is_fatal(event) != 0 {
-                        Polled::Fatal(text)
-                    } else {
-                        Polled::Notice(text)
-                    }
-                }
+                sys::RD_KAFKA_EVENT_ERROR => Polled::Notice(text(sys::rd_kafka_event_error_string(event))),
                 _ => Polled::Reports,
             };
             sys::rd_kafka_event_destroy(event);
@@ -236,20 +227,6 @@ impl Client {
             sys::RD_KAFKA_PURGE_F_QUEUE | sys::RD_KAFKA_PURGE_F_INFLIGHT | sys::RD_KAFKA_PURGE_F_NON_BLOCKING;
         // SAFETY: live client. It can only fail for a client that is no producer.
         unsafe { sys::rd_kafka_purge(self.inner.client().native_ptr(), flags) };
-    }
-
-    /// Raises a fatal error, as a fencing or sequence error of the broker does.
-    #[cfg(test)]
-    pub(crate) fn raise_fatal_error(&self) {
-        let code = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
-        // SAFETY: live client; the reason is NUL-terminated and copied.
-        unsafe {
-            sys::rd_kafka_test_fatal_error(
-                self.inner.client().native_ptr(),
-                code,
-                c"raised by a test".as_ptr(),
-            )
-        };
     }
 
     /// Messages whose fate is not known yet.

@@ -211,8 +211,6 @@ struct Shared {
     spread: Arc<Spread>,
     topics: Arc<Topics>,
     stopping: AtomicBool,
-    /// Why the present client can never produce again.
-    fatal: Mutex<Option<String>>,
     health: Health,
     reports: AtomicU64,
     bursts: AtomicU64,
@@ -304,7 +302,6 @@ impl Producer {
             topics: Arc::default(),
             settings: settings.clone(),
             stopping: AtomicBool::new(false),
-            fatal: Mutex::new(None),
             health: Health { since: Instant::now(), success_ms: 0.into(), failing_ms: 0.into() },
             reports: AtomicU64::new(0),
             bursts: AtomicU64::new(0),
@@ -401,7 +398,6 @@ impl Shared {
             *client = fresh;
             self.generation.fetch_add(1, Ordering::Release);
         }
-        *self.fatal.lock() = None;
         self.health.forget();
         self.tell(&Event::ProducerReplaced { reason: reason.to_owned() });
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::native::{Client, Polled};
+use crate::native::Client;
 use crate::producer::{self, Delivery, Outgoing, ProducerError, ProducerSettings, SendRefused};
 
 /// After librdkafka's own time-out its report may take this much longer: it looks once a second.
@@ -36,15 +36,11 @@ impl Sender {
             .collect();
         let deadline = Instant::now() + self.wait_max;
         while fates.iter().any(Option::is_none) && Instant::now() < deadline {
-            let polled = self.client.poll(Duration::from_millis(50), |report| {
+            self.client.poll(Duration::from_millis(50), |report| {
                 if let Some(fate) = fates.get_mut(report.opaque as usize) {
                     *fate = Some(Delivery::of(&report));
                 }
             });
-            // A client that is beyond repair reports nothing more: nobody knows what became of the rest.
-            if matches!(polled, Polled::Fatal(_)) {
-                break;
-            }
         }
         fates.into_iter().map(|fate| fate.unwrap_or(Delivery::PossiblyPersisted { code: 0 })).collect()
     }

@@ -55,8 +55,6 @@ pub struct Gateway {
     pub publish_timeout: Duration,
     /// `ORDERS_PARTITIONER`
     pub orders_partitioner: Partitioner,
-    /// `IDEMPOTENCY_TTL`, never above `order_status_ttl_ms`.
-    pub idempotency_ttl_ms: u64,
     /// `RATE_LIMIT_MAX_REQUESTS`
     pub rate_limit_max_requests: u32,
     /// `RATE_LIMIT_WINDOW`
@@ -148,7 +146,7 @@ impl<'a> Reader<'a> {
         self
     }
 
-    /// What was corrected rather than refused, to be logged.
+    /// What has no effect, to be logged.
     pub fn notices(&self) -> &[String] {
         &self.notices
     }
@@ -253,7 +251,7 @@ impl<'a> Reader<'a> {
     pub fn gateway(&mut self) -> Gateway {
         let shared = self.shared();
         let any = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut gateway = Gateway {
+        let gateway = Gateway {
             listen_addr: self.parsed(&table::LISTEN_ADDR, any, kind::parse_socket),
             shutdown_delay: self.duration(&table::SHUTDOWN_DELAY),
             handover_socket: self.parsed(&table::HANDOVER_SOCKET, None, |text| {
@@ -265,7 +263,6 @@ impl<'a> Reader<'a> {
                 Partitioner::Sticky,
                 kind::parse_partitioner,
             ),
-            idempotency_ttl_ms: self.duration_ms(&table::IDEMPOTENCY_TTL),
             rate_limit_max_requests: self.count(&table::RATE_LIMIT_MAX_REQUESTS) as u32,
             rate_limit_window_ms: self.duration_ms(&table::RATE_LIMIT_WINDOW),
             breaker_failure_threshold: self.count(&table::CIRCUIT_BREAKER_FAILURE_THRESHOLD) as u32,
@@ -295,12 +292,12 @@ impl<'a> Reader<'a> {
                 kind::Millis(gateway.breaker_base_timeout.as_millis() as u64),
             ));
         }
-        if gateway.idempotency_ttl_ms > gateway.shared.order_status_ttl_ms {
-            gateway.idempotency_ttl_ms = gateway.shared.order_status_ttl_ms;
-            self.notices.push(format!(
-                "IDEMPOTENCY_TTL lowered to ORDER_STATUS_TTL ({}): an id cannot be remembered longer than its order",
-                kind::Millis(gateway.idempotency_ttl_ms)
-            ));
+        if (self.variables)("IDEMPOTENCY_TTL").is_some_and(|value| !value.is_empty()) {
+            self.notices.push(
+                "IDEMPOTENCY_TTL is set and has no effect any more: a request_id is remembered as long as its status \
+                 (ORDER_STATUS_TTL); remove the variable"
+                    .to_owned(),
+            );
         }
         gateway
     }
@@ -372,14 +369,17 @@ mod tests {
     }
 
     #[test]
-    fn contradictions_stop_the_start_and_poor_values_are_corrected() {
+    fn contradictions_stop_the_start() {
         let (_, finished, _) = read(&[("CIRCUIT_BREAKER_MAX_TIMEOUT", "1s"), ("DLQ_TOPIC", "orders")]);
         let Err(BadSettings(lines)) = finished else { panic!("must be refused") };
         assert_eq!(lines.len(), 2, "{lines:?}");
-        let (gateway, finished, notices) = read(&[("IDEMPOTENCY_TTL", "48h")]);
+    }
+
+    #[test]
+    fn a_variable_that_was_removed_is_noticed_and_changes_nothing() {
+        let (_, finished, notices) = read(&[("IDEMPOTENCY_TTL", "48h")]);
         assert_eq!(finished, Ok(()));
-        assert_eq!(gateway.idempotency_ttl_ms, gateway.shared.order_status_ttl_ms);
-        assert_eq!(notices.len(), 1);
+        assert!(matches!(&notices[..], [notice] if notice.contains("ORDER_STATUS_TTL")), "{notices:?}");
     }
 
     #[test]

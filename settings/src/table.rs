@@ -67,7 +67,7 @@ settings! {
     KAFKA_LINGER = Both, Kind::Duration { min_ms: 0, max_ms: 1000 }, "1ms",
         "How long the producer waits to fill a batch; 0 doubles the gateway's CPU at few connections";
     ORDER_STATUS_TTL = Both, Kind::Duration { min_ms: 60_000, max_ms: 30 * DAY_MS }, "24h",
-        "How long an order's status is kept, and its request_id taken";
+        "How long an order's status is kept, and its request_id taken, with its contents";
     SHUTDOWN_TIMEOUT = Both, Kind::Duration { min_ms: 100, max_ms: 600_000 }, "30s",
         "How long orders in flight may take after SIGTERM; a second SIGTERM cuts it to 1 s, a third ends at once";
     DEPENDENCY_HEAL_TIMEOUT = Both, Kind::Duration { min_ms: 1000, max_ms: 3_600_000 }, "60s",
@@ -85,8 +85,6 @@ settings! {
         "How long a buyer waits for the broker before 503; a pending request_id can be taken over after it";
     ORDERS_PARTITIONER = Gateway, Kind::Partitioner, "sticky",
         "Partition of an order: sticky (the orders of a moment share one, so requests are few) or murmur2 (by user_id)";
-    IDEMPOTENCY_TTL = Gateway, Kind::Duration { min_ms: 1000, max_ms: 30 * DAY_MS }, "10m",
-        "How long contents and correlation id of a request_id are remembered";
     RATE_LIMIT_MAX_REQUESTS = Gateway, Kind::Count { min: 1, max: 10_000 }, "60",
         "Accepted orders a user may have in any trailing window";
     RATE_LIMIT_WINDOW = Gateway, Kind::Duration { min_ms: 1, max_ms: DAY_MS }, "1m",

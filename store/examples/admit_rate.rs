@@ -18,7 +18,6 @@ use wire::resp;
 const POLICY: Policy = Policy {
     rate_limit_max_requests: 60,
     rate_limit_window_ms: 60_000,
-    idempotency_ttl_ms: 600_000,
     order_status_ttl_ms: 86_400_000,
     takeover_after_ms: 2500,
 };
@@ -103,7 +102,6 @@ async fn work(connection: Rc<Connection>, next: Rc<Cell<u64>>, orders: u64, user
             correlation_id: &request_id,
             owner: "g1c0e1764453360",
             sequence: number + 1,
-            now_ms: None,
         };
         let admitted = connection.ask(&Command::Admit(admit)).await;
         if road == Road::AdmitAgain {

@@ -25,6 +25,10 @@ pub enum Answer {
     Stock(Vec<Option<i64>>),
     /// To `SetStock` and `AddStock`: units left now; `None` when the item is unknown.
     StockLeft(Option<i64>),
+    /// To a step of an admission or a release; never to a [`crate::Command`].
+    Number(i64),
+    /// To a step of an admission; never to a [`crate::Command`].
+    Text(Option<String>),
     /// To `Ledgers`: in order; `None` when nothing was ever taken or set by us.
     Ledgers(Vec<Option<Ledger>>),
 }
@@ -36,7 +40,7 @@ pub enum Admission {
     Fresh,
     /// Yes: an earlier try under this id was left pending; same contents, publish it again.
     TakenOver,
-    /// No: the id is taken by the same order. Its correlation id, empty when no longer known.
+    /// No: the id is taken by the same order, or by one that no gateway took. Its correlation id, empty when unknown.
     Duplicate {
         /// Of the first.
         correlation_id: String,
@@ -95,7 +99,7 @@ pub struct Ending {
 pub struct StatusView {
     /// The plain word.
     pub status: Status,
-    /// Of the order; `None` after `IDEMPOTENCY_TTL`, or for a record that no gateway took.
+    /// Of the order; `None` for a record that no gateway took.
     pub correlation_id: Option<String>,
 }
 

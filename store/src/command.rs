@@ -12,8 +12,6 @@ pub const STATUSES_MAX: usize = 10_000;
 pub const ITEMS_MAX: usize = 1024;
 /// Longest `owner`.
 pub const OWNER_CHARS_MAX: usize = 32;
-/// Times stay below this (year 5138): so many digits are exact in Lua's text of a number.
-pub const NOW_MS_MAX: u64 = 99_999_999_999_999;
 
 /// One atomic step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,10 +79,8 @@ impl Command<'_> {
                 && owner.bytes().all(|byte| byte.is_ascii_alphanumeric())
         };
         let broken = match *self {
-            Self::Admit(Admit { owner, now_ms, .. }) => (!is_owner(owner)
-                || now_ms.is_some_and(|now_ms| now_ms > NOW_MS_MAX))
-            .then_some("owner or time"),
-            Self::Release(Retract { owner, .. })
+            Self::Admit(Admit { owner, .. })
+            | Self::Release(Retract { owner, .. })
             | Self::Suspend(Retract { owner, .. })
             | Self::Confirm(Confirm { owner, .. }) => (!is_owner(owner)).then_some("owner"),
             Self::Reserve(Reserve { amount, .. }) => {
@@ -120,12 +116,9 @@ pub struct Admit<'a> {
     pub owner: &'a str,
     /// Number of this admission under that owner, rising from 1.
     pub sequence: u64,
-    /// The time of the decision. `None` outside tests: the store's own clock, so that gateways need not
-    /// agree.
-    pub now_ms: Option<u64>,
 }
 
-/// Takes back or suspends an admission, if this owner and sequence still hold the id.
+/// Takes back or suspends an admission, if this owner and sequence still hold it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retract<'a> {
     /// Whose limit it was counted against.

@@ -35,6 +35,9 @@ pub mod redis;
 /// Either of the two behind one type, as an address asks for it.
 pub mod open;
 
+/// What an admission is called in the log of its user.
+mod tag;
+
 pub use answer::{Admission, Answer, Ending, Reservation, StatusView, StoreError};
 pub use command::{Admit, Command, Confirm, Origin, Reserve, Retract, Settle};
 pub use open::AnyStore;
@@ -46,9 +49,8 @@ pub struct Policy {
     pub rate_limit_max_requests: u32,
     /// Length of that window; 1 ms..=24 h.
     pub rate_limit_window_ms: u64,
-    /// How long fingerprint and correlation id of a request id are kept (`IDEMPOTENCY_TTL`).
-    pub idempotency_ttl_ms: u64,
-    /// How long an order's status and its fence are kept (`ORDER_STATUS_TTL`); the id stays taken as long.
+    /// How long an order's status and its fence are kept (`ORDER_STATUS_TTL`); the id stays taken as long, with its fingerprint
+    /// and correlation id.
     pub order_status_ttl_ms: u64,
     /// A pending id older than this, not covered by its owner's watermark, may be taken over (design.md rule
     /// 3).
@@ -59,7 +61,7 @@ impl Policy {
     /// How long an owner's watermark is kept after its last rise: it must outlive every pending id that it
     /// covers, and the longest time after which somebody may ask for one.
     pub fn watermark_ttl_ms(&self) -> u64 {
-        self.idempotency_ttl_ms + self.takeover_after_ms
+        self.order_status_ttl_ms + self.takeover_after_ms
     }
 }
 

@@ -123,11 +123,12 @@ fn a_wrong_password() {
 }
 
 #[test]
-fn a_user_without_a_command_of_the_scripts() {
+fn a_user_without_a_command() {
+    // The first for orders, the second for watermarks and for the scripts of the processor.
     redis_fails(
         "permission",
-        &[&["ACL", "SETUSER", "shop", "-psetex"]],
-        &[&["ACL", "SETUSER", "shop", "+psetex"]],
+        &[&["ACL", "SETUSER", "shop", "-set", "-psetex"]],
+        &[&["ACL", "SETUSER", "shop", "+set", "+psetex"]],
     );
 }
 
@@ -144,7 +145,7 @@ fn a_user_without_evalsha() {
 fn a_user_without_a_key() {
     redis_fails(
         "permission",
-        &[&["ACL", "SETUSER", "shop", "resetkeys", "~inventory:*", "~idempotency:*"]],
+        &[&["ACL", "SETUSER", "shop", "resetkeys", "~inventory:*", "~ratelimit:*"]],
         &[&["ACL", "SETUSER", "shop", "allkeys"]],
     );
 }

@@ -9,6 +9,9 @@
 /// Every key, topic, header, status and metric-independent word of the contract, once.
 pub mod names;
 
+/// The value of `order_status:<request_id>`.
+pub mod status_value;
+
 /// HTTP/1.1 requests in, with the refusals of the contract.
 pub mod http1;
 

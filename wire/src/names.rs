@@ -5,10 +5,8 @@ use std::str::FromStr;
 
 /// Units left of an item: a plain integer that an operator may SET.
 pub const INVENTORY_PREFIX: &str = "inventory:";
-/// The plain word of an order.
+/// Where an order stands, and who took its id with what contents ([`crate::status_value`]).
 pub const ORDER_STATUS_PREFIX: &str = "order_status:";
-/// Who took a request id, with what contents.
-pub const IDEMPOTENCY_PREFIX: &str = "idempotency:";
 /// The admissions of a user in the trailing window.
 pub const RATELIMIT_PREFIX: &str = "ratelimit:";
 /// The fence of an order: which attempt holds or held its units. Ours, beside the contract's names.
@@ -51,7 +49,7 @@ pub mod header {
     pub const DLT_EXCEPTION_MESSAGE: &str = "kafka_dlt-exception-message";
 }
 
-/// Where an order stands. The plain words of `order_status:<request_id>`; no other word appears there.
+/// Where an order stands: the first words of `order_status:<request_id>`; no other word appears there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Status {
     /// Taken, not ended.

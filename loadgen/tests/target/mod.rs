@@ -84,7 +84,6 @@ pub(crate) fn memory() -> Arc<Memory> {
     let policy = Policy {
         rate_limit_max_requests: 60,
         rate_limit_window_ms: 60_000,
-        idempotency_ttl_ms: 600_000,
         order_status_ttl_ms: 86_400_000,
         takeover_after_ms: 2_000,
     };
@@ -289,7 +288,6 @@ fn admit(memory: &Memory, order: &Order) -> Admission {
         correlation_id: "c",
         owner: "test",
         sequence: order.number + 1,
-        now_ms: None,
     };
     match memory.apply(&Command::Admit(admit)) {
         Ok(Answer::Admitted(admission)) => admission,

@@ -76,7 +76,7 @@ local function is_amount(number)
 end
 
 -- What the script says; nil and why when Redis does not answer.
-local function admit(order, fingerprint, id)
+local function admit(order, contents, holder)
   local connection = redis:new()
   connection:set_timeout(REDIS_TIMEOUT_MS)
   local done, failure = connection:connect(settings.redis_host, settings.redis_port, POOL)
@@ -87,8 +87,8 @@ local function admit(order, fingerprint, id)
       sha, failure = connection:script("load", settings.source)
       if not sha then return nil, failure end
     end
-    said, reason = connection:evalsha(sha, 3, "ratelimit:" .. order.user_id, "idempotency:" .. order.request_id,
-      "order_status:" .. order.request_id, fingerprint, id)
+    said, reason = connection:evalsha(sha, 2, "ratelimit:" .. order.user_id, "order_status:" .. order.request_id, contents,
+      holder)
     -- A Redis that was started anew has forgotten the script.
     if said ~= false or reason:sub(1, 8) ~= "NOSCRIPT" then break end
     sha = nil
@@ -124,7 +124,7 @@ function M.buy()
   sequence = sequence + 1
   -- No part has a blank in it.
   local fingerprint = ngx.md5(concat({ order.user_id, order.item_id, order.amount }, " ")):sub(1, 16)
-  local said, failure = admit(order, fingerprint, concat({ owner, sequence, correlation_id }, " "))
+  local said, failure = admit(order, fingerprint .. " " .. correlation_id, owner .. " " .. sequence)
   if not said then
     ngx.log(ngx.ERR, "Redis: ", failure)
     return refuse(503, "Service temporarily unavailable", correlation_id)

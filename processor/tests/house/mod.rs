@@ -48,7 +48,6 @@ impl House {
         let policy = Policy {
             rate_limit_max_requests: 1,
             rate_limit_window_ms: 1,
-            idempotency_ttl_ms: 3_600_000,
             order_status_ttl_ms: 3_600_000,
             takeover_after_ms: 1000,
         };

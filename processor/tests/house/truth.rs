@@ -7,6 +7,7 @@ use store::memory::Memory;
 use store::{Answer, Command};
 use testkit::redis::call;
 use wire::names::{INVENTORY_PREFIX, LEDGER_PREFIX, ORDER_STATUS_PREFIX};
+use wire::status_value::StatusValue;
 
 /// Statuses asked at once.
 const CHUNK: usize = 1000;
@@ -87,7 +88,8 @@ impl Truth {
                         std::iter::once("MGET").chain(keys.iter().map(String::as_str)).collect();
                     match call(addr, &args) {
                         testkit::redis::Reply::Array(replies) => {
-                            replies.into_iter().map(|reply| reply.text()).collect()
+                            let word = |value: String| StatusValue::parse(&value).word.to_owned();
+                            replies.into_iter().map(|reply| reply.text().map(word)).collect()
                         }
                         other => panic!("{other:?}"),
                     }

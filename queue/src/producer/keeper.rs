@@ -1,7 +1,7 @@
 //! Watches Kafka, creates missing topics and replaces the client when it can no longer do its work.
 //!
-//! librdkafka recovers from outages by itself. What it does not recover from: a fatal error, and a topic that was deleted and
-//! created again, whose partitions it has written off. A client that hears nothing for long, or whose every publish fails although
+//! librdkafka recovers from outages by itself. What it does not recover from is a topic that was deleted and created again,
+//! whose partitions it has written off. A client that hears nothing for long, or whose every publish fails although
 //! Kafka answers, is replaced as well: a new one costs a few milliseconds and starts without history.
 
 use std::sync::Arc;
@@ -68,11 +68,6 @@ pub(super) fn run(shared: &Arc<Shared>) {
 
 impl Keeper {
     fn look(&mut self, shared: &Shared) -> Look {
-        // The lock must not be held while the client is replaced, which takes it as well.
-        let fatal = shared.fatal.lock().clone();
-        if let Some(reason) = fatal {
-            self.replace(shared, &format!("fatal error: {reason}"));
-        }
         let client = Arc::clone(&shared.client.lock());
         let (client, names) = (client.inner.client(), &shared.settings.topics);
         let led = match led_partitions(client, &names[0], ANSWER_MAX) {
@@ -167,11 +162,9 @@ impl Keeper {
         match look {
             Look::Usable => {
                 self.usable_since.get_or_insert_with(Instant::now);
-                let fatal = shared.fatal.lock().clone();
-                shared.topics.note_trouble(fatal.as_deref());
+                shared.topics.note_trouble(None);
                 // Of an outage too: the breaker's timer has grown to seconds by then.
-                let is_recovery = std::mem::take(&mut self.is_recovering) && fatal.is_none();
-                if is_recovery {
+                if std::mem::take(&mut self.is_recovering) {
                     shared.topics.note_recovery();
                 }
             }

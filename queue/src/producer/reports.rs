@@ -50,9 +50,9 @@ pub(super) fn run(shared: &Arc<Shared>) {
             retired.push(Retired { client: former, since: Instant::now(), purged: None });
         }
         let wait = if retired.is_empty() { POLL_INTERVAL } else { POLL_INTERVAL_RETIRED };
-        drain(shared, &client, wait, &mut sorted, true);
+        drain(shared, &client, wait, &mut sorted);
         for retired in &retired {
-            drain(shared, &retired.client, Duration::ZERO, &mut sorted, false);
+            drain(shared, &retired.client, Duration::ZERO, &mut sorted);
         }
         let is_crowded = retired.len() > RETIRED_MAX;
         let message_timeout = Duration::from_millis(shared.settings.message_timeout_ms);
@@ -67,18 +67,16 @@ pub(super) fn run(shared: &Arc<Shared>) {
         post(shared, &mut sorted);
     }
     // Reports of what was flushed at the end may still lie there.
-    drain(shared, &client, Duration::ZERO, &mut sorted, true);
+    drain(shared, &client, Duration::ZERO, &mut sorted);
     post(shared, &mut sorted);
 }
 
-fn drain(shared: &Shared, client: &Client, mut wait: Duration, sorted: &mut [Vec<Ack>], is_present: bool) {
+fn drain(shared: &Shared, client: &Client, mut wait: Duration, sorted: &mut [Vec<Ack>]) {
     for _ in 0..EVENTS_PER_BURST_MAX {
         match client.poll(wait, |report| sort(shared, report, sorted)) {
             Polled::Nothing => break,
             Polled::Notice(text) => (shared.settings.notice)(false, &text),
-            Polled::Fatal(text) if is_present => *shared.fatal.lock() = Some(text),
-            // A client that was replaced is beyond repair by then.
-            Polled::Reports | Polled::Fatal(_) => {}
+            Polled::Reports => {}
         }
         wait = Duration::ZERO;
     }

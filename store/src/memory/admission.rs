@@ -1,4 +1,4 @@
-//! Admit, release, suspend, confirm: the model of `admit.lua` and its fellows.
+//! Admit, release, suspend, confirm: the model of `redis/admission.rs` and its scripts.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,14 +6,15 @@ use std::sync::Arc;
 use wire::names::Status;
 
 use super::expiry::Mortal;
-use super::orders::Id;
+use super::orders::{Contents, Holder, Order, Place};
 use super::{Kind, Turn};
+use crate::tag::{Tag, tag_of};
 use crate::{Admission, Admit, Confirm, Policy, Retract, StoreError};
 
 /// `ratelimit:<user>`: the admissions that can still matter, ascending. Dies one window after the last one.
 #[derive(Debug)]
 pub(super) struct Admissions {
-    stamps_ms: VecDeque<u64>,
+    log: VecDeque<(u64, Tag)>,
     until_ms: u64,
 }
 
@@ -24,155 +25,179 @@ impl Admissions {
     pub(super) fn until_ms(&self) -> u64 {
         self.until_ms
     }
-}
 
-/// The rule of the limit. Fewer than `rate_limit_max_requests` admissions may lie in `(at - window, at]`;
-/// `at` is never before the last admission, so that a clock that goes back lets nobody in twice.
-///
-/// # Errors
-/// The milliseconds until the next admission is possible.
-fn count(stamps_ms: &mut VecDeque<u64>, now_ms: u64, policy: &Policy) -> Result<u64, u64> {
-    let window_ms = policy.rate_limit_window_ms;
-    let max = policy.rate_limit_max_requests as usize;
-    // A stamp more than a window ahead is from a clock that has jumped; waiting for it would lock the user
-    // out.
-    if stamps_ms.back().is_some_and(|&last_ms| last_ms > now_ms + window_ms) {
-        stamps_ms.clear();
-    }
-    let at_ms = stamps_ms.back().map_or(now_ms, |&last_ms| last_ms.max(now_ms));
-    if stamps_ms.len() >= max {
-        let oldest_ms = stamps_ms[stamps_ms.len() - max];
-        if oldest_ms + window_ms > at_ms {
-            return Err((oldest_ms + window_ms - now_ms).min(window_ms));
+    /// Counts an admission in the place of another one; false when neither is in the log.
+    fn replace(&mut self, first: Tag, own: Tag) -> bool {
+        let at = |tag| self.log.iter().position(|&(_, logged)| logged == tag);
+        match (at(first), at(own)) {
+            (Some(first), Some(_)) => {
+                self.log.remove(first);
+            }
+            (Some(first), None) => self.log[first].1 = own,
+            (None, Some(_)) => {}
+            (None, None) => return false,
         }
-        // What lies before the last `max` can never decide anything again.
-        stamps_ms.drain(..=stamps_ms.len() - max);
+        true
     }
-    stamps_ms.push_back(at_ms);
-    Ok(at_ms)
+
+    /// The rule of the limit. Fewer than `rate_limit_max_requests` admissions may lie in `(at - window, at]`;
+    /// `at` is never before the last admission, so that a clock that goes back lets nobody in twice.
+    ///
+    /// # Errors
+    /// The milliseconds until the next admission is possible.
+    fn count(&mut self, tag: Tag, now_ms: u64, policy: &Policy) -> Result<(), u64> {
+        let window_ms = policy.rate_limit_window_ms;
+        let max = policy.rate_limit_max_requests as usize;
+        // A stamp more than a window ahead is from a clock that has jumped; waiting for it would lock the user
+        // out.
+        if self.log.back().is_some_and(|&(last_ms, _)| last_ms > now_ms + window_ms) {
+            self.log.clear();
+        }
+        let at_ms = self.log.back().map_or(now_ms, |&(last_ms, _)| last_ms.max(now_ms));
+        if self.log.len() >= max {
+            let (oldest_ms, _) = self.log[self.log.len() - max];
+            if oldest_ms + window_ms > at_ms {
+                return Err((oldest_ms + window_ms - now_ms).min(window_ms));
+            }
+            // What lies before the last `max` can never decide anything again.
+            self.log.drain(..=self.log.len() - max);
+        }
+        self.log.push_back((at_ms, tag));
+        self.until_ms = now_ms + window_ms;
+        Ok(())
+    }
 }
 
 impl Turn<'_> {
     /// Takes the id, counts it against the user's limit and sets PENDING; or does nothing at all.
     pub(super) fn admit(&mut self, admit: &Admit<'_>) -> Result<Admission, StoreError> {
-        let now_ms = admit.now_ms.unwrap_or(self.now_ms);
-        let order = self.order(admit.request_id);
-        let status = order.and_then(|order| order.status(self.now_ms));
-        let first = order.and_then(|order| order.id(self.now_ms));
-        let Some(status) = status else { return self.admit_fresh(admit, now_ms) };
-        // Contents are remembered for a shorter time than the status.
-        let Some(first) = first else { return Ok(Admission::Duplicate { correlation_id: String::new() }) };
-        if first.fingerprint != admit.fingerprint {
+        let place = self.order(admit.request_id).and_then(|order| order.place(self.now_ms));
+        let Some(place) = place else { return self.admit_fresh(admit) };
+        // An order that no gateway took.
+        let Some(contents) = &place.contents else {
+            return Ok(Admission::Duplicate { correlation_id: String::new() });
+        };
+        if contents.fingerprint != admit.fingerprint {
             return Ok(Admission::Mismatch);
         }
-        if !status.is_end() && self.may_take_over(first, now_ms) {
-            let counted_ms = first.counted_ms;
-            self.take_id(admit, now_ms, counted_ms, true)?;
-            return Ok(Admission::TakenOver);
+        if let Some(holder) = &place.holder
+            && self.may_take_over(holder)
+        {
+            let first = tag_of(&holder.owner, holder.sequence);
+            return self.take_over(admit, first);
         }
-        Ok(Admission::Duplicate { correlation_id: first.correlation_id.to_string() })
+        Ok(Admission::Duplicate { correlation_id: contents.correlation_id.to_string() })
     }
 
-    fn admit_fresh(&mut self, admit: &Admit<'_>, now_ms: u64) -> Result<Admission, StoreError> {
+    fn admit_fresh(&mut self, admit: &Admit<'_>) -> Result<Admission, StoreError> {
         let new_order = !self.state.orders.contains_key(admit.request_id);
         let new_user = !self.state.users.contains_key(admit.user_id);
         self.check_room(usize::from(new_order) + usize::from(new_user))?;
-        match self.count_admission(admit.user_id, now_ms) {
-            Err(retry_after_ms) => Ok(Admission::Limited { retry_after_ms }),
-            Ok(counted_ms) => {
-                self.take_id(admit, now_ms, counted_ms, false)?;
-                Ok(Admission::Fresh)
-            }
+        if let Err(retry_after_ms) = self.count_admission(admit, None) {
+            return Ok(Admission::Limited { retry_after_ms });
         }
+        self.take_id(admit, false, false)?;
+        Ok(Admission::Fresh)
+    }
+
+    /// Counted in the place of the first send's admission. Over the limit the id stays suspended, because the first send may
+    /// have been persisted.
+    fn take_over(&mut self, admit: &Admit<'_>, first: Tag) -> Result<Admission, StoreError> {
+        self.check_room(usize::from(!self.state.users.contains_key(admit.user_id)))?;
+        let counted = self.count_admission(admit, Some(first));
+        self.take_id(admit, true, counted.is_err())?;
+        Ok(match counted {
+            Ok(()) => Admission::TakenOver,
+            Err(retry_after_ms) => Admission::Limited { retry_after_ms },
+        })
     }
 
     /// A suspended id at once; a pending one when it is old and its owner has not resolved it.
-    fn may_take_over(&self, first: &Id, now_ms: u64) -> bool {
+    fn may_take_over(&self, first: &Holder) -> bool {
         let watermark = self.state.owners.get(&*first.owner).and_then(|watermark| watermark.get(self.now_ms));
         let is_resolved = watermark.is_some_and(|&watermark| watermark >= first.sequence);
-        let is_old = now_ms >= first.taken_ms + self.policy.takeover_after_ms;
+        let is_old = self.now_ms >= first.taken_ms + self.policy.takeover_after_ms;
         first.is_suspended || (is_old && !is_resolved)
     }
 
     fn take_id(
         &mut self,
         admit: &Admit<'_>,
-        taken_ms: u64,
-        counted_ms: u64,
         is_taken_over: bool,
+        is_suspended: bool,
     ) -> Result<(), StoreError> {
-        let id = Id {
-            is_suspended: false,
+        let contents =
+            Contents { fingerprint: admit.fingerprint, correlation_id: admit.correlation_id.into() };
+        let holder = Holder {
+            is_suspended,
             is_taken_over,
-            fingerprint: admit.fingerprint,
-            taken_ms,
-            counted_ms,
+            taken_ms: self.now_ms,
             owner: admit.owner.into(),
             sequence: admit.sequence,
-            correlation_id: admit.correlation_id.into(),
         };
-        self.put_id(admit.request_id, id)?;
-        self.put_status(admit.request_id, Status::Pending)
+        let place = Place { status: Status::Pending, contents: Some(contents), holder: Some(holder) };
+        self.put_place(admit.request_id, place)
     }
 
-    fn count_admission(&mut self, user_id: &str, now_ms: u64) -> Result<u64, u64> {
-        let until_ms = self.now_ms + self.policy.rate_limit_window_ms;
-        if let Some(user) = self.state.users.get_mut(user_id) {
+    fn count_admission(&mut self, admit: &Admit<'_>, instead_of: Option<Tag>) -> Result<(), u64> {
+        let tag = tag_of(admit.owner, admit.sequence);
+        if let Some(user) = self.state.users.get_mut(admit.user_id) {
             if user.until_ms < self.now_ms {
-                user.stamps_ms.clear();
+                user.log.clear();
             }
-            let counted_ms = count(&mut user.stamps_ms, now_ms, self.policy)?;
-            user.until_ms = until_ms;
-            return Ok(counted_ms);
+            if instead_of.is_some_and(|first| user.replace(first, tag)) {
+                return Ok(());
+            }
+            return user.count(tag, self.now_ms, self.policy);
         }
-        let name: Arc<str> = user_id.into();
+        let until_ms = self.now_ms + self.policy.rate_limit_window_ms;
+        let name: Arc<str> = admit.user_id.into();
         self.state.shelves[Kind::User as usize].push(until_ms, Arc::clone(&name));
-        self.state.users.insert(name, Admissions { stamps_ms: VecDeque::from([now_ms]), until_ms });
-        Ok(now_ms)
+        self.state.users.insert(name, Admissions { log: VecDeque::from([(self.now_ms, tag)]), until_ms });
+        Ok(())
     }
 
-    /// Frees the id and gives the admission back. One that was taken over, or is suspended already, is suspended instead: the
+    /// Frees the id and gives the admission back. An id that was taken over, or is suspended already, is suspended instead: the
     /// broker may have the order from an earlier send.
     pub(super) fn release(&mut self, retract: &Retract<'_>) -> bool {
-        let Some(id) = self.held_id(retract) else { return false };
-        if id.is_taken_over || id.is_suspended {
-            return self.suspend(retract);
-        }
-        let counted_ms = id.counted_ms;
+        let is_held = match self.holder(retract) {
+            Some(holder) if holder.is_taken_over || holder.is_suspended => return self.suspend(retract),
+            Some(_) => {
+                self.edit_order(retract.request_id, Order::remove_place);
+                true
+            }
+            None => false,
+        };
+        let tag = tag_of(retract.owner, retract.sequence);
         let now_ms = self.now_ms;
         if let Some(user) = self.state.users.get_mut(retract.user_id)
             && user.until_ms >= now_ms
-            && let Some(at) = user.stamps_ms.iter().rposition(|&stamp_ms| stamp_ms == counted_ms)
+            && let Some(at) = user.log.iter().rposition(|&(_, logged)| logged == tag)
         {
-            user.stamps_ms.remove(at);
+            user.log.remove(at);
         }
-        self.edit_order(retract.request_id, |order| {
-            order.remove_id();
-            order.remove_status();
-        });
-        true
+        is_held
     }
 
     /// Lets the next try take over at once.
     pub(super) fn suspend(&mut self, retract: &Retract<'_>) -> bool {
         let now_ms = self.now_ms;
-        if self.held_id(retract).is_none() {
+        if self.holder(retract).is_none() {
             return false;
         }
         self.edit_order(retract.request_id, |order| {
-            if let Some(id) = order.id_mut(now_ms) {
-                id.is_suspended = true;
+            if let Some(holder) = order.holder_mut(now_ms) {
+                holder.is_suspended = true;
             }
         });
         true
     }
 
-    /// The id, if this owner and sequence hold it and the order has not ended.
-    fn held_id(&self, retract: &Retract<'_>) -> Option<&Id> {
-        let order = self.order(retract.request_id)?;
-        let is_pending = order.status(self.now_ms) == Some(Status::Pending);
-        let is_holder = |id: &&Id| *id.owner == *retract.owner && id.sequence == retract.sequence;
-        order.id(self.now_ms).filter(is_holder).filter(|_| is_pending)
+    /// What holds the id, if it is this owner and sequence.
+    fn holder(&self, retract: &Retract<'_>) -> Option<&Holder> {
+        let place = self.order(retract.request_id)?.place(self.now_ms)?;
+        let holder = place.holder.as_ref()?;
+        (*holder.owner == *retract.owner && holder.sequence == retract.sequence).then_some(holder)
     }
 
     /// Sets the watermark; the caller only ever raises it.

@@ -64,28 +64,28 @@ impl Shelf {
 impl Turn<'_> {
     /// Frees a bounded number of dead entries.
     pub(super) fn sweep(&mut self) {
-        for kind in [Kind::OrderId, Kind::Order, Kind::User, Kind::Owner] {
+        for kind in [Kind::Order, Kind::User, Kind::Owner] {
             for _ in 0..SWEEP_MAX {
                 let Some(name) = self.state.shelves[kind as usize].pop_due(self.now_ms) else { break };
-                if let Some((shelf, until_ms)) = self.bury(kind, &name) {
-                    self.state.shelves[shelf as usize].push(until_ms, name);
+                if let Some(until_ms) = self.bury(kind, &name) {
+                    self.state.shelves[kind as usize].push(until_ms, name);
                 }
             }
         }
     }
 
-    /// Drops what is dead of one entry; says where it goes when something of it still lives.
-    fn bury(&mut self, kind: Kind, name: &Arc<str>) -> Option<(Kind, u64)> {
+    /// Drops what is dead of one entry; says until when the rest of it lives.
+    fn bury(&mut self, kind: Kind, name: &Arc<str>) -> Option<u64> {
         let now_ms = self.now_ms;
         match kind {
-            Kind::OrderId | Kind::Order => {
+            Kind::Order => {
                 let order = self.state.orders.get_mut(name)?;
                 order.drop_dead(now_ms);
-                let next = order.next_burial();
-                if next.is_none() {
+                let until_ms = order.until_ms();
+                if until_ms.is_none() {
                     self.state.orders.remove(name);
                 }
-                next
+                until_ms
             }
             Kind::User => {
                 let until_ms = self.state.users.get(name)?.until_ms();
@@ -93,7 +93,7 @@ impl Turn<'_> {
                     self.state.users.remove(name);
                     return None;
                 }
-                Some((kind, until_ms))
+                Some(until_ms)
             }
             Kind::Owner => {
                 let until_ms = self.state.owners.get(name)?.until_ms();
@@ -101,7 +101,7 @@ impl Turn<'_> {
                     self.state.owners.remove(name);
                     return None;
                 }
-                Some((kind, until_ms))
+                Some(until_ms)
             }
         }
     }

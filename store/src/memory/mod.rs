@@ -54,17 +54,16 @@ struct State {
     users: HashMap<Arc<str>, admission::Admissions>,
     owners: HashMap<Arc<str>, admission::Watermark>,
     items: HashMap<Arc<str>, stock::Item>,
-    /// Orders whose id details expire next, orders whose rest does, users, owners.
-    shelves: [Shelf; 4],
+    /// Orders, users and owners that expire next.
+    shelves: [Shelf; 3],
 }
 
 /// Index into [`State::shelves`]; each kind has one time to live, so each shelf is in order of expiry.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
-    OrderId = 0,
-    Order = 1,
-    User = 2,
-    Owner = 3,
+    Order = 0,
+    User = 1,
+    Owner = 2,
 }
 
 /// One step as it runs: the state it holds, the rules, and the time of the store.
@@ -172,9 +171,9 @@ impl Turn<'_> {
 
     fn status_view(&self, request_id: &str) -> Option<StatusView> {
         let order = self.state.orders.get(request_id)?;
-        let status = order.status(self.now_ms)?;
-        let correlation_id = order.id(self.now_ms).map(|id| id.correlation_id.to_string());
-        Some(StatusView { status, correlation_id })
+        let place = order.place(self.now_ms)?;
+        let correlation_id = place.contents.as_ref().map(|contents| contents.correlation_id.to_string());
+        Some(StatusView { status: place.status, correlation_id })
     }
 
     fn each<T>(&self, names: &[&str], look: impl Fn(&Self, &str) -> T) -> Vec<T> {

@@ -1,4 +1,4 @@
-//! What is kept of an order: three keys of Redis in one entry, each with its own life.
+//! What is kept of an order: two keys of Redis in one entry, each with its own life.
 
 use std::sync::Arc;
 
@@ -11,28 +11,38 @@ use crate::{Origin, StoreError};
 /// One order.
 #[derive(Debug, Default)]
 pub(super) struct Order {
-    status: Option<Mortal<Status>>,
-    id: Option<Mortal<Id>>,
+    place: Option<Mortal<Place>>,
     fence: Option<Mortal<Fence>>,
 }
 
-/// `idempotency:<request_id>`: who took the id, with what contents.
+/// `order_status:<request_id>`: where it stands, and who took its id with what contents.
 #[derive(Debug, Clone)]
-#[expect(clippy::struct_field_names, reason = "correlation_id is the contract's word")]
-pub(super) struct Id {
+pub(super) struct Place {
+    pub(super) status: Status,
+    /// `None` for an order that no gateway took.
+    pub(super) contents: Option<Contents>,
+    /// Who holds the id; `None` when it is final or a replay runs.
+    pub(super) holder: Option<Holder>,
+}
+
+/// What an id was taken for.
+#[derive(Debug, Clone)]
+pub(super) struct Contents {
+    pub(super) fingerprint: u64,
+    pub(super) correlation_id: Box<str>,
+}
+
+/// The admission that holds an id.
+#[derive(Debug, Clone)]
+pub(super) struct Holder {
     /// The broker may have the order: the next try takes over at once.
     pub(super) is_suspended: bool,
     /// The broker may have the order from an earlier send: it is never freed by a release.
     pub(super) is_taken_over: bool,
-    pub(super) fingerprint: u64,
     /// When it was taken, or last taken over.
     pub(super) taken_ms: u64,
-    /// The admission that was counted for it: later than `taken_ms` when the clock had gone back, earlier
-    /// after a take-over, which is not counted again.
-    pub(super) counted_ms: u64,
     pub(super) owner: Box<str>,
     pub(super) sequence: u64,
-    pub(super) correlation_id: Box<str>,
 }
 
 /// `reservation:<request_id>`: which attempt holds or held the units, and for which record.
@@ -54,16 +64,16 @@ pub(super) enum FenceState {
 }
 
 impl Order {
+    pub(super) fn place(&self, now_ms: u64) -> Option<&Place> {
+        self.place.as_ref()?.get(now_ms)
+    }
+
     pub(super) fn status(&self, now_ms: u64) -> Option<Status> {
-        self.status.as_ref()?.get(now_ms).copied()
+        self.place(now_ms).map(|place| place.status)
     }
 
-    pub(super) fn id(&self, now_ms: u64) -> Option<&Id> {
-        self.id.as_ref()?.get(now_ms)
-    }
-
-    pub(super) fn id_mut(&mut self, now_ms: u64) -> Option<&mut Id> {
-        self.id.as_mut()?.get_mut(now_ms)
+    pub(super) fn holder_mut(&mut self, now_ms: u64) -> Option<&mut Holder> {
+        self.place.as_mut()?.get_mut(now_ms)?.holder.as_mut()
     }
 
     pub(super) fn fence(&self, now_ms: u64) -> Option<&Fence> {
@@ -71,12 +81,8 @@ impl Order {
     }
 
     /// A deletion, not a death.
-    pub(super) fn remove_status(&mut self) {
-        self.status = None;
-    }
-
-    pub(super) fn remove_id(&mut self) {
-        self.id = None;
+    pub(super) fn remove_place(&mut self) {
+        self.place = None;
     }
 
     pub(super) fn remove_fence(&mut self) {
@@ -84,18 +90,13 @@ impl Order {
     }
 
     pub(super) fn drop_dead(&mut self, now_ms: u64) {
-        self.status.take_if(|status| !status.is_alive(now_ms));
-        self.id.take_if(|id| !id.is_alive(now_ms));
+        self.place.take_if(|place| !place.is_alive(now_ms));
         self.fence.take_if(|fence| !fence.is_alive(now_ms));
     }
 
-    /// Where and when to look at it next: first for its id, then for the rest; `None` when nothing is left.
-    pub(super) fn next_burial(&self) -> Option<(Kind, u64)> {
-        if let Some(id) = &self.id {
-            return Some((Kind::OrderId, id.until_ms()));
-        }
-        let rest = self.status.as_ref().map(Mortal::until_ms).max(self.fence.as_ref().map(Mortal::until_ms));
-        rest.map(|until_ms| (Kind::Order, until_ms))
+    /// The last moment of what lives longest; `None` when nothing is left.
+    pub(super) fn until_ms(&self) -> Option<u64> {
+        self.place.as_ref().map(Mortal::until_ms).max(self.fence.as_ref().map(Mortal::until_ms))
     }
 }
 
@@ -108,11 +109,11 @@ impl Turn<'_> {
     ///
     /// # Errors
     /// [`StoreError::Full`].
-    fn order_entry(&mut self, request_id: &str, first_look: (Kind, u64)) -> Result<&mut Order, StoreError> {
+    fn order_entry(&mut self, request_id: &str, until_ms: u64) -> Result<&mut Order, StoreError> {
         if !self.state.orders.contains_key(request_id) {
             self.check_room(1)?;
             let name: Arc<str> = request_id.into();
-            self.state.shelves[first_look.0 as usize].push(first_look.1, Arc::clone(&name));
+            self.state.shelves[Kind::Order as usize].push(until_ms, Arc::clone(&name));
             self.state.orders.insert(name, Order::default());
         }
         Ok(self.state.orders.get_mut(request_id).expect("it is there or was just made"))
@@ -120,28 +121,29 @@ impl Turn<'_> {
 
     /// # Errors
     /// [`StoreError::Full`].
-    pub(super) fn put_id(&mut self, request_id: &str, id: Id) -> Result<(), StoreError> {
-        let id = Mortal::new(id, self.now_ms, self.policy.idempotency_ttl_ms);
-        let first_look = (Kind::OrderId, id.until_ms());
-        self.order_entry(request_id, first_look)?.id = Some(id);
+    pub(super) fn put_place(&mut self, request_id: &str, place: Place) -> Result<(), StoreError> {
+        let place = Mortal::new(place, self.now_ms, self.policy.order_status_ttl_ms);
+        let until_ms = place.until_ms();
+        self.order_entry(request_id, until_ms)?.place = Some(place);
         Ok(())
     }
 
+    /// Another status for the same contents; nobody holds the id any more.
+    ///
     /// # Errors
     /// [`StoreError::Full`].
     pub(super) fn put_status(&mut self, request_id: &str, status: Status) -> Result<(), StoreError> {
-        let status = Mortal::new(status, self.now_ms, self.policy.order_status_ttl_ms);
-        let first_look = (Kind::Order, status.until_ms());
-        self.order_entry(request_id, first_look)?.status = Some(status);
-        Ok(())
+        let before = self.order(request_id).and_then(|order| order.place(self.now_ms));
+        let contents = before.and_then(|place| place.contents.clone());
+        self.put_place(request_id, Place { status, contents, holder: None })
     }
 
     /// # Errors
     /// [`StoreError::Full`].
     pub(super) fn put_fence(&mut self, request_id: &str, fence: Fence) -> Result<(), StoreError> {
         let fence = Mortal::new(fence, self.now_ms, self.policy.order_status_ttl_ms);
-        let first_look = (Kind::Order, fence.until_ms());
-        self.order_entry(request_id, first_look)?.fence = Some(fence);
+        let until_ms = fence.until_ms();
+        self.order_entry(request_id, until_ms)?.fence = Some(fence);
         Ok(())
     }
 

@@ -3,9 +3,11 @@
 use wire::resp;
 
 use super::decode::decode;
-use super::encode::{Kind, encode};
-use super::scripts::{Script, Shas};
-use crate::{Answer, Command, Policy, StoreError};
+use super::encode::Kind;
+use super::scripts::Shas;
+use super::step::{Step, encode};
+use crate::tag::tag_of;
+use crate::{Admit, Answer, Policy};
 
 /// Commands and replies without a connection.
 #[derive(Debug)]
@@ -20,20 +22,21 @@ impl Codec {
         Self { shas: Shas::unknown(), policy }
     }
 
-    /// Appends a command.
-    pub fn encode(&self, command: &Command<'_>, out: &mut Vec<u8>) {
-        let _kind = encode(out, command, &self.shas, &self.policy);
+    /// Appends what is sent for an order: the two steps of an admission.
+    pub fn encode(&self, admit: &Admit<'_>, out: &mut Vec<u8>) {
+        let tag = tag_of(admit.owner, admit.sequence);
+        for step in [Step::BeginWindow { user_id: admit.user_id, tag }, Step::TakeId(admit)] {
+            let _kind = encode(out, &step, &self.shas, &self.policy);
+        }
     }
 
-    /// The answer in the first reply of `bytes`, read as the reply to an admission; `None` when it is not whole.
-    ///
-    /// # Errors
-    /// Bytes that no reply begins with, and a reply of the wrong shape.
-    pub fn admission(&self, bytes: &[u8]) -> Option<Result<Answer, StoreError>> {
-        match resp::parse(bytes) {
-            Ok(Some((reply, _))) => Some(decode(Kind::Eval(Script::Admit), &reply)),
-            Ok(None) => None,
-            Err(resp::Malformed) => Some(Err(StoreError::Refused("not a reply".to_owned()))),
-        }
+    /// Reads the replies to those; true when the order is admitted without further steps.
+    pub fn is_admitted(&self, mut bytes: &[u8]) -> bool {
+        let mut answer = |kind| {
+            let Ok(Some((reply, consumed))) = resp::parse(bytes) else { return None };
+            bytes = &bytes[consumed..];
+            decode(kind, &reply).ok()
+        };
+        answer(Kind::IsSet) == Some(Answer::Number(1)) && answer(Kind::Text) == Some(Answer::Text(None))
     }
 }

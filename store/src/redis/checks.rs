@@ -14,8 +14,8 @@ const VERSION: &str = "redis_version";
 const EVICTION: &str = "redis_eviction";
 const PERSISTENCE: &str = "redis_persistence";
 
-/// The scripts use `SET … KEEPTTL`, which came with it.
-const VERSION_MIN: u32 = 6;
+/// `SET … NX GET` came with it. An older one is refused by the probe of the handshake.
+const VERSION_MIN: u32 = 7;
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(version(fine), Verdict::Fine);
         assert_eq!(eviction(fine), Verdict::Fine);
         assert_eq!(persistence(fine, || Err("not asked".to_owned())), Verdict::Fine);
-        let poor = "redis_version:5.0.7\r\nmaxmemory_policy:volatile-lru\r\naof_enabled:0\r\n";
+        let poor = "redis_version:6.2.14\r\nmaxmemory_policy:volatile-lru\r\naof_enabled:0\r\n";
         assert!(matches!(version(poor), Verdict::Warning(_)));
         assert!(matches!(eviction(poor), Verdict::Warning(_)));
         assert!(matches!(persistence(poor, || Ok(String::new())), Verdict::Warning(_)));

@@ -5,11 +5,12 @@ use std::str::{FromStr, from_utf8};
 use shard::dependency::Reason;
 use wire::names::Status;
 use wire::resp::{Items, Reply};
+use wire::status_value::StatusValue;
 
 use super::encode::Kind;
 use super::scripts::Script;
 use crate::answer::{Ledger, known_units};
-use crate::{Admission, Answer, Ending, Reservation, StatusView, StoreError};
+use crate::{Answer, Ending, Reservation, StatusView, StoreError};
 
 /// What an error reply means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,13 +47,15 @@ static SERVER_CODES: [(&str, Reason); 17] = [
 ];
 
 /// The same, for what Redis says without a code of its own.
-static SERVER_TEXTS: [(&str, Reason); 6] = [
+static SERVER_TEXTS: [(&str, Reason); 7] = [
     // Redis 7, and Redis 6.
     ("ACL failure in script", Reason::Permission),
     ("The user executing the script can't", Reason::Permission),
     ("Script attempted to access", Reason::ClusterMode),
     ("max number of clients reached", Reason::TooManyClients),
     ("unknown command", Reason::Unsupported),
+    // Redis before 7: `SET` with `NX` and `GET`.
+    ("ERR syntax error", Reason::Unsupported),
     ("Unknown Redis command called from", Reason::Unsupported),
 ];
 
@@ -85,12 +88,22 @@ type Shaped<T> = Result<T, WrongShape>;
 pub(super) fn decode(kind: Kind, reply: &Reply<'_>) -> Result<Answer, StoreError> {
     let answer = match kind {
         Kind::Eval(script) => eval(script, reply),
+        Kind::IsSet => match reply {
+            Reply::Status(_) => Ok(Answer::Number(1)),
+            Reply::Nil => Ok(Answer::Number(0)),
+            _ => Err(WrongShape),
+        },
+        Kind::Text => match reply {
+            Reply::Nil => Ok(Answer::Text(None)),
+            reply => text(reply).map(|text| Answer::Text(Some(text.to_owned()))),
+        },
+        Kind::Number => integer(reply).map(Answer::Number),
         Kind::Confirm | Kind::Ping => match reply {
             Reply::Status(_) => Ok(Answer::Done),
             _ => Err(WrongShape),
         },
         Kind::Status => status(reply).map(Answer::Status),
-        Kind::Statuses(count) => each(reply, count, optional_word).map(Answer::Statuses),
+        Kind::Statuses(count) => each(reply, count, optional_status).map(Answer::Statuses),
         Kind::Stock(count) => each(reply, count, |level| Ok(units(level))).map(Answer::Stock),
         Kind::Ledgers(count) => ledgers(reply, count).map(Answer::Ledgers),
         Kind::EvalMany(..) | Kind::Own(_) => Err(WrongShape),
@@ -100,8 +113,10 @@ pub(super) fn decode(kind: Kind, reply: &Reply<'_>) -> Result<Answer, StoreError
 
 fn eval(script: Script, reply: &Reply<'_>) -> Shaped<Answer> {
     match script {
-        Script::Admit => admission(reply).map(Answer::Admitted),
-        Script::Release | Script::Suspend => integer(reply).map(|flag| Answer::Retracted(flag == 1)),
+        Script::Count | Script::Uncount | Script::ReleaseId | Script::TakeOver => {
+            integer(reply).map(Answer::Number)
+        }
+        Script::Suspend => integer(reply).map(|flag| Answer::Retracted(flag == 1)),
         Script::Reserve => reservation(reply).map(Answer::Reserved),
         Script::Settle => ending(reply, Status::Completed).map(Answer::Ended),
         Script::Refund => ending(reply, Status::FailedPayment).map(Answer::Ended),
@@ -116,17 +131,6 @@ fn eval(script: Script, reply: &Reply<'_>) -> Shaped<Answer> {
         | Script::Ledgers
         | Script::ProbeGateway
         | Script::ProbeProcessor => Err(WrongShape),
-    }
-}
-
-/// See the head of `admit.lua`.
-fn admission(reply: &Reply<'_>) -> Shaped<Admission> {
-    match *reply {
-        Reply::Integer(0) => Ok(Admission::Fresh),
-        Reply::Integer(1) => Ok(Admission::TakenOver),
-        Reply::Integer(2) => Ok(Admission::Mismatch),
-        Reply::Integer(wait) if wait < 0 => Ok(Admission::Limited { retry_after_ms: wait.unsigned_abs() }),
-        ref reply => text(reply).map(|first| Admission::Duplicate { correlation_id: first.to_owned() }),
     }
 }
 
@@ -156,18 +160,14 @@ fn reservation(reply: &Reply<'_>) -> Shaped<Reservation> {
 fn ending(reply: &Reply<'_>, end: Status) -> Shaped<Ending> {
     match reply {
         Reply::Integer(1) => Ok(Ending { applied: true, status: Some(end) }),
-        reply => optional_word(reply).map(|status| Ending { applied: false, status }),
+        reply => optional_status(reply).map(|status| Ending { applied: false, status }),
     }
 }
 
-/// A status and the `idempotency` text beside it.
 fn status(reply: &Reply<'_>) -> Shaped<Option<StatusView>> {
-    let mut items = items(reply, 2)?;
-    let status = optional_word(&items.next().ok_or(WrongShape)?)?;
-    // The correlation id is the rest behind the seventh blank; a text that nobody of ours wrote has none.
-    let id = items.next().and_then(|id| text(&id).ok());
-    let correlation_id = id.and_then(|id| id.splitn(8, ' ').nth(7)).map(str::to_owned);
-    Ok(status.map(|status| StatusView { status, correlation_id }))
+    let Some(status) = optional_status(reply)? else { return Ok(None) };
+    let correlation_id = StatusValue::parse(text(reply)?).correlation_id.map(str::to_owned);
+    Ok(Some(StatusView { status, correlation_id }))
 }
 
 /// Base and taken of each, in a row.
@@ -207,11 +207,11 @@ fn units(reply: &Reply<'_>) -> Option<i64> {
     if let Reply::Bulk(bytes) = reply { known_units(bytes) } else { None }
 }
 
-/// A word of [`Status`], or nil.
-fn optional_word(reply: &Reply<'_>) -> Shaped<Option<Status>> {
+/// The status that a value of `order_status` begins with, or nil.
+fn optional_status(reply: &Reply<'_>) -> Shaped<Option<Status>> {
     match reply {
         Reply::Nil => Ok(None),
-        reply => text(reply)?.parse().map(Some).map_err(|_| WrongShape),
+        reply => StatusValue::parse(text(reply)?).word.parse().map(Some).map_err(|_| WrongShape),
     }
 }
 
@@ -278,11 +278,13 @@ mod tests {
     #[test]
     fn replies_of_the_wrong_shape_are_refused() {
         let wrong = [
-            (Kind::Eval(Script::Admit), Reply::Integer(3)),
+            (Kind::Eval(Script::Count), Reply::Nil),
+            (Kind::IsSet, Reply::Integer(1)),
+            (Kind::Text, Reply::Integer(1)),
             (Kind::Eval(Script::Reserve), Reply::Integer(-3)),
             (Kind::Eval(Script::Reserve), Reply::Bulk(b"E 0 1 LOST")),
             (Kind::Eval(Script::Settle), Reply::Bulk(b"SHIPPED")),
-            (Kind::Status, Reply::Nil),
+            (Kind::Status, Reply::Bulk(b"SHIPPED 00000000000000ff c-1")),
             (Kind::Stock(1), Reply::Integer(1)),
         ];
         for (kind, reply) in wrong {

@@ -1,13 +1,13 @@
 //! A command as bytes: which script or command of Redis it is, and its keys and arguments.
 
 use wire::names::{
-    IDEMPOTENCY_PREFIX, INVENTORY_PREFIX, LEDGER_PREFIX, ORDER_STATUS_PREFIX, RATELIMIT_PREFIX,
-    RESERVATION_PREFIX, WATERMARK_PREFIX,
+    INVENTORY_PREFIX, LEDGER_PREFIX, ORDER_STATUS_PREFIX, RATELIMIT_PREFIX, RESERVATION_PREFIX,
+    WATERMARK_PREFIX,
 };
 use wire::resp::{Decimal, write_array, write_bulk, write_bulk_parts, write_command, write_number};
 
 use super::scripts::{Script, Shas};
-use crate::{Command, Policy, Reserve, Retract, Settle};
+use crate::{Command, Policy, Reserve, Settle};
 
 /// What the reply will be about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,11 @@ pub(super) enum Kind {
     Eval(Script),
     /// An array of such replies, one an order.
     EvalMany(Script, u32),
+    /// A `SET … NX`: whether it did.
+    IsSet,
+    /// A text, or none.
+    Text,
+    Number,
     Confirm,
     Status,
     /// How many were asked for.
@@ -60,29 +65,13 @@ impl Kind {
 /// Appends a command to `out`.
 pub(super) fn encode(out: &mut Vec<u8>, command: &Command<'_>, shas: &Shas, policy: &Policy) -> Kind {
     match *command {
-        Command::Admit(ref admit) => {
-            eval(out, shas, Script::Admit, 3, if admit.now_ms.is_some() { 4 } else { 2 });
-            key(out, RATELIMIT_PREFIX, admit.user_id);
-            key(out, IDEMPOTENCY_PREFIX, admit.request_id);
-            key(out, ORDER_STATUS_PREFIX, admit.request_id);
-            write_bulk(out, &hex16(admit.fingerprint));
-            let sequence = Decimal::new(admit.sequence);
-            let (owner, correlation_id) = (admit.owner.as_bytes(), admit.correlation_id.as_bytes());
-            write_bulk_parts(out, &[owner, b" ", sequence.as_bytes(), b" ", correlation_id]);
-            if let Some(now_ms) = admit.now_ms {
-                write_number(out, now_ms / 1000);
-                write_number(out, now_ms % 1000 * 1000);
-            }
-            Kind::Eval(Script::Admit)
-        }
-        Command::Release(ref retract) => {
-            eval(out, shas, Script::Release, 3, 2);
-            key(out, RATELIMIT_PREFIX, retract.user_id);
-            retraction(out, retract, Script::Release)
-        }
+        Command::Admit(_) | Command::Release(_) => unreachable!("made of steps by `admission`"),
         Command::Suspend(ref retract) => {
-            eval(out, shas, Script::Suspend, 2, 2);
-            retraction(out, retract, Script::Suspend)
+            eval(out, shas, Script::Suspend, 1, 2);
+            key(out, ORDER_STATUS_PREFIX, retract.request_id);
+            write_bulk(out, retract.owner.as_bytes());
+            write_number(out, retract.sequence);
+            Kind::Eval(Script::Suspend)
         }
         Command::Confirm(ref confirm) => {
             write_array(out, 4);
@@ -96,10 +85,9 @@ pub(super) fn encode(out: &mut Vec<u8>, command: &Command<'_>, shas: &Shas, poli
         Command::Settle(ref settle) => end(out, settle, shas, Script::Settle),
         Command::Refund(ref settle) => end(out, settle, shas, Script::Refund),
         Command::Status { request_id } => {
-            write_array(out, 3);
-            write_bulk(out, b"MGET");
+            write_array(out, 2);
+            write_bulk(out, b"GET");
             key(out, ORDER_STATUS_PREFIX, request_id);
-            key(out, IDEMPOTENCY_PREFIX, request_id);
             Kind::Status
         }
         Command::Statuses { request_ids } => {
@@ -144,8 +132,7 @@ pub(super) fn encode_own(out: &mut Vec<u8>, own: Own, policy: &Policy) -> Kind {
 
 /// Appends the probe of a role: its keys are those of orders, with an id that nobody has.
 pub(super) fn encode_probe(out: &mut Vec<u8>, script: Script, is_handshake: bool, shas: &Shas) -> Kind {
-    const GATEWAY: &[&str] =
-        &[RATELIMIT_PREFIX, IDEMPOTENCY_PREFIX, ORDER_STATUS_PREFIX, WATERMARK_PREFIX, INVENTORY_PREFIX];
+    const GATEWAY: &[&str] = &[RATELIMIT_PREFIX, ORDER_STATUS_PREFIX, WATERMARK_PREFIX, INVENTORY_PREFIX];
     const PROCESSOR: &[&str] = &[ORDER_STATUS_PREFIX, RESERVATION_PREFIX, INVENTORY_PREFIX, LEDGER_PREFIX];
     let prefixes = if script == Script::ProbeGateway { GATEWAY } else { PROCESSOR };
     eval(out, shas, script, prefixes.len(), 1);
@@ -194,15 +181,6 @@ fn stock_keys(out: &mut Vec<u8>, request_id: &str, item_id: &str) {
     key(out, LEDGER_PREFIX, item_id);
 }
 
-/// The keys and arguments that release and suspend share.
-fn retraction(out: &mut Vec<u8>, retract: &Retract<'_>, script: Script) -> Kind {
-    key(out, IDEMPOTENCY_PREFIX, retract.request_id);
-    key(out, ORDER_STATUS_PREFIX, retract.request_id);
-    write_bulk(out, retract.owner.as_bytes());
-    write_number(out, retract.sequence);
-    Kind::Eval(script)
-}
-
 fn change_stock(out: &mut Vec<u8>, item_id: &str, units: u64, shas: &Shas, script: Script) -> Kind {
     eval(out, shas, script, 2, 1);
     key(out, INVENTORY_PREFIX, item_id);
@@ -235,7 +213,7 @@ pub(super) fn key(out: &mut Vec<u8>, prefix: &str, name: &str) {
     write_bulk_parts(out, &[prefix.as_bytes(), name.as_bytes()]);
 }
 
-fn hex16(number: u64) -> [u8; 16] {
+pub(super) fn hex16(number: u64) -> [u8; 16] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     std::array::from_fn(|at| DIGITS[(number >> (60 - 4 * at)) as usize & 15])
 }

@@ -24,6 +24,7 @@ use super::decode::{Fault, decode, fault};
 use super::encode::{Kind, Own, encode, encode_own, encode_probe};
 use super::flight::{Batch, Flight, Outcome, Pending, Whose};
 use super::scripts::{Script, Shas};
+use super::step::{self, Step};
 use super::{ConnectionSettings, Stats, group};
 use crate::{Command, StoreError};
 
@@ -147,6 +148,16 @@ impl Link {
         // The table's own expiry is not used, so any moment does: the sweep looks at flushes.
         let wait = self.waiters.open(self.last_reply.get()).ok_or(StoreError::Full)?;
         self.take(command, Whose::Caller(wait.ticket()));
+        Ok(wait)
+    }
+
+    /// Takes one step for the next flush.
+    pub(super) fn step(&self, step: &Step<'_>) -> Result<Wait<Outcome>, StoreError> {
+        self.check_room()?;
+        let wait = self.waiters.open(self.last_reply.get()).ok_or(StoreError::Full)?;
+        let shas = self.shas.borrow();
+        let whose = Whose::Caller(wait.ticket());
+        self.push(whose, 0, |out| step::encode(out, step, &shas, &self.settings.policy));
         Ok(wait)
     }
 

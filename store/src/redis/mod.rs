@@ -1,9 +1,9 @@
-//! The same over real Redis: Lua scripts by EVALSHA over one pipelined TCP connection a core.
+//! The same over real Redis: commands, and Lua scripts by EVALSHA, over one pipelined TCP connection a core.
 //!
 //! A [`Connection`] belongs to the core that opened it; its callers only append to a buffer and wait, its
 //! tasks (`tasks.rs`) write that buffer once a turn, read, and answer everybody whose reply has come. What a
-//! command is in bytes stands in `encode.rs`, what a reply means in `decode.rs`, the order between them in
-//! `flight.rs`, and what a reply, a loss or a silence does in `link.rs`.
+//! command is in bytes stands in `encode.rs` and, for the steps of an admission, in `step.rs`; what a reply means in `decode.rs`;
+//! the order between them in `flight.rs`, and what a reply, a loss or a silence does in `link.rs`.
 //!
 //! Invariants:
 //! - a command is written at most once a session and never again after a loss: [`StoreError::Lost`] says that
@@ -14,8 +14,9 @@
 //! - nothing here blocks the core, and no waker leaves it;
 //! - a caller that goes away leaves its place in the order of replies behind, nothing else.
 //!
-//! It never falls back to anything when the server is away. It needs a single Redis 6 or newer: `admit.lua`
-//! reads the watermark of an owner that only the stored id names, which a cluster would not allow.
+//! It never falls back to anything when the server is away. It needs Redis 7.0 or newer (`SET … NX GET`). A step of an admission
+//! or a release touches one key; the scripts of the processor touch keys of an order and of an item, which a cluster
+//! would not allow.
 //!
 //! Bounds, each core: `in_flight_max` commands, at most about 600 bytes each plus what an audit asks at once
 //! (10,000 ids of 220 bytes); a read buffer of 32 KiB that grows to 2 MiB for such an audit only.
@@ -57,6 +58,12 @@ mod connect;
 
 /// Supervisor, sweep, reader, writer.
 mod tasks;
+
+/// Admission and release, made of steps.
+mod admission;
+
+/// The steps.
+mod step;
 
 /// A connection that waits, for threads of their own.
 mod blocking;
@@ -231,12 +238,36 @@ impl Connection {
 impl Store for Connection {
     /// Nothing is sent before the future is first polled; dropping it later does not take the command back.
     async fn ask(&self, command: &Command<'_>) -> Result<Answer, StoreError> {
-        self.link.ask(command)?.await
+        match command {
+            Command::Admit(admit) => {
+                command.check()?;
+                admission::admit(&self.link, admit).await.map(Answer::Admitted)
+            }
+            Command::Release(retract) => {
+                command.check()?;
+                admission::release(&self.link, retract).await.map(Answer::Retracted)
+            }
+            _ => self.link.ask(command)?.await,
+        }
     }
 
+    /// Admissions and releases take several flushes; they go one after another.
     async fn ask_all(&self, commands: &[Command<'_>]) -> Vec<Result<Answer, StoreError>> {
-        let batch = self.link.ask_all(commands);
-        poll_fn(|context| batch.take(context.waker()).map_or(Poll::Pending, Poll::Ready)).await
+        let has_steps = |command: &Command<'_>| matches!(command, Command::Admit(_) | Command::Release(_));
+        let mut answers = Vec::with_capacity(commands.len());
+        while let Some(command) = commands.get(answers.len()) {
+            let rest = &commands[answers.len()..];
+            if has_steps(command) {
+                answers.push(self.ask(command).await);
+            } else {
+                let many = rest.iter().position(has_steps).unwrap_or(rest.len());
+                let batch = self.link.ask_all(&rest[..many]);
+                answers.extend(
+                    poll_fn(|context| batch.take(context.waker()).map_or(Poll::Pending, Poll::Ready)).await,
+                );
+            }
+        }
+        answers
     }
 
     fn is_reachable(&self) -> bool {

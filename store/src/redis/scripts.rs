@@ -10,8 +10,10 @@ use crate::Policy;
 /// One atomic step of Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Script {
-    Admit,
-    Release,
+    Count,
+    Uncount,
+    ReleaseId,
+    TakeOver,
     Suspend,
     Reserve,
     ReserveMany,
@@ -27,9 +29,11 @@ pub(super) enum Script {
 }
 
 impl Script {
-    pub(super) const ALL: [Self; 14] = [
-        Self::Admit,
-        Self::Release,
+    pub(super) const ALL: [Self; 16] = [
+        Self::Count,
+        Self::Uncount,
+        Self::ReleaseId,
+        Self::TakeOver,
         Self::Suspend,
         Self::Reserve,
         Self::ReserveMany,
@@ -46,8 +50,10 @@ impl Script {
 
     fn body(self) -> &'static str {
         match self {
-            Self::Admit => include_str!("scripts/admit.lua"),
-            Self::Release => include_str!("scripts/release.lua"),
+            Self::Count => include_str!("scripts/count.lua"),
+            Self::Uncount => include_str!("scripts/uncount.lua"),
+            Self::ReleaseId => include_str!("scripts/release_id.lua"),
+            Self::TakeOver => include_str!("scripts/take_over.lua"),
             Self::Suspend => include_str!("scripts/suspend.lua"),
             Self::Reserve => include_str!("scripts/reserve.lua"),
             Self::ReserveMany => include_str!("scripts/reserve_many.lua"),
@@ -76,6 +82,9 @@ impl Script {
         if body.contains("KNOWN_UNITS") {
             source += include_str!("scripts/known_units.lua");
         }
+        if body.contains("STATUS_OF") {
+            source += include_str!("scripts/status_of.lua");
+        }
         if body.contains("PROBE(") {
             source += include_str!("scripts/probe.lua");
         }
@@ -84,20 +93,17 @@ impl Script {
 }
 
 /// Lives are texts: Redis takes them as arguments, and Lua would print a number again for each call.
-fn constants(policy: &Policy) -> [(&'static str, String); 6] {
+fn constants(policy: &Policy) -> [(&'static str, String); 4] {
     let Policy {
         rate_limit_max_requests: limit,
         rate_limit_window_ms: window_ms,
-        idempotency_ttl_ms,
         order_status_ttl_ms,
-        takeover_after_ms,
+        takeover_after_ms: _,
     } = policy;
     [
         ("LIMIT", limit.to_string()),
         ("WINDOW_MS", window_ms.to_string()),
-        ("TAKEOVER_AFTER_MS", takeover_after_ms.to_string()),
         ("WINDOW_TTL", format!("'{window_ms}'")),
-        ("IDEMPOTENCY_TTL", format!("'{idempotency_ttl_ms}'")),
         ("ORDER_STATUS_TTL", format!("'{order_status_ttl_ms}'")),
     ]
 }
@@ -129,7 +135,6 @@ mod tests {
         let policy = Policy {
             rate_limit_max_requests: 60,
             rate_limit_window_ms: 60_000,
-            idempotency_ttl_ms: 600_000,
             order_status_ttl_ms: 86_400_000,
             takeover_after_ms: 2500,
         };

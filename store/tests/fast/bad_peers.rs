@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use store::{Store, StoreError, StoreSteps};
-use world::{NOON_MS, admit};
+use world::admit;
 
 use crate::world;
 
@@ -32,7 +32,7 @@ fn trouble_with(answer: impl Fn(TcpStream) + Send + Sync + 'static) -> (String, 
     let trouble = world::on_core(async move {
         let store = world::open(&addr, world::policy());
         assert!(!store.reachable_within(Duration::from_millis(1500)).await);
-        assert_eq!(store.admit(admit("u", "r", 1, NOON_MS)).await, Err(StoreError::Away));
+        assert_eq!(store.admit(admit("u", "r", 1)).await, Err(StoreError::Away));
         assert!(!store.is_reachable());
         store.trouble().expect("a reason")
     });
@@ -102,6 +102,6 @@ fn a_name_that_nobody_has() {
     world::on_core(async move {
         let store = world::open("no-such-host.invalid:6379", world::policy());
         assert!(!store.reachable_within(Duration::from_millis(300)).await);
-        assert_eq!(store.admit(admit("u", "r", 1, NOON_MS)).await, Err(StoreError::Away));
+        assert_eq!(store.admit(admit("u", "r", 1)).await, Err(StoreError::Away));
     });
 }

@@ -32,7 +32,7 @@ impl Clocked {
     }
 
     fn admit(&self, user_id: &str, request_id: &str, sequence: u64) -> Result<Admission, StoreError> {
-        let admit = Admit { now_ms: None, ..world::admit(user_id, request_id, sequence, 0) };
+        let admit = world::admit(user_id, request_id, sequence);
         match self.model.apply(&Command::Admit(admit))? {
             Answer::Admitted(admission) => Ok(admission),
             other => panic!("{other:?}"),
@@ -47,39 +47,32 @@ impl Clocked {
     }
 }
 
-fn pending(correlation_id: Option<&str>) -> StatusView {
-    StatusView { status: Status::Pending, correlation_id: correlation_id.map(str::to_owned) }
+fn pending() -> StatusView {
+    StatusView { status: Status::Pending, correlation_id: Some("c-1".to_owned()) }
 }
 
 #[test]
-fn an_id_is_forgotten_before_its_status() {
+fn an_id_is_taken_as_long_as_its_status_is_kept() {
     let world = clocked(100);
     let policy = world::policy();
     assert_eq!(world.admit("u", "r", 1), Ok(Admission::Fresh));
-    world.at(policy.idempotency_ttl_ms);
-    assert_eq!(world.status("r"), Some(pending(Some("c-1"))));
-    world.at(policy.idempotency_ttl_ms + 1);
-    assert_eq!(world.status("r"), Some(pending(None)));
-    assert_eq!(world.admit("u", "r", 2), Ok(Admission::Duplicate { correlation_id: String::new() }));
     world.at(policy.order_status_ttl_ms);
-    assert_eq!(world.status("r"), Some(pending(None)));
+    assert_eq!(world.status("r"), Some(pending()));
     world.at(policy.order_status_ttl_ms + 1);
     assert_eq!(world.status("r"), None);
     assert_eq!(world.admit("u", "r", 3), Ok(Admission::Fresh));
 }
 
 #[test]
-fn a_take_over_prolongs_both() {
+fn a_take_over_prolongs_it() {
     let world = clocked(100);
     let policy = world::policy();
     assert_eq!(world.admit("u", "r", 1), Ok(Admission::Fresh));
-    world.at(policy.idempotency_ttl_ms);
+    world.at(policy.order_status_ttl_ms);
     assert_eq!(world.admit("u", "r", 2), Ok(Admission::TakenOver));
-    world.at(2 * policy.idempotency_ttl_ms);
-    assert_eq!(world.status("r"), Some(pending(Some("c-1"))));
-    world.at(policy.order_status_ttl_ms + 1);
-    assert_eq!(world.status("r"), Some(pending(None)));
-    world.at(policy.idempotency_ttl_ms + policy.order_status_ttl_ms + 1);
+    world.at(2 * policy.order_status_ttl_ms);
+    assert_eq!(world.status("r"), Some(pending()));
+    world.at(2 * policy.order_status_ttl_ms + 1);
     assert_eq!(world.status("r"), None);
 }
 
@@ -89,7 +82,7 @@ fn a_watermark_outlives_what_it_covers() {
     let policy = world::policy();
     assert_eq!(world.admit("u", "r", 1), Ok(Admission::Fresh));
     world.model.apply(&Command::Confirm(Confirm { owner: "core0", sequence: 1 })).expect("done");
-    world.at(policy.idempotency_ttl_ms);
+    world.at(policy.order_status_ttl_ms);
     assert!(matches!(world.admit("u", "r", 2), Ok(Admission::Duplicate { .. })));
 }
 
@@ -114,7 +107,7 @@ fn the_dead_are_freed_a_few_at_a_time() {
     for _ in 0..2000 {
         world.model.apply(&Command::Ping).expect("done");
         let now = world.model.entries();
-        assert!(before - now <= 8, "{} freed by one command", before - now);
+        assert!(before - now <= 6, "{} freed by one command", before - now);
         before = now;
     }
     assert_eq!(before, 1, "only the item stays");
@@ -164,11 +157,9 @@ fn over_the_bound_only_newcomers_are_refused() {
 fn a_command_out_of_its_bounds_is_refused() {
     let world = clocked(100);
     let ids = vec!["r"; 10_001];
-    let far = Admit { now_ms: Some(u64::MAX), ..world::admit("u", "r", 1, 0) };
     for command in [
-        Command::Admit(Admit { owner: "with blank", ..world::admit("u", "r", 1, NOON_MS) }),
-        Command::Admit(Admit { owner: "", ..world::admit("u", "r", 1, NOON_MS) }),
-        Command::Admit(far),
+        Command::Admit(Admit { owner: "with blank", ..world::admit("u", "r", 1) }),
+        Command::Admit(Admit { owner: "", ..world::admit("u", "r", 1) }),
         Command::Reserve(reserve("r", "101", 0)),
         Command::Reserve(reserve("r", "101", 1001)),
         Command::SetStock { item_id: "101", units: 1_000_000_000_001 },

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 use store::memory::Memory;
-use store::{Admission, Admit, Answer, Command, Policy};
+use store::{Admission, Answer, Command, Policy};
 
 use crate::world;
 
@@ -28,8 +28,7 @@ proptest! {
         for (number, gap_ms) in gaps_ms.into_iter().enumerate() {
             let now_ms = clock.fetch_add(gap_ms, Ordering::Relaxed) + gap_ms;
             let id = format!("r{number}");
-            let admit = Admit { now_ms: None, ..world::admit("u", &id, 1, 0) };
-            let answer = model.apply(&Command::Admit(admit));
+            let answer = model.apply(&Command::Admit(world::admit("u", &id, number as u64)));
             let in_window_at =
                 |at_ms: u64| log.iter().filter(|&&past_ms| past_ms + window_ms > at_ms).count();
             match answer {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use store::redis::{Connection, ConnectionSettings, Server};
 use store::{Admission, StoreError, StoreSteps};
 use testkit::redis::Redis;
-use world::{NOON_MS, admit};
+use world::admit;
 
 use crate::world;
 
@@ -17,10 +17,10 @@ fn admits(redis: &Redis, edit: impl FnOnce(&mut Server)) -> Result<(), String> {
     world::on_core(async move {
         let store = Connection::open(ConnectionSettings::new(server, world::policy(), 100));
         if !store.reachable_within(Duration::from_millis(700)).await {
-            assert_eq!(store.admit(admit("u", "r", 1, NOON_MS)).await, Err(StoreError::Away));
+            assert_eq!(store.admit(admit("u", "r", 1)).await, Err(StoreError::Away));
             return Err(store.trouble().expect("a reason"));
         }
-        assert_eq!(store.admit(admit("u", "r", 1, NOON_MS)).await, Ok(Admission::Fresh));
+        assert_eq!(store.admit(admit("u", "r", 1)).await, Ok(Admission::Fresh));
         assert_eq!(store.trouble(), None);
         Ok(())
     })
@@ -53,7 +53,7 @@ fn a_database() {
     let redis = Redis::start();
     assert_eq!(admits(&redis, |server| server.db = 3), Ok(()));
     let keyspace = redis.call(&["INFO", "keyspace"]).text().expect("a text");
-    assert!(keyspace.contains("db3:keys=3") && !keyspace.contains("db0"), "{keyspace}");
+    assert!(keyspace.contains("db3:keys=2") && !keyspace.contains("db0"), "{keyspace}");
     let refused = admits(&redis, |server| server.db = 99).expect_err("there are 16");
     assert!(refused.contains("out of range"), "{refused}");
 }

@@ -10,7 +10,7 @@ use std::task::Poll;
 
 use store::{Admission, Admit, Command, Store, StoreSteps};
 use testkit::redis::Redis;
-use world::{NOON_MS, admit};
+use world::admit;
 
 use crate::world;
 
@@ -21,7 +21,7 @@ fn the_others_get_their_own_answers() {
         let store = world::connect(&redis, world::policy()).await;
         for number in 0..100_u64 {
             let id = format!("r{number}");
-            let taken = Admit { correlation_id: &format!("c{number}"), ..admit(&id, &id, number, NOON_MS) };
+            let taken = Admit { correlation_id: &format!("c{number}"), ..admit(&id, &id, number) };
             assert_eq!(store.admit(taken).await, Ok(Admission::Fresh));
         }
         let answered = Rc::new(Cell::new(0));
@@ -49,7 +49,7 @@ fn the_others_get_their_own_answers() {
         }
         assert!(answered.get() > 2000, "{}", answered.get());
         // What was dropped was done all the same.
-        drop_after_sending(store.admit(admit("u", "dropped", 1, NOON_MS))).await;
+        drop_after_sending(store.admit(admit("u", "dropped", 1))).await;
         store.ask(&Command::Ping).await.expect("a reply behind it");
         assert!(store.status("dropped").await.expect("an answer").is_some());
         assert_eq!(store.stats().queue_depth, 0);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Barrier};
 
 use store::{Admission, Admit, Answer, Command, Store};
 use testkit::redis::Redis;
-use world::{NOON_MS, admit};
+use world::admit;
 
 use crate::world;
 
@@ -32,9 +32,7 @@ fn exactly_one() {
                     for chunk in order.chunks(20) {
                         let admits: Vec<Command<'_>> = chunk
                             .iter()
-                            .map(|&at| {
-                                Command::Admit(Admit { owner, ..admit(&ids[at], &ids[at], 1, NOON_MS) })
-                            })
+                            .map(|&at| Command::Admit(Admit { owner, ..admit(&ids[at], &ids[at], 1) }))
                             .collect();
                         for (&at, answer) in chunk.iter().zip(store.ask_all(&admits).await) {
                             match answer {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use store::{Admission, Command, Store, StoreError, StoreSteps};
 use testkit::redis::Redis;
-use world::{NOON_MS, admit};
+use world::admit;
 
 use crate::world;
 
@@ -24,7 +24,7 @@ fn all_who_wait_are_told_within_a_second() {
                     let id = format!("r{number}");
                     let asked = Instant::now();
                     let answer = if number % 2 == 0 {
-                        store.admit(admit(&id, &id, 1, NOON_MS)).await.map(|_| ())
+                        store.admit(admit(&id, &id, 1)).await.map(|_| ())
                     } else {
                         store.ask_all(&[Command::Ping, Command::Ping]).await.pop().expect("two").map(|_| ())
                     };
@@ -39,12 +39,12 @@ fn all_who_wait_are_told_within_a_second() {
         }
         assert!(!store.is_reachable());
         let asked = Instant::now();
-        assert_eq!(store.admit(admit("u", "r", 1, NOON_MS)).await, Err(StoreError::Away));
+        assert_eq!(store.admit(admit("u", "r", 1)).await, Err(StoreError::Away));
         assert!(asked.elapsed() < Duration::from_millis(50), "{:?}", asked.elapsed());
         assert!(!store.reachable_within(Duration::from_millis(1500)).await, "connected is not reachable");
         redis.resume();
         assert!(store.reachable_within(Duration::from_secs(5)).await, "{:?}", store.trouble());
-        assert_eq!(store.admit(admit("u", "new", 1, NOON_MS)).await, Ok(Admission::Fresh));
+        assert_eq!(store.admit(admit("u", "new", 1)).await, Ok(Admission::Fresh));
     });
 }
 

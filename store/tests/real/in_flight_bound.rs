@@ -9,7 +9,7 @@ use store::redis::{Connection, ConnectionSettings};
 use store::{Answer, Command, Store, StoreError, StoreSteps};
 use testkit::proxy::Proxy;
 use testkit::redis::Redis;
-use world::{NOON_MS, admit};
+use world::admit;
 
 use crate::world;
 
@@ -31,7 +31,7 @@ fn the_ninth_of_eight_is_refused() {
                 .collect();
             // Behind those eight in the queue of the core.
             let ninth = Rc::clone(&store);
-            let ninth = monoio::spawn(async move { ninth.admit(admit("u", "ninth", 1, NOON_MS)).await });
+            let ninth = monoio::spawn(async move { ninth.admit(admit("u", "ninth", 1)).await });
             assert_eq!(ninth.await, Err(StoreError::Full));
             assert_eq!(store.stats().queue_depth, 8);
             wire.pass();

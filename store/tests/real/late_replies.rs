@@ -12,7 +12,7 @@ use store::redis::{Connection, ConnectionSettings};
 use store::{Admission, Answer, Command, Retract, Store, StoreError, StoreSteps};
 use testkit::proxy::Proxy;
 use testkit::redis::Redis;
-use world::{NOON_MS, admit};
+use world::admit;
 
 use crate::world;
 
@@ -69,7 +69,7 @@ fn late_replies_do_not_end_the_connection() {
         let store = connect(&wire, 4096).await;
         let ends = ask_while_it_slows_down(&store, &wire).await;
         // Its reply is late; what undoes it goes behind it over the same connection.
-        let lost = store.admit(admit("u", "r", 1, NOON_MS)).await;
+        let lost = store.admit(admit("u", "r", 1)).await;
         assert_eq!(lost, Err(StoreError::Lost));
         assert!(store.is_reachable(), "{:?}", store.trouble());
         wire.delay_ms(0);
@@ -80,7 +80,7 @@ fn late_replies_do_not_end_the_connection() {
             released = store.ask(&Command::Release(release)).await;
         }
         assert!(released.is_ok(), "{released:?}");
-        assert_eq!(store.admit(admit("u", "r", 2, NOON_MS)).await, Ok(Admission::Fresh), "the id is free");
+        assert_eq!(store.admit(admit("u", "r", 2)).await, Ok(Admission::Fresh), "the id is free");
         wait_until_answered(&store).await;
 
         let ends = ends.borrow();

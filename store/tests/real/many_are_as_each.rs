@@ -18,8 +18,19 @@ use crate::world;
 /// More than one script takes.
 const IDS: usize = 150;
 const ITEMS: [&str; 2] = ["101", "item_2"];
-const STATUSES: [&str; 5] =
-    ["PENDING", "COMPLETED", "FAILED_PAYMENT", "FAILED_SOLD_OUT", "FAILED_UNKNOWN_ITEM"];
+/// With and without contents.
+const STATUSES: [&str; 10] = [
+    "PENDING",
+    "PENDING P 00000000000000ff c 1\ncore0 7",
+    "PENDING R 00000000000000ff c 1",
+    "COMPLETED",
+    "COMPLETED 00000000000000ff c 1",
+    "FAILED_PAYMENT",
+    "FAILED_PAYMENT 00000000000000ff ",
+    "FAILED_SOLD_OUT 00000000000000ff c 1",
+    "FAILED_UNKNOWN_ITEM",
+    "FAILED_UNKNOWN_ITEM 00000000000000ff c 1",
+];
 
 #[derive(Debug, Clone)]
 struct Order {

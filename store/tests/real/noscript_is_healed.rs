@@ -4,7 +4,7 @@
 
 use store::{Admission, Answer, Command, Reservation, Store, StoreSteps};
 use testkit::redis::Redis;
-use world::{NOON_MS, admit, reserve};
+use world::{admit, reserve};
 
 use crate::world;
 
@@ -21,7 +21,7 @@ fn callers_do_not_see_a_flush() {
                 .chunks(2)
                 .flat_map(|pair| {
                     let wish = Command::Reserve(reserve(&pair[1], "101", 1));
-                    [Command::Admit(admit(&pair[0], &pair[0], 1, NOON_MS)), wish]
+                    [Command::Admit(admit(&pair[0], &pair[0], 1)), wish]
                 })
                 .collect();
             redis.call(&["SCRIPT", "FLUSH"]);
@@ -51,7 +51,7 @@ fn a_flush_amid_traffic() {
                 monoio::spawn(async move {
                     for number in 0..200_u64 {
                         let id = format!("r{worker}-{number}");
-                        let answer = store.admit(admit(&id, &id, number, NOON_MS)).await;
+                        let answer = store.admit(admit(&id, &id, number)).await;
                         assert_eq!(answer, Ok(Admission::Fresh), "{id}");
                     }
                 })
@@ -67,6 +67,6 @@ fn a_flush_amid_traffic() {
             worker.await;
         }
         let redis = flusher.join().expect("the flusher ends well");
-        assert_eq!(redis.call(&["DBSIZE"]).int(), Some(3 * 16 * 200), "three keys an admission");
+        assert_eq!(redis.call(&["DBSIZE"]).int(), Some(2 * 16 * 200), "two keys an admission");
     });
 }

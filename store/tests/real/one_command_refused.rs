@@ -4,7 +4,7 @@
 
 use store::{Answer, Command, Reservation, Store, StoreError, StoreSteps};
 use testkit::redis::{Redis, Reply};
-use world::{NOON_MS, admit, reserve, settle};
+use world::{admit, reserve, settle};
 
 use crate::world;
 
@@ -74,10 +74,10 @@ fn a_limit_of_the_wrong_type() {
     redis.call(&["SET", "ratelimit:v", "17"]);
     world::on_core(async move {
         let store = world::connect(&redis, world::policy()).await;
-        let refused = store.ask(&Command::Admit(admit("u", "r", 1, NOON_MS))).await;
+        let refused = store.ask(&Command::Admit(admit("u", "r", 1))).await;
         assert!(is_wrong_type(&refused), "{refused:?}");
         assert_eq!(store.status("r").await, Ok(None), "the id was not taken");
-        assert_eq!(store.admit(admit("v", "r", 1, NOON_MS)).await, Ok(store::Admission::Fresh));
+        assert_eq!(store.admit(admit("v", "r", 1)).await, Ok(store::Admission::Fresh));
     });
 }
 

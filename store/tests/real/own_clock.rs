@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use store::{Admission, Admit, Policy, StoreSteps};
+use store::{Admission, Policy, StoreSteps};
 use testkit::redis::Redis;
 use world::admit;
 
@@ -15,7 +15,7 @@ fn the_named_wait_is_enough() {
     let policy = Policy { rate_limit_max_requests: 2, rate_limit_window_ms: 400, ..world::policy() };
     world::on_core(async move {
         let store = world::connect(&redis, policy).await;
-        let now = |id: &'static str| Admit { now_ms: None, ..admit("u", id, 1, 0) };
+        let now = |id: &'static str| admit("u", id, u64::from(id.as_bytes()[0]));
         assert_eq!(store.admit(now("a")).await, Ok(Admission::Fresh));
         assert_eq!(store.admit(now("b")).await, Ok(Admission::Fresh));
         let Ok(Admission::Limited { retry_after_ms }) = store.admit(now("c")).await else {
@@ -33,17 +33,15 @@ fn keys_live_as_long_as_the_policy_says() {
     world::on_core(async move {
         let policy = world::policy();
         let store = world::connect(&redis, policy.clone()).await;
-        let taken = Admit { now_ms: None, ..admit("u", "r", 1, 0) };
-        assert_eq!(store.admit(taken).await, Ok(Admission::Fresh));
-        for (key, life_ms) in [
-            ("ratelimit:u", policy.rate_limit_window_ms),
-            ("idempotency:r", policy.idempotency_ttl_ms),
-            ("order_status:r", policy.order_status_ttl_ms),
-        ] {
+        assert_eq!(store.admit(admit("u", "r", 1)).await, Ok(Admission::Fresh));
+        for (key, life_ms) in
+            [("ratelimit:u", policy.rate_limit_window_ms), ("order_status:r", policy.order_status_ttl_ms)]
+        {
             let left_ms = redis.call(&["PTTL", key]).int().expect("a number") as u64;
             assert!(left_ms <= life_ms && left_ms + 5000 > life_ms, "{key}: {left_ms} of {life_ms}");
         }
         let status = redis.call(&["GET", "order_status:r"]).text();
-        assert_eq!(status.as_deref(), Some("PENDING"), "the plain word");
+        let status = status.expect("a value");
+        assert_eq!(status, "PENDING P feed00000000beef c-1\ncore0 1");
     });
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use store::{Admission, Command, Store, StoreError, StoreSteps};
 use testkit::redis::Redis;
-use world::{NOON_MS, admit};
+use world::admit;
 
 use crate::world;
 
@@ -16,15 +16,15 @@ fn after_a_restart() {
     world::on_core(async move {
         let store = world::connect(&redis, world::policy()).await;
         for round in 1..=3 {
-            assert_eq!(store.admit(admit("u", "r", 1, NOON_MS)).await, Ok(Admission::Fresh));
+            assert_eq!(store.admit(admit("u", "r", 1)).await, Ok(Admission::Fresh));
             redis.stop();
             let asked = Instant::now();
-            let answer = store.admit(admit("u", "r", 2, NOON_MS)).await;
+            let answer = store.admit(admit("u", "r", 2)).await;
             assert!(matches!(answer, Err(StoreError::Lost | StoreError::Away)), "{answer:?}");
             assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
             assert!(!store.is_reachable());
             let asked = Instant::now();
-            assert_eq!(store.admit(admit("u", "r", 3, NOON_MS)).await, Err(StoreError::Away));
+            assert_eq!(store.admit(admit("u", "r", 3)).await, Err(StoreError::Away));
             assert_eq!(store.ask_all(&[Command::Ping, Command::Ping]).await, vec![Err(StoreError::Away); 2]);
             assert!(asked.elapsed() < Duration::from_millis(50), "{:?}", asked.elapsed());
             redis.restart();

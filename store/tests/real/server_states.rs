@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use store::{Admission, Store, StoreError, StoreSteps};
 use testkit::redis::Redis;
-use world::{NOON_MS, admit};
+use world::admit;
 
 use crate::world;
 
@@ -16,13 +16,13 @@ fn away_until_mended(spoil: &'static [Call], mend: Call, somebody_asks: bool) {
     let redis = Redis::start();
     world::on_core(async move {
         let store = world::connect(&redis, world::policy()).await;
-        assert_eq!(store.admit(admit("u", "before", 1, NOON_MS)).await, Ok(Admission::Fresh));
+        assert_eq!(store.admit(admit("u", "before", 1)).await, Ok(Admission::Fresh));
         for command in spoil {
             redis.call(command);
         }
         if somebody_asks {
             // A connection that was cut by the server itself may say Lost.
-            let first = store.admit(admit("u", "during", 2, NOON_MS)).await;
+            let first = store.admit(admit("u", "during", 2)).await;
             assert!(matches!(first, Err(StoreError::Away | StoreError::Lost)), "{first:?}");
         }
         let asked = Instant::now();
@@ -34,7 +34,7 @@ fn away_until_mended(spoil: &'static [Call], mend: Call, somebody_asks: bool) {
         assert!(!store.reachable_within(Duration::from_millis(700)).await, "it still serves nobody");
         redis.call(mend);
         assert!(store.reachable_within(Duration::from_secs(5)).await, "{:?}", store.trouble());
-        let after = store.admit(admit("u", "during", 3, NOON_MS)).await;
+        let after = store.admit(admit("u", "during", 3)).await;
         assert_eq!(after, Ok(Admission::Fresh), "the refused one had not happened");
     });
 }

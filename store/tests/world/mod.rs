@@ -7,10 +7,13 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use store::memory::Memory;
 use store::redis::{Connection, ConnectionSettings, Server};
-use store::{Admit, Origin, Policy, Reserve, Retract, Settle};
+use store::{Admit, Answer, Command, Origin, Policy, Reserve, Retract, Settle, Store, StoreError};
 use testkit::redis::Redis;
 
 /// A moment to count from in tests that bring their own time.
@@ -21,7 +24,6 @@ pub fn policy() -> Policy {
     Policy {
         rate_limit_max_requests: 3,
         rate_limit_window_ms: 10_000,
-        idempotency_ttl_ms: 600_000,
         order_status_ttl_ms: 3_600_000,
         takeover_after_ms: 2500,
     }
@@ -56,8 +58,8 @@ pub async fn connect(redis: &Redis, policy: Policy) -> Rc<Connection> {
     connection
 }
 
-/// An admission at a moment of the test's own.
-pub fn admit<'a>(user_id: &'a str, request_id: &'a str, sequence: u64, now_ms: u64) -> Admit<'a> {
+/// An admission.
+pub fn admit<'a>(user_id: &'a str, request_id: &'a str, sequence: u64) -> Admit<'a> {
     Admit {
         user_id,
         request_id,
@@ -65,7 +67,6 @@ pub fn admit<'a>(user_id: &'a str, request_id: &'a str, sequence: u64, now_ms: u
         correlation_id: "c-1",
         owner: "core0",
         sequence,
-        now_ms: Some(now_ms),
     }
 }
 
@@ -88,7 +89,96 @@ pub fn settle<'a>(request_id: &'a str, item_id: &'a str) -> Settle<'a> {
     Settle { request_id, item_id, attempt: 0, origin: origin(1) }
 }
 
-/// Two tests of one scenario, an `async fn(&impl Store)`: in the model, and (feature `real`) in a Redis of
+/// A store whose time a test can let pass.
+pub trait Timed: Store {
+    /// Everything in it is so much older afterwards.
+    fn advance(&self, ms: u64);
+}
+
+/// The model on a clock of the test's own.
+pub struct Model {
+    memory: Arc<Memory>,
+    clock: Arc<AtomicU64>,
+}
+
+impl Model {
+    pub fn new(policy: Policy, entries_max: usize) -> Self {
+        let clock = Arc::new(AtomicU64::new(NOON_MS));
+        let reading = Arc::clone(&clock);
+        let now_ms = move || reading.load(Ordering::Relaxed);
+        Self { memory: Memory::with_clock(policy, entries_max, now_ms), clock }
+    }
+}
+
+impl Store for Model {
+    fn ask(&self, command: &Command<'_>) -> impl Future<Output = Result<Answer, StoreError>> {
+        self.memory.ask(command)
+    }
+
+    fn ask_all(&self, commands: &[Command<'_>]) -> impl Future<Output = Vec<Result<Answer, StoreError>>> {
+        self.memory.ask_all(commands)
+    }
+
+    fn is_reachable(&self) -> bool {
+        true
+    }
+}
+
+impl Timed for Model {
+    fn advance(&self, ms: u64) {
+        self.clock.fetch_add(ms, Ordering::Relaxed);
+    }
+}
+
+/// A connection to a Redis whose keys a test can age.
+pub struct Aged {
+    connection: Rc<Connection>,
+    addr: String,
+}
+
+impl Aged {
+    pub async fn connect(redis: &Redis, policy: Policy) -> Self {
+        Self { connection: connect(redis, policy).await, addr: redis.addr() }
+    }
+}
+
+impl Store for Aged {
+    fn ask(&self, command: &Command<'_>) -> impl Future<Output = Result<Answer, StoreError>> {
+        self.connection.ask(command)
+    }
+
+    fn ask_all(&self, commands: &[Command<'_>]) -> impl Future<Output = Vec<Result<Answer, StoreError>>> {
+        self.connection.ask_all(commands)
+    }
+
+    fn is_reachable(&self) -> bool {
+        self.connection.is_reachable()
+    }
+}
+
+/// Takes time from the life of every key, and from the times in the logs of users (`count.lua`).
+const AGE: &str = "
+    for _, key in ipairs(redis.call('KEYS', '*')) do
+      local left = redis.call('PTTL', key)
+      local log = left >= 0 and string.sub(key, 1, 10) == 'ratelimit:' and redis.call('GET', key)
+      if log and string.sub(log, 1, 1) == 'L' then
+        local older = 'L'
+        for at = 2, #log, 12 do
+          older = older .. struct.pack('>I6', struct.unpack('>I6', log, at) - ARGV[1]) .. string.sub(log, at + 6, at + 11)
+        end
+        redis.call('SET', key, older, 'KEEPTTL')
+      end
+      if left >= 0 then redis.call('PEXPIRE', key, left - ARGV[1]) end
+    end";
+
+impl Timed for Aged {
+    fn advance(&self, ms: u64) {
+        let reply = testkit::redis::call(&self.addr, &["EVAL", AGE, "0", &ms.to_string()]);
+        assert_eq!(reply, testkit::redis::Reply::Nil);
+    }
+}
+
+/// Two tests of one scenario, an `async fn(&impl Timed)`: in the model, and (feature `real`) in a Redis of
 /// its own.
 #[macro_export]
 macro_rules! in_both {
@@ -96,7 +186,7 @@ macro_rules! in_both {
         mod in_the_model {
             $(#[test]
             fn $scenario() {
-                let model = store::memory::Memory::new(super::world::policy(), 10_000);
+                let model = super::world::Model::new(super::world::policy(), 10_000);
                 super::world::on_core(async move { super::$scenario(&model).await });
             })*
         }
@@ -106,8 +196,8 @@ macro_rules! in_both {
             fn $scenario() {
                 let redis = testkit::redis::Redis::start();
                 super::world::on_core(async move {
-                    let connection = super::world::connect(&redis, super::world::policy()).await;
-                    super::$scenario(&*connection).await;
+                    let store = super::world::Aged::connect(&redis, super::world::policy()).await;
+                    super::$scenario(&store).await;
                 });
             })*
         }

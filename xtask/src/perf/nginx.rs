@@ -38,7 +38,7 @@ const PARTS: [(&str, &str); 5] = [
 const NGINX: &str = "/usr/sbin/nginx";
 /// The rules that the gateway compiles into the same script, at its defaults.
 const CONSTANTS: &str = "local LIMIT = 60\nlocal WINDOW_MS = 60000\nlocal WINDOW_TTL = '60000'\n\
-    local IDEMPOTENCY_TTL = '600000'\nlocal ORDER_STATUS_TTL = '86400000'\nlocal TAKEOVER_AFTER_MS = 2500\n";
+    local ORDER_STATUS_TTL = '86400000'\nlocal TAKEOVER_AFTER_MS = 2500\n";
 
 /// It runs beside no other contestant: two brokers would share the cores. Drop the stage when it is measured.
 pub(crate) fn on_a_stage_of_its_own(topic: &str) -> Result<(Stage, Actor)> {
@@ -112,12 +112,10 @@ fn write(dir: &Path, address: &str, stage: &Stage, topic: &str) -> Result<()> {
     ] {
         config = config.replace(word, value);
     }
-    let script = read(&workspace::root().join("store/src/redis/scripts/admit.lua"))?;
+    let script = format!("{CONSTANTS}{}", read(&workspace::root().join("perf/rivals/admit.lua"))?);
     let order = read(&source.join("order.lua"))?;
     fs::create_dir_all(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
-    for (name, text) in
-        [("nginx.conf", config), ("order.lua", order), ("admit.lua", format!("{CONSTANTS}{script}"))]
-    {
+    for (name, text) in [("nginx.conf", config), ("order.lua", order), ("admit.lua", script)] {
         fs::write(dir.join(name), text).map_err(|e| format!("{name}: {e}"))?;
     }
     Ok(())
@@ -190,8 +188,8 @@ fn follow_one(stage: &Stage, actor: &Actor, topic: &str) -> Result<()> {
         let (status, text) = ask(&order);
         expect(what, status == wanted, &text)?;
     }
-    let stored = stage.redis.call(&["GET", "idempotency:followed"]).text().unwrap_or_default();
-    expect("the id in Redis", stored.ends_with(" followed-1"), &stored)?;
+    let stored = stage.redis.call(&["GET", "order_status:followed"]).text().unwrap_or_default();
+    expect("the id in Redis", stored.contains(" followed-1\n"), &stored)?;
     let begun = Instant::now();
     let record = loop {
         let mut command = Command::new(apt::program("kcat", "kcat")?);

@@ -105,13 +105,17 @@ impl Run {
         })
     }
 
-    /// The statuses of orders that a gateway took (`store/src/redis/scripts/admit.lua`); ids are those of
+    /// The statuses of orders that a gateway took (`wire/src/status_value.rs`); ids are those of
     /// `perf/produce`.
     fn mark_pending(&self, run: &str, orders: u64) -> Result<()> {
         step::timed(&format!("{orders} orders of {run} PENDING in Redis"), || {
             let mut pipe = Pipe::connect(&self.stage.redis.addr())?;
             for number in 0..orders {
-                pipe.push(&["SET", &format!("order_status:{run}-{number:012}"), "PENDING", "PX", "86400000"]);
+                let key = format!("order_status:{run}-{number:012}");
+                let value = format!(
+                    "PENDING P 0123456789abcdef 00000000-0000-4000-8000-{number:012}\nk7m2q9x4k7m2q9x4c00 {number}"
+                );
+                pipe.push(&["SET", &key, &value, "PX", "86400000"]);
                 if number % 1000 == 999 {
                     pipe.receive()?;
                     pipe.send()?;

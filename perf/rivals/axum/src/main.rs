@@ -58,7 +58,7 @@ struct Shared {
 
 /// The rules that the gateway compiles into the same script, at its defaults.
 const CONSTANTS: &str = "local LIMIT = 60\nlocal WINDOW_MS = 60000\nlocal WINDOW_TTL = '60000'\n\
-    local IDEMPOTENCY_TTL = '600000'\nlocal ORDER_STATUS_TTL = '86400000'\nlocal TAKEOVER_AFTER_MS = 2250\n";
+    local ORDER_STATUS_TTL = '86400000'\nlocal TAKEOVER_AFTER_MS = 2250\n";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve())
@@ -70,7 +70,7 @@ async fn serve() -> Result<(), Box<dyn std::error::Error>> {
     let level: tracing::Level = setting("LOG_LEVEL", "info").parse()?;
     tracing_subscriber::fmt().json().flatten_event(true).with_max_level(level).with_writer(writer).init();
     let redis = redis::Client::open(format!("redis://{}/", setting("REDIS_ADDR", "127.0.0.1:6379")))?;
-    let script = format!("{CONSTANTS}{}", include_str!("../../../../store/src/redis/scripts/admit.lua"));
+    let script = format!("{CONSTANTS}{}", include_str!("../../admit.lua"));
     let producer: FutureProducer = ClientConfig::new()
         .set("bootstrap.servers", setting("KAFKA_ADDR", "127.0.0.1:9092"))
         .set("enable.idempotence", "false")
@@ -122,10 +122,9 @@ async fn buy(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: axum::
     let admitted: Result<redis::Value, _> = shared
         .script
         .key(format!("ratelimit:{}", order.user_id))
-        .key(format!("idempotency:{}", order.request_id))
         .key(format!("order_status:{}", order.request_id))
-        .arg(format!("{fingerprint:016x}"))
-        .arg(format!("rival {sequence} {correlation_id}"))
+        .arg(format!("{fingerprint:016x} {correlation_id}"))
+        .arg(format!("rival {sequence}"))
         .invoke_async(&mut connection)
         .await;
     match admitted {

@@ -4,7 +4,8 @@
 -- Answers 1 when this call ended it, or an earlier one of the same record, whose answer may have been lost;
 -- else the status (nil when there is none).
 local held = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
-local status, fence, stock = held[1], held[2], held[3]
+local status, contents = STATUS_OF(held[1])
+local fence, stock = held[2], held[3]
 if not fence then return status end
 if status == 'FAILED_PAYMENT' then
   local attempt, origin, item = string.match(fence, '^R (%d+) (%-?%d+ %-?%d+) %d+ (.*)$')
@@ -22,5 +23,5 @@ redis.call('HINCRBY', KEYS[4], 'taken', '-' .. amount)
 if KNOWN_UNITS(stock) then redis.call('INCRBY', KEYS[3], amount) end
 local refunded = 'R ' .. attempt .. ' ' .. ARGV[3] .. ' ' .. amount .. ' ' .. item
 redis.call('PSETEX', KEYS[2], ORDER_STATUS_TTL, refunded)
-redis.call('PSETEX', KEYS[1], ORDER_STATUS_TTL, 'FAILED_PAYMENT')
+redis.call('PSETEX', KEYS[1], ORDER_STATUS_TTL, 'FAILED_PAYMENT' .. contents)
 return 1

@@ -7,9 +7,10 @@ local orders = (#KEYS - 2) / 2
 local inventory, ledger, item = KEYS[#KEYS - 1], KEYS[#KEYS], ARGV[#ARGV]
 local found = call('MGET', unpack(KEYS, 1, #KEYS - 1))
 local stock = found[#KEYS - 1]
-local answers, refunded, units = {}, {}, 0
+local answers, refunded, contents, units = {}, {}, {}, 0
 for n = 1, orders do
-  local status, fence = found[2 * n - 1], found[2 * n]
+  local status, fence = nil, found[2 * n]
+  status, contents[n] = STATUS_OF(found[2 * n - 1])
   local asked_attempt, asked_origin = ARGV[2 * n - 1], ARGV[2 * n]
   answers[n] = status
   if fence then
@@ -44,7 +45,7 @@ for n = 1, orders do
     answers[n] = failed or 1
     if not failed then
       call('PSETEX', KEYS[2 * n], ORDER_STATUS_TTL, refunded[n])
-      call('PSETEX', KEYS[2 * n - 1], ORDER_STATUS_TTL, 'FAILED_PAYMENT')
+      call('PSETEX', KEYS[2 * n - 1], ORDER_STATUS_TTL, 'FAILED_PAYMENT' .. contents[n])
     end
   end
 end

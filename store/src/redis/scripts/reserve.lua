@@ -8,7 +8,8 @@
 -- item.
 local call = redis.call
 local held = call('MGET', KEYS[1], KEYS[2], KEYS[3])
-local status, fence, stock = held[1], held[2], held[3]
+local status, contents = STATUS_OF(held[1])
+local fence, stock = held[2], held[3]
 local attempt = tonumber(ARGV[2])
 local state, recorded, origin, wish = nil, 0, nil, nil
 if fence then
@@ -28,7 +29,7 @@ if ended then return 'E ' .. recorded .. (origin == ARGV[3] and ' 1 ' or ' 0 ') 
 local asked = ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4]
 if state == 'H' then
   if attempt > recorded then call('PSETEX', KEYS[2], ORDER_STATUS_TTL, 'H ' .. asked) end
-  if status ~= 'PENDING' then call('PSETEX', KEYS[1], ORDER_STATUS_TTL, 'PENDING') end
+  if status ~= 'PENDING' then call('PSETEX', KEYS[1], ORDER_STATUS_TTL, REPLAYING(contents)) end
   return -1
 end
 
@@ -36,12 +37,12 @@ end
 if not stock then stock = call('GET', KEYS[3]) end
 local left, amount = KNOWN_UNITS(stock), tonumber(ARGV[1])
 if not left then
-  call('PSETEX', KEYS[1], ORDER_STATUS_TTL, 'FAILED_UNKNOWN_ITEM')
+  call('PSETEX', KEYS[1], ORDER_STATUS_TTL, 'FAILED_UNKNOWN_ITEM' .. contents)
   call('PSETEX', KEYS[2], ORDER_STATUS_TTL, 'U ' .. asked)
   return -2
 end
 if left < amount then
-  call('PSETEX', KEYS[1], ORDER_STATUS_TTL, 'FAILED_SOLD_OUT')
+  call('PSETEX', KEYS[1], ORDER_STATUS_TTL, 'FAILED_SOLD_OUT' .. contents)
   if fence then call('DEL', KEYS[2]) end
   return 'S ' .. stock
 end
@@ -49,5 +50,5 @@ end
 if call('HINCRBY', KEYS[4], 'taken', ARGV[1]) <= amount then call('HSETNX', KEYS[4], 'base', stock) end
 left = call('DECRBY', KEYS[3], ARGV[1])
 call('PSETEX', KEYS[2], ORDER_STATUS_TTL, 'H ' .. asked)
-if status ~= 'PENDING' then call('PSETEX', KEYS[1], ORDER_STATUS_TTL, 'PENDING') end
+if status ~= 'PENDING' then call('PSETEX', KEYS[1], ORDER_STATUS_TTL, REPLAYING(contents)) end
 return left

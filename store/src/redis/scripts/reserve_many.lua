@@ -22,7 +22,8 @@ local answers, statuses, fences, left, taken
 local function decide(ledger_broken)
   answers, statuses, fences, left, taken = {}, {}, {}, known, 0
   for n = 1, orders do
-    local status, fence = found[2 * n - 1], found[2 * n]
+    local status, contents = STATUS_OF(found[2 * n - 1])
+    local fence = found[2 * n]
     local amount, attempt, origin = ARGV[3 * n - 2], ARGV[3 * n - 1], ARGV[3 * n]
     local wish = amount .. item
     local state, recorded, recorded_origin, recorded_wish
@@ -45,20 +46,20 @@ local function decide(ledger_broken)
     elseif state == 'H' then
       answers[n] = -1
       if later > 0 then fences[n] = 'H ' .. asked end
-      if status ~= 'PENDING' then statuses[n] = 'PENDING' end
+      if status ~= 'PENDING' then statuses[n] = REPLAYING(contents) end
     elseif broken then
       answers[n] = broken
     elseif not left then
-      answers[n], statuses[n], fences[n] = -2, 'FAILED_UNKNOWN_ITEM', 'U ' .. asked
+      answers[n], statuses[n], fences[n] = -2, 'FAILED_UNKNOWN_ITEM' .. contents, 'U ' .. asked
     elseif left < tonumber(amount) then
-      answers[n], statuses[n] = 'S ' .. string.format('%.0f', left), 'FAILED_SOLD_OUT'
+      answers[n], statuses[n] = 'S ' .. string.format('%.0f', left), 'FAILED_SOLD_OUT' .. contents
       if fence then fences[n] = '' end
     elseif ledger_broken then
       answers[n] = ledger_broken
     else
       left, taken = left - amount, taken + amount
       answers[n], fences[n] = left, 'H ' .. asked
-      if status ~= 'PENDING' then statuses[n] = 'PENDING' end
+      if status ~= 'PENDING' then statuses[n] = REPLAYING(contents) end
     end
   end
 end

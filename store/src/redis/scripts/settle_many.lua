@@ -5,14 +5,15 @@
 local found = redis.call('MGET', unpack(KEYS))
 local answers, done = {}, {}
 for n = 1, #KEYS / 2 do
-  local status, fence = found[2 * n - 1], found[2 * n]
+  local status, contents = STATUS_OF(found[2 * n - 1])
+  local fence = found[2 * n]
   answers[n] = status
   if fence and (not status or status == 'PENDING') then
     -- "H <attempt> <partition> <offset> <amount> <item>", and no item has a blank: its ends say all, and cost half of
     -- a pattern's captures.
     local head, tail = 'H ' .. ARGV[2 * n - 1] .. ' ', ' ' .. ARGV[2 * n]
     if string.sub(fence, 1, #head) == head and string.sub(fence, -#tail) == tail then
-      redis.call('PSETEX', KEYS[2 * n - 1], ORDER_STATUS_TTL, 'COMPLETED')
+      redis.call('PSETEX', KEYS[2 * n - 1], ORDER_STATUS_TTL, 'COMPLETED' .. contents)
       done[#done + 1] = KEYS[2 * n]
       answers[n] = 1
     end

@@ -1,7 +1,7 @@
 //! The gateway on a Redis that is full of ids that still live: what an order costs must not depend on how many came
 //! before it.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use super::contest::{self, Row, shoot};
 use super::ratios::{Ratios, Wanted};
@@ -16,8 +16,7 @@ const WHO: &str = "gateway, full Redis";
 const IDS_A_FLUSH: u64 = 512;
 /// Not measured after the filling.
 const WARM_UP_S: u64 = 3;
-/// How long contents of an id are remembered, and its status: the gateway's defaults.
-const IDEMPOTENCY_TTL_MS: &str = "600000";
+/// How long a status is kept: the gateway's default.
 const ORDER_STATUS_TTL_MS: &str = "86400000";
 
 /// Fills Redis, measures, empties it. The row, and what was in Redis.
@@ -58,30 +57,25 @@ pub(super) fn measure(
         ratios.line(&name("orders/s"), full.rate / normal.rate, Wanted::Least(0.85));
     }
     let text = format!(
-        "\n«{WHO}»: {size} keys in {:.2} GiB before the first shot (written in {filled_s:.0} s): an `idempotency:` and an \
-         `order_status:` key each of {} ids, with the gateway's own contents and times to live.\n",
+        "\n«{WHO}»: {size} keys in {:.2} GiB before the first shot (written in {filled_s:.0} s): an \
+         `order_status:` key each of {} ids, with the gateway's own contents and time to live.\n",
         memory.unwrap_or(f64::NAN) / f64::from(1 << 30),
         options.live_keys
     );
     Ok((row, text))
 }
 
-/// Two keys an id, as the admission script leaves them (`store/src/redis/scripts/admit.lua`).
+/// A key an id, as an admission leaves it (`wire/src/status_value.rs`).
 fn fill(stage: &Stage, ids: u64) -> Result<()> {
     let mut pipe = Pipe::connect(&stage.redis.addr())?;
     let run = contest::fresh_run();
-    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
     for id in 0..ids {
         let status = format!("order_status:{run}0-{id}");
-        let key = format!("idempotency:{run}0-{id}");
-        // State, fingerprint, when it was taken, the owner and its number, the correlation id.
-        let contents = format!(
-            "P {:016x} {now_s} {:06} 0 k7m2q9x4 {id} 00000000-0000-4000-8000-{id:012}",
-            id.wrapping_mul(0x9e37_79b9_7f4a_7c15),
-            id % 1_000_000
+        let value = format!(
+            "PENDING P {:016x} 00000000-0000-4000-8000-{id:012}\nk7m2q9x4k7m2q9x4c00 {id}",
+            id.wrapping_mul(0x9e37_79b9_7f4a_7c15)
         );
-        pipe.push(&["SET", &status, "PENDING", "PX", ORDER_STATUS_TTL_MS]);
-        pipe.push(&["PSETEX", &key, IDEMPOTENCY_TTL_MS, &contents]);
+        pipe.push(&["SET", &status, &value, "PX", ORDER_STATUS_TTL_MS]);
         if id % IDS_A_FLUSH == IDS_A_FLUSH - 1 {
             // Redis works on the last batch while this one was gathered.
             pipe.receive()?;

@@ -1,0 +1,118 @@
+//! The steps that an admission and a release are made of. Each touches one key, so that keys may lie on different servers.
+
+use wire::names::{ORDER_STATUS_PREFIX, RATELIMIT_PREFIX, WATERMARK_PREFIX};
+use wire::resp::{Decimal, write_array, write_bulk, write_bulk_parts, write_number};
+
+use super::encode::{Kind, eval, hex16, key};
+use super::scripts::{Script, Shas};
+use crate::tag::Tag;
+use crate::{Admit, Policy};
+
+/// One command or script on one key.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Step<'a> {
+    /// Counts the admission of a user who has none in the window. Answers whether it did.
+    BeginWindow { user_id: &'a str, tag: Tag },
+    /// Takes the id. Answers what it held; nothing when it is ours.
+    TakeId(&'a Admit<'a>),
+    /// Counts the admission of a user who has a window.
+    Count { user_id: &'a str, tag: Tag, instead_of: Option<Tag> },
+    /// Gives an admission back.
+    Uncount { user_id: &'a str, tag: Tag },
+    /// Frees the id, or suspends it.
+    ReleaseId { request_id: &'a str, owner: &'a str, sequence: u64 },
+    /// Milliseconds until the id expires.
+    Life { request_id: &'a str },
+    /// The watermark of an owner.
+    Watermark { owner: &'a str },
+    /// Takes the id over, if it still holds this.
+    TakeOver { admit: &'a Admit<'a>, seen: &'a str },
+}
+
+/// Appends a step to `out`.
+pub(super) fn encode(out: &mut Vec<u8>, step: &Step<'_>, shas: &Shas, policy: &Policy) -> Kind {
+    match *step {
+        Step::BeginWindow { user_id, tag } => {
+            write_array(out, 6);
+            write_bulk(out, b"SET");
+            key(out, RATELIMIT_PREFIX, user_id);
+            write_bulk_parts(out, &[b"F", &tag]);
+            write_bulk(out, b"NX");
+            write_bulk(out, b"PX");
+            write_number(out, policy.rate_limit_window_ms);
+            Kind::IsSet
+        }
+        Step::TakeId(admit) => {
+            write_array(out, 7);
+            write_bulk(out, b"SET");
+            key(out, ORDER_STATUS_PREFIX, admit.request_id);
+            pending(out, admit, b"P");
+            write_bulk(out, b"NX");
+            write_bulk(out, b"GET");
+            write_bulk(out, b"PX");
+            write_number(out, policy.order_status_ttl_ms);
+            Kind::Text
+        }
+        Step::Count { user_id, tag, instead_of } => {
+            eval(out, shas, Script::Count, 1, 1 + usize::from(instead_of.is_some()));
+            key(out, RATELIMIT_PREFIX, user_id);
+            write_bulk(out, &tag);
+            if let Some(tag) = instead_of {
+                write_bulk(out, &tag);
+            }
+            Kind::Eval(Script::Count)
+        }
+        Step::Uncount { user_id, tag } => {
+            eval(out, shas, Script::Uncount, 1, 1);
+            key(out, RATELIMIT_PREFIX, user_id);
+            write_bulk(out, &tag);
+            Kind::Eval(Script::Uncount)
+        }
+        Step::ReleaseId { request_id, owner, sequence } => {
+            eval(out, shas, Script::ReleaseId, 1, 2);
+            key(out, ORDER_STATUS_PREFIX, request_id);
+            write_bulk(out, owner.as_bytes());
+            write_number(out, sequence);
+            Kind::Eval(Script::ReleaseId)
+        }
+        Step::Life { request_id } => {
+            write_array(out, 2);
+            write_bulk(out, b"PTTL");
+            key(out, ORDER_STATUS_PREFIX, request_id);
+            Kind::Number
+        }
+        Step::Watermark { owner } => {
+            write_array(out, 2);
+            write_bulk(out, b"GET");
+            key(out, WATERMARK_PREFIX, owner);
+            Kind::Text
+        }
+        Step::TakeOver { admit, seen } => {
+            eval(out, shas, Script::TakeOver, 1, 2);
+            key(out, ORDER_STATUS_PREFIX, admit.request_id);
+            write_bulk(out, seen.as_bytes());
+            pending(out, admit, b"T");
+            Kind::Eval(Script::TakeOver)
+        }
+    }
+}
+
+/// The value of `order_status` while the admission holds the id (`wire/src/status_value.rs`).
+fn pending(out: &mut Vec<u8>, admit: &Admit<'_>, state: &[u8]) {
+    let sequence = Decimal::new(admit.sequence);
+    write_bulk_parts(
+        out,
+        &[
+            b"PENDING ",
+            state,
+            b" ",
+            &hex16(admit.fingerprint),
+            b" ",
+            admit.correlation_id.as_bytes(),
+            b"\n",
+            admit.owner.as_bytes(),
+            b" ",
+            sequence.as_bytes(),
+        ],
+    );
+}
