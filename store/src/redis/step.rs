@@ -33,23 +33,19 @@ pub(super) enum Step<'a> {
 pub(super) fn encode(out: &mut Vec<u8>, step: &Step<'_>, shas: &Shas, policy: &Policy) -> Kind {
     match *step {
         Step::BeginWindow { user_id, tag } => {
-            write_array(out, 6);
-            write_bulk(out, b"SET");
+            out.extend_from_slice(b"*6\r\n$3\r\nSET\r\n");
             key(out, RATELIMIT_PREFIX, user_id);
-            write_bulk_parts(out, &[b"F", &tag]);
-            write_bulk(out, b"NX");
-            write_bulk(out, b"PX");
+            out.extend_from_slice(b"$7\r\nF");
+            out.extend_from_slice(&tag);
+            out.extend_from_slice(b"\r\n$2\r\nNX\r\n$2\r\nPX\r\n");
             write_number(out, policy.rate_limit_window_ms);
             Kind::IsSet
         }
         Step::TakeId(admit) => {
-            write_array(out, 7);
-            write_bulk(out, b"SET");
+            out.extend_from_slice(b"*7\r\n$3\r\nSET\r\n");
             key(out, ORDER_STATUS_PREFIX, admit.request_id);
-            pending(out, admit, b"P");
-            write_bulk(out, b"NX");
-            write_bulk(out, b"GET");
-            write_bulk(out, b"PX");
+            pending(out, admit, b"PENDING P ");
+            out.extend_from_slice(b"$2\r\nNX\r\n$3\r\nGET\r\n$2\r\nPX\r\n");
             write_number(out, policy.order_status_ttl_ms);
             Kind::Text
         }
@@ -91,21 +87,19 @@ pub(super) fn encode(out: &mut Vec<u8>, step: &Step<'_>, shas: &Shas, policy: &P
             eval(out, shas, Script::TakeOver, 1, 2);
             key(out, ORDER_STATUS_PREFIX, admit.request_id);
             write_bulk(out, seen.as_bytes());
-            pending(out, admit, b"T");
+            pending(out, admit, b"PENDING T ");
             Kind::Eval(Script::TakeOver)
         }
     }
 }
 
 /// The value of `order_status` while the admission holds the id (`wire/src/status_value.rs`).
-fn pending(out: &mut Vec<u8>, admit: &Admit<'_>, state: &[u8]) {
+fn pending(out: &mut Vec<u8>, admit: &Admit<'_>, start: &[u8]) {
     let sequence = Decimal::new(admit.sequence);
     write_bulk_parts(
         out,
         &[
-            b"PENDING ",
-            state,
-            b" ",
+            start,
             &hex16(admit.fingerprint),
             b" ",
             admit.correlation_id.as_bytes(),
