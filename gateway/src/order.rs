@@ -130,7 +130,7 @@ pub async fn place(core: &Rc<Core>, order: &Order<'_>) -> Outcome {
             sequence.resolve();
             Outcome::Queued
         }
-        // Refused: the client cannot take it now, because of a fatal error or a topic or partition that it does not know.
+        // Refused: the client cannot take it now, because it does not know the topic or partition.
         Delivery::NotPersisted { .. } | Delivery::Refused(SendRefused::TooLarge | SendRefused::Other(_)) => {
             probe.settle(Trial::Failure);
             give_back(core, order, sequence).await;

@@ -273,7 +273,7 @@ impl Rule {
             Self::AcknowledgedOnce => "request ids that got 202 twice",
             Self::RefusedLeavesNothing => "refused orders that have a status",
             Self::DuplicateHasFirst => {
-                "orders told 409 of which no send was accepted, left in doubt or told 429"
+                "orders answered 409 although no send was accepted, unresolved or answered 429"
             }
             Self::UnsentIsUnknown => "orders never sent that have a status",
             Self::AcknowledgedIsRecorded => "202 answers without a record of the order",
@@ -295,7 +295,7 @@ pub fn broken_rule(answers: Answers, status: Option<Status>) -> Option<Rule> {
     if answers.indeterminate() {
         return None;
     }
-    // While a send is being refused with 429 its id is taken for a moment, and another one meets that.
+    // A send that is being refused with 429 holds the id briefly; a concurrent send then gets 409.
     if answers.duplicate() && !answers.limited() {
         return Some(Rule::DuplicateHasFirst);
     }

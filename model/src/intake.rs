@@ -97,9 +97,13 @@ impl World {
                 if is_executed {
                     self.take_over(state, at);
                 }
-                // If it is ours now, the first send may have been persisted: the next send must be able to take it over.
-                state.requests[at].phase =
-                    Phase::Suspending { window: is_counted, then: Answer::Unavailable };
+                // If it is ours now, the first send may have been persisted: the next send must be able to take it over, and
+                // what is counted stays counted.
+                state.requests[at].phase = if is_executed {
+                    Phase::Suspending { window: false, then: Answer::Unavailable }
+                } else {
+                    Phase::Releasing { window: is_counted, id: true, then: Answer::Unavailable }
+                };
                 state.requests[at].is_resolved = false;
             }
             Action::CountTakeover(at) => self.count_takeover(state, at),

@@ -1,8 +1,9 @@
 //! The protocol of store and log as a state machine, searched exhaustively by `stateright`.
 //!
-//! It models what the next store design does with single-slot steps: admission with two plain commands, takeover, release,
-//! the three publish results, reserve, pay, settle, refund, status and replay, with two gateways and two processors,
-//! crashes, lost replies and late records at any point. [`World`] says how large it is, [`rules`] what must hold, and
+//! It models single-slot steps: admission with two plain commands, takeover, release (as built in
+//! `store/src/redis/admission.rs`), the three publish results, reserve, pay, settle, refund, status and replay (still to be
+//! built: today a script moves stock and status together), with two gateways and two processors, crashes, lost replies
+//! and late records at any point. [`World`] says how large it is, [`rules`] what must hold, and
 //! [`Bug`] which mistake is built in, so that tests can prove that a rule is able to fail.
 //!
 //! What it leaves out: expiry of keys, a Redis that forgets, more than one item and one user, and the contents of orders.
@@ -10,7 +11,7 @@
 //! Commands of one connection are executed in order: a release is executed after the command it releases, or that command
 //! is never executed.
 //!
-//! What it has shown so far about that design:
+//! What it has shown so far:
 //!
 //! - an id that was taken over must not be given back when the second publish fails: the first send may have been persisted. It
 //!   is suspended ([`Bug::ReleasesTakenOver`]);

@@ -410,11 +410,11 @@ pub(crate) fn client(settings: &ProducerSettings) -> Result<Client, ProducerErro
     config
         .set("bootstrap.servers", &settings.bootstrap)
         .set("client.id", &settings.client_id)
-        // A cluster that lost its data gives producer ids out again: the broker would take a record for the retry of another
-        // client's and acknowledge it without writing it. A copy of a record is harmless, a lost one is not.
+        // A cluster that lost its data assigns producer ids from 0 again, so the broker could mistake a record for another
+        // client's retry, acknowledge it and not write it. A copy of a record is harmless, a lost one is not.
         .set("enable.idempotence", "false")
         .set("acks", "all")
-        // Requests to one broker; a broker works on one at a time, the others spare the way there and back.
+        // Requests in flight per broker connection. The broker processes one at a time; the others hide the round trip.
         .set("max.in.flight.requests.per.connection", "5")
         .set("linger.ms", settings.linger_ms.to_string())
         .set("message.timeout.ms", settings.message_timeout_ms.to_string())

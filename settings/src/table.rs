@@ -67,7 +67,7 @@ settings! {
     KAFKA_LINGER = Both, Kind::Duration { min_ms: 0, max_ms: 1000 }, "1ms",
         "How long the producer waits to fill a batch; 0 doubles the gateway's CPU at few connections";
     ORDER_STATUS_TTL = Both, Kind::Duration { min_ms: 60_000, max_ms: 30 * DAY_MS }, "24h",
-        "How long an order's status is kept, and its request_id taken, with its contents";
+        "How long an order's status and contents are kept and its request_id stays taken";
     SHUTDOWN_TIMEOUT = Both, Kind::Duration { min_ms: 100, max_ms: 600_000 }, "30s",
         "How long orders in flight may take after SIGTERM; a second SIGTERM cuts it to 1 s, a third ends at once";
     DEPENDENCY_HEAL_TIMEOUT = Both, Kind::Duration { min_ms: 1000, max_ms: 3_600_000 }, "60s",

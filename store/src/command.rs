@@ -1,4 +1,4 @@
-//! What is asked of the store: one variant an atomic step, and the bounds of each.
+//! What is asked of the store: one variant an operation, and the bounds of each.
 
 use wire::order::AMOUNT_MAX;
 
@@ -13,7 +13,7 @@ pub const ITEMS_MAX: usize = 1024;
 /// Longest `owner`.
 pub const OWNER_CHARS_MAX: usize = 32;
 
-/// One atomic step.
+/// One operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command<'a> {
     /// Take an id for an order that is about to be published.

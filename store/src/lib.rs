@@ -1,14 +1,15 @@
 //! The truth about stock, limits and ids.
 //!
-//! One trait, [`Store`], with two implementations: [`redis`] (Lua scripts by EVALSHA over one pipelined
-//! connection a core) and [`memory`] (the reference model of those scripts, and the embedded default).
+//! One trait, [`Store`], with two implementations: [`redis`] (plain commands and Lua scripts over one
+//! pipelined connection a core) and [`memory`] (its reference model, and the embedded default).
 //! Property tests run the same random histories through both and compare every answer.
 //!
 //! Called by: gateway (`admit`, `gates`, status), processor (`reserve`, `settle`, `refund`), loadgen's audit
 //! and the `stock` subcommand.
 //!
 //! Invariants:
-//! - every multi-step change is one atomic step: a script, or one hold of the model's lock;
+//! - every change of stock is atomic; in Redis an admission or a release is a sequence of atomic steps on one key each, and a
+//!   release undoes any beginning of an admission;
 //! - stock never goes below zero, a missing `inventory:<item>` is unknown and never created by a refund;
 //! - never more than `rate_limit_max_requests` admissions of a user in any trailing `rate_limit_window_ms`;
 //! - an order's end is written once; only a replay with a higher attempt may change `FAILED_PAYMENT` or
@@ -42,10 +43,10 @@ pub use answer::{Admission, Answer, Ending, Reservation, StatusView, StoreError}
 pub use command::{Admit, Command, Confirm, Origin, Reserve, Retract, Settle};
 pub use open::AnyStore;
 
-/// The rules of admission and retention, fixed when a store is opened (they are compiled into the scripts).
+/// The rules of admission and retention, fixed when a store is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// Admissions a user may have in any trailing window; 1..=10,000. The log of a user costs 6 bytes each.
+    /// Admissions a user may have in any trailing window; 1..=10,000. The log of a user costs 12 bytes each.
     pub rate_limit_max_requests: u32,
     /// Length of that window; 1 ms..=24 h.
     pub rate_limit_window_ms: u64,

@@ -1,5 +1,5 @@
 //! What acknowledgement by the broker costs by itself: records of the size of an order at a fixed rate through one
-//! plain librdkafka producer (idempotent, acks=all, the gateway's linger), and how long each took from the call of
+//! plain librdkafka producer (acks=all, the gateway's linger), and how long each took from the call of
 //! `send` to its delivery report. The gateway's latency in an open loop is read as a multiple of this.
 //!
 //! It prints one JSON object and takes nothing from the gateway's crates: a baseline must not share what is measured.

@@ -1,7 +1,7 @@
 //! Property: an acknowledgement names a record of its own, also when a client of the former cluster and one of its
-//! replacement write to the same partition. A cluster that lost its data gives producer ids out from the beginning, so an
-//! idempotent client of it can have the id of one that is still alive; the broker then takes the one's record for a retry of
-//! the other's, acknowledges it and does not write it.
+//! replacement write to the same partition. A cluster that lost its data assigns producer ids from 0 again, so an
+//! idempotent client of it can have the id of one that is still alive; the broker would then mistake a record for a retry of
+//! the other client's, acknowledge it and not write it.
 
 use std::time::Duration;
 

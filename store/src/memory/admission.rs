@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use wire::names::Status;
 
-use super::expiry::Mortal;
-use super::orders::{Contents, Holder, Order, Place};
+use super::expiry::Expiring;
+use super::orders::{Contents, Holder, Order, StatusEntry};
 use super::{Kind, Turn};
 use crate::tag::{Tag, tag_of};
 use crate::{Admission, Admit, Confirm, Policy, Retract, StoreError};
@@ -19,25 +19,17 @@ pub(super) struct Admissions {
 }
 
 /// `gateway_watermark:<owner>`: everything up to and including this is resolved.
-pub(super) type Watermark = Mortal<u64>;
+pub(super) type Watermark = Expiring<u64>;
 
 impl Admissions {
     pub(super) fn until_ms(&self) -> u64 {
         self.until_ms
     }
 
-    /// Counts an admission in the place of another one; false when neither is in the log.
-    fn replace(&mut self, first: Tag, own: Tag) -> bool {
-        let at = |tag| self.log.iter().position(|&(_, logged)| logged == tag);
-        match (at(first), at(own)) {
-            (Some(first), Some(_)) => {
-                self.log.remove(first);
-            }
-            (Some(first), None) => self.log[first].1 = own,
-            (None, Some(_)) => {}
-            (None, None) => return false,
+    fn remove(&mut self, tag: Tag) {
+        if let Some(at) = self.log.iter().position(|&(_, logged)| logged == tag) {
+            self.log.remove(at);
         }
-        true
     }
 
     /// The rule of the limit. Fewer than `rate_limit_max_requests` admissions may lie in `(at - window, at]`;
@@ -63,7 +55,7 @@ impl Admissions {
             self.log.drain(..=self.log.len() - max);
         }
         self.log.push_back((at_ms, tag));
-        self.until_ms = now_ms + window_ms;
+        self.until_ms = at_ms + window_ms;
         Ok(())
     }
 }
@@ -71,16 +63,16 @@ impl Admissions {
 impl Turn<'_> {
     /// Takes the id, counts it against the user's limit and sets PENDING; or does nothing at all.
     pub(super) fn admit(&mut self, admit: &Admit<'_>) -> Result<Admission, StoreError> {
-        let place = self.order(admit.request_id).and_then(|order| order.place(self.now_ms));
-        let Some(place) = place else { return self.admit_fresh(admit) };
+        let status_entry = self.order(admit.request_id).and_then(|order| order.status_entry(self.now_ms));
+        let Some(status_entry) = status_entry else { return self.admit_fresh(admit) };
         // An order that no gateway took.
-        let Some(contents) = &place.contents else {
+        let Some(contents) = &status_entry.contents else {
             return Ok(Admission::Duplicate { correlation_id: String::new() });
         };
         if contents.fingerprint != admit.fingerprint {
             return Ok(Admission::Mismatch);
         }
-        if let Some(holder) = &place.holder
+        if let Some(holder) = &status_entry.holder
             && self.may_take_over(holder)
         {
             let first = tag_of(&holder.owner, holder.sequence);
@@ -100,7 +92,7 @@ impl Turn<'_> {
         Ok(Admission::Fresh)
     }
 
-    /// Counted in the place of the first send's admission. Over the limit the id stays suspended, because the first send may
+    /// Counted instead of the first send's admission. Over the limit the id stays suspended, because the first send may
     /// have been persisted.
     fn take_over(&mut self, admit: &Admit<'_>, first: Tag) -> Result<Admission, StoreError> {
         self.check_room(usize::from(!self.state.users.contains_key(admit.user_id)))?;
@@ -135,8 +127,9 @@ impl Turn<'_> {
             owner: admit.owner.into(),
             sequence: admit.sequence,
         };
-        let place = Place { status: Status::Pending, contents: Some(contents), holder: Some(holder) };
-        self.put_place(admit.request_id, place)
+        let status_entry =
+            StatusEntry { status: Status::Pending, contents: Some(contents), holder: Some(holder) };
+        self.put_status_entry(admit.request_id, status_entry)
     }
 
     fn count_admission(&mut self, admit: &Admit<'_>, instead_of: Option<Tag>) -> Result<(), u64> {
@@ -145,14 +138,15 @@ impl Turn<'_> {
             if user.until_ms < self.now_ms {
                 user.log.clear();
             }
-            if instead_of.is_some_and(|first| user.replace(first, tag)) {
-                return Ok(());
+            // A takeover is counted now, and its first send no longer: as long as that lies in the window there is room.
+            if let Some(first) = instead_of {
+                user.remove(first);
             }
             return user.count(tag, self.now_ms, self.policy);
         }
         let until_ms = self.now_ms + self.policy.rate_limit_window_ms;
         let name: Arc<str> = admit.user_id.into();
-        self.state.shelves[Kind::User as usize].push(until_ms, Arc::clone(&name));
+        self.state.expiry_queues[Kind::User as usize].push(until_ms, Arc::clone(&name));
         self.state.users.insert(name, Admissions { log: VecDeque::from([(self.now_ms, tag)]), until_ms });
         Ok(())
     }
@@ -163,7 +157,7 @@ impl Turn<'_> {
         let is_held = match self.holder(retract) {
             Some(holder) if holder.is_taken_over || holder.is_suspended => return self.suspend(retract),
             Some(_) => {
-                self.edit_order(retract.request_id, Order::remove_place);
+                self.edit_order(retract.request_id, Order::remove_status_entry);
                 true
             }
             None => false,
@@ -172,9 +166,8 @@ impl Turn<'_> {
         let now_ms = self.now_ms;
         if let Some(user) = self.state.users.get_mut(retract.user_id)
             && user.until_ms >= now_ms
-            && let Some(at) = user.log.iter().rposition(|&(_, logged)| logged == tag)
         {
-            user.log.remove(at);
+            user.remove(tag);
         }
         is_held
     }
@@ -195,8 +188,8 @@ impl Turn<'_> {
 
     /// What holds the id, if it is this owner and sequence.
     fn holder(&self, retract: &Retract<'_>) -> Option<&Holder> {
-        let place = self.order(retract.request_id)?.place(self.now_ms)?;
-        let holder = place.holder.as_ref()?;
+        let status_entry = self.order(retract.request_id)?.status_entry(self.now_ms)?;
+        let holder = status_entry.holder.as_ref()?;
         (*holder.owner == *retract.owner && holder.sequence == retract.sequence).then_some(holder)
     }
 
@@ -210,7 +203,7 @@ impl Turn<'_> {
         }
         self.check_room(1)?;
         let name: Arc<str> = confirm.owner.into();
-        self.state.shelves[Kind::Owner as usize].push(watermark.until_ms(), Arc::clone(&name));
+        self.state.expiry_queues[Kind::Owner as usize].push(watermark.until_ms(), Arc::clone(&name));
         self.state.owners.insert(name, watermark);
         Ok(())
     }

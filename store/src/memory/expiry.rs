@@ -1,7 +1,7 @@
 //! What has a time to live, and who removes it.
 //!
-//! A value is dead from the first millisecond after its `until_ms`, whether or not it was removed (as in
-//! Redis). The shelves only free the memory: each holds every entry of its kind once, in order of expiry,
+//! A value has expired from the first millisecond after its `until_ms`, whether or not it was removed (as in
+//! Redis). The expiry_queues only free the memory: each holds every entry of its kind once, in order of expiry,
 //! because all entries of a kind live equally long. An entry whose life was prolonged is put back at the end
 //! when its turn comes.
 
@@ -13,14 +13,14 @@ use super::{Kind, Turn};
 /// Entries of a kind that one command looks at. Two a command outrun one new entry of each kind a command.
 pub(super) const SWEEP_MAX: usize = 2;
 
-/// A value that dies.
+/// A value with an expiry time.
 #[derive(Debug, Clone)]
-pub(super) struct Mortal<T> {
+pub(super) struct Expiring<T> {
     value: T,
     until_ms: u64,
 }
 
-impl<T> Mortal<T> {
+impl<T> Expiring<T> {
     pub(super) fn new(value: T, now_ms: u64, life_ms: u64) -> Self {
         Self { value, until_ms: now_ms + life_ms }
     }
@@ -43,13 +43,13 @@ impl<T> Mortal<T> {
     }
 }
 
-/// The entries of one kind, the next to die in front.
+/// The entries of one kind, the next to expire in front.
 #[derive(Debug, Default)]
-pub(super) struct Shelf {
+pub(super) struct ExpiryQueue {
     queue: VecDeque<(u64, Arc<str>)>,
 }
 
-impl Shelf {
+impl ExpiryQueue {
     pub(super) fn push(&mut self, until_ms: u64, name: Arc<str>) {
         self.queue.push_back((until_ms, name));
     }
@@ -62,25 +62,25 @@ impl Shelf {
 }
 
 impl Turn<'_> {
-    /// Frees a bounded number of dead entries.
+    /// Frees a bounded number of expired entries.
     pub(super) fn sweep(&mut self) {
         for kind in [Kind::Order, Kind::User, Kind::Owner] {
             for _ in 0..SWEEP_MAX {
-                let Some(name) = self.state.shelves[kind as usize].pop_due(self.now_ms) else { break };
-                if let Some(until_ms) = self.bury(kind, &name) {
-                    self.state.shelves[kind as usize].push(until_ms, name);
+                let Some(name) = self.state.expiry_queues[kind as usize].pop_due(self.now_ms) else { break };
+                if let Some(until_ms) = self.remove_expired(kind, &name) {
+                    self.state.expiry_queues[kind as usize].push(until_ms, name);
                 }
             }
         }
     }
 
-    /// Drops what is dead of one entry; says until when the rest of it lives.
-    fn bury(&mut self, kind: Kind, name: &Arc<str>) -> Option<u64> {
+    /// Drops what has expired of one entry; says until when the rest of it lives.
+    fn remove_expired(&mut self, kind: Kind, name: &Arc<str>) -> Option<u64> {
         let now_ms = self.now_ms;
         match kind {
             Kind::Order => {
                 let order = self.state.orders.get_mut(name)?;
-                order.drop_dead(now_ms);
+                order.drop_expired(now_ms);
                 let until_ms = order.until_ms();
                 if until_ms.is_none() {
                     self.state.orders.remove(name);

@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use wire::names::Status;
 
 use crate::{Answer, Command, Policy, StatusView, Store, StoreError};
-use expiry::Shelf;
+use expiry::ExpiryQueue;
 
 /// Admit, release, suspend, confirm.
 mod admission;
@@ -55,10 +55,10 @@ struct State {
     owners: HashMap<Arc<str>, admission::Watermark>,
     items: HashMap<Arc<str>, stock::Item>,
     /// Orders, users and owners that expire next.
-    shelves: [Shelf; 3],
+    expiry_queues: [ExpiryQueue; 3],
 }
 
-/// Index into [`State::shelves`]; each kind has one time to live, so each shelf is in order of expiry.
+/// Index into [`State::expiry_queues`]; each kind has one time to live, so each expiry queue is in order of expiry.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Order = 0,
@@ -171,9 +171,10 @@ impl Turn<'_> {
 
     fn status_view(&self, request_id: &str) -> Option<StatusView> {
         let order = self.state.orders.get(request_id)?;
-        let place = order.place(self.now_ms)?;
-        let correlation_id = place.contents.as_ref().map(|contents| contents.correlation_id.to_string());
-        Some(StatusView { status: place.status, correlation_id })
+        let status_entry = order.status_entry(self.now_ms)?;
+        let correlation_id =
+            status_entry.contents.as_ref().map(|contents| contents.correlation_id.to_string());
+        Some(StatusView { status: status_entry.status, correlation_id })
     }
 
     fn each<T>(&self, names: &[&str], look: impl Fn(&Self, &str) -> T) -> Vec<T> {

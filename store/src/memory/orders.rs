@@ -4,20 +4,20 @@ use std::sync::Arc;
 
 use wire::names::Status;
 
-use super::expiry::Mortal;
+use super::expiry::Expiring;
 use super::{Kind, Turn};
 use crate::{Origin, StoreError};
 
 /// One order.
 #[derive(Debug, Default)]
 pub(super) struct Order {
-    place: Option<Mortal<Place>>,
-    fence: Option<Mortal<Fence>>,
+    status_entry: Option<Expiring<StatusEntry>>,
+    fence: Option<Expiring<Fence>>,
 }
 
 /// `order_status:<request_id>`: where it stands, and who took its id with what contents.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct StatusEntry {
     pub(super) status: Status,
     /// `None` for an order that no gateway took.
     pub(super) contents: Option<Contents>,
@@ -64,16 +64,16 @@ pub(super) enum FenceState {
 }
 
 impl Order {
-    pub(super) fn place(&self, now_ms: u64) -> Option<&Place> {
-        self.place.as_ref()?.get(now_ms)
+    pub(super) fn status_entry(&self, now_ms: u64) -> Option<&StatusEntry> {
+        self.status_entry.as_ref()?.get(now_ms)
     }
 
     pub(super) fn status(&self, now_ms: u64) -> Option<Status> {
-        self.place(now_ms).map(|place| place.status)
+        self.status_entry(now_ms).map(|status_entry| status_entry.status)
     }
 
     pub(super) fn holder_mut(&mut self, now_ms: u64) -> Option<&mut Holder> {
-        self.place.as_mut()?.get_mut(now_ms)?.holder.as_mut()
+        self.status_entry.as_mut()?.get_mut(now_ms)?.holder.as_mut()
     }
 
     pub(super) fn fence(&self, now_ms: u64) -> Option<&Fence> {
@@ -81,22 +81,22 @@ impl Order {
     }
 
     /// A deletion, not a death.
-    pub(super) fn remove_place(&mut self) {
-        self.place = None;
+    pub(super) fn remove_status_entry(&mut self) {
+        self.status_entry = None;
     }
 
     pub(super) fn remove_fence(&mut self) {
         self.fence = None;
     }
 
-    pub(super) fn drop_dead(&mut self, now_ms: u64) {
-        self.place.take_if(|place| !place.is_alive(now_ms));
+    pub(super) fn drop_expired(&mut self, now_ms: u64) {
+        self.status_entry.take_if(|status_entry| !status_entry.is_alive(now_ms));
         self.fence.take_if(|fence| !fence.is_alive(now_ms));
     }
 
     /// The last moment of what lives longest; `None` when nothing is left.
     pub(super) fn until_ms(&self) -> Option<u64> {
-        self.place.as_ref().map(Mortal::until_ms).max(self.fence.as_ref().map(Mortal::until_ms))
+        self.status_entry.as_ref().map(Expiring::until_ms).max(self.fence.as_ref().map(Expiring::until_ms))
     }
 }
 
@@ -113,7 +113,7 @@ impl Turn<'_> {
         if !self.state.orders.contains_key(request_id) {
             self.check_room(1)?;
             let name: Arc<str> = request_id.into();
-            self.state.shelves[Kind::Order as usize].push(until_ms, Arc::clone(&name));
+            self.state.expiry_queues[Kind::Order as usize].push(until_ms, Arc::clone(&name));
             self.state.orders.insert(name, Order::default());
         }
         Ok(self.state.orders.get_mut(request_id).expect("it is there or was just made"))
@@ -121,10 +121,14 @@ impl Turn<'_> {
 
     /// # Errors
     /// [`StoreError::Full`].
-    pub(super) fn put_place(&mut self, request_id: &str, place: Place) -> Result<(), StoreError> {
-        let place = Mortal::new(place, self.now_ms, self.policy.order_status_ttl_ms);
-        let until_ms = place.until_ms();
-        self.order_entry(request_id, until_ms)?.place = Some(place);
+    pub(super) fn put_status_entry(
+        &mut self,
+        request_id: &str,
+        status_entry: StatusEntry,
+    ) -> Result<(), StoreError> {
+        let status_entry = Expiring::new(status_entry, self.now_ms, self.policy.order_status_ttl_ms);
+        let until_ms = status_entry.until_ms();
+        self.order_entry(request_id, until_ms)?.status_entry = Some(status_entry);
         Ok(())
     }
 
@@ -133,15 +137,15 @@ impl Turn<'_> {
     /// # Errors
     /// [`StoreError::Full`].
     pub(super) fn put_status(&mut self, request_id: &str, status: Status) -> Result<(), StoreError> {
-        let before = self.order(request_id).and_then(|order| order.place(self.now_ms));
-        let contents = before.and_then(|place| place.contents.clone());
-        self.put_place(request_id, Place { status, contents, holder: None })
+        let before = self.order(request_id).and_then(|order| order.status_entry(self.now_ms));
+        let contents = before.and_then(|status_entry| status_entry.contents.clone());
+        self.put_status_entry(request_id, StatusEntry { status, contents, holder: None })
     }
 
     /// # Errors
     /// [`StoreError::Full`].
     pub(super) fn put_fence(&mut self, request_id: &str, fence: Fence) -> Result<(), StoreError> {
-        let fence = Mortal::new(fence, self.now_ms, self.policy.order_status_ttl_ms);
+        let fence = Expiring::new(fence, self.now_ms, self.policy.order_status_ttl_ms);
         let until_ms = fence.until_ms();
         self.order_entry(request_id, until_ms)?.fence = Some(fence);
         Ok(())

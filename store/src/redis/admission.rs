@@ -2,7 +2,8 @@
 //! a window already, or an id that is taken, needs further steps.
 //!
 //! [`StoreError::Lost`] says that the admission may have left something behind, which a release by its owner and sequence
-//! takes back. That holds for whatever step failed, so a release may be repeated.
+//! takes back. That holds for whatever step failed, so a release may be repeated. A takeover that is lost between its two
+//! steps leaves the first send's entry in the window: the user is then refused for longer, never for less.
 
 use shard::waiters::Wait;
 use wire::status_value::{Holder, StatusValue};
@@ -93,13 +94,13 @@ async fn may_take_over(link: &Link, request_id: &str, holder: &Holder<'_>) -> Re
         return Ok(true);
     }
     let lost = |_| StoreError::Lost;
-    let life = link.step(&Step::Life { request_id }).map_err(lost)?;
+    let ttl = link.step(&Step::TimeToLive { request_id }).map_err(lost)?;
     let watermark = link.step(&Step::Watermark { owner: holder.owner }).map_err(lost)?;
-    let (life_ms, watermark) = (number(life).await.map_err(lost)?, text(watermark).await.map_err(lost)?);
+    let (ttl_ms, watermark) = (number(ttl).await.map_err(lost)?, text(watermark).await.map_err(lost)?);
     let policy = &link.settings.policy;
     // Negative: it has expired since, or somebody made it persistent.
-    let Ok(life_ms) = u64::try_from(life_ms) else { return Ok(false) };
-    let is_old = policy.order_status_ttl_ms.saturating_sub(life_ms) >= policy.takeover_after_ms;
+    let Ok(ttl_ms) = u64::try_from(ttl_ms) else { return Ok(false) };
+    let is_old = policy.order_status_ttl_ms.saturating_sub(ttl_ms) >= policy.takeover_after_ms;
     let watermark: Option<u64> = watermark.and_then(|watermark| watermark.parse().ok());
     Ok(is_old && watermark.is_none_or(|watermark| watermark < holder.sequence))
 }
@@ -136,6 +137,44 @@ pub(super) async fn release(link: &Link, retract: &Retract<'_>) -> Result<bool, 
         ask(link, &uncount).await.map_err(|_| StoreError::Lost)?;
     }
     Ok(released != 0)
+}
+
+/// Many at once, in two flushes; answers in their order.
+pub(super) async fn release_all(link: &Link, retracts: &[Retract<'_>]) -> Vec<Result<bool, StoreError>> {
+    let steps = retracts.iter().map(|retract| {
+        let Retract { request_id, owner, sequence, .. } = *retract;
+        link.step(&Step::ReleaseId { request_id, owner, sequence })
+    });
+    let ids = all(steps.collect()).await;
+    let steps = ids.iter().zip(retracts).map(|(released, retract)| match released {
+        Ok(released) if *released != 1 => {
+            let tag = tag_of(retract.owner, retract.sequence);
+            Some(link.step(&Step::Uncount { user_id: retract.user_id, tag }))
+        }
+        _ => None,
+    });
+    let mut answers = Vec::with_capacity(retracts.len());
+    for (released, uncounted) in ids.iter().zip(steps.collect::<Vec<_>>()) {
+        let uncounted = match uncounted {
+            Some(Ok(wait)) => number(wait).await.map(drop),
+            Some(Err(error)) => Err(error),
+            None => Ok(()),
+        };
+        let released = released.clone().map(|released| released != 0);
+        answers.push(released.and_then(|is_held| uncounted.map(|()| is_held).map_err(|_| StoreError::Lost)));
+    }
+    answers
+}
+
+async fn all(waits: Vec<Result<Wait<Outcome>, StoreError>>) -> Vec<Result<i64, StoreError>> {
+    let mut answers = Vec::with_capacity(waits.len());
+    for wait in waits {
+        answers.push(match wait {
+            Ok(wait) => number(wait).await,
+            Err(error) => Err(error),
+        });
+    }
+    answers
 }
 
 fn retract<'a>(admit: &Admit<'a>) -> Retract<'a> {

@@ -4,10 +4,13 @@
 //! thread. The core looks for its result every few milliseconds instead of being woken: a waker that reaches
 //! a core which has ended meanwhile would drop that core's tasks on the wrong thread.
 
+use std::io;
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::sync::mpsc::{TryRecvError, channel};
 use std::thread;
 use std::time::Duration;
+
+use socket2::SockRef;
 
 use super::Server;
 
@@ -36,13 +39,20 @@ pub(super) async fn connect(server: &Server, wait_max: Duration) -> Result<TcpSt
     }
 }
 
+fn configured(stream: TcpStream) -> io::Result<TcpStream> {
+    stream.set_nodelay(true)?;
+    // Closing drops what the server has not acknowledged: it must not arrive behind the release that undoes it.
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+    Ok(stream)
+}
+
 fn connect_blocking(host: &str, port: u16, wait_max: Duration) -> Result<TcpStream, String> {
     let addresses =
         (host, port).to_socket_addrs().map_err(|error| format!("cannot resolve {host}: {error}"))?;
     let mut trouble = format!("{host} has no address");
     for address in addresses {
         let made = TcpStream::connect_timeout(&address, wait_max);
-        match made.and_then(|stream| stream.set_nodelay(true).map(|()| stream)) {
+        match made.and_then(configured) {
             Ok(stream) => return Ok(stream),
             Err(error) => trouble = format!("cannot connect to {address}: {error}"),
         }

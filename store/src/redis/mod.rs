@@ -8,7 +8,8 @@
 //! Invariants:
 //! - a command is written at most once a session and never again after a loss: [`StoreError::Lost`] says that
 //!   it may have happened, every other error that it has not;
-//! - every command taken is answered within `deadline_ms` plus 100 ms, whatever the server does;
+//! - every command or step taken is answered within `deadline_ms` plus 100 ms, whatever the server does; an admission takes
+//!   one flush, and up to five in sequence when it meets a window and a taken id;
 //! - a late reply costs the command it belongs to and no other; a session ends for silence: no byte for
 //!   `deadline_ms` while a reply is outstanding;
 //! - nothing here blocks the core, and no waker leaves it;
@@ -31,7 +32,7 @@ use std::time::{Duration, Instant};
 use settings::RedisAddress;
 use shard::dependency::Monitor;
 
-use crate::{Answer, Command, Policy, Store, StoreError};
+use crate::{Answer, Command, Policy, Retract, Store, StoreError};
 use link::{Link, State};
 use scripts::Script;
 
@@ -251,21 +252,27 @@ impl Store for Connection {
         }
     }
 
-    /// Admissions and releases take several flushes; they go one after another.
+    /// Releases that stand side by side take two flushes together; admissions go one after another.
     async fn ask_all(&self, commands: &[Command<'_>]) -> Vec<Result<Answer, StoreError>> {
-        let has_steps = |command: &Command<'_>| matches!(command, Command::Admit(_) | Command::Release(_));
         let mut answers = Vec::with_capacity(commands.len());
         while let Some(command) = commands.get(answers.len()) {
             let rest = &commands[answers.len()..];
-            if has_steps(command) {
+            if let Command::Admit(_) = command {
                 answers.push(self.ask(command).await);
-            } else {
-                let many = rest.iter().position(has_steps).unwrap_or(rest.len());
-                let batch = self.link.ask_all(&rest[..many]);
-                answers.extend(
-                    poll_fn(|context| batch.take(context.waker()).map_or(Poll::Pending, Poll::Ready)).await,
-                );
+                continue;
             }
+            let retracts: Vec<Retract<'_>> = rest.iter().map_while(released).collect();
+            if !retracts.is_empty() {
+                let released = admission::release_all(&self.link, &retracts).await;
+                answers.extend(released.into_iter().map(|answer| answer.map(Answer::Retracted)));
+                continue;
+            }
+            let has_steps =
+                |command: &Command<'_>| matches!(command, Command::Admit(_) | Command::Release(_));
+            let many = rest.iter().position(has_steps).unwrap_or(rest.len());
+            let batch = self.link.ask_all(&rest[..many]);
+            let all = poll_fn(|context| batch.take(context.waker()).map_or(Poll::Pending, Poll::Ready));
+            answers.extend(all.await);
         }
         answers
     }
@@ -273,6 +280,10 @@ impl Store for Connection {
     fn is_reachable(&self) -> bool {
         self.link.state() == State::Up
     }
+}
+
+fn released<'a>(command: &Command<'a>) -> Option<Retract<'a>> {
+    if let Command::Release(retract) = command { Some(*retract) } else { None }
 }
 
 impl Drop for Connection {

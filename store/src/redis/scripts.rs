@@ -93,7 +93,7 @@ impl Script {
 }
 
 /// Lives are texts: Redis takes them as arguments, and Lua would print a number again for each call.
-fn constants(policy: &Policy) -> [(&'static str, String); 4] {
+fn constants(policy: &Policy) -> [(&'static str, String); 3] {
     let Policy {
         rate_limit_max_requests: limit,
         rate_limit_window_ms: window_ms,
@@ -103,7 +103,6 @@ fn constants(policy: &Policy) -> [(&'static str, String); 4] {
     [
         ("LIMIT", limit.to_string()),
         ("WINDOW_MS", window_ms.to_string()),
-        ("WINDOW_TTL", format!("'{window_ms}'")),
         ("ORDER_STATUS_TTL", format!("'{order_status_ttl_ms}'")),
     ]
 }

@@ -22,7 +22,7 @@ pub(super) enum Step<'a> {
     /// Frees the id, or suspends it.
     ReleaseId { request_id: &'a str, owner: &'a str, sequence: u64 },
     /// Milliseconds until the id expires.
-    Life { request_id: &'a str },
+    TimeToLive { request_id: &'a str },
     /// The watermark of an owner.
     Watermark { owner: &'a str },
     /// Takes the id over, if it still holds this.
@@ -71,7 +71,7 @@ pub(super) fn encode(out: &mut Vec<u8>, step: &Step<'_>, shas: &Shas, policy: &P
             write_number(out, sequence);
             Kind::Eval(Script::ReleaseId)
         }
-        Step::Life { request_id } => {
+        Step::TimeToLive { request_id } => {
             write_array(out, 2);
             write_bulk(out, b"PTTL");
             key(out, ORDER_STATUS_PREFIX, request_id);

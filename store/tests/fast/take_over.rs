@@ -1,7 +1,7 @@
-//! Claim: an id that was left pending can be taken over by the same order once it is old and its owner has
-//! not resolved it, at once when it was suspended, and never after its end; a take-over is not counted
-//! against the limit again (design.md rule 3). Method: the rule clause by clause, in the model and in Redis,
-//! with a clock of the test's own.
+//! Claim: an id that was left pending can be taken over by the same order once it is old and its owner has not resolved it, at
+//! once when it was suspended, and never after its end; a take-over is counted instead of its first send, so there is room for
+//! it while that lies in the window (design.md rule 3). Method: the rule clause by clause, in the model and in Redis, with a
+//! clock of the test's own.
 
 use store::{Admission, Admit, Command, Confirm, StoreSteps};
 use world::{Timed, admit, reserve, retract, settle};
@@ -16,6 +16,7 @@ in_both!(
     other_contents_never_take_over,
     a_taken_over_id_belongs_to_its_new_owner,
     a_take_over_is_not_counted_again,
+    a_take_over_counts_from_its_own_time,
     a_take_over_counts_when_its_first_send_no_longer_does,
 );
 
@@ -99,9 +100,24 @@ async fn a_take_over_is_not_counted_again(store: &impl Timed) {
     let limited = store.admit(admit("u", "new", 10)).await;
     assert!(matches!(limited, Ok(Admission::Limited { .. })), "{limited:?}");
     assert_eq!(store.admit(admit("u", "r1", 11)).await, Ok(Admission::TakenOver), "though at the limit");
-    // The first admission leaves the window when it would have without the take-over.
+    // The others leave the window.
     store.advance(rate_limit_window_ms - takeover_after_ms);
     assert_eq!(store.admit(admit("u", "new", 12)).await, Ok(Admission::Fresh));
+}
+
+async fn a_take_over_counts_from_its_own_time(store: &impl Timed) {
+    let window_ms = world::policy().rate_limit_window_ms;
+    // The log of the user outlives its first entry.
+    assert_eq!(store.admit(admit("u", "r", 1)).await, Ok(Admission::Fresh));
+    store.advance(window_ms - 1000);
+    assert_eq!(store.admit(admit("u", "x", 2)).await, Ok(Admission::Fresh));
+    store.advance(2000);
+    assert_eq!(store.admit(admit("u", "r", 3)).await, Ok(Admission::TakenOver));
+    store.advance(1000);
+    assert_eq!(store.admit(admit("u", "y", 4)).await, Ok(Admission::Fresh));
+    // x, r and y are three; r left the window as a first send only.
+    let limited = store.admit(admit("u", "z", 5)).await;
+    assert!(matches!(limited, Ok(Admission::Limited { .. })), "{limited:?}");
 }
 
 async fn a_take_over_counts_when_its_first_send_no_longer_does(store: &impl Timed) {

@@ -138,7 +138,7 @@ struct Wish {
 
 fn steps() -> impl Strategy<Value = Step> {
     let (user, id, item, owner) = (0..USERS.len(), 0..IDS.len(), 0..ITEMS.len(), 0..OWNERS.len());
-    // In half seconds, while window and take-over are quarters off: real time passes as well, and may not decide.
+    // Steps are multiples of 500 ms; window and takeover age are offset by 250 ms, so elapsed real time cannot change a result.
     let later_ms = prop_oneof![8 => 0_u64..3, 3 => 3_u64..12, 1 => 0_u64..60].prop_map(half_seconds);
     let contents = prop::bool::weighted(0.1).prop_map(u64::from);
     let attempt = prop_oneof![5 => Just(0_u32), 3 => Just(1), 1 => Just(2)];

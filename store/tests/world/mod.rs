@@ -91,7 +91,7 @@ pub fn settle<'a>(request_id: &'a str, item_id: &'a str) -> Settle<'a> {
 
 /// A store whose time a test can let pass.
 pub trait Timed: Store {
-    /// Everything in it is so much older afterwards.
+    /// Ages every key by `ms`.
     fn advance(&self, ms: u64);
 }
 

@@ -2,7 +2,7 @@
 //!
 //! - the raw responder: what a request costs before an order is anything;
 //! - our gateway, at `LOG_LEVEL` info and warn, with partitions by user, on epoll, and on one core;
-//! - `perf/rivals/`: what others would write, with the same script and the same durability.
+//! - `perf/rivals/`: what others would write, with the same admission rules as one script, and the same durability.
 //!
 //! Each contestant has a topic of its own, a warm-up, and a Redis without keys before every shot. Then come what has no
 //! rival: Redis's baseline, half of capacity in an open loop, gates, idle and few connections, a full Redis.

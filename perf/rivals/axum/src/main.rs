@@ -1,5 +1,5 @@
 //! What a good Rust engineer writes in a day: axum on tokio, one multiplexed Redis connection, rdkafka's FutureProducer;
-//! the same admission script, the same durability (idempotent, acks=all, 202 after the acknowledgement) and the same log
+//! the same admission rules as one script, the same durability (acks=all, 202 after the acknowledgement) and the same log
 //! line as the gateway. It takes `LISTEN_ADDR`, `REDIS_ADDR`, `KAFKA_ADDR`, `ORDERS_TOPIC` and `LOG_LEVEL`.
 //!
 //! What it leaves out: take-over of ids, release after a failed publish, the breaker, gates, bounds, strict framing.
@@ -56,7 +56,7 @@ struct Shared {
     sequence: AtomicU64,
 }
 
-/// The rules that the gateway compiles into the same script, at its defaults.
+/// The rules of the script, at the gateway's defaults.
 const CONSTANTS: &str = "local LIMIT = 60\nlocal WINDOW_MS = 60000\nlocal WINDOW_TTL = '60000'\n\
     local ORDER_STATUS_TTL = '86400000'\nlocal TAKEOVER_AFTER_MS = 2250\n";
 

@@ -1,35 +1,34 @@
 -- Counts an admission against the user's limit, or says how long until there is room.
 -- KEYS ratelimit:<user>
--- ARGV tag, and of a takeover the tag of the first send, in whose place it is counted
+-- ARGV tag, and of a takeover the tag of the first send, instead of which it is counted
 -- Answers 0 counted, -n over the limit for n ms.
 --
 -- The key is "F<tag>" while a user has one admission: the command that set it has no clock, so the admission lies one window
 -- before the key expires. From the second one on it is "L" and a log, 12 bytes an admission: big-endian milliseconds and
 -- tag, ascending, the last LIMIT of them. A tag is 6 bytes. Anything else is not ours and counts nothing.
 local call = redis.call
-local time = call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local value = call('GET', KEYS[1])
-local log = ''
+local log, left = '', nil
 if value and #value == 7 and string.sub(value, 1, 1) == 'F' then
-  log = struct.pack('>I6', now + call('PTTL', KEYS[1]) - WINDOW_MS) .. string.sub(value, 2)
+  -- Before the time is read: a stamp that is late refuses too long, an early one not long enough.
+  left = call('PTTL', KEYS[1])
 elseif value and #value % 12 == 1 and string.sub(value, 1, 1) == 'L' then
   log = string.sub(value, 2)
 end
+local time = call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if left then log = struct.pack('>I6', now + left - WINDOW_MS) .. string.sub(value, 2) end
 
+-- A takeover is counted now, and its first send no longer: as long as that lies in the window there is room.
 if ARGV[2] then
-  local own, first
   for at = 7, #log, 12 do
     local tag = string.sub(log, at, at + 5)
-    if tag == ARGV[1] then own = at elseif tag == ARGV[2] then first = at end
+    if tag == ARGV[1] then return 0 end
+    if tag == ARGV[2] then
+      log = string.sub(log, 1, at - 7) .. string.sub(log, at + 6)
+      break
+    end
   end
-  if first and own then
-    log = string.sub(log, 1, first - 7) .. string.sub(log, first + 6)
-  elseif first then
-    log = string.sub(log, 1, first - 1) .. ARGV[1] .. string.sub(log, first + 6)
-  end
-  if first then call('SET', KEYS[1], 'L' .. log, 'KEEPTTL') end
-  if first or own then return 0 end
 end
 
 -- Fewer than LIMIT admissions may lie in (at - window, at].
@@ -51,5 +50,5 @@ if #log > 0 then
     end
   end
 end
-call('SET', KEYS[1], 'L' .. log .. struct.pack('>I6', at) .. ARGV[1], 'PX', WINDOW_TTL)
+call('SET', KEYS[1], 'L' .. log .. struct.pack('>I6', at) .. ARGV[1], 'PX', at - now + WINDOW_MS)
 return 0

@@ -1,5 +1,5 @@
 //! What Redis pays for the least that admits an order: `INCR` of the user's count and `SET NX EX` of the id, pipelined,
-//! without a script. The admission script is read as a multiple of it.
+//! without a script. Admission is read as a multiple of it.
 
 use std::time::{Duration, Instant};
 
