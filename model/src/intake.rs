@@ -99,7 +99,10 @@ impl World {
                 }
                 // If it is ours now, the first send may have been persisted: the next send must be able to take it over, and
                 // what is counted stays counted.
-                state.requests[at].phase = if is_executed {
+                let status = state.redis.status[usize::from(self.requests[at])];
+                let owner = state.requests[at].owner();
+                let is_ours = matches!(status, Some(Value::Pending { owner: held, .. }) if held == owner);
+                state.requests[at].phase = if is_ours {
                     Phase::Suspending { window: false, then: Answer::Unavailable }
                 } else {
                     Phase::Releasing { window: is_counted, id: true, then: Answer::Unavailable }
