@@ -14,7 +14,7 @@ use shard::deadline::Deadline;
 use shard::log::Level;
 
 use crate::flags::failed;
-use crate::house::{EMBEDDED, House};
+use crate::services::{EMBEDDED, Services};
 use crate::signals::Interrupt;
 
 /// How long Redis and Kafka may take to be there.
@@ -69,38 +69,38 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     defaults.push((&table::LISTEN_ADDR, "127.0.0.1:0"));
     defaults.push((&table::METRICS_ADDR, "127.0.0.1:0"));
     // Its log would run through the live view: only what somebody should look at, beside it.
-    let house = match House::start(flags, &defaults, Some(Level::Error), std::io::stderr()) {
-        Ok(house) => house,
+    let services = match Services::start(flags, &defaults, Some(Level::Error), std::io::stderr()) {
+        Ok(services) => services,
         Err(code) => return code,
     };
-    if !house.is_ready_within(WAIT_MAX) {
+    if !services.is_ready_within(WAIT_MAX) {
         return failed("Redis or Kafka is not there after 30 s; see REDIS_ADDR and KAFKA_ADDR");
     }
     let interrupt = Arc::new(AtomicBool::new(false));
     let stop = Arc::clone(&interrupt);
     ending.spawn(move |_| stop.store(true, Ordering::Relaxed));
     let number = |name: &str| flags.get_one::<u64>(name).copied().unwrap_or_default();
-    let mut plan = Plan::new(house.gateway.address());
+    let mut plan = Plan::new(services.gateway.address());
     plan.buyers = number("buyers");
     plan.rate_per_s = number("rate");
     plan.connections = number("connections") as usize;
     plan.seed = number("seed");
     plan.duplicates_share = flags.get_one::<f64>("duplicates").copied().unwrap_or_default();
     plan.items = vec![Item { id: "101".to_owned(), stock: number("stock") }];
-    plan.processor_metrics = Some(house.processor.metrics_addr());
+    plan.processor_metrics = Some(services.processor.metrics_addr());
     eprintln!(
         "{} buyers want {} units at {} a second; gateway on {} ({}), {}",
         plan.buyers,
         number("stock"),
         plan.rate_per_s,
-        house.gateway.address(),
-        house.gateway.drivers().first().map_or("no driver", |driver| driver.name()),
-        house.places.describe(),
+        services.gateway.address(),
+        services.gateway.drivers().first().map_or("no driver", |driver| driver.name()),
+        services.places.describe(),
     );
-    let audit = AuditSource::Store(house.places.source.clone());
+    let audit = AuditSource::Store(services.places.source.clone());
     let report = loadgen::run(&plan, &audit, progress::for_stderr(), &interrupt);
-    let deadline = Deadline::after(house.shutdown_timeout);
-    let is_clean = house.stop_by(&deadline);
+    let deadline = Deadline::after(services.shutdown_timeout);
+    let is_clean = services.stop_by(&deadline);
     let report = match report {
         Ok(report) => report,
         Err(error) => return failed(error),

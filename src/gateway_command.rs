@@ -13,8 +13,8 @@ use gateway::{Parts, Running};
 use shard::log::{Level, Sink};
 
 use crate::flags::{FAILED, failed, read_settings};
-use crate::house::exit_when_unhealable;
 use crate::places::{Places, announce_notices, level};
+use crate::services::exit_when_unhealable;
 use crate::signals::{Cause, Ending};
 use crate::systemd::{self, State};
 

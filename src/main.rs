@@ -23,7 +23,7 @@ mod gateway_command;
 mod processor_command;
 
 /// Both in one process.
-mod house;
+mod services;
 
 /// `flash-sale serve`
 mod serve_command;

@@ -8,7 +8,7 @@ use shard::log::Level;
 use store::Command;
 
 use crate::flags::{FAILED, failed};
-use crate::house::{EMBEDDED, House};
+use crate::services::{EMBEDDED, Services};
 use crate::signals::Ending;
 
 /// How long Redis and Kafka may take to be there.
@@ -25,27 +25,27 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     if let Err(message) = wire::order::check_id(&item) {
         return failed(format!("--item {item:?} {message}"));
     }
-    let house = match House::start(flags, &EMBEDDED, None, std::io::stdout()) {
-        Ok(house) => house,
+    let services = match Services::start(flags, &EMBEDDED, None, std::io::stdout()) {
+        Ok(services) => services,
         Err(code) => return code,
     };
-    if let store::open::Source::Memory(memory) = &house.places.source
+    if let store::open::Source::Memory(memory) = &services.places.source
         && let Err(error) = memory.apply(&Command::SetStock { item_id: &item, units: stock })
     {
         return failed(error);
     }
-    if !house.is_ready_within(WAIT_MAX) {
-        house.sink.line(Level::Warn, "not_ready", "Redis or Kafka is not there yet; see /health", |_| {});
+    if !services.is_ready_within(WAIT_MAX) {
+        services.sink.line(Level::Warn, "not_ready", "Redis or Kafka is not there yet; see /health", |_| {});
     }
-    let address = house.gateway.address();
+    let address = services.gateway.address();
     eprintln!(
         "gateway   http://{address}\nprocessor http://{}/metrics\n\nTry:\n  curl -i http://{address}/buy -H 'Content-Type: \
          application/json' -d '{{\"user_id\":\"u1\",\"item_id\":\"{item}\",\"amount\":1,\"request_id\":\"r-1\"}}'\n  \
          curl http://{address}/orders/r-1\n\nCtrl-C ends it.",
-        house.processor.metrics_addr()
+        services.processor.metrics_addr()
     );
     ending.wait();
-    let timeout = house.shutdown_timeout;
+    let timeout = services.shutdown_timeout;
     ending.begin(Duration::ZERO, timeout);
-    if house.stop_by(ending.drain(timeout)) { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+    if services.stop_by(ending.drain(timeout)) { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
 }

@@ -10,7 +10,7 @@
 //! (librdkafka is C and has an allocator of its own). Kafka is the embedded broker; Redis is a server of this test that
 //! admits every order, so that the cores use the connection of production and not the model, which keeps what it is told.
 
-mod house;
+mod test_gateway;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::Backtrace;
@@ -22,8 +22,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use house::{House, order};
 use shard::log::{Level, Sink};
+use test_gateway::{TestGateway, order};
 use testkit::http::Client;
 use wire::resp::{self, Reply};
 
@@ -139,8 +139,8 @@ fn check(case: &Case, redis: &str) {
     let (sink, _) = Sink::start("gateway", level, std::io::sink()).expect("log thread");
     // The counting allocator slows orders down: none of them shall be shed for that.
     let variables = [("REDIS_ADDR", redis), ("WORKERS", "1"), ("OVERLOAD_TARGET_DELAY", "60s")];
-    let house = House::logging(&variables, sink);
-    let mut buyers: Vec<Client> = (0..BUYERS).map(|_| house.client()).collect();
+    let test_gateway = TestGateway::logging(&variables, sink);
+    let mut buyers: Vec<Client> = (0..BUYERS).map(|_| test_gateway.client()).collect();
     let rounds = BATCH_ORDERS / BUYERS / pipelined;
     // Every read of a pipeline brings at least one order, and at best all of them.
     let own = per_order * BATCH_ORDERS as u64 + per_read * (BATCH_ORDERS / pipelined) as u64;

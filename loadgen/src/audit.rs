@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use shard::clock;
 use wire::names::Status;
 
-use crate::drain::{Drained, Inquiry};
+use crate::drain::{AuditContext, Drained};
 use crate::evidence::{Beginning, Evidence};
 use crate::ledger::{Offenders, Rule, broken_rule, broken_topic_rules, wants_letter};
 use crate::plan::Plan;
@@ -62,13 +62,13 @@ struct Tally<'a> {
 /// Waits for the ends and then looks at every order. `stocked` are the units before the first arrival, when
 /// known.
 pub(crate) async fn audit<P: Progress>(
-    inquiry: &mut Inquiry<'_, P>,
+    context: &mut AuditContext<'_, P>,
     plan: &Plan,
     record: &Record,
     stocked: Option<&Stocked>,
     beginning: Option<&Beginning>,
 ) -> Audited {
-    let books = inquiry.books;
+    let books = context.books;
     let mut tally = Tally {
         plan,
         stocked,
@@ -80,24 +80,24 @@ pub(crate) async fn audit<P: Progress>(
         evidence: None,
         ledger: LedgerReport::default(),
     };
-    tally.count_answers(inquiry);
-    inquiry.moment.stage = Stage::Draining;
-    inquiry.moment.orders_all = tally.ledger.acknowledged;
+    tally.count_answers(context);
+    context.moment.stage = Stage::Draining;
+    context.moment.orders_all = tally.ledger.acknowledged;
     let mut looked_at = 0;
     let mut topics = None;
-    let trouble = match crate::drain::drain(inquiry, plan.drain_timeout).await {
+    let trouble = match crate::drain::drain(context, plan.drain_timeout).await {
         Err(reason) => Some(reason),
         Ok(drained) => {
             tally.ledger.drain_ms = drained.took.as_millis() as u64;
             let read = beginning.map(|beginning| read_topics(beginning, plan, &drained));
             topics = read.map(|read| read.map(|evidence| tally.evidence = Some(evidence)));
-            look(inquiry, &mut tally, &drained, &mut looked_at).await.err()
+            look(context, &mut tally, &drained, &mut looked_at).await.err()
         }
     };
     if let Some(twice) = Some(books.acknowledged_twice()).filter(|twice| twice.count > 0) {
         tally.offenders.insert(Rule::AcknowledgedOnce, twice);
     }
-    tally.name_offences(inquiry);
+    tally.name_offences(context);
     tally.count_items(record);
     Audited { ledger: tally.ledger, looked_at, trouble, topics }
 }
@@ -119,26 +119,26 @@ fn read_topics(beginning: &Beginning, plan: &Plan, drained: &Drained) -> Result<
 }
 
 async fn look<P: Progress>(
-    inquiry: &mut Inquiry<'_, P>,
+    context: &mut AuditContext<'_, P>,
     tally: &mut Tally<'_>,
     drained: &Drained,
     looked_at: &mut u64,
 ) -> Result<(), String> {
-    let buyers = inquiry.books.buyers();
-    inquiry.moment.stage = Stage::Auditing;
-    inquiry.moment.orders_all = buyers;
-    tally.note_stock(inquiry.reader.books(&tally.plan.items).await?);
+    let buyers = context.books.buyers();
+    context.moment.stage = Stage::Auditing;
+    context.moment.orders_all = buyers;
+    tally.note_stock(context.reader.books(&tally.plan.items).await?);
     let mut next = 0;
-    while next < buyers && !inquiry.is_interrupted() {
+    while next < buyers && !context.is_interrupted() {
         let to = (next + IDS_MAX as u64).min(buyers);
-        let sequences: Vec<u64> = (next..to).filter(|&sequence| inquiry.books.has(sequence)).collect();
-        let statuses = inquiry.statuses(&sequences).await?;
+        let sequences: Vec<u64> = (next..to).filter(|&sequence| context.books.has(sequence)).collect();
+        let statuses = context.statuses(&sequences).await?;
         for (&sequence, &status) in sequences.iter().zip(&statuses) {
-            tally.judge(inquiry, sequence, status, drained);
+            tally.judge(context, sequence, status, drained);
         }
         *looked_at += sequences.len() as u64;
         next = to;
-        inquiry.show(to);
+        context.show(to);
     }
     Ok(())
 }
@@ -152,9 +152,9 @@ impl Tally<'_> {
         self.stock = stock;
     }
 
-    fn count_answers<P>(&mut self, inquiry: &Inquiry<'_, P>) {
-        for sequence in 0..inquiry.books.buyers() {
-            let answers = inquiry.books.get(sequence);
+    fn count_answers<P>(&mut self, context: &AuditContext<'_, P>) {
+        for sequence in 0..context.books.buyers() {
+            let answers = context.books.get(sequence);
             self.ledger.orders += u64::from(!answers.nothing());
             if answers.acknowledged() {
                 self.ledger.acknowledged += 1;
@@ -168,12 +168,12 @@ impl Tally<'_> {
 
     fn judge<P>(
         &mut self,
-        inquiry: &Inquiry<'_, P>,
+        context: &AuditContext<'_, P>,
         sequence: u64,
         status: Option<Status>,
         drained: &Drained,
     ) {
-        let answers = inquiry.books.get(sequence);
+        let answers = context.books.get(sequence);
         let mut broken = broken_rule(answers, status);
         if answers.acknowledged() && sequence < drained.below && status != Some(drained.ends.get(sequence)) {
             broken = Some(Rule::EndsStay);
@@ -194,7 +194,7 @@ impl Tally<'_> {
         }
         let Some(end) = status.filter(|status| status.is_end()) else { return };
         *self.ledger.ends.entry(end.word()).or_default() += 1;
-        let want = inquiry.workload.want(sequence);
+        let want = context.workload.want(sequence);
         let units = &mut self.units[want.item];
         match end {
             Status::Completed => {
@@ -209,14 +209,14 @@ impl Tally<'_> {
         }
     }
 
-    fn name_offences<P>(&mut self, inquiry: &Inquiry<'_, P>) {
+    fn name_offences<P>(&mut self, context: &AuditContext<'_, P>) {
         let offence = |rule: &'static str, offenders: &Offenders| Offence {
             rule,
             count: offenders.count,
             request_ids: offenders
                 .sequences
                 .iter()
-                .map(|&sequence| inquiry.workload.request_id(sequence))
+                .map(|&sequence| context.workload.request_id(sequence))
                 .collect(),
         };
         for (rule, offenders) in &self.offenders {

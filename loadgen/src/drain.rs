@@ -28,7 +28,7 @@ const QUIET: Duration = Duration::from_secs(1);
 const DOUBTS_MAX: usize = 10_000;
 
 /// What drain and audit work with.
-pub(crate) struct Inquiry<'a, P> {
+pub(crate) struct AuditContext<'a, P> {
     pub(crate) reader: Reader,
     pub(crate) workload: &'a Workload,
     pub(crate) books: &'a Books,
@@ -40,7 +40,7 @@ pub(crate) struct Inquiry<'a, P> {
     pub(crate) shown_at: Instant,
 }
 
-impl<P: Progress> Inquiry<'_, P> {
+impl<P: Progress> AuditContext<'_, P> {
     /// Shows how far it is, ten times a second at most.
     pub(crate) fn show(&mut self, orders_done: u64) {
         if self.shown_at.elapsed() >= Duration::from_millis(100) {
@@ -75,25 +75,25 @@ pub(crate) struct Drained {
 
 /// Waits for the ends, at most `wait_max`.
 pub(crate) async fn drain<P: Progress>(
-    inquiry: &mut Inquiry<'_, P>,
+    context: &mut AuditContext<'_, P>,
     wait_max: Duration,
 ) -> Result<Drained, String> {
     let began = Instant::now();
-    let buyers = inquiry.books.buyers();
+    let buyers = context.books.buyers();
     let mut drained = Drained { ends: Ends::new(buyers), below: 0, took: Duration::ZERO };
     let mut next = 0;
     let mut done = 0;
     while next < buyers {
         let mut open = Vec::with_capacity(IDS_MAX);
         while next < buyers && open.len() < IDS_MAX {
-            if inquiry.books.get(next).acknowledged() {
+            if context.books.get(next).acknowledged() {
                 open.push(next);
             }
             next += 1;
         }
         let mut pause = PAUSE_MIN;
         loop {
-            let statuses = inquiry.statuses(&open).await?;
+            let statuses = context.statuses(&open).await?;
             let mut still_open = Vec::new();
             for (&sequence, status) in open.iter().zip(&statuses) {
                 match status.filter(|status| status.is_end()) {
@@ -103,11 +103,11 @@ pub(crate) async fn drain<P: Progress>(
             }
             done += (open.len() - still_open.len()) as u64;
             open = still_open;
-            inquiry.show(done);
+            context.show(done);
             if open.is_empty() {
                 break;
             }
-            if began.elapsed() >= wait_max || inquiry.is_interrupted() {
+            if began.elapsed() >= wait_max || context.is_interrupted() {
                 drained.took = began.elapsed();
                 return Ok(drained);
             }
@@ -117,25 +117,25 @@ pub(crate) async fn drain<P: Progress>(
         drained.below = next;
     }
     drained.took = began.elapsed();
-    rest(inquiry, began + wait_max).await?;
+    rest(context, began + wait_max).await?;
     Ok(drained)
 }
 
 /// Waits until the orders in doubt no longer move, so that no units are on hold when the stock is read.
-async fn rest<P: Progress>(inquiry: &mut Inquiry<'_, P>, until: Instant) -> Result<(), String> {
-    let mut doubts: Vec<u64> = (0..inquiry.books.buyers())
+async fn rest<P: Progress>(context: &mut AuditContext<'_, P>, until: Instant) -> Result<(), String> {
+    let mut doubts: Vec<u64> = (0..context.books.buyers())
         .filter(|&sequence| {
-            let answers = inquiry.books.get(sequence);
+            let answers = context.books.get(sequence);
             answers.indeterminate() && !answers.acknowledged()
         })
         .take(DOUBTS_MAX)
         .collect();
     let mut moved_at = Instant::now();
     let mut seen = Vec::new();
-    while !doubts.is_empty() && Instant::now() < until && !inquiry.is_interrupted() {
+    while !doubts.is_empty() && Instant::now() < until && !context.is_interrupted() {
         let mut found = Vec::with_capacity(doubts.len());
         for some in doubts.chunks(IDS_MAX) {
-            found.extend(inquiry.statuses(some).await?);
+            found.extend(context.statuses(some).await?);
         }
         if found != seen {
             moved_at = Instant::now();
@@ -147,7 +147,7 @@ async fn rest<P: Progress>(inquiry: &mut Inquiry<'_, P>, until: Instant) -> Resu
         let mut statuses = found.iter();
         doubts.retain(|_| !statuses.next().copied().flatten().is_some_and(Status::is_end));
         seen = found.into_iter().filter(|status| !status.is_some_and(Status::is_end)).collect();
-        inquiry.show(inquiry.moment.orders_all);
+        context.show(context.moment.orders_all);
         sleep(PAUSE_MAX).await;
     }
     Ok(())

@@ -12,7 +12,7 @@ use shard::{clock, launch};
 use crate::alerts::Rules;
 use crate::audit::{self, Audited};
 use crate::counters::{Counted, Service};
-use crate::drain::Inquiry;
+use crate::drain::AuditContext;
 use crate::end_to_end::Follower;
 use crate::endpoint::{Endpoint, RunCells};
 use crate::evidence::Beginning;
@@ -250,9 +250,9 @@ fn inquire(
                 let moment = fired.moment.clone();
                 let books = &fired.books;
                 let shown_at = Instant::now();
-                let mut inquiry =
-                    Inquiry { reader, workload, books, interrupt, watch, moment, progress, shown_at };
-                Some(audit::audit(&mut inquiry, plan, &fired.record, known.stocked, known.beginning).await)
+                let mut context =
+                    AuditContext { reader, workload, books, interrupt, watch, moment, progress, shown_at };
+                Some(audit::audit(&mut context, plan, &fired.record, known.stocked, known.beginning).await)
             }
         };
     })

@@ -1,16 +1,4 @@
 -- An admission as one script, for the rivals: the gateway does the same by plain commands (store/src/redis/admission.rs).
--- The word of an order_status value, and its contents: " <fingerprint> <correlation id>", or nothing.
-local function STATUS_OF(value)
-  if not value then return false, '' end
-  if string.sub(value, 1, 8) == 'PENDING ' then
-    local stop = string.find(value, '\n', 10, true)
-    return 'PENDING', string.sub(value, 10, stop and stop - 1)
-  end
-  local blank = string.find(value, ' ', 1, true)
-  if not blank then return value, '' end
-  return string.sub(value, 1, blank - 1), string.sub(value, blank)
-end
-
 -- Takes a request id, counts it against the user's limit and sets PENDING; or does nothing at all.
 -- KEYS ratelimit:<user> order_status:<id>
 -- ARGV "<fingerprint, 16 hex digits> <correlation id>", "<owner> <sequence>"; in tests only: seconds, microseconds
@@ -61,14 +49,12 @@ end
 -- Not for the first time, or over the limit. A duplicate is a duplicate also then.
 local first = call('GET', KEYS[2])
 if not first then return -wait end
-local word, contents = STATUS_OF(first)
-if contents == '' then return '' end
-if string.sub(contents, 2, 17) ~= string.sub(ARGV[1], 1, 16) then return 2 end
-local correlation = string.sub(contents, 19)
-local s, us, age, owner, sequence = string.match(first, '\n(%d+) (%d+) (%-?%d+) (%w+) (%d+)$')
-if word ~= 'PENDING' or not s then return correlation end
+local state, fingerprint, correlation, s, us, age, owner, sequence =
+  string.match(first, '^PENDING (%u) (%x+) (.-)\n(%d+) (%d+) (%-?%d+) (%w+) (%d+)$')
+if not state then return '' end
+if fingerprint ~= string.sub(ARGV[1], 1, 16) then return 2 end
 local before = s * 1000 + math.floor(us / 1000)
-if string.sub(first, 9, 9) ~= 'U' then
+if state ~= 'U' then
   if now < before + TAKEOVER_AFTER_MS then return correlation end
   -- A key that is not declared: this needs a single Redis, not a cluster.
   local watermark = call('GET', 'gateway_watermark:' .. owner)

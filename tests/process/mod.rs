@@ -2,9 +2,9 @@
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each test uses its part of it")]
 
 pub mod topic_config;
-#[path = "../../processor/tests/house/topics.rs"]
+#[path = "../../processor/tests/test_processor/topics.rs"]
 pub mod topics;
-#[path = "../../processor/tests/house/truth.rs"]
+#[path = "../../processor/tests/test_processor/truth.rs"]
 pub mod truth;
 
 use std::collections::BTreeMap;

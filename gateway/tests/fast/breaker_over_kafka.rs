@@ -1,22 +1,22 @@
 //! Promise: after the threshold the breaker opens and answers at once; /health and the metric say so; probes close
 //! it. Method: the embedded broker is taken down and brought back.
 
-use crate::house;
+use crate::test_gateway;
 
 use std::time::{Duration, Instant};
 
-use house::{House, order};
+use test_gateway::{TestGateway, order};
 
 #[test]
 fn it_opens_answers_at_once_and_closes_by_probes() {
-    let house = House::new(&[
+    let test_gateway = TestGateway::new(&[
         ("PUBLISH_TIMEOUT", "1s"),
         ("CIRCUIT_BREAKER_FAILURE_THRESHOLD", "2"),
         ("CIRCUIT_BREAKER_SUCCESS_THRESHOLD", "2"),
         ("CIRCUIT_BREAKER_BASE_TIMEOUT", "1s"),
     ]);
-    let mut client = house.client();
-    house.embedded.go_down();
+    let mut client = test_gateway.client();
+    test_gateway.embedded.go_down();
     for id in ["a", "b"] {
         assert_eq!(client.post_buy(&order("u", id), &[]).status, 503);
     }
@@ -33,16 +33,16 @@ fn it_opens_answers_at_once_and_closes_by_probes() {
         "{}",
         health.text()
     );
-    assert!((house.metric("gateway_circuit_breaker_state") - 1.0).abs() < 0.5);
+    assert!((test_gateway.metric("gateway_circuit_breaker_state") - 1.0).abs() < 0.5);
 
-    house.embedded.come_up();
+    test_gateway.embedded.come_up();
     let mut number = 0;
     testkit::wait_until("the breaker closes", Duration::from_secs(30), || {
         number += 1;
         client.post_buy(&order("u", &format!("probe-{number}")), &[]);
-        house.metric("gateway_circuit_breaker_state").abs() < 0.5
+        test_gateway.metric("gateway_circuit_breaker_state").abs() < 0.5
     });
     assert_eq!(client.post_buy(&order("u", "after"), &[]).status, 202);
     testkit::wait_until("healthy again", Duration::from_secs(10), || client.get("/health").status == 200);
-    house.assert_identity();
+    test_gateway.assert_identity();
 }

@@ -2,11 +2,11 @@
 //! answered on each; when they close, nobody is counted any more.
 //! Method: real sockets in several rounds; the hash depends on the clients' ports, so each round is another draw.
 
-use crate::house;
+use crate::test_gateway;
 
 use std::time::Duration;
 
-use house::{House, order};
+use test_gateway::{TestGateway, order};
 
 const CORES: usize = 2;
 const CONNECTIONS: usize = 24;
@@ -14,10 +14,10 @@ const ROUNDS: usize = 6;
 
 #[test]
 fn few_connections_are_shared_out() {
-    let house = House::new(&[("WORKERS", "2")]);
-    let of_core = |core: usize| house.metric(&format!("gateway_core_connections{{core=\"{core}\"}}"));
+    let test_gateway = TestGateway::new(&[("WORKERS", "2")]);
+    let of_core = |core: usize| test_gateway.metric(&format!("gateway_core_connections{{core=\"{core}\"}}"));
     for round in 0..ROUNDS {
-        let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| house.client()).collect();
+        let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| test_gateway.client()).collect();
         for (number, client) in clients.iter_mut().enumerate() {
             let order = order(&format!("u{number}"), &format!("r{round}-{number}"));
             assert_eq!(client.post_buy(&order, &[]).status, 202, "round {round}, connection {number}");
@@ -32,5 +32,5 @@ fn few_connections_are_shared_out() {
             (0..CORES).map(of_core).sum::<f64>() < 1.5
         });
     }
-    house.assert_identity();
+    test_gateway.assert_identity();
 }

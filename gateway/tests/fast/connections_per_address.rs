@@ -2,21 +2,21 @@
 //! the next is told 503 and closed, other clients are not touched, and a closed connection makes room.
 //! Method: real sockets bound to several loopback addresses, on two cores.
 
-use crate::house;
+use crate::test_gateway;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use house::House;
+use test_gateway::TestGateway;
 use testkit::http::Client;
 
 const CONNECTIONS_MAX: usize = 5;
 
 /// Connects from an address of our own; sockets of the test are made by hand, since std cannot bind before connecting.
-fn connect(house: &House, from: Ipv4Addr) -> Client {
+fn connect(test_gateway: &TestGateway, from: Ipv4Addr) -> Client {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     socket.bind(&SocketAddr::from((from, 0)).into()).expect("all of 127/8 is ours");
-    socket.connect(&house.running().address().into()).expect("a connection");
+    socket.connect(&test_gateway.running().address().into()).expect("a connection");
     Client::over(TcpStream::from(socket))
 }
 
@@ -27,28 +27,28 @@ fn is_served(client: &mut Client) -> bool {
 #[test]
 fn an_address_has_its_connections_and_no_more() {
     let max = CONNECTIONS_MAX.to_string();
-    let house = House::new(&[("WORKERS", "2"), ("MAX_CONNECTIONS_PER_ADDRESS", &max)]);
+    let test_gateway = TestGateway::new(&[("WORKERS", "2"), ("MAX_CONNECTIONS_PER_ADDRESS", &max)]);
     let first = Ipv4Addr::new(127, 0, 0, 2);
-    let mut held: Vec<Client> = (0..CONNECTIONS_MAX).map(|_| connect(&house, first)).collect();
+    let mut held: Vec<Client> = (0..CONNECTIONS_MAX).map(|_| connect(&test_gateway, first)).collect();
     assert!(held.iter_mut().all(is_served));
     for _ in 0..3 {
-        let mut refused = connect(&house, first);
+        let mut refused = connect(&test_gateway, first);
         let answer = refused.read_response();
         assert_eq!(answer.status, 503);
         assert!(answer.header("retry-after").is_some());
         refused.expect_closed();
     }
-    assert!((house.metric("gateway_connections_refused_per_address_total") - 3.0).abs() < 0.5);
-    assert!((house.metric("gateway_connections_refused_total") - 3.0).abs() < 0.5);
+    assert!((test_gateway.metric("gateway_connections_refused_per_address_total") - 3.0).abs() < 0.5);
+    assert!((test_gateway.metric("gateway_connections_refused_total") - 3.0).abs() < 0.5);
     for last in [3, 4, 5] {
         let other = Ipv4Addr::new(127, 0, 0, last);
-        let mut others: Vec<Client> = (0..CONNECTIONS_MAX).map(|_| connect(&house, other)).collect();
+        let mut others: Vec<Client> = (0..CONNECTIONS_MAX).map(|_| connect(&test_gateway, other)).collect();
         assert!(others.iter_mut().all(is_served), "{other}");
     }
     drop(held.pop());
     let mut next = None;
     testkit::wait_until("a closed connection makes room", Duration::from_secs(5), || {
-        let mut client = connect(&house, first);
+        let mut client = connect(&test_gateway, first);
         let is_served = is_served(&mut client);
         next = is_served.then_some(client);
         is_served
@@ -58,7 +58,8 @@ fn an_address_has_its_connections_and_no_more() {
 
 #[test]
 fn by_default_nobody_counts() {
-    let house = House::new(&[("WORKERS", "2")]);
-    let mut clients: Vec<Client> = (0..64).map(|_| connect(&house, Ipv4Addr::new(127, 0, 0, 2))).collect();
+    let test_gateway = TestGateway::new(&[("WORKERS", "2")]);
+    let mut clients: Vec<Client> =
+        (0..64).map(|_| connect(&test_gateway, Ipv4Addr::new(127, 0, 0, 2))).collect();
     assert!(clients.iter_mut().all(is_served));
 }

@@ -1,20 +1,20 @@
 //! Promise: of equal orders under one `request_id` at once on several cores exactly one gets 202, the others 409.
 //! Method: many connections send the same bytes at the same moment, many times.
 
-use crate::house;
+use crate::test_gateway;
 
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use house::{House, order};
+use test_gateway::{TestGateway, order};
 
 #[test]
 fn exactly_one_is_accepted() {
     const CLIENTS: usize = 8;
     const ROUNDS: usize = 50;
-    let house = House::new(&[("RATE_LIMIT_MAX_REQUESTS", "10000")]);
+    let test_gateway = TestGateway::new(&[("RATE_LIMIT_MAX_REQUESTS", "10000")]);
     let barrier = Arc::new(Barrier::new(CLIENTS));
-    let address = house.running().address();
+    let address = test_gateway.running().address();
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
             let barrier = Arc::clone(&barrier);
@@ -38,5 +38,5 @@ fn exactly_one_is_accepted() {
         );
         assert!(of_round.iter().all(|&status| status == 202 || status == 409), "round {round}: {of_round:?}");
     }
-    house.assert_identity();
+    test_gateway.assert_identity();
 }

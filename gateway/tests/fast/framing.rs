@@ -1,16 +1,16 @@
 //! Promise: a framing refusal ends the connection and nothing behind it runs; everything RFC 9112 allows is served,
 //! in order, however it is cut. Method: raw bytes over real sockets; what ran is read from the metrics.
 
-use crate::house;
+use crate::test_gateway;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use house::{House, order};
+use test_gateway::{TestGateway, order};
 
 #[test]
 fn a_smuggled_request_never_runs() {
-    let house = House::new(&[]);
+    let test_gateway = TestGateway::new(&[]);
     let body = order("u", "smuggled");
     let behind = format!("POST /buy HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     for head in [
@@ -22,28 +22,28 @@ fn a_smuggled_request_never_runs() {
         "Host: a\r\nHost: b",
         "X: no host",
     ] {
-        let mut client = house.client();
+        let mut client = test_gateway.client();
         client.send_raw(format!("POST /buy HTTP/1.1\r\n{head}\r\n\r\n{behind}").as_bytes());
         let response = client.read_response();
         assert_eq!(response.status, 400, "{head:?}");
         assert_eq!(response.header("connection"), Some("close"));
         client.expect_closed();
     }
-    let mut client = house.client();
+    let mut client = test_gateway.client();
     client.send_raw(
         format!("POST /buy HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n{behind}")
             .as_bytes(),
     );
     assert_eq!(client.read_response().status, 400);
     client.expect_closed();
-    assert_eq!(house.client().get("/orders/smuggled").status, 404);
-    assert!(house.metric("gateway_orders_received_total").abs() < 0.5);
-    assert!((house.metric("gateway_framing_refused_total") - 8.0).abs() < 0.5);
+    assert_eq!(test_gateway.client().get("/orders/smuggled").status, 404);
+    assert!(test_gateway.metric("gateway_orders_received_total").abs() < 0.5);
+    assert!((test_gateway.metric("gateway_framing_refused_total") - 8.0).abs() < 0.5);
 }
 
 #[test]
 fn sizes_have_their_codes() {
-    let house = House::new(&[]);
+    let test_gateway = TestGateway::new(&[]);
     let long = "x".repeat(9000);
     for (request, status) in [
         (format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), 414),
@@ -52,12 +52,12 @@ fn sizes_have_their_codes() {
         ("POST /buy HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4001\r\n".to_owned(), 413),
         ("GET / HTTP/1.2\r\nHost: a\r\n\r\n".to_owned(), 400),
     ] {
-        let mut client = house.client();
+        let mut client = test_gateway.client();
         client.send_raw(request.as_bytes());
         assert_eq!(client.read_response().status, status, "{}", &request[..40.min(request.len())]);
         client.expect_closed();
     }
-    let mut client = house.client();
+    let mut client = test_gateway.client();
     let padding = " ".repeat(16 * 1024 - order("u", "at the bound").len());
     assert_eq!(
         client.post_buy(&(order("u", "at the bound") + &padding), &[]).status,
@@ -68,8 +68,8 @@ fn sizes_have_their_codes() {
 
 #[test]
 fn pipelined_requests_are_answered_in_order() {
-    let house = House::new(&[]);
-    let mut client = house.client();
+    let test_gateway = TestGateway::new(&[]);
+    let mut client = test_gateway.client();
     let mut bytes = Vec::new();
     for number in 0..200 {
         match number % 4 {
@@ -83,13 +83,13 @@ fn pipelined_requests_are_answered_in_order() {
         let expected = [404, 400, 202, 202][number % 4];
         assert_eq!(client.read_response().status, expected, "answer {number}");
     }
-    house.assert_identity();
+    test_gateway.assert_identity();
 }
 
 #[test]
 fn an_order_cut_anywhere_is_one_order() {
-    let house = House::new(&[("RATE_LIMIT_MAX_REQUESTS", "10000")]);
-    let mut client = house.client();
+    let test_gateway = TestGateway::new(&[("RATE_LIMIT_MAX_REQUESTS", "10000")]);
+    let mut client = test_gateway.client();
     let whole = client.buy_request(&order("u", "cut-000"), &[]);
     for split in (1..whole.len()).step_by(7) {
         let text =
@@ -115,23 +115,23 @@ fn an_order_cut_anywhere_is_one_order() {
 
 #[test]
 fn half_closed_and_http10_clients_get_their_answer() {
-    let house = House::new(&[]);
-    let mut client = house.client();
+    let test_gateway = TestGateway::new(&[]);
+    let mut client = test_gateway.client();
     client.send_raw(&client.buy_request(&order("u", "half"), &[]));
     client.half_close();
     assert_eq!(client.read_response().status, 202);
     client.expect_closed();
 
-    let mut client = house.client();
+    let mut client = test_gateway.client();
     client.send_raw(b"GET /live HTTP/1.0\r\n\r\n");
     let response = client.read_response();
     assert_eq!((response.status, response.header("connection")), (200, Some("close")));
     client.expect_closed();
-    let mut client = house.client();
+    let mut client = test_gateway.client();
     client.send_raw(b"GET /live HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
     assert_eq!(client.read_response().header("connection"), Some("keep-alive"));
 
-    let mut stream = TcpStream::connect(house.running().address()).expect("connected");
+    let mut stream = TcpStream::connect(test_gateway.running().address()).expect("connected");
     stream.write_all(b"HEAD /live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").expect("sent");
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("read to the close");
@@ -140,8 +140,8 @@ fn half_closed_and_http10_clients_get_their_answer() {
 
 #[test]
 fn a_client_that_expects_100_is_told_to_go_on() {
-    let house = House::new(&[]);
-    let mut client = house.client();
+    let test_gateway = TestGateway::new(&[]);
+    let mut client = test_gateway.client();
     let body = order("u", "expects");
     let head = format!(
         "POST /buy HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",

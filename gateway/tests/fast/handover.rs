@@ -2,7 +2,7 @@
 //! the sockets are its own and a connection that waited in their queues is not lost.
 //! Method: the production gateway and its door, successors played by the test at every step of the conversation.
 
-use crate::house;
+use crate::test_gateway;
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use gateway::handover::{self, Door, Progress};
-use house::{House, order};
+use test_gateway::{TestGateway, order};
 use testkit::TempDir;
 use testkit::http::Client;
 
@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A gateway with a door; what happens at it comes out of the channel, `None` for taken over.
 struct Stage {
-    house: House,
+    test_gateway: TestGateway,
     path: PathBuf,
     events: Receiver<Option<String>>,
     _dir: TempDir,
@@ -31,7 +31,7 @@ impl Stage {
     fn new() -> Self {
         let dir = TempDir::new("handover");
         let path = dir.path().join("gateway.sock");
-        let house = House::new(&[]);
+        let test_gateway = TestGateway::new(&[]);
         let door = Door::bind(&path).expect("a door");
         door.publish().expect("at its path");
         let (sender, events) = channel();
@@ -44,12 +44,15 @@ impl Stage {
             // The test may be over.
             let _ = told.send(Some(text));
         };
-        house.running().serve_successors(door, tell, move || drop(sender.send(None))).expect("a thread");
-        Self { house, path, events, _dir: dir }
+        test_gateway
+            .running()
+            .serve_successors(door, tell, move || drop(sender.send(None)))
+            .expect("a thread");
+        Self { test_gateway, path, events, _dir: dir }
     }
 
     fn address(&self) -> SocketAddr {
-        self.house.running().address()
+        self.test_gateway.running().address()
     }
 
     fn next(&self) -> Option<String> {
@@ -99,7 +102,7 @@ fn a_successor_that_goes_away_at_any_step_changes_nothing() {
 #[test]
 fn the_sockets_are_the_successors_once_it_has_taken_over() {
     let stage = Stage::new();
-    let mut old = stage.house.client();
+    let mut old = stage.test_gateway.client();
     let (mut predecessor, sockets) = handover::connect(&stage.path).expect("an answer").expect("a gateway");
     predecessor.stop_accepting().expect("it stops");
     let waiting = Client::connect(stage.address());
@@ -115,11 +118,13 @@ fn the_sockets_are_the_successors_once_it_has_taken_over() {
     drop(waiting);
     // What was connected before is answered to the end.
     assert_eq!(old.post_buy(&order("u", "kept"), &[]).status, 202);
-    stage.house.running().leave();
+    stage.test_gateway.running().leave();
     let last = old.post_buy(&order("u", "last"), &[]);
     assert_eq!((last.status, last.header("connection")), (202, Some("close")));
     old.expect_closed();
-    testkit::wait_until("nobody is connected", DEADLINE, || stage.house.running().open_connections() == 0);
+    testkit::wait_until("nobody is connected", DEADLINE, || {
+        stage.test_gateway.running().open_connections() == 0
+    });
     drop(sockets);
     testkit::wait_until("nobody holds them any more", DEADLINE, || {
         std::net::TcpStream::connect(stage.address()).is_err()
@@ -128,10 +133,10 @@ fn the_sockets_are_the_successors_once_it_has_taken_over() {
 
 #[test]
 fn requests_pipelined_before_the_leave_are_all_answered() {
-    let house = House::new(&[("WORKERS", "1")]);
-    let mut client = house.client();
+    let test_gateway = TestGateway::new(&[("WORKERS", "1")]);
+    let mut client = test_gateway.client();
     assert_eq!(client.post_buy(&order("u", "first"), &[]).status, 202);
-    house.running().leave();
+    test_gateway.running().leave();
     let pipelined: Vec<u8> =
         (0..3).flat_map(|n| client.buy_request(&order("u", &format!("p-{n}")), &[])).collect();
     client.send_raw(&pipelined);

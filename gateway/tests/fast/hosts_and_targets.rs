@@ -1,14 +1,14 @@
 //! Promise: a request names its resource as RFC 9110 and RFC 9112 have it, or is 400 and ends its connection.
 //! Method: raw bytes over real sockets; each refusal has a good request behind it that must not be answered.
 
-use crate::house;
+use crate::test_gateway;
 
-use house::{House, order};
+use test_gateway::{TestGateway, order};
 
 const BEHIND: &str = "GET /live HTTP/1.1\r\nHost: a\r\n\r\n";
 
-fn refused(house: &House, request: &str, status: u16) {
-    let mut client = house.client();
+fn refused(test_gateway: &TestGateway, request: &str, status: u16) {
+    let mut client = test_gateway.client();
     client.send_raw(format!("{request}{BEHIND}").as_bytes());
     let response = client.read_response();
     assert_eq!((response.status, response.header("connection")), (status, Some("close")), "{request:?}");
@@ -17,18 +17,18 @@ fn refused(house: &House, request: &str, status: u16) {
 
 #[test]
 fn a_host_that_is_no_host_and_port_is_refused() {
-    let house = House::new(&[]);
+    let test_gateway = TestGateway::new(&[]);
     for host in [
         "", "a@b", "a/b", "a,b", "a b", "a:b", "a:99999", "[::1", "[::1]x", "::1", "a?b", "http://a", "a\\b",
         "\u{e9}",
     ] {
-        refused(&house, &format!("GET /live HTTP/1.1\r\nHost: {host}\r\n\r\n"), 400);
-        refused(&house, &format!("GET http://a/live HTTP/1.1\r\nHost: {host}\r\n\r\n"), 400);
+        refused(&test_gateway, &format!("GET /live HTTP/1.1\r\nHost: {host}\r\n\r\n"), 400);
+        refused(&test_gateway, &format!("GET http://a/live HTTP/1.1\r\nHost: {host}\r\n\r\n"), 400);
     }
-    refused(&house, "GET /live HTTP/1.0\r\nHost: a/b\r\n\r\n", 400);
-    refused(&house, "GET /live HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400);
-    refused(&house, "GET http://a/live HTTP/1.1\r\n\r\n", 400);
-    let mut client = house.client();
+    refused(&test_gateway, "GET /live HTTP/1.0\r\nHost: a/b\r\n\r\n", 400);
+    refused(&test_gateway, "GET /live HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400);
+    refused(&test_gateway, "GET http://a/live HTTP/1.1\r\n\r\n", 400);
+    let mut client = test_gateway.client();
     for host in ["a", "a:80", "a:", "[::1]:8080", "[v1.x]", "127.0.0.1:1", "shop_1.example", "%61"] {
         client.send_raw(format!("GET /live HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
         assert_eq!(client.read_response().status, 200, "{host}");
@@ -37,7 +37,7 @@ fn a_host_that_is_no_host_and_port_is_refused() {
 
 #[test]
 fn each_form_of_a_target_is_understood_and_no_other() {
-    let house = House::new(&[]);
+    let test_gateway = TestGateway::new(&[]);
     for line in [
         "GET *",
         "GET live",
@@ -53,9 +53,9 @@ fn each_form_of_a_target_is_understood_and_no_other() {
         "CONNECT a",
         "POST *",
     ] {
-        refused(&house, &format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n"), 400);
+        refused(&test_gateway, &format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n"), 400);
     }
-    let mut client = house.client();
+    let mut client = test_gateway.client();
     for (line, status, allow) in [
         ("GET http://other.example:81/live", 200, None),
         ("GET HTTPS://a/live?x", 200, None),
@@ -89,7 +89,7 @@ fn each_form_of_a_target_is_understood_and_no_other() {
         let status = client.read_response().status;
         assert_eq!(status, if line.contains("//") { 202 } else { 409 }, "{line}");
     }
-    let mut client = house.client();
+    let mut client = test_gateway.client();
     client.send_raw(format!("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n{BEHIND}").as_bytes());
     assert_eq!(client.read_response().status, 405);
     client.expect_closed();

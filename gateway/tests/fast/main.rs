@@ -1,7 +1,7 @@
 //! Tests of the gateway that need no server: one property per file, all in one program, since each program costs a link.
 
-#[path = "../house/mod.rs"]
-mod house;
+#[path = "../test_gateway/mod.rs"]
+mod test_gateway;
 
 mod bounds;
 mod breaker_over_kafka;

@@ -2,9 +2,9 @@
 //! stays, and the order counts as one that failed validation. Method: raw bytes over real sockets; each table row has
 //! the header lines of one order.
 
-use crate::house;
+use crate::test_gateway;
 
-use house::{House, order, said};
+use test_gateway::{TestGateway, order, said};
 
 const UNSUPPORTED: &str = r#"{"error":"Unsupported media type","correlation_id":"c"}"#;
 
@@ -17,8 +17,8 @@ fn request(lines: &str, body: &str) -> String {
 
 #[test]
 fn other_codings_and_media_types_are_415_and_the_connection_stays() {
-    let house = House::new(&[]);
-    let mut client = house.client();
+    let test_gateway = TestGateway::new(&[]);
+    let mut client = test_gateway.client();
     let cases = [
         ("Content-Encoding: gzip\r\n", "accept-encoding", "identity"),
         ("content-encoding: GZIP\r\nContent-Type: application/json\r\n", "accept-encoding", "identity"),
@@ -38,15 +38,15 @@ fn other_codings_and_media_types_are_415_and_the_connection_stays() {
         assert_eq!(response.header("connection"), None, "{lines:?}");
     }
     assert_eq!(client.get("/orders/not%20read").status, 404);
-    house.assert_identity();
-    let failed = house.metric("gateway_orders_validation_failed_total");
+    test_gateway.assert_identity();
+    let failed = test_gateway.metric("gateway_orders_validation_failed_total");
     assert!((failed - cases.len() as f64).abs() < 0.5, "{failed}");
 }
 
 #[test]
 fn json_is_taken_in_every_spelling_and_without_a_name() {
-    let house = House::new(&[]);
-    let mut client = house.client();
+    let test_gateway = TestGateway::new(&[]);
+    let mut client = test_gateway.client();
     let cases = [
         "",
         "Content-Type: application/json\r\n",

@@ -1,16 +1,16 @@
 //! Promise: who speaks or asks for another protocol is told so or answered in HTTP/1.1, and never left without an
 //! answer. Method: raw bytes over real sockets.
 
-use crate::house;
+use crate::test_gateway;
 
-use house::{House, order};
+use test_gateway::{TestGateway, order};
 
 #[test]
 fn the_preface_of_http2_is_505_however_it_is_cut() {
-    let house = House::new(&[]);
+    let test_gateway = TestGateway::new(&[]);
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     for cut in [0, 1, 6, 12, 16, 24] {
-        let mut client = house.client();
+        let mut client = test_gateway.client();
         client.send_raw(&preface[..cut]);
         client.send_raw(&preface[cut..]);
         let response = client.read_response();
@@ -27,18 +27,18 @@ fn the_preface_of_http2_is_505_however_it_is_cut() {
         "GET /live HTTP/1.1 ",
         "GET /live",
     ] {
-        let mut client = house.client();
+        let mut client = test_gateway.client();
         client.send_raw(format!("{line}\r\nHost: a\r\n\r\n").as_bytes());
         assert_eq!(client.read_response().status, 400, "{line}");
         client.expect_closed();
     }
-    assert!(house.metric("gateway_orders_received_total").abs() < 0.5);
+    assert!(test_gateway.metric("gateway_orders_received_total").abs() < 0.5);
 }
 
 #[test]
 fn an_upgrade_is_ignored() {
-    let house = House::new(&[]);
-    let mut client = house.client();
+    let test_gateway = TestGateway::new(&[]);
+    let mut client = test_gateway.client();
     for upgrade in [
         "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n",
         "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",

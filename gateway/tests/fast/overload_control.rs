@@ -3,20 +3,24 @@
 //! the control switched off nobody is shed.
 //! Method: one core, a broker with a delay far above the target, and more buyers than the lowest limit lets in.
 
-use crate::house;
+use crate::test_gateway;
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use house::{House, order};
 use store::Command;
+use test_gateway::{TestGateway, order};
 
 const BUYERS: usize = 160;
 const BROKER_DELAY: Duration = Duration::from_millis(60);
 
-fn gateway(target: &str) -> House {
-    House::new(&[("WORKERS", "1"), ("OVERLOAD_TARGET_DELAY", target), ("RATE_LIMIT_MAX_REQUESTS", "10000")])
+fn gateway(target: &str) -> TestGateway {
+    TestGateway::new(&[
+        ("WORKERS", "1"),
+        ("OVERLOAD_TARGET_DELAY", target),
+        ("RATE_LIMIT_MAX_REQUESTS", "10000"),
+    ])
 }
 
 /// Answers of buyers who order again as soon as they are answered.
@@ -26,14 +30,14 @@ struct Crowd {
 }
 
 /// Lets them order until `is_over`; panics on any other answer than 202, and 503 with Retry-After.
-fn crowd(house: &House, is_over: impl Fn(&Crowd) -> bool) -> Crowd {
+fn crowd(test_gateway: &TestGateway, is_over: impl Fn(&Crowd) -> bool) -> Crowd {
     let crowd = Crowd { accepted: AtomicU64::new(0), shed: AtomicU64::new(0) };
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for buyer in 0..BUYERS {
             let (crowd, stop) = (&crowd, &stop);
             scope.spawn(move || {
-                let mut client = house.client();
+                let mut client = test_gateway.client();
                 for number in 0.. {
                     if stop.load(Ordering::Relaxed) {
                         return;
@@ -64,12 +68,12 @@ fn crowd(house: &House, is_over: impl Fn(&Crowd) -> bool) -> Crowd {
 
 #[test]
 fn late_answers_shed_and_a_slow_broker_is_still_used() {
-    let house = gateway("5ms");
-    house.embedded.delay(BROKER_DELAY);
+    let test_gateway = gateway("5ms");
+    test_gateway.embedded.delay(BROKER_DELAY);
     let was_lowered = Cell::new(false);
-    let seen = crowd(&house, |_| {
+    let seen = crowd(&test_gateway, |_| {
         // Shed at first; once the broker's own delay is known, all of them fit in again.
-        let holds_all = house.metric("gateway_overload_limit") >= BUYERS as f64;
+        let holds_all = test_gateway.metric("gateway_overload_limit") >= BUYERS as f64;
         was_lowered.set(was_lowered.get() || !holds_all);
         was_lowered.get() && holds_all
     });
@@ -78,43 +82,44 @@ fn late_answers_shed_and_a_slow_broker_is_still_used() {
     assert!(shed > 0.0);
     assert!(seen.accepted.load(Ordering::Relaxed) > 0);
     assert!(
-        house.metric("gateway_overload_limit") >= BUYERS as f64,
+        test_gateway.metric("gateway_overload_limit") >= BUYERS as f64,
         "{}",
-        house.metric("gateway_overload_limit")
+        test_gateway.metric("gateway_overload_limit")
     );
-    assert!((house.metric("gateway_shed_total") - shed).abs() < 0.5);
-    assert!((house.metric("gateway_overload_shed_total") - shed).abs() < 0.5);
-    assert!(house.metric("gateway_overload_delay_seconds") > BROKER_DELAY.as_secs_f64() / 2.0);
-    assert!(house.metric("gateway_orders_failed_total").abs() < 0.5, "shed is not failed");
-    house.assert_identity();
+    assert!((test_gateway.metric("gateway_shed_total") - shed).abs() < 0.5);
+    assert!((test_gateway.metric("gateway_overload_shed_total") - shed).abs() < 0.5);
+    assert!(test_gateway.metric("gateway_overload_delay_seconds") > BROKER_DELAY.as_secs_f64() / 2.0);
+    assert!(test_gateway.metric("gateway_orders_failed_total").abs() < 0.5, "shed is not failed");
+    test_gateway.assert_identity();
 }
 
 #[test]
 fn switched_off_it_sheds_nobody() {
-    let house = gateway("0");
-    house.embedded.delay(BROKER_DELAY);
-    let seen = crowd(&house, |seen| seen.accepted.load(Ordering::Relaxed) > 500);
+    let test_gateway = gateway("0");
+    test_gateway.embedded.delay(BROKER_DELAY);
+    let seen = crowd(&test_gateway, |seen| seen.accepted.load(Ordering::Relaxed) > 500);
     assert_eq!(seen.shed.load(Ordering::Relaxed), 0);
     assert!(seen.accepted.load(Ordering::Relaxed) > 500);
-    assert!(house.metric("gateway_overload_limit").abs() < 0.5);
+    assert!(test_gateway.metric("gateway_overload_limit").abs() < 0.5);
 }
 
 #[test]
 fn sold_out_is_never_shed() {
-    let house = House::new(&[("WORKERS", "1"), ("MAX_IN_FLIGHT", "1"), ("PUBLISH_TIMEOUT", "10s")]);
-    house.memory.apply(&Command::SetStock { item_id: "101", units: 0 }).expect("set");
-    let mut client = house.client();
+    let test_gateway =
+        TestGateway::new(&[("WORKERS", "1"), ("MAX_IN_FLIGHT", "1"), ("PUBLISH_TIMEOUT", "10s")]);
+    test_gateway.memory.apply(&Command::SetStock { item_id: "101", units: 0 }).expect("set");
+    let mut client = test_gateway.client();
     let mut number = 0;
     testkit::wait_until("the gate closes", Duration::from_secs(5), || {
         number += 1;
         client.post_buy(&order("u", &format!("r{number}")), &[]).status == 410
     });
-    house.embedded.delay(Duration::from_secs(2));
+    test_gateway.embedded.delay(Duration::from_secs(2));
     let other = order("v", "other").replace("\"101\"", "\"102\"");
-    let mut waiting = house.client();
+    let mut waiting = test_gateway.client();
     waiting.send_raw(&waiting.buy_request(&other, &[]));
     testkit::wait_until("the only slot is taken", Duration::from_secs(5), || {
-        house.metric("gateway_in_flight") > 0.5
+        test_gateway.metric("gateway_in_flight") > 0.5
     });
     let next = order("w", "next").replace("\"101\"", "\"102\"");
     assert_eq!(client.post_buy(&next, &[]).status, 503, "there is no slot");
@@ -122,7 +127,7 @@ fn sold_out_is_never_shed() {
         assert_eq!(client.post_buy(&order("x", &format!("s{number}")), &[]).status, 410);
     }
     assert_eq!(client.get("/live").status, 200);
-    house.embedded.delay(Duration::ZERO);
+    test_gateway.embedded.delay(Duration::ZERO);
     assert_eq!(waiting.read_response().status, 202);
-    house.assert_identity();
+    test_gateway.assert_identity();
 }

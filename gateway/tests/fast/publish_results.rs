@@ -2,60 +2,61 @@
 //! persisted: 503, the id stays pending and a retry publishes again. Either way the retry gets 202, never 409.
 //! Method: the embedded broker is taken down, or made slower than `PUBLISH_TIMEOUT`.
 
-use crate::house;
+use crate::test_gateway;
 
 use std::time::{Duration, Instant};
 
-use house::{House, order};
+use test_gateway::{TestGateway, order};
 
 /// 3 s: librdkafka gives a record up after half of it and looks once a second, so the certain answer comes in time.
 const PATIENT: &[(&str, &str)] = &[("PUBLISH_TIMEOUT", "3s"), ("CIRCUIT_BREAKER_FAILURE_THRESHOLD", "100")];
 
 #[test]
 fn not_persisted_frees_the_id() {
-    let house = House::new(PATIENT);
-    let mut client = house.client();
-    house.embedded.go_down();
+    let test_gateway = TestGateway::new(PATIENT);
+    let mut client = test_gateway.client();
+    test_gateway.embedded.go_down();
     let began = Instant::now();
     let response = client.post_buy(&order("u", "r"), &[]);
     assert_eq!(response.status, 503, "{}", response.text());
     assert!(response.header("retry-after").is_some());
     assert!(began.elapsed() < Duration::from_millis(3500), "{:?}", began.elapsed());
     assert_eq!(client.get("/orders/r").status, 404, "nothing is left of it");
-    house.embedded.come_up();
-    testkit::wait_until("Kafka is seen again", Duration::from_secs(20), || house.running().is_ready());
+    test_gateway.embedded.come_up();
+    testkit::wait_until("Kafka is seen again", Duration::from_secs(20), || test_gateway.running().is_ready());
     assert_eq!(client.post_buy(&order("u", "r"), &[]).status, 202);
     assert_eq!(client.post_buy(&order("u", "r"), &[]).status, 409);
-    house.assert_identity();
+    test_gateway.assert_identity();
 }
 
 #[test]
 fn a_freed_id_does_not_count_against_the_limit() {
     let mut variables = PATIENT.to_vec();
     variables.push(("RATE_LIMIT_MAX_REQUESTS", "1"));
-    let house = House::new(&variables);
-    let mut client = house.client();
-    house.embedded.go_down();
+    let test_gateway = TestGateway::new(&variables);
+    let mut client = test_gateway.client();
+    test_gateway.embedded.go_down();
     assert_eq!(client.post_buy(&order("u", "r"), &[]).status, 503);
-    house.embedded.come_up();
-    testkit::wait_until("Kafka is seen again", Duration::from_secs(20), || house.running().is_ready());
+    test_gateway.embedded.come_up();
+    testkit::wait_until("Kafka is seen again", Duration::from_secs(20), || test_gateway.running().is_ready());
     assert_eq!(client.post_buy(&order("u", "r"), &[]).status, 202);
     assert_eq!(client.post_buy(&order("u", "s"), &[]).status, 429);
 }
 
 #[test]
 fn possibly_persisted_keeps_the_id_for_a_retry() {
-    let house = House::new(&[("PUBLISH_TIMEOUT", "500ms"), ("CIRCUIT_BREAKER_FAILURE_THRESHOLD", "100")]);
-    let mut client = house.client();
+    let test_gateway =
+        TestGateway::new(&[("PUBLISH_TIMEOUT", "500ms"), ("CIRCUIT_BREAKER_FAILURE_THRESHOLD", "100")]);
+    let mut client = test_gateway.client();
     testkit::wait_until("the producer is connected", Duration::from_secs(20), || {
         matches!(client.post_buy(&order("u", "warm"), &[]).status, 202 | 409)
     });
-    house.embedded.delay(Duration::from_millis(1500));
+    test_gateway.embedded.delay(Duration::from_millis(1500));
     assert_eq!(client.post_buy(&order("u", "r"), &[]).status, 503);
     let status = client.get("/orders/r");
     assert!(status.text().contains("PENDING"), "it may well be on its way: {}", status.text());
     assert_eq!(client.post_buy(&order("v", "r"), &[]).status, 422, "kept for the same order only");
-    house.embedded.delay(Duration::ZERO);
+    test_gateway.embedded.delay(Duration::ZERO);
     // The retry may find librdkafka still busy with the slow answer: then it is told 503 once more, never 409.
     let mut last = 0;
     testkit::wait_until("the retry is accepted", Duration::from_secs(20), || {
@@ -64,5 +65,5 @@ fn possibly_persisted_keeps_the_id_for_a_retry() {
         last == 202
     });
     assert_eq!(client.post_buy(&order("u", "r"), &[]).status, 409);
-    house.assert_identity();
+    test_gateway.assert_identity();
 }

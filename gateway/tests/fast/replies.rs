@@ -2,9 +2,9 @@
 //! Method: raw bytes over real sockets to a gateway on the embedded default; status, body, headers, then one more
 //! order on the same connection.
 
-use crate::house;
+use crate::test_gateway;
 
-use house::{House, order, said};
+use test_gateway::{TestGateway, order, said};
 use testkit::http::Client;
 
 const BAD_BODY: &str = r#"{"error":"Invalid request body","correlation_id":"c"}"#;
@@ -15,8 +15,8 @@ fn buy(client: &mut Client, body: &str) -> (u16, String) {
 
 #[test]
 fn a_good_order_is_202_with_its_correlation_id() {
-    let house = House::new(&[]);
-    let mut client = house.client();
+    let test_gateway = TestGateway::new(&[]);
+    let mut client = test_gateway.client();
     let response = client.post_buy(&order("u1", "r-1"), &[("X-Correlation-ID", "trace.1")]);
     assert_eq!(response.status, 202);
     assert!(
@@ -41,13 +41,13 @@ fn a_good_order_is_202_with_its_correlation_id() {
     let uuid = made.header("x-correlation-id").expect("made").to_owned();
     assert_eq!(uuid.len(), 36);
     assert!(made.text().contains(&uuid));
-    house.assert_identity();
+    test_gateway.assert_identity();
 }
 
 #[test]
 fn every_bad_order_has_the_contracts_answer_and_the_connection_stays() {
-    let house = House::new(&[]);
-    let mut client = house.client();
+    let test_gateway = TestGateway::new(&[]);
+    let mut client = test_gateway.client();
     let fields = |fields: &[(&str, &str)]| {
         let errors: Vec<String> = fields
             .iter()
@@ -121,27 +121,27 @@ fn every_bad_order_has_the_contracts_answer_and_the_connection_stays() {
         202,
         "the same connection serves a good order"
     );
-    assert!((house.metric("gateway_orders_validation_failed_total") - (count + 1) as f64).abs() < 0.5);
-    house.assert_identity();
+    assert!((test_gateway.metric("gateway_orders_validation_failed_total") - (count + 1) as f64).abs() < 0.5);
+    test_gateway.assert_identity();
 }
 
 #[test]
 fn duplicates_are_409_with_the_first_correlation_id_and_other_contents_are_422() {
-    let house = House::new(&[]);
-    let mut client = house.client();
+    let test_gateway = TestGateway::new(&[]);
+    let mut client = test_gateway.client();
     assert_eq!(client.post_buy(&order("u", "r"), &[("X-Correlation-ID", "first")]).status, 202);
     let expected = r#"{"error":"Duplicate Request Detected","correlation_id":"first"}"#;
     assert_eq!(buy(&mut client, &order("u", "r")), (409, expected.to_owned()));
     let expected = r#"{"error":"Request id reused with different content","correlation_id":"c"}"#;
     assert_eq!(buy(&mut client, &order("v", "r")), (422, expected.to_owned()));
     assert_eq!(client.post_buy(&order("v", "other"), &[]).status, 202);
-    house.assert_identity();
+    test_gateway.assert_identity();
 }
 
 #[test]
 fn over_the_limit_is_429_with_a_wait() {
-    let house = House::new(&[("RATE_LIMIT_MAX_REQUESTS", "2"), ("RATE_LIMIT_WINDOW", "1h")]);
-    let mut client = house.client();
+    let test_gateway = TestGateway::new(&[("RATE_LIMIT_MAX_REQUESTS", "2"), ("RATE_LIMIT_WINDOW", "1h")]);
+    let mut client = test_gateway.client();
     for id in ["a", "b"] {
         assert_eq!(client.post_buy(&order("u", id), &[]).status, 202);
     }
@@ -157,13 +157,13 @@ fn over_the_limit_is_429_with_a_wait() {
     }
     assert_eq!(client.get("/orders/c").status, 404, "a refused order leaves nothing behind");
     assert_eq!(client.post_buy(&order("v", "c"), &[]).status, 202);
-    house.assert_identity();
+    test_gateway.assert_identity();
 }
 
 #[test]
 fn other_paths_and_methods() {
-    let house = House::new(&[]);
-    let mut client = house.client();
+    let test_gateway = TestGateway::new(&[]);
+    let mut client = test_gateway.client();
     let health = client.get("/health");
     let expected = r#"{"status":"healthy","redis":true,"kafka":true,"circuit_breaker_state":"closed"}"#;
     assert_eq!(said(&health), (200, expected.to_owned()));

@@ -1,22 +1,22 @@
 //! Promise: an item known to be sold out is answered 410 without the store, and a restock reopens it within 200 ms.
 //! Method: the embedded store's stock is set under a running gateway.
 
-use crate::house;
+use crate::test_gateway;
 
 use std::time::{Duration, Instant};
 
-use house::{House, order};
 use store::Command;
+use test_gateway::{TestGateway, order};
 
-fn set_stock(house: &House, units: u64) {
-    house.memory.apply(&Command::SetStock { item_id: "101", units }).expect("set");
+fn set_stock(test_gateway: &TestGateway, units: u64) {
+    test_gateway.memory.apply(&Command::SetStock { item_id: "101", units }).expect("set");
 }
 
 #[test]
 fn the_gate_follows_the_stock() {
-    let house = House::new(&[("RATE_LIMIT_MAX_REQUESTS", "10000")]);
-    let mut client = house.client();
-    set_stock(&house, 0);
+    let test_gateway = TestGateway::new(&[("RATE_LIMIT_MAX_REQUESTS", "10000")]);
+    let mut client = test_gateway.client();
+    set_stock(&test_gateway, 0);
     let mut number = 0;
     let mut buy = |correlation: &str| {
         number += 1;
@@ -26,19 +26,19 @@ fn the_gate_follows_the_stock() {
     let gone = buy("c");
     assert_eq!(gone.text(), r#"{"error":"Sold out","item_id":"101","correlation_id":"c"}"#);
     assert_eq!(gone.header("cache-control"), Some("no-store"));
-    set_stock(&house, 5);
+    set_stock(&test_gateway, 5);
     let restocked = Instant::now();
     testkit::wait_until("the gate opens", Duration::from_secs(5), || buy("c").status == 202);
     // 200 ms is the promise on a machine of its own; ten times that is what a shared one must keep.
     assert!(restocked.elapsed() < Duration::from_secs(2), "{:?}", restocked.elapsed());
-    house.assert_identity();
+    test_gateway.assert_identity();
 }
 
 #[test]
 fn it_can_be_turned_off() {
-    let house = House::new(&[("SOLD_OUT_GATE", "off")]);
-    let mut client = house.client();
-    set_stock(&house, 0);
+    let test_gateway = TestGateway::new(&[("SOLD_OUT_GATE", "off")]);
+    let mut client = test_gateway.client();
+    set_stock(&test_gateway, 0);
     let asked = Instant::now();
     let mut number = 0;
     while asked.elapsed() < Duration::from_millis(400) {

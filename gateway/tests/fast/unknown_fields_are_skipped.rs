@@ -1,14 +1,14 @@
 //! Promise: an unknown field of an order may hold any valid JSON and changes nothing; a field of ours given twice is
 //! refused, whatever is between. Method: orders over a real socket; what was accepted is asked for by its id.
 
-use crate::house;
+use crate::test_gateway;
 
-use house::{House, order, said};
+use test_gateway::{TestGateway, order, said};
 
 #[test]
 fn whatever_valid_json_they_hold() {
-    let house = House::new(&[("RATE_LIMIT_MAX_REQUESTS", "1000")]);
-    let mut client = house.client();
+    let test_gateway = TestGateway::new(&[("RATE_LIMIT_MAX_REQUESTS", "1000")]);
+    let mut client = test_gateway.client();
     let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
     let objects = format!("{}1{}", "{\"a\":".repeat(64), "}".repeat(64));
     let digits = "1234567890".repeat(400);
@@ -64,13 +64,13 @@ fn whatever_valid_json_they_hold() {
         assert_eq!(client.post_buy(&body, &[]).status, 400, "{body:?}");
     }
     assert_eq!(client.get("/orders/r").status, 404);
-    house.assert_identity();
+    test_gateway.assert_identity();
 }
 
 #[test]
 fn a_field_of_ours_given_twice_is_refused_by_both_readers() {
-    let house = House::new(&[]);
-    let mut client = house.client();
+    let test_gateway = TestGateway::new(&[]);
+    let mut client = test_gateway.client();
     let good = order("u", "r");
     let open = good.trim_end_matches('}');
     // A number beyond 64 bits sends the body to the second reader.

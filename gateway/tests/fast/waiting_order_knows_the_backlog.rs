@@ -2,18 +2,18 @@
 //! can know; an order that has ended says nothing of the kind.
 //! Method: orders that no processor takes, on the embedded default.
 
-use crate::house;
+use crate::test_gateway;
 
 use std::time::Duration;
 
-use house::{House, order};
+use test_gateway::{TestGateway, order};
 
 const ORDERS: usize = 30;
 
 #[test]
 fn the_backlog_is_told() {
-    let house = House::new(&[]);
-    let mut client = house.client();
+    let test_gateway = TestGateway::new(&[]);
+    let mut client = test_gateway.client();
     for number in 0..ORDERS {
         let order = order(&format!("u{number}"), &format!("r-{number}"));
         assert_eq!(client.post_buy(&order, &[]).status, 202);

@@ -3,12 +3,12 @@
 //! connection.
 //! Method: a real Redis behind a proxy whose delay grows while other orders keep the replies coming.
 
-use crate::house;
+use crate::test_gateway;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use house::{House, order};
+use test_gateway::{TestGateway, order};
 use testkit::proxy::Proxy;
 use testkit::redis::Redis;
 
@@ -21,15 +21,15 @@ fn costs_that_order_only() {
     let proxy = Proxy::start(&redis.addr());
     // Only the deadline of Redis shall refuse here.
     let variables = [("REDIS_ADDR", &*proxy.addr()), ("WORKERS", "1"), ("OVERLOAD_TARGET_DELAY", "0")];
-    let house = House::new(&variables);
-    let mut client = house.client();
+    let test_gateway = TestGateway::new(&variables);
+    let mut client = test_gateway.client();
     assert_eq!(client.post_buy(&order("u", "before"), &[]).status, 202);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for buyer in 0..16 {
-            let (house, stop) = (&house, &stop);
+            let (test_gateway, stop) = (&test_gateway, &stop);
             scope.spawn(move || {
-                let mut client = house.client();
+                let mut client = test_gateway.client();
                 for number in 0.. {
                     if stop.load(Ordering::Relaxed) {
                         return;
@@ -56,9 +56,9 @@ fn costs_that_order_only() {
     });
     assert_eq!(client.post_buy(&order("u", "late"), &[]).status, 409);
     testkit::wait_until("every lost admission was given back", Duration::from_secs(10), || {
-        house.metric("gateway_unresolved_admissions") < 0.5
+        test_gateway.metric("gateway_unresolved_admissions") < 0.5
     });
-    assert!(house.metric("gateway_redis_late_replies_total") > 0.5);
-    assert!(house.metric("gateway_redis_reconnects_total").abs() < 0.5);
-    house.assert_identity();
+    assert!(test_gateway.metric("gateway_redis_late_replies_total") > 0.5);
+    assert!(test_gateway.metric("gateway_redis_reconnects_total").abs() < 0.5);
+    test_gateway.assert_identity();
 }

@@ -3,23 +3,23 @@
 //! Method: real panics at two points of a request (feature `fault-points`), more of them than there are in-flight slots
 //! and half-open permits.
 
-use crate::house;
+use crate::test_gateway;
 
 use std::time::Duration;
 
-use house::{House, order};
+use test_gateway::{TestGateway, order};
 
 /// More panics than in-flight slots: a slot that is not given back shows as a 503.
 const PANICS: usize = 8;
 
 #[test]
 fn everything_else_of_the_core_goes_on() {
-    let house = House::new(&[("WORKERS", "1"), ("MAX_IN_FLIGHT", "4")]);
-    let mut neighbour = house.client();
+    let test_gateway = TestGateway::new(&[("WORKERS", "1"), ("MAX_IN_FLIGHT", "4")]);
+    let mut neighbour = test_gateway.client();
     assert_eq!(neighbour.post_buy(&order("n", "before"), &[]).status, 202);
     for (round, point) in ["read", "admitted"].into_iter().cycle().take(PANICS).enumerate() {
         let fault = format!("fault-panic-{point}");
-        let mut victim = house.client();
+        let mut victim = test_gateway.client();
         let request =
             victim.buy_request(&order("v", &format!("p-{round}")), &[("X-Correlation-ID", fault.as_str())]);
         victim.send_raw(&request);
@@ -27,11 +27,11 @@ fn everything_else_of_the_core_goes_on() {
         assert_eq!(neighbour.post_buy(&order("n", &format!("n-{round}")), &[]).status, 202, "after {fault}");
     }
     testkit::wait_until("the connections are gone", Duration::from_secs(5), || {
-        house.metric("gateway_connections") < 1.5
+        test_gateway.metric("gateway_connections") < 1.5
     });
-    assert!((house.metric("gateway_connections_panicked_total") - PANICS as f64).abs() < 0.5);
-    assert!(house.metric("gateway_in_flight").abs() < 0.5);
-    house.assert_identity();
+    assert!((test_gateway.metric("gateway_connections_panicked_total") - PANICS as f64).abs() < 0.5);
+    assert!(test_gateway.metric("gateway_in_flight").abs() < 0.5);
+    test_gateway.assert_identity();
     // All slots at once, and the breaker is closed as before.
     let pipelined: Vec<u8> =
         (0..4).flat_map(|n| neighbour.buy_request(&order("n", &format!("all-{n}")), &[])).collect();
@@ -39,27 +39,27 @@ fn everything_else_of_the_core_goes_on() {
     for _ in 0..4 {
         assert_eq!(neighbour.read_response().status, 202);
     }
-    assert!(house.metric("gateway_circuit_breaker_state").abs() < 0.5);
+    assert!(test_gateway.metric("gateway_circuit_breaker_state").abs() < 0.5);
 }
 
 #[test]
 fn a_panicking_probe_gives_its_permit_back() {
-    let house = House::new(&[
+    let test_gateway = TestGateway::new(&[
         ("WORKERS", "1"),
         ("CIRCUIT_BREAKER_FAILURE_THRESHOLD", "1"),
         ("CIRCUIT_BREAKER_SUCCESS_THRESHOLD", "1"),
         ("CIRCUIT_BREAKER_BASE_TIMEOUT", "1ms"),
         ("PUBLISH_TIMEOUT", "300ms"),
     ]);
-    let mut client = house.client();
+    let mut client = test_gateway.client();
     assert_eq!(client.post_buy(&order("u", "warm"), &[]).status, 202);
-    house.embedded.delay(Duration::from_secs(2));
+    test_gateway.embedded.delay(Duration::from_secs(2));
     assert_eq!(client.post_buy(&order("u", "late"), &[]).status, 503);
-    house.embedded.delay(Duration::ZERO);
+    test_gateway.embedded.delay(Duration::ZERO);
     // The one permit of the half-open breaker is this request's when it panics; before it is half-open the answer is 503.
     let fault = [("X-Correlation-ID", "fault-panic-admitted")];
     testkit::wait_until("a probe has panicked", Duration::from_secs(10), || {
-        let mut victim = house.client();
+        let mut victim = test_gateway.client();
         let request = victim.buy_request(&order("v", "probe"), &fault);
         victim.send_raw(&request);
         victim.try_read_response().expect("an answer or a close").is_none()

@@ -2,11 +2,11 @@
 //! so, and afterwards every refused id can be bought with: an id whose admission was lost is not locked. Method: a
 //! real Redis, stopped, frozen and cut off under a running gateway.
 
-use crate::house;
+use crate::test_gateway;
 
 use std::time::{Duration, Instant};
 
-use house::{House, order};
+use test_gateway::{TestGateway, order};
 use testkit::http::Client;
 use testkit::proxy::Proxy;
 use testkit::redis::Redis;
@@ -21,8 +21,8 @@ fn refused_in_time(client: &mut Client, id: &str) {
     assert!(began.elapsed() < ANSWER_TIME_MAX, "{:?}", began.elapsed());
 }
 
-fn accepted_again(house: &House, client: &mut Client, id: &str) {
-    testkit::wait_until("Redis is seen again", Duration::from_secs(20), || house.running().is_ready());
+fn accepted_again(test_gateway: &TestGateway, client: &mut Client, id: &str) {
+    testkit::wait_until("Redis is seen again", Duration::from_secs(20), || test_gateway.running().is_ready());
     let mut last = 0;
     // The id may still be held by the lost admission until that was given back.
     testkit::wait_until("the id is accepted", Duration::from_secs(10), || {
@@ -35,8 +35,8 @@ fn accepted_again(house: &House, client: &mut Client, id: &str) {
 #[test]
 fn a_stopped_redis() {
     let mut redis = Redis::start();
-    let house = House::new(&[("REDIS_ADDR", &redis.addr())]);
-    let mut client = house.client();
+    let test_gateway = TestGateway::new(&[("REDIS_ADDR", &redis.addr())]);
+    let mut client = test_gateway.client();
     assert_eq!(client.post_buy(&order("u", "before"), &[]).status, 202);
     redis.stop();
     refused_in_time(&mut client, "a");
@@ -46,41 +46,41 @@ fn a_stopped_redis() {
     });
     refused_in_time(&mut client, "a");
     redis.restart();
-    accepted_again(&house, &mut client, "a");
-    house.assert_identity();
+    accepted_again(&test_gateway, &mut client, "a");
+    test_gateway.assert_identity();
 }
 
 #[test]
 fn a_frozen_redis() {
     let mut redis = Redis::start();
-    let house = House::new(&[("REDIS_ADDR", &redis.addr())]);
-    let mut client = house.client();
+    let test_gateway = TestGateway::new(&[("REDIS_ADDR", &redis.addr())]);
+    let mut client = test_gateway.client();
     assert_eq!(client.post_buy(&order("u", "before"), &[]).status, 202);
     redis.pause();
     refused_in_time(&mut client, "a");
     refused_in_time(&mut client, "b");
     redis.resume();
-    accepted_again(&house, &mut client, "a");
-    accepted_again(&house, &mut client, "b");
-    house.assert_identity();
+    accepted_again(&test_gateway, &mut client, "a");
+    accepted_again(&test_gateway, &mut client, "b");
+    test_gateway.assert_identity();
 }
 
 #[test]
 fn a_connection_cut_between_command_and_answer() {
     let redis = Redis::start();
     let proxy = Proxy::start(&redis.addr());
-    let house = House::new(&[("REDIS_ADDR", &proxy.addr()), ("WORKERS", "1")]);
-    let mut client = house.client();
+    let test_gateway = TestGateway::new(&[("REDIS_ADDR", &proxy.addr()), ("WORKERS", "1")]);
+    let mut client = test_gateway.client();
     assert_eq!(client.post_buy(&order("u", "before"), &[]).status, 202);
     proxy.delay_ms(300);
     client.send_raw(&client.buy_request(&order("u", "a"), &[]));
     testkit::wait_until("the command is on its way", Duration::from_secs(5), || {
-        house.metric("gateway_in_flight") > 0.5
+        test_gateway.metric("gateway_in_flight") > 0.5
     });
     proxy.cut();
     assert_eq!(client.read_response().status, 503);
     proxy.delay_ms(0);
     proxy.pass();
-    accepted_again(&house, &mut client, "a");
-    house.assert_identity();
+    accepted_again(&test_gateway, &mut client, "a");
+    test_gateway.assert_identity();
 }

@@ -4,10 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use house::{House, Random, Sent, order};
 use processor::pay::{Paid, Simulator};
+use test_processor::{Random, Sent, TestProcessor, order};
 
-use crate::house;
+use crate::test_processor;
 
 const ORDERS: usize = 600;
 const PLENTY: u64 = 1_000_000;
@@ -22,9 +22,10 @@ struct Wanted {
 
 #[test]
 fn each_order_has_one_end() {
-    let house = House::new(&[("PAYMENT_FAILURE_RATE", "0.3"), ("PAYMENT_SEED", &PAYMENT_SEED.to_string())]);
-    house.truth.set_stock("plenty", PLENTY);
-    house.truth.set_stock("scarce", SCARCE);
+    let test_processor =
+        TestProcessor::new(&[("PAYMENT_FAILURE_RATE", "0.3"), ("PAYMENT_SEED", &PAYMENT_SEED.to_string())]);
+    test_processor.truth.set_stock("plenty", PLENTY);
+    test_processor.truth.set_stock("scarce", SCARCE);
     let mut random = Random::new();
     let wanted: Vec<Wanted> = (0..ORDERS)
         .map(|number| Wanted {
@@ -35,12 +36,12 @@ fn each_order_has_one_end() {
         .collect();
     let sent: Vec<Sent> =
         wanted.iter().map(|wanted| order(&wanted.request_id, wanted.item_id, wanted.amount)).collect();
-    house.topics.send(&sent);
-    house.wait_processed(ORDERS as u64);
+    test_processor.topics.send(&sent);
+    test_processor.wait_processed(ORDERS as u64);
 
     let simulator = Simulator::instant(0.3, PAYMENT_SEED);
     let ids: Vec<String> = wanted.iter().map(|wanted| wanted.request_id.clone()).collect();
-    let statuses = house.truth.statuses(&ids);
+    let statuses = test_processor.truth.statuses(&ids);
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     let mut sold: BTreeMap<&str, i64> = BTreeMap::new();
     for (wanted, status) in wanted.iter().zip(&statuses) {
@@ -62,31 +63,36 @@ fn each_order_has_one_end() {
         assert!(counts.contains_key(status), "every kind of end was reached: {counts:?}");
     }
     for (item_id, stock) in [("plenty", PLENTY as i64), ("scarce", SCARCE as i64)] {
-        assert_eq!(house.truth.left(item_id), Some(stock - sold[item_id]), "{item_id}");
-        assert_eq!(house.truth.ledger(item_id), Some((stock, sold[item_id])), "{item_id}");
+        assert_eq!(test_processor.truth.left(item_id), Some(stock - sold[item_id]), "{item_id}");
+        assert_eq!(test_processor.truth.ledger(item_id), Some((stock, sold[item_id])), "{item_id}");
     }
-    assert_eq!(house.truth.left("ghost"), None, "an unknown stock stays unknown");
+    assert_eq!(test_processor.truth.left("ghost"), None, "an unknown stock stays unknown");
 
     let failed = counts["FAILED_PAYMENT"] + counts["FAILED_UNKNOWN_ITEM"];
-    house.assert_counted(counts["COMPLETED"], failed, counts["FAILED_SOLD_OUT"], 0);
-    assert_eq!(house.counted("processor_orders_moved_to_dlq_total"), failed);
-    assert_letters(&house, &wanted, &statuses, failed as usize);
-    house.wait_committed();
-    testkit::wait_until("the gauges are up to date", house::WAIT_MAX, || {
-        house.metric("processor_dlq_size") == Some(failed as f64)
-            && house.metric("processor_consumer_lag") == Some(0.0)
-            && house.metric("processor_inventory_level{item_id=\"scarce\"}")
-                == house.truth.left("scarce").map(|left| left as f64)
-            && house.metric("processor_stock_drift{item_id=\"scarce\"}") == Some(0.0)
+    test_processor.assert_counted(counts["COMPLETED"], failed, counts["FAILED_SOLD_OUT"], 0);
+    assert_eq!(test_processor.counted("processor_orders_moved_to_dlq_total"), failed);
+    assert_letters(&test_processor, &wanted, &statuses, failed as usize);
+    test_processor.wait_committed();
+    testkit::wait_until("the gauges are up to date", test_processor::WAIT_MAX, || {
+        test_processor.metric("processor_dlq_size") == Some(failed as f64)
+            && test_processor.metric("processor_consumer_lag") == Some(0.0)
+            && test_processor.metric("processor_inventory_level{item_id=\"scarce\"}")
+                == test_processor.truth.left("scarce").map(|left| left as f64)
+            && test_processor.metric("processor_stock_drift{item_id=\"scarce\"}") == Some(0.0)
     });
-    assert_eq!(house.metric("processor_inventory_level{item_id=\"ghost\"}"), None);
+    assert_eq!(test_processor.metric("processor_inventory_level{item_id=\"ghost\"}"), None);
 }
 
 /// Exactly the orders that failed are dead letters, with the word of their failure.
-fn assert_letters(house: &House, wanted: &[Wanted], statuses: &[Option<String>], failed: usize) {
-    let letters = house.topics.letters();
+fn assert_letters(
+    test_processor: &TestProcessor,
+    wanted: &[Wanted],
+    statuses: &[Option<String>],
+    failed: usize,
+) {
+    let letters = test_processor.topics.letters();
     assert_eq!(letters.len(), failed);
-    assert_eq!(house.topics.depth(), failed);
+    assert_eq!(test_processor.topics.depth(), failed);
     let said: BTreeSet<(String, String)> =
         letters.iter().map(|letter| (letter.text("request_id"), letter.text("error"))).collect();
     let should = wanted.iter().zip(statuses).filter_map(|(wanted, status)| {

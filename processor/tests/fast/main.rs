@@ -1,7 +1,7 @@
 //! Tests of the processor that need no server: one property per file, all in one program, since each program costs a link.
 
-#[path = "../house/mod.rs"]
-mod house;
+#[path = "../test_processor/mod.rs"]
+mod test_processor;
 
 mod each_order_has_one_end;
 mod metrics_page;

@@ -4,11 +4,11 @@
 
 use std::time::{Duration, Instant};
 
-use house::{House, WAIT_MAX, order};
+use test_processor::{TestProcessor, WAIT_MAX, order};
 use testkit::http::Client;
 use testkit::wait_until;
 
-use crate::house;
+use crate::test_processor;
 
 /// What the runbook promises, with its types.
 const RUNBOOK: [(&str, &str); 8] = [
@@ -24,15 +24,15 @@ const RUNBOOK: [(&str, &str); 8] = [
 
 #[test]
 fn pages_answer_as_promised() {
-    let house = House::new(&[]);
-    house.truth.set_stock("101", 5);
-    house.topics.send(&[order("r", "101", 1)]);
-    house.wait_processed(1);
+    let test_processor = TestProcessor::new(&[]);
+    test_processor.truth.set_stock("101", 5);
+    test_processor.topics.send(&[order("r", "101", 1)]);
+    test_processor.wait_processed(1);
     wait_until("the level of the item", WAIT_MAX, || {
-        house.metric("processor_inventory_level{item_id=\"101\"}") == Some(4.0)
+        test_processor.metric("processor_inventory_level{item_id=\"101\"}") == Some(4.0)
     });
 
-    let metrics = house.get("/metrics");
+    let metrics = test_processor.get("/metrics");
     assert_eq!(metrics.status, 200);
     assert!(metrics.header("Content-Type").is_some_and(|text| text.starts_with("text/plain; version=0.0.4")));
     for (name, kind) in RUNBOOK {
@@ -40,18 +40,21 @@ fn pages_answer_as_promised() {
     }
     assert!(metrics.text().contains("\nprocessor_order_processing_duration_seconds_count 1\n"));
 
-    let health = house.get("/health");
+    let health = test_processor.get("/health");
     assert_eq!((health.status, health.text()), (200, r#"{"status":"healthy","redis":true,"kafka":true}"#));
-    assert_eq!(house.get("/health?verbose=1").status, 200, "a query changes nothing");
-    assert_eq!((house.get("/live").status, house.get("/live").text()), (200, r#"{"status":"live"}"#));
-    assert_eq!(house.get("/").status, 404);
-    assert_eq!(house.get("/metrics/").status, 404);
+    assert_eq!(test_processor.get("/health?verbose=1").status, 200, "a query changes nothing");
+    assert_eq!(
+        (test_processor.get("/live").status, test_processor.get("/live").text()),
+        (200, r#"{"status":"live"}"#)
+    );
+    assert_eq!(test_processor.get("/").status, 404);
+    assert_eq!(test_processor.get("/metrics/").status, 404);
 }
 
 #[test]
 fn other_methods_are_refused_and_told_so() {
-    let house = House::new(&[]);
-    let mut client = Client::connect(house.running().metrics_addr());
+    let test_processor = TestProcessor::new(&[]);
+    let mut client = Client::connect(test_processor.running().metrics_addr());
     client.send_raw(b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello");
     let refused = client.read_response();
     assert_eq!((refused.status, refused.header("Allow")), (405, Some("GET, HEAD")));
@@ -69,7 +72,7 @@ fn other_methods_are_refused_and_told_so() {
         ("GET http://a/live HTTP/1.1\r\nHost: b\r\n\r\n".to_owned(), 200),
         ("GET /l%69ve HTTP/1.1\r\nHost: b\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n".to_owned(), 200),
     ] {
-        let mut client = Client::connect(house.running().metrics_addr());
+        let mut client = Client::connect(test_processor.running().metrics_addr());
         client.send_raw(request.as_bytes());
         assert_eq!(client.read_response().status, status, "{}", &request[..request.len().min(60)]);
         client.expect_closed();
@@ -78,21 +81,21 @@ fn other_methods_are_refused_and_told_so() {
 
 #[test]
 fn health_follows_the_broker() {
-    let house = House::new(&[]);
-    house.embedded().go_down();
-    wait_until("unhealthy", WAIT_MAX, || !house.running().is_healthy());
-    let health = house.get("/health");
+    let test_processor = TestProcessor::new(&[]);
+    test_processor.embedded().go_down();
+    wait_until("unhealthy", WAIT_MAX, || !test_processor.running().is_healthy());
+    let health = test_processor.get("/health");
     assert_eq!((health.status, health.text()), (503, r#"{"status":"unhealthy","redis":true,"kafka":false}"#));
-    assert_eq!(house.get("/live").status, 200, "an unhealthy process turns all the same");
-    house.embedded().come_up();
-    wait_until("healthy again", WAIT_MAX, || house.running().is_healthy());
-    assert_eq!(house.get("/health").status, 200);
+    assert_eq!(test_processor.get("/live").status, 200, "an unhealthy process turns all the same");
+    test_processor.embedded().come_up();
+    wait_until("healthy again", WAIT_MAX, || test_processor.running().is_healthy());
+    assert_eq!(test_processor.get("/health").status, 200);
 }
 
 #[test]
 fn a_client_without_end_holds_up_nobody() {
-    let mut house = House::new(&[]);
-    let address = house.running().metrics_addr();
+    let mut test_processor = TestProcessor::new(&[]);
+    let address = test_processor.running().metrics_addr();
     // More than are served at once, each with a byte a second and no end.
     let mut drippers: Vec<Client> = (0..40).map(|_| Client::connect(address)).collect();
     let dripping = std::thread::spawn(move || {
@@ -106,7 +109,7 @@ fn a_client_without_end_holds_up_nobody() {
     client.read_timeout(Duration::from_secs(30));
     assert_eq!(client.get("/metrics").status, 200);
     let start = Instant::now();
-    house.stop(Duration::from_secs(5));
+    test_processor.stop(Duration::from_secs(5));
     assert!(start.elapsed() < Duration::from_secs(20), "{:?} to stop", start.elapsed());
     dripping.join().expect("the dripping ends with the process's sockets");
 }

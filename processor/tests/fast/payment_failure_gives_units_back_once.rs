@@ -2,35 +2,41 @@
 //! letter `Payment Timeout`; no copy and no redelivery of it gives anything back again. Method: all payments fail;
 //! copies in partitions of both cores, the whole log again, and a replay that is paid.
 
-use house::{House, Sent, order};
+use test_processor::{Sent, TestProcessor, order};
 
-use crate::house;
+use crate::test_processor;
 
 const ORDERS: u64 = 30;
 
 #[test]
 fn units_come_back_once() {
-    let mut house = House::new(&[("PAYMENT_FAILURE_RATE", "1")]);
-    house.truth.set_stock("101", 100);
+    let mut test_processor = TestProcessor::new(&[("PAYMENT_FAILURE_RATE", "1")]);
+    test_processor.truth.set_stock("101", 100);
     let ids: Vec<String> = (0..ORDERS).map(|number| format!("r-{number}")).collect();
     let to = |partition: i32| -> Vec<Sent> {
         ids.iter().map(|id| order(id, "101", 3).with("correlation_id", id).to(partition)).collect()
     };
-    house.topics.send(&to(0));
-    house.wait_processed(ORDERS);
-    let assert_given_back = |house: &House| {
-        assert_eq!(house.truth.left("101"), Some(100));
-        assert_eq!(house.truth.ledger("101"), Some((100, 0)));
-        assert!(house.truth.statuses(&ids).iter().all(|status| status.as_deref() == Some("FAILED_PAYMENT")));
+    test_processor.topics.send(&to(0));
+    test_processor.wait_processed(ORDERS);
+    let assert_given_back = |test_processor: &TestProcessor| {
+        assert_eq!(test_processor.truth.left("101"), Some(100));
+        assert_eq!(test_processor.truth.ledger("101"), Some((100, 0)));
+        assert!(
+            test_processor
+                .truth
+                .statuses(&ids)
+                .iter()
+                .all(|status| status.as_deref() == Some("FAILED_PAYMENT"))
+        );
     };
-    assert_given_back(&house);
-    house.assert_counted(0, ORDERS, 0, 0);
+    assert_given_back(&test_processor);
+    test_processor.assert_counted(0, ORDERS, 0, 0);
 
-    house.topics.send(&to(1));
-    house.wait_processed(2 * ORDERS);
-    assert_given_back(&house);
-    house.assert_counted(0, ORDERS, 0, ORDERS);
-    let letters = house.topics.letters();
+    test_processor.topics.send(&to(1));
+    test_processor.wait_processed(2 * ORDERS);
+    assert_given_back(&test_processor);
+    test_processor.assert_counted(0, ORDERS, 0, ORDERS);
+    let letters = test_processor.topics.letters();
     assert_eq!(letters.len(), ORDERS as usize, "one letter an order, none for a copy");
     for letter in &letters {
         let id = letter.text("request_id");
@@ -42,37 +48,41 @@ fn units_come_back_once() {
         assert_eq!(letter.origin().0, 0);
     }
 
-    house.redeliver_all(&[]);
-    house.wait_processed(2 * ORDERS);
-    assert_given_back(&house);
-    house.assert_counted(0, 0, 0, 2 * ORDERS);
+    test_processor.redeliver_all(&[]);
+    test_processor.wait_processed(2 * ORDERS);
+    assert_given_back(&test_processor);
+    test_processor.assert_counted(0, 0, 0, 2 * ORDERS);
 }
 
 #[test]
 fn units_given_back_can_be_sold_again() {
-    let mut house = House::new(&[("PAYMENT_FAILURE_RATE", "1")]);
-    house.truth.set_stock("101", 2);
-    house.topics.send(&[order("first", "101", 2)]);
-    house.wait_processed(1);
-    house.redeliver_all(&[("PAYMENT_FAILURE_RATE", "0")]);
-    house.topics.send(&[order("second", "101", 1), order("first", "101", 2).with("attempt", "1")]);
-    house.wait_processed(3);
-    assert_eq!(house.truth.status("second").as_deref(), Some("COMPLETED"), "no undersell");
-    assert_eq!(house.truth.status("first").as_deref(), Some("FAILED_SOLD_OUT"), "one unit is too few");
+    let mut test_processor = TestProcessor::new(&[("PAYMENT_FAILURE_RATE", "1")]);
+    test_processor.truth.set_stock("101", 2);
+    test_processor.topics.send(&[order("first", "101", 2)]);
+    test_processor.wait_processed(1);
+    test_processor.redeliver_all(&[("PAYMENT_FAILURE_RATE", "0")]);
+    test_processor.topics.send(&[order("second", "101", 1), order("first", "101", 2).with("attempt", "1")]);
+    test_processor.wait_processed(3);
+    assert_eq!(test_processor.truth.status("second").as_deref(), Some("COMPLETED"), "no undersell");
+    assert_eq!(
+        test_processor.truth.status("first").as_deref(),
+        Some("FAILED_SOLD_OUT"),
+        "one unit is too few"
+    );
 }
 
 #[test]
 fn a_replay_that_is_paid_sells_once() {
-    let mut house = House::new(&[("PAYMENT_FAILURE_RATE", "1")]);
-    house.truth.set_stock("101", 2);
-    house.topics.send(&[order("r", "101", 2)]);
-    house.wait_processed(1);
-    house.redeliver_all(&[("PAYMENT_FAILURE_RATE", "0")]);
+    let mut test_processor = TestProcessor::new(&[("PAYMENT_FAILURE_RATE", "1")]);
+    test_processor.truth.set_stock("101", 2);
+    test_processor.topics.send(&[order("r", "101", 2)]);
+    test_processor.wait_processed(1);
+    test_processor.redeliver_all(&[("PAYMENT_FAILURE_RATE", "0")]);
     let replay = order("r", "101", 2).with("attempt", "1");
-    house.topics.send(&[replay.clone(), replay]);
-    house.wait_processed(3);
-    assert_eq!(house.truth.status("r").as_deref(), Some("COMPLETED"));
-    assert_eq!(house.truth.left("101"), Some(0));
-    house.assert_conserved("101");
-    house.assert_counted(1, 0, 0, 2);
+    test_processor.topics.send(&[replay.clone(), replay]);
+    test_processor.wait_processed(3);
+    assert_eq!(test_processor.truth.status("r").as_deref(), Some("COMPLETED"));
+    assert_eq!(test_processor.truth.left("101"), Some(0));
+    test_processor.assert_conserved("101");
+    test_processor.assert_counted(1, 0, 0, 2);
 }

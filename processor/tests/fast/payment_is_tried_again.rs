@@ -4,9 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-use house::{House, Sent, order};
+use test_processor::{Sent, TestProcessor, order};
 
-use crate::house;
+use crate::test_processor;
 
 const ORDERS: usize = 200;
 
@@ -14,52 +14,56 @@ fn ids() -> Vec<String> {
     (0..ORDERS).map(|number| format!("r-{number}")).collect()
 }
 
-fn send(house: &House) {
-    house.truth.set_stock("101", 1000);
+fn send(test_processor: &TestProcessor) {
+    test_processor.truth.set_stock("101", 1000);
     let orders: Vec<Sent> = ids().iter().map(|id| order(id, "101", 1)).collect();
-    house.topics.send(&orders);
+    test_processor.topics.send(&orders);
 }
 
-fn count(house: &House, word: &str) -> usize {
-    house.truth.statuses(&ids()).iter().filter(|status| status.as_deref() == Some(word)).count()
+fn count(test_processor: &TestProcessor, word: &str) -> usize {
+    test_processor.truth.statuses(&ids()).iter().filter(|status| status.as_deref() == Some(word)).count()
 }
 
 #[test]
 fn declined_payments_are_tried_again() {
-    let house = House::new(&[("PAYMENT_FAILURE_RATE", "0.5"), ("PAYMENT_MAX_ATTEMPTS", "6")]);
-    send(&house);
-    house.wait_processed(ORDERS as u64);
+    let test_processor =
+        TestProcessor::new(&[("PAYMENT_FAILURE_RATE", "0.5"), ("PAYMENT_MAX_ATTEMPTS", "6")]);
+    send(&test_processor);
+    test_processor.wait_processed(ORDERS as u64);
     // One in 64 is declined six times; without further tries it would be half of them.
-    let completed = count(&house, "COMPLETED");
+    let completed = count(&test_processor, "COMPLETED");
     assert!((180..=ORDERS).contains(&completed), "{completed}");
-    assert_eq!(count(&house, "FAILED_PAYMENT"), ORDERS - completed);
-    assert_eq!(house.truth.left("101"), Some(1000 - completed as i64));
-    assert_eq!(house.topics.depth(), ORDERS - completed);
+    assert_eq!(count(&test_processor, "FAILED_PAYMENT"), ORDERS - completed);
+    assert_eq!(test_processor.truth.left("101"), Some(1000 - completed as i64));
+    assert_eq!(test_processor.topics.depth(), ORDERS - completed);
 }
 
 #[test]
 fn a_payment_that_takes_too_long_has_failed() {
-    let house =
-        House::new(&[("PAYMENT_FAILURE_RATE", "0"), ("PAYMENT_LATENCY", "10s"), ("PAYMENT_TIMEOUT", "30ms")]);
-    send(&house);
-    house.wait_processed(ORDERS as u64);
-    assert_eq!(count(&house, "FAILED_PAYMENT"), ORDERS);
-    assert_eq!(house.truth.left("101"), Some(1000));
+    let test_processor = TestProcessor::new(&[
+        ("PAYMENT_FAILURE_RATE", "0"),
+        ("PAYMENT_LATENCY", "10s"),
+        ("PAYMENT_TIMEOUT", "30ms"),
+    ]);
+    send(&test_processor);
+    test_processor.wait_processed(ORDERS as u64);
+    assert_eq!(count(&test_processor, "FAILED_PAYMENT"), ORDERS);
+    assert_eq!(test_processor.truth.left("101"), Some(1000));
 }
 
 #[test]
 fn slow_payments_hold_up_nobody() {
-    let house = House::new(&[
+    let test_processor = TestProcessor::new(&[
         ("PAYMENT_FAILURE_RATE", "0"),
         ("PAYMENT_SLOW_RATE", "0.1"),
         ("PAYMENT_SLOW_LATENCY", "60s"),
         ("PAYMENT_TIMEOUT", "60s"),
     ]);
-    send(&house);
+    send(&test_processor);
     let begun = Instant::now();
-    testkit::wait_until("all but the slow ones have a final status", house::WAIT_MAX, || {
-        count(&house, "COMPLETED") >= ORDERS * 8 / 10
+    testkit::wait_until("all but the slow ones have a final status", test_processor::WAIT_MAX, || {
+        count(&test_processor, "COMPLETED") >= ORDERS * 8 / 10
     });
     assert!(begun.elapsed() < Duration::from_secs(50), "nobody waited for a slow one");
-    assert!(count(&house, "COMPLETED") < ORDERS, "some are slow");
+    assert!(count(&test_processor, "COMPLETED") < ORDERS, "some are slow");
 }

@@ -2,9 +2,9 @@
 //! where it was, whatever it is, and its partition goes on; what any producer may leave out makes no poison. Method:
 //! each kind of poison in one partition with a good order behind it; letters of whatever size must not hold it up.
 
-use house::{House, Sent, order};
+use test_processor::{Sent, TestProcessor, order};
 
-use crate::house;
+use crate::test_processor;
 
 /// The value and key of a record, and why it is no order.
 type Poison = (Option<Vec<u8>>, Option<Vec<u8>>, &'static str);
@@ -32,8 +32,8 @@ fn poisons() -> Vec<Poison> {
 
 #[test]
 fn each_poison_is_buried_once_and_the_partition_goes_on() {
-    let house = House::new(&[]);
-    house.truth.set_stock("101", 1000);
+    let test_processor = TestProcessor::new(&[]);
+    test_processor.truth.set_stock("101", 1000);
     let poisons = poisons();
     let mut sent = Vec::new();
     for (number, (value, key, _)) in poisons.iter().enumerate() {
@@ -41,13 +41,13 @@ fn each_poison_is_buried_once_and_the_partition_goes_on() {
         sent.push(Sent { key, value, ..Sent::default() }.to(0).with("correlation_id", "c-1"));
         sent.push(order(&format!("good-{number}"), "101", 1).to(0));
     }
-    house.topics.send(&sent);
+    test_processor.topics.send(&sent);
     let count = poisons.len() as u64;
-    house.wait_processed(2 * count);
-    house.assert_counted(count, count, 0, 0);
-    house.wait_committed();
+    test_processor.wait_processed(2 * count);
+    test_processor.assert_counted(count, count, 0, 0);
+    test_processor.wait_committed();
 
-    let letters = house.topics.letters();
+    let letters = test_processor.topics.letters();
     assert_eq!(letters.len(), poisons.len(), "each once");
     for letter in &letters {
         let (partition, offset) = letter.origin();
@@ -68,8 +68,8 @@ fn each_poison_is_buried_once_and_the_partition_goes_on() {
 
 #[test]
 fn four_fields_from_any_producer_are_enough() {
-    let house = House::new(&[]);
-    house.truth.set_stock("101", 1000);
+    let test_processor = TestProcessor::new(&[]);
+    test_processor.truth.set_stock("101", 1000);
     let values = [
         r#"{"user_id":"u","item_id":"101","amount":1,"request_id":"r-0"}"#,
         // Another order of fields, blanks, fields of others, escapes.
@@ -86,33 +86,33 @@ fn four_fields_from_any_producer_are_enough() {
     ];
     // No key, no headers.
     let sent = values.map(|value| Sent { value: Some(value.as_bytes().to_vec()), ..Sent::default() });
-    house.topics.send(&sent);
-    house.wait_processed(5);
-    house.assert_counted(5, 0, 0, 0);
-    assert_eq!(house.truth.left("101"), Some(985));
+    test_processor.topics.send(&sent);
+    test_processor.wait_processed(5);
+    test_processor.assert_counted(5, 0, 0, 0);
+    assert_eq!(test_processor.truth.left("101"), Some(985));
     for id in ["r-0", "r-1", "r-2", "r-3", "r-4"] {
-        assert_eq!(house.truth.status(id).as_deref(), Some("COMPLETED"), "{id}");
+        assert_eq!(test_processor.truth.status(id).as_deref(), Some("COMPLETED"), "{id}");
     }
 }
 
 #[test]
 fn an_attempt_that_is_no_number_is_poison() {
-    let house = House::new(&[]);
-    house.truth.set_stock("101", 1000);
+    let test_processor = TestProcessor::new(&[]);
+    test_processor.truth.set_stock("101", 1000);
     for attempt in ["", "one", "-1", "4294967296"] {
-        house.topics.send(&[order("r", "101", 1).with("attempt", attempt)]);
+        test_processor.topics.send(&[order("r", "101", 1).with("attempt", attempt)]);
     }
-    house.wait_processed(4);
-    house.assert_counted(0, 4, 0, 0);
-    assert_eq!((house.truth.status("r"), house.truth.left("101")), (None, Some(1000)));
+    test_processor.wait_processed(4);
+    test_processor.assert_counted(0, 4, 0, 0);
+    assert_eq!((test_processor.truth.status("r"), test_processor.truth.left("101")), (None, Some(1000)));
 }
 
 /// What a letter adds to its record must stay small, or the letter of a large record is one that no broker takes, and
 /// its partition waits for it for ever.
 #[test]
 fn a_letter_is_hardly_larger_than_its_record() {
-    let house = House::new(&[("PAYMENT_FAILURE_RATE", "1")]);
-    house.truth.set_stock("101", 1000);
+    let test_processor = TestProcessor::new(&[("PAYMENT_FAILURE_RATE", "1")]);
+    test_processor.truth.set_stock("101", 1000);
     let long = "x".repeat(600_000);
     let amount_is_a_text =
         format!(r#"{{"user_id":"u","item_id":"101","amount":"{long}","request_id":"p"}}"#).into_bytes();
@@ -126,9 +126,9 @@ fn a_letter_is_hardly_larger_than_its_record() {
         order("r-2", "101", 1).with("correlation_id", &long).with("traceparent", &long),
         order("r-3", "101", 1),
     ];
-    house.topics.send(&sent.map(|sent| sent.to(0)));
-    house.wait_processed(5);
-    let letters = house.topics.letters();
+    test_processor.topics.send(&sent.map(|sent| sent.to(0)));
+    test_processor.wait_processed(5);
+    let letters = test_processor.topics.letters();
     assert_eq!(letters.len(), 5);
     for letter in letters {
         let is_added = |value: &Vec<u8>| value.as_slice() != long.as_bytes();

@@ -4,12 +4,12 @@
 
 use std::collections::BTreeSet;
 
-use house::{House, Sent, WAIT_MAX, order};
+use test_processor::{Sent, TestProcessor, WAIT_MAX, order};
 use testkit::kafka::Kafka;
 use testkit::redis::Redis;
 use testkit::wait_until;
 
-use crate::house;
+use crate::test_processor;
 
 const ORDERS: u64 = 1000;
 
@@ -19,36 +19,36 @@ fn processing_goes_on_where_it_was() {
     let mut kafka = Kafka::start_private();
     let variables =
         [("PAYMENT_LATENCY", "20ms"), ("PAYMENT_CONCURRENCY", "8"), ("PAYMENT_FAILURE_RATE", "0.5")];
-    let house = House::real(&kafka, &redis.addr(), &redis.addr(), &variables);
-    house.truth.set_stock("101", 1_000_000);
+    let test_processor = TestProcessor::real(&kafka, &redis.addr(), &redis.addr(), &variables);
+    test_processor.truth.set_stock("101", 1_000_000);
     let mut done = 0;
     for round in 0..2 {
         let sent: Vec<Sent> =
             (0..ORDERS).map(|number| order(&format!("r-{round}-{number}"), "101", 2)).collect();
-        house.topics.send(&sent);
-        house.wait_processed(done + ORDERS / 4);
+        test_processor.topics.send(&sent);
+        test_processor.wait_processed(done + ORDERS / 4);
         kafka.stop();
-        wait_until("unhealthy", WAIT_MAX, || house.get("/health").status == 503);
-        assert!(house.get("/health").text().ends_with(r#""redis":true,"kafka":false}"#));
+        wait_until("unhealthy", WAIT_MAX, || test_processor.get("/health").status == 503);
+        assert!(test_processor.get("/health").text().ends_with(r#""redis":true,"kafka":false}"#));
         kafka.restart();
         done += ORDERS;
-        house.wait_processed(done);
-        wait_until("healthy", WAIT_MAX, || house.get("/health").status == 200);
+        test_processor.wait_processed(done);
+        wait_until("healthy", WAIT_MAX, || test_processor.get("/health").status == 200);
     }
-    house.wait_committed();
+    test_processor.wait_committed();
 
     let ids: Vec<String> =
         (0..2).flat_map(|round| (0..ORDERS).map(move |number| format!("r-{round}-{number}"))).collect();
-    let statuses = house.truth.statuses(&ids);
+    let statuses = test_processor.truth.statuses(&ids);
     let with = |word: &str| -> BTreeSet<String> {
         let found = ids.iter().zip(&statuses).filter(|(_, status)| status.as_deref() == Some(word));
         found.map(|(id, _)| id.clone()).collect()
     };
     let (completed, failed) = (with("COMPLETED"), with("FAILED_PAYMENT"));
     assert_eq!(completed.len() + failed.len(), ids.len(), "each has its end");
-    assert_eq!(house.truth.left("101"), Some(1_000_000 - 2 * completed.len() as i64));
-    house.assert_conserved("101");
+    assert_eq!(test_processor.truth.left("101"), Some(1_000_000 - 2 * completed.len() as i64));
+    test_processor.assert_conserved("101");
     let letters: BTreeSet<String> =
-        house.topics.letters().iter().map(|letter| letter.text("request_id")).collect();
+        test_processor.topics.letters().iter().map(|letter| letter.text("request_id")).collect();
     assert!(letters == failed, "{} letters for {} failed", letters.len(), failed.len());
 }

@@ -2,11 +2,11 @@
 //! more than the broker takes: the letter goes without its value and says where that is. Method: records that grow
 //! byte by byte up to the real broker's limit, with a good order behind them.
 
-use house::{House, Sent, order};
+use test_processor::{Sent, TestProcessor, order};
 use testkit::kafka::Kafka;
 use testkit::redis::Redis;
 
-use crate::house;
+use crate::test_processor;
 
 /// `max.message.bytes` of a topic by default.
 const BATCH_BYTES_MAX: usize = 1_048_588;
@@ -16,18 +16,18 @@ const FRAMING_BYTES: usize = 72;
 #[test]
 fn the_partition_goes_on() {
     let redis = Redis::start();
-    let house = House::real(&Kafka::shared(), &redis.addr(), &redis.addr(), &[]);
-    house.truth.set_stock("101", 10);
+    let test_processor = TestProcessor::real(&Kafka::shared(), &redis.addr(), &redis.addr(), &[]);
+    test_processor.truth.set_stock("101", 10);
     let sizes = [BATCH_BYTES_MAX - 4096, BATCH_BYTES_MAX - 200, BATCH_BYTES_MAX - FRAMING_BYTES];
     for size in sizes {
         // One at a time: two would not fit into one batch.
-        house.topics.send(&[Sent { value: Some(vec![b'x'; size]), ..Sent::default() }.to(0)]);
+        test_processor.topics.send(&[Sent { value: Some(vec![b'x'; size]), ..Sent::default() }.to(0)]);
     }
-    house.topics.send(&[order("r", "101", 1).to(0)]);
-    house.wait_processed(4);
-    house.assert_counted(1, 3, 0, 0);
-    house.wait_committed();
-    let mut letters = house.topics.letters();
+    test_processor.topics.send(&[order("r", "101", 1).to(0)]);
+    test_processor.wait_processed(4);
+    test_processor.assert_counted(1, 3, 0, 0);
+    test_processor.wait_committed();
+    let mut letters = test_processor.topics.letters();
     letters.sort_by_key(|letter| letter.origin());
     let lens: Vec<usize> =
         letters.iter().map(|letter| letter.value.as_ref().map_or(usize::MAX, Vec::len)).collect();

@@ -1,7 +1,7 @@
 //! Tests of the processor against real services: one property per file, all in one program, since each program costs a link.
 
-#[path = "../house/mod.rs"]
-mod house;
+#[path = "../test_processor/mod.rs"]
+mod test_processor;
 
 mod kafka_restart;
 mod largest_record_is_buried;

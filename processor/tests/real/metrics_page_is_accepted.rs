@@ -4,24 +4,24 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use house::{House, Sent, WAIT_MAX, order};
+use test_processor::{Sent, TestProcessor, WAIT_MAX, order};
 
-use crate::house;
+use crate::test_processor;
 
 #[test]
 fn promtool_accepts_it() {
-    let house = House::new(&[("PAYMENT_FAILURE_RATE", "0.5")]);
-    house.truth.set_stock("101", 20);
+    let test_processor = TestProcessor::new(&[("PAYMENT_FAILURE_RATE", "0.5")]);
+    test_processor.truth.set_stock("101", 20);
     let mut sent: Vec<Sent> = (0..40).map(|number| order(&format!("r-{number}"), "101", 1)).collect();
     sent.push(order("ghost", "gh-o_st", 1));
     sent.push(Sent { value: Some(b"poison".to_vec()), ..Sent::default() });
-    house.topics.send(&sent);
-    house.wait_processed(42);
+    test_processor.topics.send(&sent);
+    test_processor.wait_processed(42);
     testkit::wait_until("gauges", WAIT_MAX, || {
-        house.metric("processor_inventory_level{item_id=\"101\"}").is_some()
-            && house.metric("processor_dlq_oldest_message_age_seconds").is_some_and(|age| age > 0.0)
+        test_processor.metric("processor_inventory_level{item_id=\"101\"}").is_some()
+            && test_processor.metric("processor_dlq_oldest_message_age_seconds").is_some_and(|age| age > 0.0)
     });
-    let page = house.get("/metrics");
+    let page = test_processor.get("/metrics");
     let mut tool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())

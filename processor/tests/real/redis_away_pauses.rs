@@ -2,13 +2,13 @@
 //! end once when it is back; none is carried out twice, whatever was on the wire when it went. Method: a real Redis
 //! behind a proxy that is cut, or frozen, while orders come.
 
-use house::{House, Sent, WAIT_MAX, order};
+use test_processor::{Sent, TestProcessor, WAIT_MAX, order};
 use testkit::kafka::Kafka;
 use testkit::proxy::Proxy;
 use testkit::redis::Redis;
 use testkit::wait_until;
 
-use crate::house;
+use crate::test_processor;
 
 const ORDERS: u64 = 300;
 
@@ -16,60 +16,62 @@ fn orders(name: &str) -> Vec<Sent> {
     (0..ORDERS).map(|number| order(&format!("{name}-{number}"), "101", 2)).collect()
 }
 
-fn assert_waits(house: &House) {
-    wait_until("unhealthy", WAIT_MAX, || house.get("/health").status == 503);
-    assert_eq!(house.get("/health").text(), r#"{"status":"unhealthy","redis":false,"kafka":true}"#);
-    let retries = house.counted("processor_retries_total");
-    house.topics.send(&orders("meanwhile"));
-    wait_until("orders are tried", WAIT_MAX, || house.counted("processor_retries_total") > retries + ORDERS);
-    assert_eq!(house.topics.depth(), 0, "an outage makes no dead letters");
+fn assert_waits(test_processor: &TestProcessor) {
+    wait_until("unhealthy", WAIT_MAX, || test_processor.get("/health").status == 503);
+    assert_eq!(test_processor.get("/health").text(), r#"{"status":"unhealthy","redis":false,"kafka":true}"#);
+    let retries = test_processor.counted("processor_retries_total");
+    test_processor.topics.send(&orders("meanwhile"));
+    wait_until("orders are tried", WAIT_MAX, || {
+        test_processor.counted("processor_retries_total") > retries + ORDERS
+    });
+    assert_eq!(test_processor.topics.depth(), 0, "an outage makes no dead letters");
 }
 
-fn assert_all_ended(house: &House) {
-    house.wait_processed(3 * ORDERS);
-    wait_until("healthy", WAIT_MAX, || house.get("/health").status == 200);
-    house.wait_committed();
+fn assert_all_ended(test_processor: &TestProcessor) {
+    test_processor.wait_processed(3 * ORDERS);
+    wait_until("healthy", WAIT_MAX, || test_processor.get("/health").status == 200);
+    test_processor.wait_committed();
     let ids: Vec<String> = ["before", "on-the-wire", "meanwhile"]
         .iter()
         .flat_map(|name| (0..ORDERS).map(move |number| format!("{name}-{number}")))
         .collect();
-    assert!(house.truth.statuses(&ids).iter().all(|status| status.as_deref() == Some("COMPLETED")));
-    assert_eq!(house.truth.left("101"), Some(10_000 - 6 * ORDERS as i64));
-    house.assert_conserved("101");
-    assert_eq!(house.topics.depth(), 0);
+    assert!(test_processor.truth.statuses(&ids).iter().all(|status| status.as_deref() == Some("COMPLETED")));
+    assert_eq!(test_processor.truth.left("101"), Some(10_000 - 6 * ORDERS as i64));
+    test_processor.assert_conserved("101");
+    assert_eq!(test_processor.topics.depth(), 0);
 }
 
 #[test]
 fn cut_off() {
     let redis = Redis::start();
     let proxy = Proxy::start(&redis.addr());
-    let house = House::real(&Kafka::shared(), &proxy.addr(), &redis.addr(), &[]);
-    house.truth.set_stock("101", 10_000);
-    house.topics.send(&orders("before"));
-    house.wait_processed(ORDERS);
+    let test_processor = TestProcessor::real(&Kafka::shared(), &proxy.addr(), &redis.addr(), &[]);
+    test_processor.truth.set_stock("101", 10_000);
+    test_processor.topics.send(&orders("before"));
+    test_processor.wait_processed(ORDERS);
     // Answers to these are on the wire when it is cut.
     proxy.delay_ms(100);
-    house.topics.send(&orders("on-the-wire"));
+    test_processor.topics.send(&orders("on-the-wire"));
     wait_until("units are taken", WAIT_MAX, || {
-        house.truth.left("101").is_some_and(|left| left < 10_000 - 2 * ORDERS as i64)
+        test_processor.truth.left("101").is_some_and(|left| left < 10_000 - 2 * ORDERS as i64)
     });
     proxy.refuse();
     proxy.cut();
-    assert_waits(&house);
+    assert_waits(&test_processor);
     proxy.pass();
-    assert_all_ended(&house);
+    assert_all_ended(&test_processor);
 }
 
 #[test]
 fn frozen() {
     let mut redis = Redis::start();
-    let house = House::real(&Kafka::shared(), &redis.addr(), &redis.addr(), &[]);
-    house.truth.set_stock("101", 10_000);
-    house.topics.send(&orders("before"));
-    house.wait_processed(ORDERS);
+    let test_processor = TestProcessor::real(&Kafka::shared(), &redis.addr(), &redis.addr(), &[]);
+    test_processor.truth.set_stock("101", 10_000);
+    test_processor.topics.send(&orders("before"));
+    test_processor.wait_processed(ORDERS);
     redis.pause();
-    house.topics.send(&orders("on-the-wire"));
-    assert_waits(&house);
+    test_processor.topics.send(&orders("on-the-wire"));
+    assert_waits(&test_processor);
     redis.resume();
-    assert_all_ended(&house);
+    assert_all_ended(&test_processor);
 }

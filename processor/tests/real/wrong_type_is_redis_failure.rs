@@ -2,19 +2,19 @@
 //! others of its batch go on, nothing of it is left in the ledger, and once the key is mended its replay completes.
 //! Method: a list where a number should be, and a text where the ledger should be, between good orders.
 
-use house::{House, Sent, order};
+use test_processor::{Sent, TestProcessor, order};
 use testkit::kafka::Kafka;
 use testkit::redis::Redis;
 
-use crate::house;
+use crate::test_processor;
 
 #[test]
 fn the_others_go_on_and_a_replay_completes_it() {
     let redis = Redis::start();
     let kafka = Kafka::shared();
-    let house = House::real(&kafka, &redis.addr(), &redis.addr(), &[]);
-    house.truth.set_stock("good", 100);
-    house.truth.set_stock("no-ledger", 100);
+    let test_processor = TestProcessor::real(&kafka, &redis.addr(), &redis.addr(), &[]);
+    test_processor.truth.set_stock("good", 100);
+    test_processor.truth.set_stock("no-ledger", 100);
     redis.call(&["RPUSH", "inventory:list", "7"]);
     redis.call(&["DEL", "stock_ledger:no-ledger"]);
     redis.call(&["SET", "stock_ledger:no-ledger", "text"]);
@@ -24,20 +24,23 @@ fn the_others_go_on_and_a_replay_completes_it() {
     }
     sent.insert(7, order("list", "list", 1).to(0));
     sent.insert(13, order("no-ledger", "no-ledger", 1).to(0));
-    house.topics.send(&sent);
-    house.wait_processed(22);
-    house.assert_counted(20, 2, 0, 0);
-    assert_eq!((house.truth.left("good"), house.truth.left("no-ledger")), (Some(60), Some(100)));
-    house.assert_conserved("good");
+    test_processor.topics.send(&sent);
+    test_processor.wait_processed(22);
+    test_processor.assert_counted(20, 2, 0, 0);
+    assert_eq!(
+        (test_processor.truth.left("good"), test_processor.truth.left("no-ledger")),
+        (Some(60), Some(100))
+    );
+    test_processor.assert_conserved("good");
     for id in ["list", "no-ledger"] {
-        assert_eq!(house.truth.status(id), None, "{id} has no end");
+        assert_eq!(test_processor.truth.status(id), None, "{id} has no end");
         assert_eq!(
             redis.call(&["EXISTS", &format!("reservation:{id}")]).int(),
             Some(0),
             "{id} holds nothing"
         );
     }
-    let mut letters = house.topics.letters();
+    let mut letters = test_processor.topics.letters();
     letters.sort_by_key(|letter| letter.origin());
     let said: Vec<_> =
         letters.iter().map(|letter| (letter.text("request_id"), letter.text("error"))).collect();
@@ -46,10 +49,10 @@ fn the_others_go_on_and_a_replay_completes_it() {
     assert!(letters[0].text("kafka_dlt-exception-message").contains("WRONGTYPE"), "{letters:?}");
 
     redis.call(&["DEL", "inventory:list"]);
-    house.truth.set_stock("list", 7);
+    test_processor.truth.set_stock("list", 7);
     let replay = Sent { key: letters[0].key.clone(), value: letters[0].value.clone(), ..Sent::default() };
-    house.topics.send(&[replay.with("attempt", "1")]);
-    house.wait_processed(23);
-    assert_eq!(house.truth.status("list").as_deref(), Some("COMPLETED"));
-    house.wait_committed();
+    test_processor.topics.send(&[replay.with("attempt", "1")]);
+    test_processor.wait_processed(23);
+    assert_eq!(test_processor.truth.status("list").as_deref(), Some("COMPLETED"));
+    test_processor.wait_committed();
 }

@@ -1,7 +1,7 @@
 //! Claim: an id that was left pending can be taken over by the same order once it is old and its owner has not resolved it, at
-//! once when it was suspended, and never after its end; a take-over is counted instead of its first send, so there is room for
-//! it while that lies in the window (design.md rule 3). Method: the rule clause by clause, in the model and in Redis, with a
-//! clock of the test's own.
+//! once when it was suspended, and never after its final status; a take-over is counted instead of its first send, so there is
+//! room for it while that lies in the window (design.md rule 3). Method: the rule clause by clause, in the model and in Redis,
+//! with a clock of the test's own.
 
 use store::{Admission, Admit, Command, Confirm, StoreSteps};
 use world::{Timed, admit, reserve, retract, settle};

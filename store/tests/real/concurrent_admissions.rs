@@ -8,11 +8,8 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher as _, RandomState};
-use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
 
 use store::redis::Connection;
 use store::{Admission, Admit, Answer, Command, Policy, Retract, Store, StoreSteps};
@@ -65,7 +62,7 @@ async fn send_orders(store: Rc<Connection>, owner: usize, mut random: Random, sh
         let admit = Admit { owner, ..world::admit(&user_id, &request_id, sequence) };
         let retract = Retract { owner, ..world::retract(&user_id, &request_id, sequence) };
         if random.below(8) == 0 {
-            drop_after_sending(store.admit(admit)).await;
+            world::drop_after_sending(store.admit(admit)).await;
             store.ask(&Command::Release(retract)).await.expect("an answer");
             continue;
         }
@@ -93,16 +90,6 @@ async fn send_orders(store: Rc<Connection>, owner: usize, mut random: Random, sh
         };
         *shared.borrow_mut().answers.entry(name).or_default() += 1;
     }
-}
-
-/// Polls once, which sends, and drops: the answer is lost.
-async fn drop_after_sending(future: impl Future) {
-    let mut future = pin!(future);
-    poll_fn(|context| {
-        assert!(future.as_mut().poll(context).is_pending(), "it must wait for its reply");
-        Poll::Ready(())
-    })
-    .await;
 }
 
 /// Admissions in a user's window (`count.lua`).

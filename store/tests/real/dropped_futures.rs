@@ -3,10 +3,7 @@
 //! dropped after it was sent, at random moments; the answers of the rest must carry their own id.
 
 use std::cell::Cell;
-use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
 
 use store::{Admission, Admit, Command, Store, StoreSteps};
 use testkit::redis::Redis;
@@ -32,10 +29,11 @@ fn the_others_get_their_own_answers() {
                     monoio::spawn(async move {
                         let id = format!("r{number}");
                         if (number + round) % 3 == 0 {
-                            return drop_after_sending(store.status(&id)).await;
+                            return world::drop_after_sending(store.status(&id)).await;
                         }
                         if (number + round) % 7 == 0 {
-                            return drop_after_sending(store.ask_all(&[Command::Ping, Command::Ping])).await;
+                            return world::drop_after_sending(store.ask_all(&[Command::Ping, Command::Ping]))
+                                .await;
                         }
                         let view = store.status(&id).await.expect("an answer").expect("it was admitted");
                         assert_eq!(view.correlation_id, Some(format!("c{number}")));
@@ -49,20 +47,10 @@ fn the_others_get_their_own_answers() {
         }
         assert!(answered.get() > 2000, "{}", answered.get());
         // What was dropped was done all the same.
-        drop_after_sending(store.admit(admit("u", "dropped", 1))).await;
+        world::drop_after_sending(store.admit(admit("u", "dropped", 1))).await;
         store.ask(&Command::Ping).await.expect("a reply behind it");
         assert!(store.status("dropped").await.expect("an answer").is_some());
         assert_eq!(store.stats().queue_depth, 0);
         assert_eq!(store.stats().errors, 0);
     });
-}
-
-/// Polls once, which sends, and drops.
-async fn drop_after_sending(future: impl Future) {
-    let mut future = pin!(future);
-    poll_fn(|context| {
-        assert!(future.as_mut().poll(context).is_pending(), "it must wait for its reply");
-        Poll::Ready(())
-    })
-    .await;
 }

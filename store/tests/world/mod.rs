@@ -5,10 +5,12 @@
 #![allow(dead_code, unreachable_pub)]
 
 use std::cell::RefCell;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use store::memory::Memory;
@@ -87,6 +89,16 @@ pub fn reserve<'a>(request_id: &'a str, item_id: &'a str, amount: u32) -> Reserv
 /// The end that matches [`reserve`].
 pub fn settle<'a>(request_id: &'a str, item_id: &'a str) -> Settle<'a> {
     Settle { request_id, item_id, attempt: 0, origin: origin(1) }
+}
+
+/// Polls once, which sends, and drops: the answer is lost.
+pub async fn drop_after_sending(future: impl Future) {
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        assert!(future.as_mut().poll(context).is_pending(), "it must wait for its reply");
+        Poll::Ready(())
+    })
+    .await;
 }
 
 /// A store whose time a test can let pass.

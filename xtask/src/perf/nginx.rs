@@ -151,7 +151,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Whether what was admitted has come to the broker in the end: every shot's orders are new, so each left two keys.
+/// Whether what was admitted has come to the broker in the end: the orders of every run are new, so each left two keys.
 fn audit(stage: &Stage, topic: &str) -> Result<()> {
     let begun = Instant::now();
     loop {

@@ -57,7 +57,7 @@ pub(super) fn measure(
         ratios.line(&name("orders/s"), full.rate / normal.rate, Wanted::Least(0.85));
     }
     let text = format!(
-        "\n«{WHO}»: {size} keys in {:.2} GiB before the first shot (written in {filled_s:.0} s): an \
+        "\n«{WHO}»: {size} keys in {:.2} GiB before the first run (written in {filled_s:.0} s): an \
          `order_status:` key each of {} ids, with the gateway's own contents and time to live.\n",
         memory.unwrap_or(f64::NAN) / f64::from(1 << 30),
         options.live_keys

@@ -13,7 +13,7 @@ use crate::flags::{failed, read_settings};
 use crate::places::{Places, announce_notices};
 
 /// Everything that is up. Fields drop in order: the embedded broker last.
-pub(crate) struct House {
+pub(crate) struct Services {
     pub(crate) gateway: gateway::Running,
     pub(crate) processor: processor::Running,
     pub(crate) sink: Arc<Sink>,
@@ -34,7 +34,7 @@ pub(crate) fn exit_when_unhealable(sink: &Arc<Sink>) -> queue::Unhealable {
 pub(crate) const EMBEDDED: [(&Setting, &str); 2] =
     [(&table::REDIS_ADDR, "embedded"), (&table::KAFKA_ADDR, "embedded")];
 
-impl House {
+impl Services {
     /// Starts both on one truth and one broker. `level` is the least level logged; `None` takes `LOG_LEVEL`.
     pub(crate) fn start(
         flags: &ArgMatches,

@@ -1,6 +1,11 @@
 //! A processor with its broker and its truth, for tests: the production cores and consumer, on the embedded default
 //! or on services of the test's own.
-#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test uses its part of the house")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "each test uses its part of the test_processor"
+)]
 
 pub mod topics;
 pub mod truth;
@@ -30,7 +35,7 @@ pub const PARTITIONS: i32 = 4;
 pub const GROUP: &str = "test-group";
 
 /// Everything that is up. Fields drop in order: the processor before the broker.
-pub struct House {
+pub struct TestProcessor {
     processor: Option<Running>,
     pub truth: Truth,
     pub topics: Topics,
@@ -42,7 +47,7 @@ pub struct House {
     embedded: Option<Embedded>,
 }
 
-impl House {
+impl TestProcessor {
     /// On the embedded default; nobody's payment fails unless `variables` say otherwise.
     pub fn new(variables: &[(&str, &str)]) -> Self {
         let policy = Policy {
@@ -103,9 +108,10 @@ impl House {
         let redis = settings_of(&variables).shared.redis;
         let source = Source::new(&redis, || memory.expect("embedded has a model"));
         let (sink, _) = Sink::start("processor", Level::Error, std::io::stderr()).expect("log thread");
-        let mut house = Self { processor: None, truth, topics, group, variables, source, sink, embedded };
-        house.start(&[]);
-        house
+        let mut test_processor =
+            Self { processor: None, truth, topics, group, variables, source, sink, embedded };
+        test_processor.start(&[]);
+        test_processor
     }
 
     /// Starts a processor with these variables beside the former ones, and waits until it is healthy.
@@ -205,7 +211,7 @@ impl House {
     }
 }
 
-impl Drop for House {
+impl Drop for TestProcessor {
     fn drop(&mut self) {
         if let Some(processor) = self.processor.take() {
             processor.stop(Duration::from_secs(5));

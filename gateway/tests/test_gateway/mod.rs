@@ -1,5 +1,5 @@
 //! A gateway on the embedded default, for tests: the production cores, producer and broker, the model as store.
-#![allow(dead_code, unreachable_pub, reason = "each test uses its part of the house")]
+#![allow(dead_code, unreachable_pub, reason = "each test uses its part of the test_gateway")]
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use store::open::Source;
 use testkit::http::{Client, Response};
 
 /// Everything that is up. Fields drop in order: the gateway before the broker.
-pub struct House {
+pub struct TestGateway {
     pub gateway: Option<Running>,
     pub memory: Arc<Memory>,
     pub embedded: Embedded,
     pub sink: Arc<Sink>,
 }
 
-impl House {
+impl TestGateway {
     /// Two cores unless `variables` say otherwise; Redis is the model unless they name one.
     pub fn new(variables: &[(&str, &str)]) -> Self {
         let (sink, _) = Sink::start("gateway", Level::Warn, std::io::stderr()).expect("log thread");
@@ -95,7 +95,7 @@ impl House {
     }
 }
 
-impl Drop for House {
+impl Drop for TestGateway {
     fn drop(&mut self) {
         if let Some(gateway) = self.gateway.take() {
             gateway.stop(Duration::from_secs(5));
