@@ -6,16 +6,14 @@
 //! down.
 
 use std::cell::Cell;
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use monoio::buf::IoBufMut;
 use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt};
 use monoio::net::TcpStream;
 use shard::cells::PAGE_CONTENT_TYPE;
+use shard::join::all;
 use shard::log::Level;
 use store::{StatusView, StoreError, StoreSteps};
 use wire::chunked;
@@ -341,30 +339,12 @@ async fn answer_all(core: &Rc<Core>, buffer: &[u8], exchanges: &[Exchange], out:
         write_answer(core, buffer, exchange, &answer, began, out);
         return;
     }
+    // At most PIPELINE_MAX.
     let acts: Vec<_> =
         exchanges.iter().map(|exchange| Box::pin(act(core, buffer, exchange, began))).collect();
     for (exchange, answer) in exchanges.iter().zip(all(acts).await) {
         write_answer(core, buffer, exchange, &answer, began, out);
     }
-}
-
-/// Waits for all. At most [`PIPELINE_MAX`], so polling every unfinished one at each wake is cheap.
-async fn all<F: Future>(mut futures: Vec<Pin<Box<F>>>) -> Vec<F::Output> {
-    let mut outputs: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
-    poll_fn(|context| {
-        let mut is_ready = true;
-        for (future, output) in futures.iter_mut().zip(&mut outputs) {
-            if output.is_none() {
-                match future.as_mut().poll(context) {
-                    Poll::Ready(value) => *output = Some(value),
-                    Poll::Pending => is_ready = false,
-                }
-            }
-        }
-        if is_ready { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-    outputs.into_iter().flatten().collect()
 }
 
 async fn act(core: &Rc<Core>, buffer: &[u8], exchange: &Exchange, began: Instant) -> Answer {

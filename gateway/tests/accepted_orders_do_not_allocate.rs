@@ -2,7 +2,7 @@
 //!
 //! What allocates beside that, and is allowed below by its number:
 //! - a read that brings several orders (pipelining): a boxed future each, and four times the lists around them
-//!   (`connection.rs`, `answer_all` and `all`);
+//!   (`connection.rs`, `answer_all`; `shard/src/join.rs`);
 //! - the time stamp of the log, once in a millisecond that has a line: three times (`shard/src/log.rs`, `line_at`);
 //! - the sweep's round, every 100 ms: three tasks, names and levels of the items (`sweep.rs`).
 //!

@@ -11,6 +11,9 @@
 //!
 //! It never parses an order and never talks to Redis or Kafka.
 
+/// Many futures of one core, polled by one task.
+pub mod join;
+
 /// Which cores we may use, and one runtime on each of them: `io_uring` where the kernel allows it, else epoll.
 pub mod launch;
 

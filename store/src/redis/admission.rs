@@ -5,6 +5,7 @@
 //! takes back. That holds for whatever step failed, so a release may be repeated. A takeover that is lost between its two
 //! steps leaves the first send's entry in the window: the user is then refused for longer, never for less.
 
+use shard::join::all;
 use shard::waiters::Wait;
 use wire::status_value::{Holder, StatusValue};
 
@@ -139,42 +140,9 @@ pub(super) async fn release(link: &Link, retract: &Retract<'_>) -> Result<bool, 
     Ok(released != 0)
 }
 
-/// Many at once, in two flushes; answers in their order.
+/// Many at once, so that they share their flushes; answers in their order.
 pub(super) async fn release_all(link: &Link, retracts: &[Retract<'_>]) -> Vec<Result<bool, StoreError>> {
-    let steps = retracts.iter().map(|retract| {
-        let Retract { request_id, owner, sequence, .. } = *retract;
-        link.step(&Step::ReleaseId { request_id, owner, sequence })
-    });
-    let ids = all(steps.collect()).await;
-    let steps = ids.iter().zip(retracts).map(|(released, retract)| match released {
-        Ok(released) if *released != 1 => {
-            let tag = tag_of(retract.owner, retract.sequence);
-            Some(link.step(&Step::Uncount { user_id: retract.user_id, tag }))
-        }
-        _ => None,
-    });
-    let mut answers = Vec::with_capacity(retracts.len());
-    for (released, uncounted) in ids.iter().zip(steps.collect::<Vec<_>>()) {
-        let uncounted = match uncounted {
-            Some(Ok(wait)) => number(wait).await.map(drop),
-            Some(Err(error)) => Err(error),
-            None => Ok(()),
-        };
-        let released = released.clone().map(|released| released != 0);
-        answers.push(released.and_then(|is_held| uncounted.map(|()| is_held).map_err(|_| StoreError::Lost)));
-    }
-    answers
-}
-
-async fn all(waits: Vec<Result<Wait<Outcome>, StoreError>>) -> Vec<Result<i64, StoreError>> {
-    let mut answers = Vec::with_capacity(waits.len());
-    for wait in waits {
-        answers.push(match wait {
-            Ok(wait) => number(wait).await,
-            Err(error) => Err(error),
-        });
-    }
-    answers
+    all(retracts.iter().map(|retract| Box::pin(release(link, retract))).collect()).await
 }
 
 fn retract<'a>(admit: &Admit<'a>) -> Retract<'a> {
