@@ -315,7 +315,7 @@ pub struct ItemReport {
     pub refunded: u64,
     /// Orders that were told it is sold out: 410 and `FAILED_SOLD_OUT`.
     pub sold_out_refusals: u64,
-    /// Least level of all samples.
+    /// Least level of all samples and `left`.
     pub least_seen: Option<i64>,
 }
 

@@ -157,7 +157,8 @@ pub fn run(
     }
     let audited = audited.map(|mut audited| {
         for (item, least) in audited.ledger.items.iter_mut().zip(&seen.least) {
-            item.least_seen = *least;
+            // The level after the drain is a look as well: a busy machine may have taken none since the last sale.
+            item.least_seen = (*least).into_iter().chain(item.left).min();
         }
         audited.ledger.source = audit.name();
         audited.ledger.stock_looks = seen.looks;
