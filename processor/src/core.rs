@@ -64,6 +64,10 @@ pub struct Shared {
     pub lag: AtomicU64,
     /// Records that were gone before we could read them.
     pub losses: Arc<Losses>,
+    /// Since when writes may be lost because Redis was restarted or replaced; the watch takes it.
+    pub possible_loss: Mutex<Option<Instant>>,
+    /// Times Redis was restarted or replaced.
+    pub redis_replaced: AtomicU64,
     /// Times the producer and the consumer were replaced.
     pub replaced: [AtomicU64; 2],
     /// What is known of the topics.
@@ -160,6 +164,12 @@ impl Core {
 }
 
 impl Shared {
+    /// Each core tells what its own connection has seen; the earliest time counts.
+    pub(crate) fn note_possible_loss(&self, since: Instant) {
+        let mut loss = self.possible_loss.lock();
+        *loss = Some(loss.map_or(since, |earlier| earlier.min(since)));
+    }
+
     /// Gives items a line in the metrics while there is room; false when there was none for some.
     pub(crate) fn note_items(&self, item_ids: &[impl AsRef<str>]) -> bool {
         let mut items = self.items.lock();

@@ -165,6 +165,11 @@ pub fn page(shared: &Shared) -> Result<String, String> {
         "Times the Kafka consumer was replaced by a new client.",
         replaced(1),
     );
+    page.counter(
+        "processor_redis_replaced_total",
+        "Times Redis was restarted or replaced, after which the orders of the last seconds before were processed again.",
+        shared.redis_replaced.load(Ordering::Relaxed),
+    );
     page.gauge(
         "processor_payments_in_flight",
         "Payments under way; PAYMENT_CONCURRENCY at most.",

@@ -177,6 +177,8 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         dlq_oldest_ms: AtomicI64::new(-1),
         lag: AtomicU64::new(0),
         losses,
+        possible_loss: Mutex::default(),
+        redis_replaced: AtomicU64::new(0),
         replaced: [AtomicU64::new(0), AtomicU64::new(0)],
         topics: Arc::clone(producer.topics()),
         kafka_answered_ms: AtomicU64::new(0),

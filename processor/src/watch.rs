@@ -23,6 +23,10 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const WAIT_MAX: Duration = Duration::from_secs(2);
 /// A client that has not answered so often in a row is replaced: it may remember a broker that is another one now.
 const FAILURES_MAX: u32 = 3;
+/// Writes older than this outlive a restart or a failover: with `appendfsync everysec` Redis syncs once a second and holds
+/// writes back for up to 2 s while a sync is slow, so a crash of the machine costs 3 s; a replica that is connected lags by
+/// less. One second for the interval of samples and the way of a reply, and one to spare.
+const LOST_WRITES_MAX: Duration = Duration::from_secs(5);
 /// The group is kept when the consumer's thread served it within this.
 const TURN_MS_MAX: u64 = 5000;
 
@@ -49,6 +53,7 @@ pub(crate) fn start(shared: Arc<Shared>, watched: Watched) -> std::io::Result<Jo
         let (mut depth, mut marks, mut failures) = (None, None, 0);
         let mut heal = HealClock::new(watched.heal_timeout);
         while shared.drain.phase() < Phase::Stopping {
+            repair_losses(&shared, &watched);
             look_at_clients(&shared, &watched, &mut heal);
             if depth.is_none() {
                 depth = Depth::open(&watched.bootstrap, WAIT_MAX).ok();
@@ -66,6 +71,15 @@ pub(crate) fn start(shared: Arc<Shared>, watched: Watched) -> std::io::Result<Jo
             thread::park_timeout(INTERVAL);
         }
     })
+}
+
+/// Processes the orders again whose effects a Redis that was restarted or replaced may lack.
+fn repair_losses(shared: &Shared, watched: &Watched) {
+    let consumer = watched.consumer.lock();
+    let Some(consumer) = consumer.as_ref() else { return };
+    let Some(since) = shared.possible_loss.lock().take() else { return };
+    shared.redis_replaced.fetch_add(1, Ordering::Relaxed);
+    consumer.read_again(since.checked_sub(LOST_WRITES_MAX).unwrap_or(since));
 }
 
 /// Is the group kept, how often were clients replaced, and has recovery failed?

@@ -40,6 +40,7 @@ use crate::topics::Topics;
 
 mod batch;
 mod group;
+mod history;
 mod intake;
 mod lease;
 mod ownership;
@@ -258,6 +259,13 @@ impl Consumer {
             Some((marks.high - lease.committed()?.max(marks.low)).max(0) as u64)
         };
         Ok(watermarks.iter().filter_map(behind).sum())
+    }
+
+    /// Reads again what was finished since this time, because its effects may be lost. Returns at once; whatever is read
+    /// again must be harmless. It reaches back to the last assignment of each partition at most.
+    pub fn read_again(&self, since: Instant) {
+        self.shared.read_again(since);
+        self.thread.unpark();
     }
 
     /// As [`Consumer::stop_by`], within `timeout` and a little.

@@ -26,6 +26,13 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Records are read again because their effects may be lost.
+    ReadingAgain {
+        /// Partitions that are read again in part.
+        partitions: usize,
+        /// Offsets that are read again.
+        records: u64,
+    },
     /// Records that the group had not finished are no longer in the log.
     RecordsLost(Gap),
     /// Recovery has failed for `DEPENDENCY_HEAL_TIMEOUT` although Kafka answers: only a restart may help.
@@ -51,6 +58,13 @@ pub fn logged(sink: Arc<Sink>, unhealable: Unhealable) -> Events {
             }
             Event::ConsumerReplaced { reason } => {
                 line(Level::Warn, "kafka_consumer_replaced", &format!("Kafka consumer replaced: {reason}"));
+            }
+            Event::ReadingAgain { partitions, records } => {
+                let message = "Redis was restarted or replaced and may have lost its last writes; the orders before that are \
+                               processed again, which changes nothing where nothing was lost";
+                sink.line(Level::Warn, "orders_read_again", message, |line| {
+                    line.number("partitions", *partitions as u64).number("records", *records);
+                });
             }
             Event::RecordsLost(gap) => {
                 let message = "Records of the orders topic were removed before they were processed; \

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use settings::RedisAddress;
 use shard::dependency::Monitor;
@@ -75,6 +76,14 @@ impl AnyStore {
         match self {
             Self::Redis(connection) => connection.stats(),
             Self::Memory(_) => Stats::default(),
+        }
+    }
+
+    /// See [`Connection::take_possible_loss`]; the model loses nothing while its process lives.
+    pub fn take_possible_loss(&self) -> Option<Instant> {
+        match self {
+            Self::Redis(connection) => connection.take_possible_loss(),
+            Self::Memory(_) => None,
         }
     }
 

@@ -89,12 +89,13 @@ impl Redis {
         self.server.as_ref().map(Guarded::pid)
     }
 
-    /// Kills the server: connections break, the port refuses. All data is gone.
+    /// Kills the server: connections break, the port refuses. All data since the last `SAVE` is gone.
     pub fn stop(&mut self) {
         self.server = None;
     }
 
-    /// Starts an empty server on the same port (after [`Redis::stop`], or instead of the running one) and
+    /// Starts a server on the same port, empty or with the data of the last `SAVE`
+    /// (after [`Redis::stop`], or instead of the running one) and
     /// waits for PING.
     ///
     /// # Panics

@@ -7,5 +7,6 @@ mod kafka_restart;
 mod largest_record_is_buried;
 mod metrics_page_is_accepted;
 mod redis_away_pauses;
+mod redis_loses_its_last_writes;
 mod refund_without_an_answer;
 mod wrong_type_is_redis_failure;

@@ -32,6 +32,9 @@ mod arrival;
 /// A client that can no longer do its work.
 mod renewal;
 
+/// Records that are read again.
+mod rewind;
+
 use arrival::Arriving;
 use renewal::{RENEW_INTERVAL_MIN, Renewal};
 
@@ -50,8 +53,6 @@ pub(super) const LEAVE_MAX: Duration = Duration::from_secs(3);
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 /// The same trouble is told once in this time: an unreachable broker says it several times a second.
 const NOTICE_INTERVAL: Duration = Duration::from_secs(5);
-/// How long librdkafka may take to move a partition's position.
-const SEEK_MAX: Duration = Duration::from_secs(2);
 /// Events of the main queue served a turn; there are a handful a second.
 const EVENTS_PER_TURN: usize = 4;
 /// What the handle and the thread share.
@@ -68,6 +69,8 @@ pub(super) struct Shared {
     rebalances: AtomicU64,
     commits_failed: AtomicU64,
     stop_by: Mutex<Option<Instant>>,
+    /// What was finished since then is to be read again.
+    read_again_since: Mutex<Option<Instant>>,
 }
 
 impl Shared {
@@ -96,6 +99,7 @@ impl Shared {
             rebalances: AtomicU64::new(0),
             commits_failed: AtomicU64::new(0),
             stop_by: Mutex::new(None),
+            read_again_since: Mutex::new(None),
         }
     }
 
@@ -255,6 +259,7 @@ impl Intake {
             if self.renewal.is_some() && self.renewed_at.elapsed() >= self.renew_interval {
                 self.renew();
             }
+            self.rewind();
             if !self.take() && !has_served {
                 thread::park_timeout(TURN_MAX);
             }
@@ -524,27 +529,12 @@ impl Intake {
             }
         }
         if let Some(expected) = hole {
-            self.read_again(index, expected);
+            self.read_hole_again(index, expected);
         }
         if let Some(error) = trouble {
             self.tell(&error);
         }
         Some(batch).filter(|batch| !batch.records().is_empty())
-    }
-
-    /// Offsets are missing between what was taken and what came next. Compaction and transactions leave such holes; if
-    /// the records were there after all, reading again from the hole brings them. A hole that stays is one of the log.
-    fn read_again(&mut self, index: usize, expected: i64) {
-        let held = &mut self.held[index];
-        held.hole = Some(expected);
-        held.is_ready.store(true, Ordering::Relaxed);
-        let partition = held.lease.partition();
-        // Waits until librdkafka has dropped what it had fetched; rare enough for this thread.
-        let sought = self.client.seek(&self.topic, partition, Offset::Offset(expected), SEEK_MAX);
-        if let Err(error) = sought {
-            self.tell(&error);
-        }
-        self.tell_text(&format!("partition {partition}: a hole at offset {expected} is read again"));
     }
 
     fn post(&mut self, batch: Batch) {

@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicUsize, Ordering};
 use std::thread::Thread;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use super::history::History;
 use super::start::Start;
 use crate::offsets::Tracker;
 
@@ -70,6 +72,7 @@ struct Tracked {
     open: usize,
     /// The last value handed to the broker.
     sent: Option<i64>,
+    history: History,
 }
 
 impl std::fmt::Debug for Lease {
@@ -91,6 +94,7 @@ impl Lease {
             tracker: Tracker::starting_at(start.offset),
             open: 0,
             sent: start.is_committed.then_some(start.offset),
+            history: History::starting_at(start.offset),
         };
         Self {
             partition,
@@ -184,12 +188,18 @@ impl Lease {
         self.tracker.lock().tracker.span()
     }
 
+    /// An offset below which every record was finished at that time, as far back as this lease reaches.
+    pub(super) fn watermark_at(&self, time: Instant) -> i64 {
+        self.tracker.lock().history.watermark_at(time)
+    }
+
     /// The watermark when it has moved since it was last asked for here.
     pub(super) fn to_commit(&self) -> Option<i64> {
         let mut tracked = self.tracker.lock();
         let watermark = tracked.tracker.watermark().filter(|&watermark| tracked.sent != Some(watermark));
-        if watermark.is_some() {
+        if let Some(moved) = watermark {
             tracked.sent = watermark;
+            tracked.history.note(Instant::now(), moved);
         }
         watermark
     }

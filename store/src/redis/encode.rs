@@ -40,6 +40,8 @@ pub(super) enum Own {
     Load(Script),
     /// After NOSCRIPT.
     Reload(Script),
+    /// Which process it is, and since when it is a primary: its run_id and master_replid. For a processor.
+    Identify,
     /// Does it take writes? For tools, which have no orders.
     Probe,
     /// Could every step of this role be carried out? The script, and whether it is the handshake's.
@@ -123,6 +125,7 @@ pub(super) fn encode_own(out: &mut Vec<u8>, own: Own, policy: &Policy) -> Kind {
         // A write of nothing to a key that cannot be there (no id is empty): it changes nothing, but a
         // replica, a server out of memory and one that cannot save refuse it as they would refuse an order.
         Own::Probe => write_command(out, &[b"SETRANGE", ORDER_STATUS_PREFIX.as_bytes(), b"0", b""]),
+        Own::Identify => write_command(out, &[b"INFO", b"server", b"replication"]),
         Own::Auth | Own::Select | Own::ProbeSteps(..) => {
             unreachable!("written with their arguments by the link")
         }

@@ -25,7 +25,7 @@ use super::encode::{Kind, Own, encode, encode_own, encode_probe};
 use super::flight::{Batch, Flight, Outcome, Pending, Whose};
 use super::scripts::{Script, Shas};
 use super::step::{self, Step};
-use super::{ConnectionSettings, Stats, group};
+use super::{ConnectionSettings, Role, Stats, group};
 use crate::{Command, StoreError};
 
 /// How often one command may find its script gone before it is given up: a flush between each load and its
@@ -65,8 +65,17 @@ pub(super) struct Link {
     trouble: RefCell<String>,
     /// Sessions that came up.
     ups: Cell<u64>,
+    /// Of the server at the last session that came up, and of this one.
+    identities: RefCell<[Option<Identity>; 2]>,
+    /// When the last session that had come up brought its last reply.
+    last_served: Cell<Instant>,
+    /// The server is another one since: what was written shortly before may be lost.
+    possible_loss: Cell<Option<Instant>>,
     is_closed: Cell<bool>,
 }
+
+/// Run id and replication id; `None` when the server may not say.
+type Identity = Option<[String; 2]>;
 
 impl Link {
     pub(super) fn new(settings: ConnectionSettings) -> Rc<Self> {
@@ -88,6 +97,9 @@ impl Link {
             stats: Cell::default(),
             trouble: RefCell::new("not connected yet".to_owned()),
             ups: Cell::new(0),
+            identities: RefCell::default(),
+            last_served: Cell::new(Instant::now()),
+            possible_loss: Cell::new(None),
             is_closed: Cell::new(false),
         })
     }
@@ -262,6 +274,9 @@ impl Link {
         for script in Script::ALL {
             self.push(Whose::Own, 0, |out| encode_own(out, Own::Load(script), &self.settings.policy));
         }
+        if self.settings.role == Role::Processor {
+            self.push(Whose::Own, 0, |out| encode_own(out, Own::Identify, &self.settings.policy));
+        }
         self.state.set(State::Handshake(self.in_flight()));
         session
     }
@@ -283,6 +298,9 @@ impl Link {
 
     /// Sent commands are lost; the others surely had no effect.
     fn end_session(&self) {
+        if matches!(self.state.get(), State::Up | State::Failing) {
+            self.last_served.set(self.last_reply.get());
+        }
         self.state.set(State::Down);
         if let Some(socket) = self.socket.take() {
             // It may be gone already; there is nothing else to end then.
@@ -429,8 +447,10 @@ impl Link {
     }
 
     fn own_reply(&self, session: u64, own: Own, reply: &Reply<'_>) {
-        if let Reply::Error(error) = reply {
-            return self.own_refused(session, own, error);
+        match reply {
+            _ if own == Own::Identify => self.identities.borrow_mut()[1] = Some(identity(reply)),
+            Reply::Error(error) => return self.own_refused(session, own, error),
+            _ => {}
         }
         if let Own::Load(script) | Own::Reload(script) = own {
             // Whoever says something else to it is no Redis, and nothing may be asked of it.
@@ -452,12 +472,30 @@ impl Link {
                 self.state.set(State::Up);
                 self.trouble.borrow_mut().clear();
                 self.report_up();
+                self.compare_identities();
                 let is_again = self.ups.replace(self.ups.get() + 1) > 0;
                 self.count(|stats| stats.reconnects += u64::from(is_again));
             }
             State::Handshake(missing) => self.state.set(State::Handshake(missing - 1)),
             _ => {}
         }
+    }
+
+    /// Redis acknowledges before its append-only file and its replicas have a write, so another process, or a replica that was
+    /// promoted, may lack the last ones. One that may not say who it is counts as another one.
+    fn compare_identities(&self) {
+        let [last, this] = &mut *self.identities.borrow_mut();
+        let Some(this) = this.take() else { return };
+        let is_same = |last: &Identity| last.is_some() && *last == this;
+        if last.as_ref().is_some_and(|last| !is_same(last)) && self.possible_loss.get().is_none() {
+            self.possible_loss.set(Some(self.last_served.get()));
+        }
+        *last = Some(this);
+    }
+
+    /// Takes the time of the last reply before the server became another one.
+    pub(super) fn take_possible_loss(&self) -> Option<Instant> {
+        self.possible_loss.take()
     }
 
     fn own_refused(&self, session: u64, own: Own, error: &[u8]) {
@@ -534,6 +572,13 @@ fn reason_of(fault: Fault) -> Reason {
 
 fn is_expired(pending: &Pending) -> bool {
     matches!(pending.whose, Whose::Expired)
+}
+
+fn identity(reply: &Reply<'_>) -> Identity {
+    let Reply::Bulk(info) = reply else { return None };
+    let info = str::from_utf8(info).ok()?;
+    let field = |name| info.lines().find_map(|line: &str| line.strip_prefix(name)).map(str::to_owned);
+    Some([field("run_id:")?, field("master_replid:")?])
 }
 
 fn text(error: &[u8]) -> String {

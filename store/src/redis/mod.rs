@@ -222,6 +222,12 @@ impl Connection {
         (!self.is_reachable()).then(|| self.link.trouble())
     }
 
+    /// When the last reply came before the server was found restarted or replaced, once for each time; `None` when it is the
+    /// same. Writes of the seconds before that moment may be lost. For [`Role::Processor`].
+    pub fn take_possible_loss(&self) -> Option<Instant> {
+        self.link.take_possible_loss()
+    }
+
     /// Waits until it is reachable; false when `wait_max` has passed before. For starts and command lines; an
     /// order asks and is told.
     pub async fn reachable_within(&self, wait_max: Duration) -> bool {

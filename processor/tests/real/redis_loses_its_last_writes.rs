@@ -1,0 +1,74 @@
+//! Claim: when Redis comes back without the last writes that it acknowledged, the orders behind them are processed again:
+//! each has one final status, units are taken once, and a processor that stops at once leaves nothing out. Method: a Redis that
+//! starts from a snapshot taken before the orders were processed.
+
+use test_processor::{Sent, TestProcessor, WAIT_MAX, order};
+use testkit::kafka::Kafka;
+use testkit::redis::{Redis, Reply};
+use testkit::wait_until;
+
+use crate::test_processor;
+
+const ORDERS: u64 = 500;
+const STOCK: i64 = 10_000;
+
+fn orders(name: &str) -> Vec<Sent> {
+    (0..ORDERS).map(|number| order(&format!("{name}-{number}"), "101", 2)).collect()
+}
+
+fn ids(name: &str) -> Vec<String> {
+    (0..ORDERS).map(|number| format!("{name}-{number}")).collect()
+}
+
+fn completed(test_processor: &TestProcessor, names: &[&str]) -> usize {
+    let ids: Vec<String> = names.iter().flat_map(|name| ids(name)).collect();
+    let statuses = test_processor.truth.statuses(&ids);
+    statuses.iter().filter(|status| status.as_deref() == Some("COMPLETED")).count()
+}
+
+#[test]
+fn orders_whose_effects_are_gone_are_processed_again() {
+    let mut redis = Redis::start();
+    let test_processor = TestProcessor::real(&Kafka::shared(), &redis.addr(), &redis.addr(), &[]);
+    test_processor.truth.set_stock("101", STOCK as u64);
+    test_processor.topics.send(&orders("kept"));
+    test_processor.wait_processed(ORDERS);
+    assert_eq!(redis.call(&["SAVE"]), Reply::Status("OK".to_owned()));
+    test_processor.topics.send(&orders("lost"));
+    test_processor.wait_processed(2 * ORDERS);
+    test_processor.wait_committed();
+
+    redis.restart();
+    assert_eq!(completed(&test_processor, &["lost"]), 0, "the snapshot is older");
+    wait_until("Redis is found restarted", WAIT_MAX, || {
+        test_processor.counted("processor_redis_replaced_total") >= 1
+    });
+    wait_until("all have a final status again", WAIT_MAX, || {
+        completed(&test_processor, &["kept", "lost"]) == 2 * ORDERS as usize
+    });
+    test_processor.topics.send(&orders("after"));
+    wait_until("later orders are processed", WAIT_MAX, || {
+        completed(&test_processor, &["after"]) == ORDERS as usize
+    });
+    test_processor.wait_committed();
+    assert_eq!(test_processor.truth.left("101"), Some(STOCK - 6 * ORDERS as i64));
+    test_processor.assert_conserved("101");
+    assert_eq!(test_processor.topics.depth(), 0);
+}
+
+#[test]
+fn a_connection_that_breaks_reads_nothing_again() {
+    let redis = Redis::start();
+    let test_processor = TestProcessor::real(&Kafka::shared(), &redis.addr(), &redis.addr(), &[]);
+    test_processor.truth.set_stock("101", STOCK as u64);
+    test_processor.topics.send(&orders("before"));
+    test_processor.wait_processed(ORDERS);
+    redis.call(&["CLIENT", "KILL", "TYPE", "normal"]);
+    test_processor.topics.send(&orders("after"));
+    wait_until("both are processed", WAIT_MAX, || {
+        completed(&test_processor, &["before", "after"]) == 2 * ORDERS as usize
+    });
+    test_processor.wait_committed();
+    assert_eq!(test_processor.counted("processor_redis_replaced_total"), 0);
+    assert_eq!(test_processor.counted("processor_orders_redelivered_total"), 0);
+}

@@ -1,0 +1,78 @@
+//! Where the watermark of a partition stood some time ago.
+//!
+//! Pure: its caller says what time it is. Bounded: [`SAMPLES_MAX`] samples of 24 bytes, at least [`INTERVAL`] apart while the
+//! watermark moves, so it reaches back 64 s of work.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Between two samples. Doubling reads up to as much more again.
+const INTERVAL: Duration = Duration::from_millis(250);
+const SAMPLES_MAX: usize = 256;
+
+/// The samples of one lease.
+#[derive(Debug)]
+pub(super) struct History {
+    start: i64,
+    samples: VecDeque<(Instant, i64)>,
+}
+
+impl History {
+    /// Reading starts at this offset.
+    pub(super) fn starting_at(offset: i64) -> Self {
+        Self { start: offset, samples: VecDeque::new() }
+    }
+
+    /// The watermark as it is now.
+    pub(super) fn note(&mut self, now: Instant, watermark: i64) {
+        let is_due = |&(at, last): &(Instant, i64)| watermark > last && now >= at + INTERVAL;
+        if !self.samples.back().is_none_or(is_due) {
+            return;
+        }
+        if self.samples.len() == SAMPLES_MAX
+            && let Some((_, oldest)) = self.samples.pop_front()
+        {
+            self.start = oldest;
+        }
+        self.samples.push_back((now, watermark));
+    }
+
+    /// An offset below which every record was finished at that time.
+    pub(super) fn watermark_at(&self, time: Instant) -> i64 {
+        let earlier = self.samples.iter().rev().find(|(at, _)| *at <= time);
+        earlier.map_or(self.start, |&(_, watermark)| watermark)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_finished_after_a_time_lie_at_or_above_its_watermark() {
+        let begun = Instant::now();
+        let at_ms = |ms| begun + Duration::from_millis(ms);
+        let mut history = History::starting_at(7);
+        for ms in 0..1000 {
+            history.note(at_ms(ms), 7 + ms as i64);
+        }
+        for ms in 0..1000 {
+            let watermark = history.watermark_at(at_ms(ms));
+            assert!((7 + ms as i64 - 250..=7 + ms as i64).contains(&watermark), "{watermark} at {ms} ms");
+        }
+        assert_eq!(history.watermark_at(at_ms(60_000)), 7 + 750);
+    }
+
+    #[test]
+    fn what_is_older_than_all_samples_starts_at_the_oldest_known_offset() {
+        let begun = Instant::now() + Duration::from_hours(1);
+        let mut history = History::starting_at(7);
+        let samples = 3 * SAMPLES_MAX as i64;
+        for sample in 0..samples {
+            history.note(begun + INTERVAL * sample as u32, 100 + sample);
+        }
+        assert_eq!(history.samples.len(), SAMPLES_MAX);
+        let oldest = history.watermark_at(begun.checked_sub(INTERVAL).expect("an hour"));
+        assert_eq!(oldest, 100 + samples - SAMPLES_MAX as i64 - 1);
+    }
+}
