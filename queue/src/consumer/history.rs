@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Between two samples. Doubling reads up to as much more again.
+/// Between two samples. A rewind reads up to this much more than it was asked for; doubling it doubles that and the 64 s.
 const INTERVAL: Duration = Duration::from_millis(250);
 const SAMPLES_MAX: usize = 256;
 
@@ -15,18 +15,20 @@ const SAMPLES_MAX: usize = 256;
 pub(super) struct History {
     start: i64,
     samples: VecDeque<(Instant, i64)>,
+    /// The newest, kept even within the interval, so that an idle partition is not read again.
+    latest: Option<(Instant, i64)>,
 }
 
 impl History {
     /// Reading starts at this offset.
     pub(super) fn starting_at(offset: i64) -> Self {
-        Self { start: offset, samples: VecDeque::new() }
+        Self { start: offset, samples: VecDeque::new(), latest: None }
     }
 
     /// The watermark as it is now.
     pub(super) fn note(&mut self, now: Instant, watermark: i64) {
-        let is_due = |&(at, last): &(Instant, i64)| watermark > last && now >= at + INTERVAL;
-        if !self.samples.back().is_none_or(is_due) {
+        self.latest = Some((now, watermark));
+        if self.samples.back().is_some_and(|&(at, _)| now < at + INTERVAL) {
             return;
         }
         if self.samples.len() == SAMPLES_MAX
@@ -39,8 +41,8 @@ impl History {
 
     /// An offset below which every record was finished at that time.
     pub(super) fn watermark_at(&self, time: Instant) -> i64 {
-        let earlier = self.samples.iter().rev().find(|(at, _)| *at <= time);
-        earlier.map_or(self.start, |&(_, watermark)| watermark)
+        let mut newest_first = self.latest.iter().chain(self.samples.iter().rev());
+        newest_first.find(|(at, _)| *at <= time).map_or(self.start, |&(_, watermark)| watermark)
     }
 }
 
@@ -60,7 +62,15 @@ mod tests {
             let watermark = history.watermark_at(at_ms(ms));
             assert!((7 + ms as i64 - 250..=7 + ms as i64).contains(&watermark), "{watermark} at {ms} ms");
         }
-        assert_eq!(history.watermark_at(at_ms(60_000)), 7 + 750);
+    }
+
+    #[test]
+    fn an_idle_partition_has_nothing_to_read_again() {
+        let begun = Instant::now();
+        let mut history = History::starting_at(0);
+        history.note(begun, 100);
+        history.note(begun + INTERVAL / 2, 1000);
+        assert_eq!(history.watermark_at(begun + Duration::from_hours(25)), 1000);
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(super) enum Own {
     Load(Script),
     /// After NOSCRIPT.
     Reload(Script),
-    /// Which process it is, and since when it is a primary: its run_id and master_replid. For a processor.
+    /// Which process it is, and since when it is a primary: its `run_id` and `master_replid`. For a processor.
     Identify,
     /// Does it take writes? For tools, which have no orders.
     Probe,
