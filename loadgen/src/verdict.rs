@@ -260,7 +260,7 @@ pub(crate) fn units(ledger: &LedgerReport, amount_max: u32) -> Vec<Check> {
     }
     checks.push(check("units_add_up", kind, gaps as f64, "=", 0.0, detail));
 
-    let least = items.iter().filter_map(|item| item.least_seen).min();
+    let least = items.iter().filter_map(|item| item.least_seen.into_iter().chain(item.left).min()).min();
     let LedgerReport { stock_looks, stock_unknown, .. } = ledger;
     let detail = format!("least level of {stock_looks} looks, {stock_unknown} of them without a known level");
     checks.push(check("stock_never_negative", kind, least.unwrap_or(0) as f64, ">=", 0.0, detail));

@@ -44,8 +44,8 @@ pub(crate) async fn tick(core: Rc<Core>) {
         core.log.flush();
         core.cells().gauges[PAYMENTS_IN_FLIGHT].set(core.payments_desk.taken() as u64);
         core.shared.store_reachable[core.index].store(core.store.is_reachable(), Ordering::Relaxed);
-        if let Some(since) = core.store.take_possible_loss() {
-            core.shared.note_possible_loss(since);
+        if let Some(loss) = core.store.take_possible_loss() {
+            core.shared.losses_of_redis.note(&loss);
         }
         core.unwritten.look();
         core.shared.letters_written[core.index].store(core.unwritten.is_empty(), Ordering::Relaxed);

@@ -3,8 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -17,6 +18,7 @@ use shard::launch::Driver;
 use shard::log::{CoreLog, Sink};
 use shard::watchdog::Watchdog;
 use store::AnyStore;
+use store::redis::PossibleLoss;
 
 use crate::dependencies::{Dependencies, Unwritten};
 use crate::desk::Desk;
@@ -64,10 +66,8 @@ pub struct Shared {
     pub lag: AtomicU64,
     /// Records that were gone before we could read them.
     pub losses: Arc<Losses>,
-    /// Since when writes may be lost because Redis was restarted or replaced; the watch takes it.
-    pub possible_loss: Mutex<Option<Instant>>,
-    /// Times Redis was restarted or replaced.
-    pub redis_replaced: AtomicU64,
+    /// What Redis may have lost.
+    pub losses_of_redis: RedisLosses,
     /// Times the producer and the consumer were replaced.
     pub replaced: [AtomicU64; 2],
     /// What is known of the topics.
@@ -78,6 +78,48 @@ pub struct Shared {
     pub is_in_group: AtomicBool,
     /// When it started.
     pub started: Instant,
+}
+
+/// Restarts and failovers of Redis, after which its last writes may be missing. Told by the connection of each core, taken by the
+/// watch.
+#[derive(Debug, Default)]
+pub struct RedisLosses {
+    /// The server that was found last.
+    server: Mutex<String>,
+    since: Mutex<Option<Instant>>,
+    count: AtomicU64,
+    watch: OnceLock<Thread>,
+}
+
+impl RedisLosses {
+    /// Once for each server, whichever core sees it first.
+    pub(crate) fn note(&self, loss: &PossibleLoss) {
+        let mut server = self.server.lock();
+        if *server == loss.server {
+            return;
+        }
+        server.clone_from(&loss.server);
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let mut since = self.since.lock();
+        *since = Some(since.map_or(loss.since, |earlier| earlier.min(loss.since)));
+        if let Some(watch) = self.watch.get() {
+            watch.unpark();
+        }
+    }
+
+    /// The calling thread is woken for each loss.
+    pub(crate) fn watch(&self) {
+        let _ = self.watch.set(thread::current());
+    }
+
+    pub(crate) fn take(&self) -> Option<Instant> {
+        self.since.lock().take()
+    }
+
+    /// Times Redis was restarted or replaced.
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
 }
 
 /// Records of the orders topic that were gone before we could read them. Relaxed: each counter stands for itself.
@@ -164,12 +206,6 @@ impl Core {
 }
 
 impl Shared {
-    /// Each core tells what its own connection has seen; the earliest time counts.
-    pub(crate) fn note_possible_loss(&self, since: Instant) {
-        let mut loss = self.possible_loss.lock();
-        *loss = Some(loss.map_or(since, |earlier| earlier.min(since)));
-    }
-
     /// Gives items a line in the metrics while there is room; false when there was none for some.
     pub(crate) fn note_items(&self, item_ids: &[impl AsRef<str>]) -> bool {
         let mut items = self.items.lock();

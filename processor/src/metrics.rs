@@ -167,8 +167,8 @@ pub fn page(shared: &Shared) -> Result<String, String> {
     );
     page.counter(
         "processor_redis_replaced_total",
-        "Times Redis was restarted or replaced, after which the orders of the last seconds before were processed again.",
-        shared.redis_replaced.load(Ordering::Relaxed),
+        "Restarts and failovers of Redis after which the orders that ended shortly before were processed again.",
+        shared.losses_of_redis.count(),
     );
     page.gauge(
         "processor_payments_in_flight",

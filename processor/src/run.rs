@@ -27,7 +27,7 @@ use store::open::Source;
 use store::redis::Role;
 
 use crate::consume;
-use crate::core::{Core, Losses, Shared};
+use crate::core::{Core, Losses, RedisLosses, Shared};
 use crate::dependencies::{self, Dependencies, Unwritten};
 use crate::desk::Desk;
 use crate::inventory;
@@ -177,8 +177,7 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         dlq_oldest_ms: AtomicI64::new(-1),
         lag: AtomicU64::new(0),
         losses,
-        possible_loss: Mutex::default(),
-        redis_replaced: AtomicU64::new(0),
+        losses_of_redis: RedisLosses::default(),
         replaced: [AtomicU64::new(0), AtomicU64::new(0)],
         topics: Arc::clone(producer.topics()),
         kafka_answered_ms: AtomicU64::new(0),
@@ -349,6 +348,9 @@ impl Running {
     pub fn stop_by(self, deadline: &Deadline) -> Stopped {
         self.shared.drain.enter(Phase::Draining);
         let consumer = self.consumer.lock().take();
+        if let Some(consumer) = &consumer {
+            watch::repair_losses(&self.shared, consumer);
+        }
         let is_finished = consumer.is_some_and(|consumer| {
             let ended = consumer.stop_by(deadline);
             if !ended.is_clean() {

@@ -1,4 +1,5 @@
-//! How much lies in Kafka: asked once a second by a thread of its own, since every question waits for the network.
+//! Asks Kafka once a second for lag and dead letters, and starts processing orders again after a loss of Redis. A thread of its
+//! own, since every question waits for the network.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,7 +26,7 @@ const WAIT_MAX: Duration = Duration::from_secs(2);
 const FAILURES_MAX: u32 = 3;
 /// Writes older than this outlive a restart or a failover: with `appendfsync everysec` Redis syncs once a second and holds
 /// writes back for up to 2 s while a sync is slow, so a crash of the machine costs 3 s; a replica that is connected lags by
-/// less. One second for the interval of samples and the way of a reply, and one to spare.
+/// less. One second for the interval of samples and the travel time of a reply, and one of margin.
 const LOST_WRITES_MAX: Duration = Duration::from_secs(5);
 /// The group is kept when the consumer's thread served it within this.
 const TURN_MS_MAX: u64 = 5000;
@@ -50,10 +51,13 @@ pub(crate) struct Watched {
 /// When the thread cannot be made.
 pub(crate) fn start(shared: Arc<Shared>, watched: Watched) -> std::io::Result<JoinHandle<()>> {
     thread::Builder::new().name("kafka-watch".to_owned()).spawn(move || {
+        shared.losses_of_redis.watch();
         let (mut depth, mut marks, mut failures) = (None, None, 0);
         let mut heal = HealClock::new(watched.heal_timeout);
         while shared.drain.phase() < Phase::Stopping {
-            repair_losses(&shared, &watched);
+            if let Some(consumer) = watched.consumer.lock().as_ref() {
+                repair_losses(&shared, consumer);
+            }
             look_at_clients(&shared, &watched, &mut heal);
             if depth.is_none() {
                 depth = Depth::open(&watched.bootstrap, WAIT_MAX).ok();
@@ -74,12 +78,10 @@ pub(crate) fn start(shared: Arc<Shared>, watched: Watched) -> std::io::Result<Jo
 }
 
 /// Processes the orders again whose effects a Redis that was restarted or replaced may lack.
-fn repair_losses(shared: &Shared, watched: &Watched) {
-    let consumer = watched.consumer.lock();
-    let Some(consumer) = consumer.as_ref() else { return };
-    let Some(since) = shared.possible_loss.lock().take() else { return };
-    shared.redis_replaced.fetch_add(1, Ordering::Relaxed);
-    consumer.read_again(since.checked_sub(LOST_WRITES_MAX).unwrap_or(since));
+pub(crate) fn repair_losses(shared: &Shared, consumer: &Consumer) {
+    if let Some(since) = shared.losses_of_redis.take() {
+        consumer.read_again(since.checked_sub(LOST_WRITES_MAX).unwrap_or(since));
+    }
 }
 
 /// Is the group kept, how often were clients replaced, and has recovery failed?

@@ -60,8 +60,8 @@ pub fn logged(sink: Arc<Sink>, unhealable: Unhealable) -> Events {
                 line(Level::Warn, "kafka_consumer_replaced", &format!("Kafka consumer replaced: {reason}"));
             }
             Event::ReadingAgain { partitions, records } => {
-                let message = "Redis was restarted or replaced and may have lost its last writes; the orders before that are \
-                               processed again, which changes nothing where nothing was lost";
+                let message = "Redis was restarted or failed over and may have lost its last writes; processing the orders again \
+                               that ended shortly before. Dead letters may be written twice";
                 sink.line(Level::Warn, "orders_read_again", message, |line| {
                     line.number("partitions", *partitions as u64).number("records", *records);
                 });

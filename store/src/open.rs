@@ -2,13 +2,12 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use settings::RedisAddress;
 use shard::dependency::Monitor;
 
 use crate::memory::Memory;
-use crate::redis::{Connection, ConnectionSettings, Role, Server, Stats};
+use crate::redis::{Connection, ConnectionSettings, PossibleLoss, Role, Server, Stats};
 use crate::{Answer, Command, Policy, Store, StoreError};
 
 /// Where the truth is, decided once a process; each core then opens its own [`AnyStore`] from it.
@@ -80,7 +79,7 @@ impl AnyStore {
     }
 
     /// See [`Connection::take_possible_loss`]; the model loses nothing while its process lives.
-    pub fn take_possible_loss(&self) -> Option<Instant> {
+    pub fn take_possible_loss(&self) -> Option<PossibleLoss> {
         match self {
             Self::Redis(connection) => connection.take_possible_loss(),
             Self::Memory(_) => None,

@@ -37,6 +37,7 @@ mod rewind;
 
 use arrival::Arriving;
 use renewal::{RENEW_INTERVAL_MIN, Renewal};
+use rewind::Rewind;
 
 /// The thread sleeps no longer than this: what it is not woken for (a span that shrank, a deadline) waits that long.
 const TURN_MAX: Duration = Duration::from_millis(50);
@@ -150,6 +151,8 @@ struct Held {
     is_ready: Arc<AtomicBool>,
     /// The first offset of the last hole that was read again.
     hole: Option<i64>,
+    /// A rewind in progress: the lease has ended, and the next one starts at its offset.
+    rewind: Option<Rewind>,
 }
 
 /// A revoke that waits for its records.
@@ -259,11 +262,12 @@ impl Intake {
             if self.renewal.is_some() && self.renewed_at.elapsed() >= self.renew_interval {
                 self.renew();
             }
-            self.rewind();
+            self.rewind(false);
             if !self.take() && !has_served {
                 thread::park_timeout(TURN_MAX);
             }
         };
+        self.rewind(true);
         self.end_leases(|_| true);
         if let Some(batch) = self.unposted.take() {
             batch.lease().abandon(batch.records().len());
@@ -332,7 +336,8 @@ impl Intake {
         }
         has_served |= self.note_commits();
         has_served |= self.answer();
-        if self.committed_at.elapsed() >= COMMIT_INTERVAL {
+        // A rewind waits until no commit is under way.
+        if self.committed_at.elapsed() >= COMMIT_INTERVAL && !self.is_rewinding() {
             self.commit();
         }
         has_served
@@ -405,6 +410,7 @@ impl Intake {
             }
             Some(Wish::Revoke(list)) => {
                 let is_lost = self.client.assignment_lost();
+                self.rewind(true);
                 self.end_leases(|partition| names(&list, partition));
                 let stage = if is_lost { Stage::Lost } else { Stage::Records };
                 self.leaving = Some(Leaving { list, until: Instant::now() + self.settle, stage });

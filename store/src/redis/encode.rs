@@ -40,7 +40,7 @@ pub(super) enum Own {
     Load(Script),
     /// After NOSCRIPT.
     Reload(Script),
-    /// Which process it is, and since when it is a primary: its `run_id` and `master_replid`. For a processor.
+    /// INFO: `run_id` changes at a restart, `master_replid` at a promotion. For a processor.
     Identify,
     /// Does it take writes? For tools, which have no orders.
     Probe,

@@ -23,9 +23,10 @@ use wire::resp::{self, Malformed, Reply};
 use super::decode::{Fault, decode, fault};
 use super::encode::{Kind, Own, encode, encode_own, encode_probe};
 use super::flight::{Batch, Flight, Outcome, Pending, Whose};
+use super::identity::Identity;
 use super::scripts::{Script, Shas};
 use super::step::{self, Step};
-use super::{ConnectionSettings, Role, Stats, group};
+use super::{ConnectionSettings, PossibleLoss, Role, Stats, group};
 use crate::{Command, StoreError};
 
 /// How often one command may find its script gone before it is given up: a flush between each load and its
@@ -65,17 +66,9 @@ pub(super) struct Link {
     trouble: RefCell<String>,
     /// Sessions that came up.
     ups: Cell<u64>,
-    /// Of the server at the last session that came up, and of this one.
-    identities: RefCell<[Option<Identity>; 2]>,
-    /// When the last session that had come up brought its last reply.
-    last_served: Cell<Instant>,
-    /// The server is another one since: what was written shortly before may be lost.
-    possible_loss: Cell<Option<Instant>>,
+    identity: RefCell<Identity>,
     is_closed: Cell<bool>,
 }
-
-/// Run id and replication id; `None` when the server may not say.
-type Identity = Option<[String; 2]>;
 
 impl Link {
     pub(super) fn new(settings: ConnectionSettings) -> Rc<Self> {
@@ -97,9 +90,7 @@ impl Link {
             stats: Cell::default(),
             trouble: RefCell::new("not connected yet".to_owned()),
             ups: Cell::new(0),
-            identities: RefCell::default(),
-            last_served: Cell::new(Instant::now()),
-            possible_loss: Cell::new(None),
+            identity: RefCell::new(Identity::new()),
             is_closed: Cell::new(false),
         })
     }
@@ -299,7 +290,7 @@ impl Link {
     /// Sent commands are lost; the others surely had no effect.
     fn end_session(&self) {
         if matches!(self.state.get(), State::Up | State::Failing) {
-            self.last_served.set(self.last_reply.get());
+            self.identity.borrow_mut().lost(self.last_reply.get());
         }
         self.state.set(State::Down);
         if let Some(socket) = self.socket.take() {
@@ -448,7 +439,7 @@ impl Link {
 
     fn own_reply(&self, session: u64, own: Own, reply: &Reply<'_>) {
         match reply {
-            _ if own == Own::Identify => self.identities.borrow_mut()[1] = Some(identity(reply)),
+            _ if own == Own::Identify => self.identity.borrow_mut().told(reply),
             Reply::Error(error) => return self.own_refused(session, own, error),
             _ => {}
         }
@@ -472,7 +463,7 @@ impl Link {
                 self.state.set(State::Up);
                 self.trouble.borrow_mut().clear();
                 self.report_up();
-                self.compare_identities();
+                self.identity.borrow_mut().came_up();
                 let is_again = self.ups.replace(self.ups.get() + 1) > 0;
                 self.count(|stats| stats.reconnects += u64::from(is_again));
             }
@@ -481,21 +472,8 @@ impl Link {
         }
     }
 
-    /// Redis acknowledges before its append-only file and its replicas have a write, so another process, or a replica that was
-    /// promoted, may lack the last ones. One that may not say who it is counts as another one.
-    fn compare_identities(&self) {
-        let [last, this] = &mut *self.identities.borrow_mut();
-        let Some(this) = this.take() else { return };
-        let is_same = |last: &Identity| last.is_some() && *last == this;
-        if last.as_ref().is_some_and(|last| !is_same(last)) && self.possible_loss.get().is_none() {
-            self.possible_loss.set(Some(self.last_served.get()));
-        }
-        *last = Some(this);
-    }
-
-    /// Takes the time of the last reply before the server became another one.
-    pub(super) fn take_possible_loss(&self) -> Option<Instant> {
-        self.possible_loss.take()
+    pub(super) fn take_possible_loss(&self) -> Option<PossibleLoss> {
+        self.identity.borrow_mut().take_loss()
     }
 
     fn own_refused(&self, session: u64, own: Own, error: &[u8]) {
@@ -572,13 +550,6 @@ fn reason_of(fault: Fault) -> Reason {
 
 fn is_expired(pending: &Pending) -> bool {
     matches!(pending.whose, Whose::Expired)
-}
-
-fn identity(reply: &Reply<'_>) -> Identity {
-    let Reply::Bulk(info) = reply else { return None };
-    let info = str::from_utf8(info).ok()?;
-    let field = |name| info.lines().find_map(|line: &str| line.strip_prefix(name)).map(str::to_owned);
-    Some([field("run_id:")?, field("master_replid:")?])
 }
 
 fn text(error: &[u8]) -> String {

@@ -54,6 +54,9 @@ mod flight;
 /// The state that callers and tasks share.
 mod link;
 
+/// Which server answers.
+mod identity;
+
 /// A socket, made off the core.
 mod connect;
 
@@ -172,6 +175,15 @@ impl ConnectionSettings {
     }
 }
 
+/// Redis was restarted or failed over and may have lost its last writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PossibleLoss {
+    /// Which server it is now: the same for every connection to it.
+    pub server: String,
+    /// When the last reply of the one before came. Writes of the seconds before may be lost.
+    pub since: Instant,
+}
+
 /// What a connection counted since it was opened; all but `queue_depth` only rise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -222,9 +234,8 @@ impl Connection {
         (!self.is_reachable()).then(|| self.link.trouble())
     }
 
-    /// When the last reply came before the server was found restarted or replaced, once for each time; `None` when it is the
-    /// same. Writes of the seconds before that moment may be lost. For [`Role::Processor`].
-    pub fn take_possible_loss(&self) -> Option<Instant> {
+    /// Returned once per restart or failover. For [`Role::Processor`]; not detected if the server denies INFO.
+    pub fn take_possible_loss(&self) -> Option<PossibleLoss> {
         self.link.take_possible_loss()
     }
 

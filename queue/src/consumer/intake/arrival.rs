@@ -98,7 +98,7 @@ impl Intake {
                 thread.unpark();
             });
             let lease = Lease::new(start.partition, self.epoch, Arc::clone(&self.shared.ledger), &start);
-            self.held.push(Held { lease: Arc::new(lease), queue, is_ready, hole: None });
+            self.held.push(Held { lease: Arc::new(lease), queue, is_ready, hole: None, rewind: None });
         }
         if let Err(error) = accept(&self.client, &list) {
             self.tell(&error);

@@ -86,6 +86,12 @@ impl Intake {
                 return;
             }
         };
+        // The new client starts at what is committed. Offsets of a former topic say nothing about the new one.
+        if self.is_rewinding() && !matches!(renewal, Renewal::TopicReplaced(_)) {
+            self.turn_until(Instant::now() + REVOKE_COMMIT_MAX, |this| this.commit_sent.is_none());
+            self.rewind(true);
+            self.turn_until(Instant::now() + REVOKE_COMMIT_MAX, |this| this.commit_sent.is_none());
+        }
         match renewal {
             // What the former log had is in our hands alone: it is finished like any other record, and not committed.
             Renewal::TopicReplaced(_) => self.take_the_rest(),
