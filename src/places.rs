@@ -9,7 +9,7 @@ use store::Policy;
 use store::memory::Memory;
 use store::open::Source;
 
-/// Entries the embedded store may hold: an order takes three to four (limit, id, status, fence) of about 200 bytes,
+/// Entries the embedded store may hold: an order takes two (its user's limit; its status, with its fence) of about 400 bytes,
 /// so this is a million orders in about 800 MB. Over it the answer is 503.
 const MEMORY_ENTRIES_MAX: usize = 4_000_000;
 

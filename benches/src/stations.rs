@@ -142,6 +142,7 @@ fn admit_encode(meter: Meter<'_>) {
             correlation_id: CORRELATION_ID,
             owner: "0123456789abcdefc00",
             sequence: 1_000_000 + (number % COUNT) as u64,
+            accepted_at_ms: 1_764_453_360_000 + number as u64,
         };
         out.clear();
         codec.encode(&admit, &mut out);

@@ -95,8 +95,11 @@ pub async fn place(core: &Rc<Core>, order: &Order<'_>) -> Outcome {
     };
     let Some(sequence) = core.sequences.begin() else { return Outcome::Shed };
 
-    match core.store.admit(admission_of(order, &sequence)).await {
-        Ok(Admission::Fresh | Admission::TakenOver) => crate::fault::at("admitted", order.correlation_id),
+    let mut accepted_at_ms = core.unix_ms_at(order.began);
+    match core.store.admit(admission_of(order, &sequence, accepted_at_ms)).await {
+        Ok(Admission::Fresh) => {}
+        // Copies of an order carry the time of the first send: it names the fence of all of them.
+        Ok(Admission::TakenOver { accepted_at_ms: first_ms }) => accepted_at_ms = first_ms,
         Ok(refusal) => {
             sequence.resolve();
             return refused(core, order, refusal);
@@ -112,7 +115,8 @@ pub async fn place(core: &Rc<Core>, order: &Order<'_>) -> Outcome {
         }
     }
 
-    let delivery = publish(core, order).await;
+    crate::fault::at("admitted", order.correlation_id);
+    let delivery = publish(core, order, accepted_at_ms).await;
     core.shared.dependencies.delivered(delivery);
     match delivery {
         Delivery::Persisted { partition, offset } => {
@@ -185,7 +189,7 @@ impl Drop for Probe<'_> {
     }
 }
 
-fn admission_of<'a>(order: &Order<'a>, sequence: &'a Sequence) -> Admit<'a> {
+fn admission_of<'a>(order: &Order<'a>, sequence: &'a Sequence, accepted_at_ms: u64) -> Admit<'a> {
     Admit {
         user_id: order.user_id,
         request_id: order.request_id,
@@ -193,6 +197,7 @@ fn admission_of<'a>(order: &Order<'a>, sequence: &'a Sequence) -> Admit<'a> {
         correlation_id: order.correlation_id,
         owner: sequence.owner(),
         sequence: sequence.number(),
+        accepted_at_ms,
     }
 }
 
@@ -206,7 +211,7 @@ fn refused(core: &Core, order: &Order<'_>, admission: Admission) -> Outcome {
             Outcome::Limited { wait }
         }
         // Not refusals; `place` goes on with them.
-        Admission::Fresh | Admission::TakenOver => Outcome::Fault,
+        Admission::Fresh | Admission::TakenOver { .. } => Outcome::Fault,
     }
 }
 
@@ -228,9 +233,9 @@ const CORRELATION_ID: &CStr = c"correlation_id";
 const REQUEST_ID: &CStr = c"request_id";
 const TRACEPARENT: &CStr = c"traceparent";
 
-async fn publish(core: &Core, order: &Order<'_>) -> Delivery {
+async fn publish(core: &Core, order: &Order<'_>, accepted_at_ms: u64) -> Delivery {
     let mut value = core.take_buffer();
-    let accepted_at_ms = core.unix_ms_at(order.began);
+    let sent_at_ms = core.unix_ms_at(order.began);
     encode(order, accepted_at_ms, &mut value);
     let headers = [
         (CORRELATION_ID, Some(order.correlation_id.as_bytes())),
@@ -241,11 +246,11 @@ async fn publish(core: &Core, order: &Order<'_>) -> Delivery {
     let outgoing = Outgoing {
         topic: Topic::Orders,
         key: Some(order.user_id.as_bytes()),
-        partition: core.publisher.partition_at(accepted_at_ms),
+        partition: core.publisher.partition_at(sent_at_ms),
         value: Some(&value),
         headers,
         // One look at the clock an order less.
-        timestamp_ms: Some(accepted_at_ms),
+        timestamp_ms: Some(sent_at_ms),
     };
     let handed_over = core.publisher.hand_over(&outgoing, order.began);
     // The record was copied: the buffer is free for the next order while this one waits.

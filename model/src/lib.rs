@@ -1,12 +1,12 @@
 //! The protocol of store and log as a state machine, searched exhaustively by `stateright`.
 //!
-//! It models single-slot steps: admission with two plain commands, takeover, release (as built in
-//! `store/src/redis/admission.rs`), the three publish results, reserve, pay, settle, refund, status and replay (still to be
-//! built: today a script moves stock and status together), with two gateways and two processors, crashes, lost replies
-//! and late records at any point. [`World`] says how large it is, [`rules`] what must hold, and
-//! [`Bug`] which mistake is built in, so that tests can prove that a rule is able to fail.
+//! It models single-slot steps: admission with two plain commands, takeover, release, the three publish results, reserve, pay,
+//! settle, refund, status and replay, as built in `store/src/redis`, `gateway/src/order.rs` and `processor/src/order.rs`, with two
+//! gateways and two processors, crashes, lost replies and late records at any point. [`World`] says how large it is, [`rules`]
+//! what must hold, and [`Bug`] which mistake is built in, so that tests can prove that a rule is able to fail.
 //!
-//! What it leaves out: expiry of keys, a Redis that forgets, more than one item and one user, and the contents of orders.
+//! What it leaves out: expiry of keys, a Redis that forgets, more than one item and one user, the contents of orders, and buckets:
+//! all copies of an order find the same fence.
 //! Time is left out as well: whatever depends on an age (whether a pending id may be taken over) may happen at any time.
 //! Commands of one connection are executed in order: a release is executed after the command it releases, or that command
 //! is never executed.
@@ -17,9 +17,9 @@
 //!   is suspended ([`Bug::ReleasesTakenOver`]);
 //! - a takeover must be counted in the user's window, in place of the first send's admission if that was counted
 //!   ([`Bug::TakesOverUncounted`]);
-//! - overwriting a later status and then repairing it is not enough: a processor that crashes in between leaves the old one.
-//!   A plain write is safe only for a processor that has settled the order itself and owned the partition ever since; all
-//!   others need a script that compares ([`Bug::WritesBlindly`]).
+//! - overwriting a later status and then repairing it is not enough: a processor that crashes in between leaves the old one. A
+//!   plain write is safe for what no replay can change, whichever processor writes it and when; a failed payment needs a script
+//!   that compares ([`Bug::WritesBlindly`]).
 //!
 //! It depends on nothing else of the project.
 
@@ -80,7 +80,7 @@ pub enum Bug {
     KeepsRefusedAdmissions,
     /// A refund does not look whether the unit is held.
     RefundsUnheld,
-    /// A status is always written without a look at what is there.
+    /// A failed payment is also written by a plain SET, without comparing.
     WritesBlindly,
     /// The offset is committed when the record is fetched.
     CommitsEarly,

@@ -106,18 +106,21 @@ impl World {
         if !is_paid && (is_held || self.has(Bug::RefundsUnheld)) {
             state.redis.stock += 1;
         }
-        project(state, at, record.id, is_held);
+        project(state, at, record.id);
     }
 
-    /// A plain `SET … XX` by the owner of the partition right after it has settled the order itself: nobody else can have a
-    /// later attempt. In all other cases a script that leaves the status of a later attempt alone.
+    /// A plain SET of what nothing can change any more; a script for a failed payment, which leaves the status of a later
+    /// attempt alone.
     fn write(&self, state: &mut State, at: usize) {
-        let Step::Writing { id, ending, attempt, is_own } = state.processors[at].step else { return };
+        let Step::Writing { id, ending, attempt } = state.processors[at].step else { return };
         state.processors[at].step = Step::Idle;
         let id = usize::from(id);
-        let Some(old) = state.redis.status[id] else { return };
-        let is_later = matches!(old, Value::Final(_, other) if other > attempt);
-        let is_plain = is_own || self.has(Bug::WritesBlindly);
+        let is_plain = ending != Ending::FailedPayment || self.has(Bug::WritesBlindly);
+        let is_later = match state.redis.status[id] {
+            Some(Value::Final(Ending::FailedPayment, other)) => other > attempt,
+            Some(Value::Final(..)) => true,
+            _ => false,
+        };
         if is_later && !is_plain {
             return;
         }
@@ -147,25 +150,21 @@ fn reserve(state: &mut State, at: usize) {
     if *fence == Some(Fence { attempt: record.attempt, ending: None }) {
         state.processors[at].step = Step::Paying(record);
     } else {
-        project(state, at, record.id, is_new);
+        project(state, at, record.id);
     }
 }
 
 /// The status follows from the fence. While a later attempt holds the unit there is nothing to write.
-fn project(state: &mut State, at: usize, id: u8, is_new: bool) {
-    let is_own = is_new && state.owner == at;
+fn project(state: &mut State, at: usize, id: u8) {
     let fence = state.redis.fences[usize::from(id)];
     state.processors[at].step = match fence {
-        Some(Fence { attempt, ending: Some(ending) }) => Step::Writing { id, ending, attempt, is_own },
+        Some(Fence { attempt, ending: Some(ending) }) => Step::Writing { id, ending, attempt },
         _ => Step::Idle,
     };
 }
 
-/// The other processor begins at the committed offset. This one remembers that it was not the owner all the time.
+/// The other processor begins at the committed offset. This one may go on with its record.
 fn hand_over(state: &mut State) {
-    if let Step::Writing { is_own, .. } = &mut state.processors[state.owner].step {
-        *is_own = false;
-    }
     state.owner = 1 - state.owner;
     let processor = &mut state.processors[state.owner];
     processor.position = state.committed;

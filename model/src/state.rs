@@ -171,12 +171,10 @@ pub enum Step {
     Reserving(Record),
     Paying(Record),
     Settling(Record, bool),
-    /// The status of this id, as its fence had it; whether this processor has settled it and owned the partition
-    /// ever since.
+    /// The status of this id, as its fence had it.
     Writing {
         id: u8,
         ending: Ending,
         attempt: u8,
-        is_own: bool,
     },
 }

@@ -13,6 +13,7 @@ use queue::embedded::Guard;
 use queue::topics::Topics;
 use queue::{Gap, Publisher};
 use shard::checks::Checks;
+use shard::clock;
 use shard::drain::Drain;
 use shard::launch::Driver;
 use shard::log::{CoreLog, Sink};
@@ -52,6 +53,8 @@ pub struct Shared {
     pub guard: Option<Arc<Guard>>,
     /// Items seen, in the order they were.
     pub items: Mutex<Vec<String>>,
+    /// Since when no order can have been processed by version 0.1, Unix milliseconds; `u64::MAX` until it is known.
+    pub fences_since_ms: AtomicU64,
     /// The store has named its items.
     pub are_items_listed: AtomicBool,
     /// Units left and drift of those items, as last asked.
@@ -82,16 +85,32 @@ pub struct Shared {
 
 /// Restarts and failovers of Redis, after which its last writes may be missing. Told by the connection of each core, taken by the
 /// watch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RedisLosses {
     /// The server that was found last.
     server: Mutex<String>,
     since: Mutex<Option<Instant>>,
     count: AtomicU64,
+    /// Ids of orders accepted before then may be lost as well, Unix milliseconds.
+    ids_until_ms: AtomicU64,
     watch: OnceLock<Thread>,
 }
 
+/// Clocks of gateways and processors may differ by this.
+const CLOCK_SKEW_MS_MAX: u64 = 5000;
+
 impl RedisLosses {
+    /// A process that starts does not know what happened before.
+    pub(crate) fn new() -> Self {
+        Self {
+            server: Mutex::default(),
+            since: Mutex::default(),
+            count: AtomicU64::new(0),
+            ids_until_ms: AtomicU64::new(clock::unix_ms() + CLOCK_SKEW_MS_MAX),
+            watch: OnceLock::new(),
+        }
+    }
+
     /// Once for each server, whichever core sees it first.
     pub(crate) fn note(&self, loss: &PossibleLoss) {
         let mut server = self.server.lock();
@@ -99,6 +118,7 @@ impl RedisLosses {
             return;
         }
         server.clone_from(&loss.server);
+        self.ids_until_ms.store(clock::unix_ms() + CLOCK_SKEW_MS_MAX, Ordering::Relaxed);
         self.count.fetch_add(1, Ordering::Relaxed);
         let mut since = self.since.lock();
         *since = Some(since.map_or(loss.since, |earlier| earlier.min(loss.since)));
@@ -114,6 +134,11 @@ impl RedisLosses {
 
     pub(crate) fn take(&self) -> Option<Instant> {
         self.since.lock().take()
+    }
+
+    /// True for an order whose id Redis may have forgotten.
+    pub(crate) fn may_lack_id(&self, accepted_at_ms: u64) -> bool {
+        accepted_at_ms < self.ids_until_ms.load(Ordering::Relaxed)
     }
 
     /// Times Redis was restarted or replaced.
@@ -206,6 +231,18 @@ impl Core {
 }
 
 impl Shared {
+    /// Waits until it is known, which takes the answer of Redis; nothing is reserved before.
+    pub(crate) async fn fences_since_ms(&self) -> u64 {
+        let mut back_off = BackOff::default();
+        loop {
+            let since_ms = self.fences_since_ms.load(Ordering::Relaxed);
+            if since_ms != u64::MAX {
+                return since_ms;
+            }
+            back_off.wait().await;
+        }
+    }
+
     /// Gives items a line in the metrics while there is room; false when there was none for some.
     pub(crate) fn note_items(&self, item_ids: &[impl AsRef<str>]) -> bool {
         let mut items = self.items.lock();

@@ -11,8 +11,10 @@ pub enum Point {
     Reserved,
     /// The payment has answered, nothing is settled.
     Paid,
-    /// The end is made, its dead letter not written.
+    /// The fences are decided, no status is written.
     Settled,
+    /// The statuses are written, no dead letter is.
+    Written,
     /// The dead letter is written, the record not finished.
     Buried,
     /// The records are finished, their offsets not committed.
@@ -20,9 +22,9 @@ pub enum Point {
 }
 
 impl Point {
-    /// All of them, in the order of the road.
-    pub const ALL: [Self; 6] =
-        [Self::Taken, Self::Reserved, Self::Paid, Self::Settled, Self::Buried, Self::Finished];
+    /// All of them, in order.
+    pub const ALL: [Self; 7] =
+        [Self::Taken, Self::Reserved, Self::Paid, Self::Settled, Self::Written, Self::Buried, Self::Finished];
 
     /// As `CRASH_AT` names it.
     pub const fn name(self) -> &'static str {
@@ -31,6 +33,7 @@ impl Point {
             Self::Reserved => "reserved",
             Self::Paid => "paid",
             Self::Settled => "settled",
+            Self::Written => "written",
             Self::Buried => "buried",
             Self::Finished => "finished",
         }

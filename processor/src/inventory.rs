@@ -9,8 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use settings::RedisAddress;
+use shard::clock;
 use shard::drain::Phase;
-use store::redis::{Server, items};
+use shard::log::Level as LogLevel;
+use store::redis::{Server, items, upgrade};
 use store::{Answer, Command, Store as _};
 
 use crate::core::{Core, Level, Shared};
@@ -31,13 +33,19 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When the thread cannot be made.
-pub(crate) fn start(shared: Arc<Shared>, redis: &RedisAddress) -> std::io::Result<()> {
+pub(crate) fn start(
+    shared: Arc<Shared>,
+    redis: &RedisAddress,
+    order_status_ttl_ms: u64,
+) -> std::io::Result<()> {
     let Some(server) = Server::from_address(redis) else {
         // The embedded store is as new as this process.
+        shared.fences_since_ms.store(0, Ordering::Relaxed);
         shared.are_items_listed.store(true, Ordering::Release);
         return Ok(());
     };
     let list = move || {
+        learn_fences_since(&shared, &server, order_status_ttl_ms);
         let began = Instant::now();
         while shared.drain.phase() < Phase::Stopping {
             let listed = items::walk(&server, TIMEOUT, |items| {
@@ -65,6 +73,29 @@ pub(crate) fn start(shared: Arc<Shared>, redis: &RedisAddress) -> std::io::Resul
         }
     };
     thread::Builder::new().name("inventory-items".to_owned()).spawn(list).map(drop)
+}
+
+/// Orders wait for this, and the processor is unhealthy until then. Keys of version 0.1 have expired after `ORDER_STATUS_TTL`.
+fn learn_fences_since(shared: &Shared, server: &Server, order_status_ttl_ms: u64) {
+    let mut told = String::new();
+    while shared.drain.phase() < Phase::Stopping {
+        match upgrade::fences_since_ms(server, TIMEOUT, clock::unix_ms()) {
+            Ok(since_ms) => {
+                let is_over = since_ms + order_status_ttl_ms < clock::unix_ms();
+                let since_ms = if is_over { 0 } else { since_ms };
+                return shared.fences_since_ms.store(since_ms, Ordering::Relaxed);
+            }
+            Err(reason) if reason != told => {
+                let text = format!(
+                    "Cannot read or write fences_since in Redis; no order is processed until this works: {reason}"
+                );
+                shared.sink.line(LogLevel::Warn, "fences_since_unknown", &text, |_| {});
+                told = reason;
+            }
+            Err(_) => {}
+        }
+        thread::sleep(RETRY_PAUSE);
+    }
 }
 
 /// True when the items are listed and their levels were never asked for: then they are wanted at once.

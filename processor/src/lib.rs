@@ -1,11 +1,12 @@
 //! From an acknowledged order to exactly one end.
 //!
-//! Owns: the group member, the road of a batch ([`order`]), payments, dead letters, the metrics and their page. Cores
+//! Owns: the group member, the branches of an order ([`order`]), payments, dead letters, the metrics and their page. Cores
 //! are monoio runtimes; the consumer has a thread of its own and posts batches to them.
 //!
 //! Invariants:
-//! - every effect is made by a script that is fenced by request id and attempt, so a redelivery changes nothing;
-//! - a record is finished, and its offset may be committed, only when its end and its dead letter are durable;
+//! - every change of stock is made by a script fenced by request id and attempt, and the status is derived from that fence, so a
+//!   redelivery changes nothing;
+//! - a record is finished, and its offset may be committed, only when its fence, status and dead letter are acknowledged;
 //! - a slow payment holds up nobody else's order;
 //! - what was begun when a partition is taken away is finished, what was not is abandoned.
 //!
@@ -20,25 +21,31 @@ pub mod core;
 /// 1. Batches in.
 mod consume;
 
-/// 2. The road of a batch: every branch an order can take.
+/// 2. A batch: every branch an order can take.
 mod order;
 
 /// 3. Bytes to orders.
 mod read;
 
-/// 4. Units out of stock.
+/// 4. Claims ids.
+mod claim;
+
+/// 5. Reserves units.
 mod reserve;
 
-/// 5. Money.
+/// 6. Takes payments.
 pub mod pay;
 
 /// How many payments, and how many commands, are under way at once.
 pub mod desk;
 
-/// 6. The end.
+/// 7. Settles or refunds.
 mod settle;
 
-/// 7. What failed, kept for people.
+/// 8. Writes statuses.
+mod status;
+
+/// 9. What failed, kept for people.
 mod dead_letter;
 
 /// Where tests let it die.

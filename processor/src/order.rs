@@ -1,4 +1,4 @@
-//! The road of a batch: every branch an order can take is here; the stations are leaves.
+//! A batch of orders: every branch an order can take is here; the stages are leaves.
 
 use std::future::Future;
 use std::pin::pin;
@@ -12,27 +12,40 @@ use shard::log::Level;
 use store::{Ending, Reservation, is_replayable};
 use wire::names::{DeadLetterReason, Status};
 
+use crate::claim::claim;
 use crate::core::Core;
 use crate::crash::{self, Point};
 use crate::dead_letter::{Buried, bury};
 use crate::metrics::{Counter, END_TO_END, PROCESSING_DURATION};
 use crate::pay::{Paid, PaymentGateway as _, collect};
 use crate::read::{Work, correlation_id, read};
-use crate::reserve::reserve;
+use crate::reserve::{Answered, reserve};
 use crate::settle::settle;
+use crate::status::write_statuses;
 
-/// How an order left the road.
+/// How the processing of an order ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     /// It has this status now, made by us.
     Made(Status),
-    /// It had its end before, or another copy makes it.
+    /// It had its final status before, or another copy makes it.
     Before,
     /// It has none and is with the dead letters.
     Buried,
 }
 
-/// Leads every record of a batch to its end and finishes it.
+/// An order past reservation and payment, and what is still to be written for it.
+#[derive(Debug)]
+struct Decided {
+    work: Work,
+    end: End,
+    /// The final status of the fence and its attempt: written again when it had been decided before, because the processor
+    /// that decided it may have crashed before it wrote it.
+    status: Option<(Status, u32)>,
+    letter: Option<(DeadLetterReason, String)>,
+}
+
+/// Processes every record of a batch to a final status or a dead letter, then marks it finished.
 pub(crate) async fn process(core: Rc<Core>, batch: Batch) {
     let batch = Rc::new(batch);
     if batch.lease().is_ending() {
@@ -47,10 +60,17 @@ pub(crate) async fn process(core: Rc<Core>, batch: Batch) {
         }
     }
     crash::at(Point::Taken);
+    let (works, others) = claim(&core, works).await;
     let reservations = reserve(&core, &works).await;
     crash::at(Point::Reserved);
     let mut paid = Vec::with_capacity(works.len());
-    let mut ended = Vec::new();
+    let mut decided: Vec<Decided> = others
+        .into_iter()
+        .map(|(work, refusal)| match refusal {
+            Some(reason) => refused(work, reason),
+            None => unchanged(work, None),
+        })
+        .collect();
     for (work, reserved) in works.into_iter().zip(reservations) {
         core.note_item(&work.item_id);
         match reserved.answer {
@@ -62,74 +82,108 @@ pub(crate) async fn process(core: Rc<Core>, batch: Batch) {
                     None => drop(monoio::spawn(pay_slowly(Rc::clone(&core), Rc::clone(&batch), work))),
                 }
             }
-            Ok(Reservation::SoldOut { .. }) => ended.push((work, End::Made(Status::FailedSoldOut))),
+            Ok(Reservation::SoldOut { .. }) => decided.push(made(work, Status::FailedSoldOut, None)),
             Ok(Reservation::UnknownItem) => {
                 let letter = (DeadLetterReason::UnknownItem, "the stock of the item is unknown".to_owned());
-                let end = End::Made(Status::FailedUnknownItem);
-                drop(monoio::spawn(bury_and_end(Rc::clone(&core), Rc::clone(&batch), work, letter, end)));
+                decided.push(made(work, Status::FailedUnknownItem, Some(letter)));
             }
-            // Its end was made by this very record before, but the dead letter may not have been written.
-            Ok(Reservation::EndedBefore { status, same_origin: true, .. }) if is_replayable(status) => {
-                let letter = (reason_of(status), "redelivered; the end was made before".to_owned());
-                let end = if reserved.was_asked_before { End::Made(status) } else { End::Before };
-                drop(monoio::spawn(bury_and_end(Rc::clone(&core), Rc::clone(&batch), work, letter, end)));
+            Ok(Reservation::EndedBefore { status, attempt, same_origin }) => {
+                let status = Some((status, attempt)).filter(|(status, _)| status.is_end());
+                decided.push(decided_before(work, status, same_origin, reserved.was_asked_before));
             }
-            // The answer to our own first asking was lost.
-            Ok(Reservation::EndedBefore { status: Status::FailedSoldOut, .. })
-                if reserved.was_asked_before =>
-            {
-                ended.push((work, End::Made(Status::FailedSoldOut)));
-            }
-            Ok(Reservation::EndedBefore { .. }) => ended.push((work, End::Before)),
-            Err(reason) => {
-                let letter = (DeadLetterReason::RedisFailure, reason);
-                drop(monoio::spawn(bury_and_end(
-                    Rc::clone(&core),
-                    Rc::clone(&batch),
-                    work,
-                    letter,
-                    End::Buried,
-                )));
-            }
+            Err(reason) => decided.push(refused(work, reason)),
         }
     }
-    finish(&core, &batch, &ended);
-    close(&core, &batch, paid).await;
+    close(&core, &batch, paid, decided).await;
 }
 
-/// Settles or refunds, buries what was not paid, finishes.
-async fn close(core: &Rc<Core>, batch: &Rc<Batch>, paid: Vec<(Work, Paid)>) {
-    if paid.is_empty() {
-        return;
+/// Settles paid orders and refunds unpaid ones, then writes the results of all.
+async fn close(core: &Rc<Core>, batch: &Rc<Batch>, paid: Vec<(Work, Paid)>, mut decided: Vec<Decided>) {
+    if !paid.is_empty() {
+        crash::at(Point::Paid);
+        let endings = settle(core, &paid).await;
+        crash::at(Point::Settled);
+        let settled = paid.into_iter().zip(endings).map(|((work, paid), ending)| settled(work, paid, ending));
+        decided.extend(settled);
     }
-    crash::at(Point::Paid);
-    let endings = settle(core, &paid).await;
-    crash::at(Point::Settled);
-    let mut ended = Vec::with_capacity(paid.len());
-    for ((work, paid), ending) in paid.into_iter().zip(endings) {
-        match (paid, ending.answer) {
-            // Ours also when our first asking was carried out and only its answer was lost. A refund needs no such look:
-            // the store tells it as applied to the record that made it.
-            (Paid::Yes, Ok(made))
-                if made.applied || (ending.was_asked_before && made.status == Some(Status::Completed)) =>
-            {
-                ended.push((work, End::Made(Status::Completed)));
-            }
-            (Paid::No, Ok(Ending { applied: true, .. })) => {
-                let letter = (DeadLetterReason::PaymentTimeout, "the payment did not come".to_owned());
-                let end = End::Made(Status::FailedPayment);
-                drop(monoio::spawn(bury_and_end(Rc::clone(core), Rc::clone(batch), work, letter, end)));
-            }
-            (_, Ok(_)) => ended.push((work, End::Before)),
-            (_, Err(reason)) => {
-                let letter = (DeadLetterReason::RedisFailure, reason);
-                drop(monoio::spawn(bury_and_end(
-                    Rc::clone(core),
-                    Rc::clone(batch),
-                    work,
-                    letter,
-                    End::Buried,
-                )));
+    if !decided.is_empty() {
+        conclude(core, batch, decided).await;
+    }
+}
+
+fn settled(work: Work, paid: Paid, ending: Answered<Ending>) -> Decided {
+    match (paid, ending.answer) {
+        // Ours also when our first asking was carried out and only its answer was lost. A refund needs no such look:
+        // the store tells it as applied to the record that made it.
+        (Paid::Yes, Ok(made_now))
+            if made_now.applied
+                || (ending.was_asked_before && made_now.status == Some(Status::Completed)) =>
+        {
+            made(work, Status::Completed, None)
+        }
+        (Paid::No, Ok(Ending { applied: true, .. })) => {
+            let letter = (DeadLetterReason::PaymentTimeout, "the payment did not come".to_owned());
+            made(work, Status::FailedPayment, Some(letter))
+        }
+        (_, Ok(Ending { status, attempt, .. })) => {
+            unchanged(work, status.filter(|status| status.is_end()).map(|status| (status, attempt)))
+        }
+        (_, Err(reason)) => refused(work, reason),
+    }
+}
+
+fn made(work: Work, status: Status, letter: Option<(DeadLetterReason, String)>) -> Decided {
+    let attempt = work.attempt;
+    Decided { work, end: End::Made(status), status: Some((status, attempt)), letter }
+}
+
+fn unchanged(work: Work, status: Option<(Status, u32)>) -> Decided {
+    Decided { work, end: End::Before, status, letter: None }
+}
+
+fn refused(work: Work, reason: String) -> Decided {
+    Decided { work, end: End::Buried, status: None, letter: Some((DeadLetterReason::RedisFailure, reason)) }
+}
+
+/// The fence had a final state before this reservation.
+fn decided_before(
+    work: Work,
+    status: Option<(Status, u32)>,
+    same_origin: bool,
+    was_asked_before: bool,
+) -> Decided {
+    let mut decided = unchanged(work, status);
+    let Some((status, _)) = status else { return decided };
+    // It was decided by this very record, but the dead letter may not have been written.
+    if same_origin && is_replayable(status) {
+        decided.letter = Some((reason_of(status), "redelivered; the end was made before".to_owned()));
+    }
+    // The answer to our own first asking was lost.
+    if was_asked_before && (decided.letter.is_some() || status == Status::FailedSoldOut) {
+        decided.end = End::Made(status);
+    }
+    decided
+}
+
+/// Status, dead letter, finish: in this order, so that whoever sees one of them can rely on those before.
+async fn conclude(core: &Rc<Core>, batch: &Rc<Batch>, mut decided: Vec<Decided>) {
+    let statuses: Vec<(&Work, Status, u32)> = decided
+        .iter()
+        .filter_map(|decided| decided.status.map(|(status, attempt)| (&decided.work, status, attempt)))
+        .collect();
+    let mut written = write_statuses(core, &statuses).await.into_iter();
+    for decided in decided.iter_mut().filter(|decided| decided.status.is_some()) {
+        if let Some(Err(reason)) = written.next() {
+            decided.letter.get_or_insert((DeadLetterReason::RedisFailure, reason));
+        }
+    }
+    crash::at(Point::Written);
+    let mut ended = Vec::with_capacity(decided.len());
+    for Decided { work, end, letter, .. } in decided {
+        match letter {
+            None => ended.push((work, end)),
+            Some(letter) => {
+                drop(monoio::spawn(bury_and_finish(Rc::clone(core), Rc::clone(batch), work, letter, end)));
             }
         }
     }
@@ -153,7 +207,7 @@ async fn pay_slowly(core: Rc<Core>, batch: Rc<Batch>, work: Work) {
     let order = (work.request_id.as_str(), work.amount, work.attempt);
     let is_ours = || !batch.lease().is_ending();
     match collect(&core.payments, &core.payments_desk, core.charge_limits, order, is_ours).await {
-        Some(paid) => close(&core, &batch, vec![(work, paid)]).await,
+        Some(paid) => close(&core, &batch, vec![(work, paid)], Vec::new()).await,
         // Its units stay held by this attempt: whoever gets the record next goes on from there.
         None => batch.lease().abandon(1),
     }
@@ -167,7 +221,7 @@ async fn poison(core: Rc<Core>, batch: Rc<Batch>, index: usize, reason: String) 
     batch.lease().finish(&[batch.records()[index].offset]);
 }
 
-async fn bury_and_end(
+async fn bury_and_finish(
     core: Rc<Core>,
     batch: Rc<Batch>,
     work: Work,

@@ -18,7 +18,21 @@ pub(crate) struct Work {
     pub(crate) request_id: String,
     pub(crate) correlation_id: String,
     pub(crate) attempt: u32,
+    /// When the first send was accepted, Unix milliseconds; without it in the record, its Kafka timestamp, until a claim
+    /// replaces it.
+    pub(crate) accepted_at_ms: u64,
+    /// The record has `accepted_at_ms`.
+    pub(crate) has_accepted_at: bool,
+    /// When the record was written or the order accepted, whichever is earlier.
+    pub(crate) written_at_ms: u64,
     pub(crate) origin: Origin,
+}
+
+impl Work {
+    /// As a gateway would have computed it.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        wire::order::fingerprint(&self.user_id, &self.item_id, self.amount)
+    }
 }
 
 /// The correlation id of a record: of the order, else of its header, else a generated one. Any producer may write
@@ -56,6 +70,8 @@ pub(crate) fn read(batch: &Batch, index: usize) -> Result<Work, String> {
         }
     };
     let correlation_id = correlation_id(batch, index, order.correlation_id.as_deref());
+    let record_ms = record.timestamp_ms.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0);
+    let accepted_at_ms = order.accepted_at_ms.unwrap_or(record_ms);
     Ok(Work {
         index,
         user_id: order.user_id.into_owned(),
@@ -64,6 +80,9 @@ pub(crate) fn read(batch: &Batch, index: usize) -> Result<Work, String> {
         request_id: order.request_id.into_owned(),
         correlation_id,
         attempt,
+        accepted_at_ms,
+        has_accepted_at: order.accepted_at_ms.is_some(),
+        written_at_ms: accepted_at_ms.min(record_ms),
         origin: Origin { partition: batch.lease().partition(), offset: record.offset },
     })
 }

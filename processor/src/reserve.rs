@@ -1,6 +1,6 @@
 //! Units out of stock, for a whole batch in one flush.
 
-use store::{Answer, Command, Reservation, Reserve, Store, StoreError};
+use store::{Answer, Command, Reservation, Reserve, Store, StoreError, fence_bucket};
 
 use crate::core::{BackOff, Core};
 use crate::metrics::Counter;
@@ -21,6 +21,7 @@ fn command(work: &Work) -> Command<'_> {
     Command::Reserve(Reserve {
         request_id: &work.request_id,
         item_id: &work.item_id,
+        accepted_at_ms: work.accepted_at_ms,
         amount: work.amount,
         attempt: work.attempt,
         origin: work.origin,
@@ -43,13 +44,13 @@ impl<T> Answered<T> {
     }
 }
 
-/// The store serves neighbours of one kind (and of one item, where units are taken) with one script.
-fn neighbourhood<'a>(command: &Command<'a>) -> (u8, &'a str) {
+/// The store serves neighbours of one kind, item and bucket with one script.
+fn neighbourhood<'a>(command: &Command<'a>) -> (u8, &'a str, u64) {
     match *command {
-        Command::Reserve(wish) => (0, wish.item_id),
-        Command::Settle(_) => (1, ""),
-        Command::Refund(refund) => (2, refund.item_id),
-        _ => (3, ""),
+        Command::Reserve(wish) => (0, wish.item_id, fence_bucket(wish.accepted_at_ms)),
+        Command::Settle(settle) => (1, settle.item_id, fence_bucket(settle.accepted_at_ms)),
+        Command::Refund(refund) => (2, refund.item_id, fence_bucket(refund.accepted_at_ms)),
+        _ => (3, "", 0),
     }
 }
 

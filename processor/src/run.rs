@@ -170,6 +170,7 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         checks: Arc::clone(&checks),
         dependencies: Arc::clone(&dependencies),
         items: Mutex::default(),
+        fences_since_ms: AtomicU64::new(u64::MAX),
         are_items_listed: AtomicBool::new(false),
         levels: Mutex::default(),
         are_levels_known: AtomicBool::new(false),
@@ -177,7 +178,7 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         dlq_oldest_ms: AtomicI64::new(-1),
         lag: AtomicU64::new(0),
         losses,
-        losses_of_redis: RedisLosses::default(),
+        losses_of_redis: RedisLosses::new(),
         replaced: [AtomicU64::new(0), AtomicU64::new(0)],
         topics: Arc::clone(producer.topics()),
         kafka_answered_ms: AtomicU64::new(0),
@@ -240,7 +241,8 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         events,
     };
     let watch = watch::start(Arc::clone(&shared), watched).map_err(StartError::Thread)?;
-    inventory::start(Arc::clone(&shared), &settings.shared.redis).map_err(StartError::Thread)?;
+    inventory::start(Arc::clone(&shared), &settings.shared.redis, settings.shared.order_status_ttl_ms)
+        .map_err(StartError::Thread)?;
     let web = web::start(Arc::clone(&shared), listener).map_err(StartError::Thread)?;
     Ok(Running { address, shared, producer, consumer, cores: core_threads, web, watch })
 }

@@ -13,6 +13,7 @@ pub(crate) async fn settle<'a>(core: &Core, paid: &'a [(Work, Paid)]) -> Vec<Ans
         let settle = Settle {
             request_id: &work.request_id,
             item_id: &work.item_id,
+            accepted_at_ms: work.accepted_at_ms,
             attempt: work.attempt,
             origin: work.origin,
         };

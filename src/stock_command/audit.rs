@@ -1,12 +1,16 @@
 //! `flash-sale stock audit`: what was brought in against what is left, held and sold, item by item.
 
+use std::collections::HashMap;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{ArgMatches, Command};
 use loadgen::topics::{self, TopicItem};
 use settings::table;
 use store::memory::Memory;
 use store::open::Source;
+use store::redis::Server;
+use store::redis::held::held_units;
 
 use super::pending;
 use crate::flags::{failed, flag, on_servers};
@@ -14,6 +18,8 @@ use crate::places::model_policy;
 
 /// A unit is not accounted for (as of `loadgen`).
 const DRIFT: u8 = 4;
+/// How long Redis may take for a step.
+const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// The flags.
 pub(super) fn command() -> Command {
@@ -32,7 +38,7 @@ pub(super) fn command() -> Command {
         )
         .after_help(
             "Brought in is what stock set and add have written down; a plain SET of the key is not in it and shows as drift.\n\
-             Held are units of orders that are being paid: none at rest.\n\n\
+             Held: units reserved by orders that are not settled yet, read from the fences. 0 when all orders are processed.\n\n\
              Orders that are PENDING for longer than the consumer lag explains are listed: their records are no longer in\n\
              the log (OPERATIONS.md, \"Records were lost\"). Give ORDER_STATUS_TTL as the gateway has it: ages come from it.\n\n\
              Exit codes: 0 all is accounted for, 1 could not read, 4 an item drifts, its stock is unknown, or an acknowledged\n\
@@ -59,6 +65,11 @@ pub(super) fn run(flags: &ArgMatches) -> ExitCode {
         Ok(report) => report,
         Err(reason) => return failed(reason),
     };
+    let held = match Server::from_address(&shared.redis).map(|server| held_units(&server, WAIT_MAX)) {
+        Some(Ok(held)) => held,
+        Some(Err(reason)) => return failed(format!("Redis: {reason}")),
+        None => HashMap::new(),
+    };
     println!(
         "{:<24} {:>12} {:>12} {:>10} {:>12} {:>12} {:>8}",
         "item", "brought in", "left", "held", "sold", "given back", "drift"
@@ -66,14 +77,15 @@ pub(super) fn run(flags: &ArgMatches) -> ExitCode {
     let cell = |value: Option<i64>| value.map_or_else(|| "unknown".to_owned(), |value| value.to_string());
     let mut is_right = true;
     for item in &report.items {
-        let (held, drift) = (held(item), drift(item));
+        let held = held.get(&item.item_id).copied().unwrap_or(0);
+        let drift = drift(item);
         is_right &= drift == Some(0);
         println!(
             "{:<24} {:>12} {:>12} {:>10} {:>12} {:>12} {:>8}",
             item.item_id,
             cell(item.brought_in),
             cell(item.left),
-            cell(held),
+            held,
             item.sold,
             item.refunded,
             cell(drift)
@@ -100,10 +112,6 @@ pub(super) fn run(flags: &ArgMatches) -> ExitCode {
         );
     }
     if is_right && none_is_stuck { ExitCode::SUCCESS } else { ExitCode::from(DRIFT) }
-}
-
-fn held(item: &TopicItem) -> Option<i64> {
-    Some(item.taken? - item.sold)
 }
 
 fn drift(item: &TopicItem) -> Option<i64> {

@@ -11,8 +11,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use store::redis::{Connection, ConnectionSettings, Server};
-use store::{Admission, Admit, Answer, Command, Origin, Policy, Reservation, Reserve, Settle, Store};
+use store::{
+    Admission, Admit, Answer, Command, FinalStatus, Origin, Policy, Reservation, Reserve, Settle, Store,
+};
 use testkit::redis::{Redis, call};
+use wire::names::Status;
 use wire::resp;
 
 const POLICY: Policy = Policy {
@@ -93,6 +96,8 @@ async fn work(connection: Rc<Connection>, next: Rc<Cell<u64>>, orders: u64, user
         if number >= orders {
             return;
         }
+        // 60,000 orders/s.
+        let accepted_at_ms = 1_764_453_360_000 + number / 60;
         let user_id = format!("user-{}", number % users);
         let request_id = format!("0190f1a2-7b3c-4d5e-8f60-{number:012}");
         let admit = Admit {
@@ -102,6 +107,7 @@ async fn work(connection: Rc<Connection>, next: Rc<Cell<u64>>, orders: u64, user
             correlation_id: &request_id,
             owner: "g1c0e1764453360",
             sequence: number + 1,
+            accepted_at_ms,
         };
         let admitted = connection.ask(&Command::Admit(admit)).await;
         if road == Road::AdmitAgain {
@@ -116,12 +122,23 @@ async fn work(connection: Rc<Connection>, next: Rc<Cell<u64>>, orders: u64, user
             continue;
         }
         let origin = Origin { partition: (number % 16) as i32, offset: number as i64 };
-        let wish = Reserve { request_id: &request_id, item_id: "101", amount: 1, attempt: 0, origin };
+        let (request_id, item_id) = (request_id.as_str(), "101");
+        let wish = Reserve { request_id, item_id, accepted_at_ms, amount: 1, attempt: 0, origin };
         let reserved = connection.ask(&Command::Reserve(wish)).await;
         assert!(matches!(reserved, Ok(Answer::Reserved(Reservation::Held { .. }))), "{reserved:?}");
-        let settle = Settle { request_id: &request_id, item_id: "101", attempt: 0, origin };
-        let end = if road == Road::Whole { Command::Settle(settle) } else { Command::Refund(settle) };
+        let settle = Settle { request_id, item_id, accepted_at_ms, attempt: 0, origin };
+        let is_paid = road == Road::Whole;
+        let end = if is_paid { Command::Settle(settle) } else { Command::Refund(settle) };
         assert!(matches!(connection.ask(&end).await, Ok(Answer::Ended(ending)) if ending.applied));
+        let status = FinalStatus {
+            request_id,
+            status: if is_paid { Status::Completed } else { Status::FailedPayment },
+            attempt: 0,
+            fingerprint: number,
+            correlation_id: request_id,
+            accepted_at_ms,
+        };
+        assert_eq!(connection.ask(&Command::WriteStatus(status)).await, Ok(Answer::Done));
     }
 }
 

@@ -11,8 +11,10 @@ pub enum Answer {
     Admitted(Admission),
     /// To `Release` and `Suspend`: false when the id was no longer held by that owner and sequence.
     Retracted(bool),
-    /// To `Confirm` and `Ping`.
+    /// To `Confirm`, `WriteStatus`, `Import` and `Ping`.
     Done,
+    /// To `Claim`.
+    Claimed(Claimed),
     /// To `Reserve`.
     Reserved(Reservation),
     /// To `Settle` and `Refund`.
@@ -39,8 +41,12 @@ pub enum Admission {
     /// Yes, for the first time.
     Fresh,
     /// Yes: an earlier try under this id was left pending; same contents, publish it again.
-    TakenOver,
-    /// No: the id is taken by the same order, or by one that no gateway took. Its correlation id, empty when unknown.
+    TakenOver {
+        /// When the first send was accepted, Unix milliseconds: the record must carry the same time.
+        accepted_at_ms: u64,
+    },
+    /// No: the id is taken by the same order, or by one of version 0.1, whose contents are unknown. Its correlation id, empty when
+    /// unknown.
     Duplicate {
         /// Of the first.
         correlation_id: String,
@@ -52,6 +58,20 @@ pub enum Admission {
         /// When the next admission is possible, at least 1.
         retry_after_ms: u64,
     },
+}
+
+/// The result of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claimed {
+    /// The id belongs to this order, which was accepted at this time (Unix milliseconds).
+    At {
+        /// Names the bucket of its fence.
+        accepted_at_ms: u64,
+    },
+    /// The id has a final status that nothing changes.
+    Ended(Status),
+    /// The id belongs to an order with other contents.
+    Conflict,
 }
 
 /// What became of a wish for units.
@@ -76,9 +96,9 @@ pub enum Reservation {
     EndedBefore {
         /// How.
         status: Status,
-        /// By which attempt.
+        /// By which attempt; 0 for a status that no replay changes.
         attempt: u32,
-        /// True when the same record ended it: a redelivery whose dead letter may be missing.
+        /// True when the same record ended it in a status that can be replayed: a redelivery whose dead letter may be missing.
         same_origin: bool,
     },
 }
@@ -90,8 +110,10 @@ pub struct Ending {
     /// have been lost, and the dead letter depends on it. False when the order had ended otherwise or the
     /// reservation is not ours.
     pub applied: bool,
-    /// The status after the call; `None` when it is no longer known.
+    /// The status according to the fence after the call; `None` without a fence.
     pub status: Option<Status>,
+    /// The attempt recorded in the fence; 0 if `applied`, COMPLETED or `FAILED_SOLD_OUT`.
+    pub attempt: u32,
 }
 
 /// What `GET /orders/{request_id}` shows.
@@ -99,7 +121,7 @@ pub struct Ending {
 pub struct StatusView {
     /// The plain word.
     pub status: Status,
-    /// Of the order; `None` for a record that no gateway took.
+    /// Of the order; `None` if version 0.1 wrote the status.
     pub correlation_id: Option<String>,
 }
 

@@ -8,12 +8,13 @@
 //! and the `stock` subcommand.
 //!
 //! Invariants:
-//! - every change of stock is atomic; in Redis an admission or a release is a sequence of atomic steps on one key each, and a
-//!   release undoes any beginning of an admission;
+//! - an order's change of stock and of its fence are one atomic step. A command of the processor is one atomic step on keys of
+//!   one item or on one status (but for `Import`); an admission or a release is a sequence of atomic steps on one key each, and
+//!   a release undoes any beginning of an admission;
 //! - stock never goes below zero, a missing `inventory:<item>` is unknown and never created by a refund;
 //! - never more than `rate_limit_max_requests` admissions of a user in any trailing `rate_limit_window_ms`;
-//! - an order's end is written once; only a replay with a higher attempt may change `FAILED_PAYMENT` or
-//!   `FAILED_UNKNOWN_ITEM`.
+//! - the fence of an order reaches a final state once; only a replay with a higher attempt may change `FAILED_PAYMENT` or
+//!   `FAILED_UNKNOWN_ITEM`. The status is a projection of the fence, written by [`Command::WriteStatus`].
 //!
 //! It never talks to Kafka and never decides what a buyer is told.
 
@@ -21,7 +22,7 @@ use std::future::Future;
 
 use wire::names::Status;
 
-/// What is asked of the store, one variant an atomic step.
+/// What is asked of the store.
 pub mod command;
 
 /// What it answers.
@@ -39,8 +40,10 @@ pub mod open;
 /// What an admission is called in the log of its user.
 mod tag;
 
-pub use answer::{Admission, Answer, Ending, Reservation, StatusView, StoreError};
-pub use command::{Admit, Command, Confirm, Origin, Reserve, Retract, Settle};
+pub use answer::{Admission, Answer, Claimed, Ending, Reservation, StatusView, StoreError};
+pub use command::{
+    Admit, Claim, Command, Confirm, FinalStatus, Import, Origin, Reserve, Retract, Settle, fence_bucket,
+};
 pub use open::AnyStore;
 
 /// The rules of admission and retention, fixed when a store is opened.

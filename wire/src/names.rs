@@ -9,10 +9,13 @@ pub const INVENTORY_PREFIX: &str = "inventory:";
 pub const ORDER_STATUS_PREFIX: &str = "order_status:";
 /// The admissions of a user in the trailing window.
 pub const RATELIMIT_PREFIX: &str = "ratelimit:";
-/// The fence of an order: which attempt holds or held its units. Ours, beside the contract's names.
-pub const RESERVATION_PREFIX: &str = "reservation:";
-/// Base and taken units of an item. Ours, beside the contract's names.
-pub const LEDGER_PREFIX: &str = "stock_ledger:";
+/// Key prefix of `fence:{inventory:<item>}:<bucket>`, a hash of fences by request id. The hash tag is the item's inventory key, so
+/// that both lie in one slot of a cluster.
+pub const FENCE_PREFIX: &str = "fence:{inventory:";
+/// Key prefix of `stock_ledger:{inventory:<item>}`: base and taken units, in the slot of the inventory.
+pub const LEDGER_PREFIX: &str = "stock_ledger:{inventory:";
+/// Closes the hash tag after the item.
+pub const TAG_END: &str = "}";
 /// The watermark of resolved admissions of one gateway core. Ours, beside the contract's names.
 pub const WATERMARK_PREFIX: &str = "gateway_watermark:";
 

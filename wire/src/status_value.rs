@@ -1,12 +1,14 @@
-//! The value of `order_status:<request_id>`. Its first word is the status (contract); what follows is ours:
+//! The value of `order_status:<request_id>`. Its first word is the status (contract); what follows it is ours:
 //!
-//! - `PENDING <state> <fingerprint> <correlation id>\n<owner> <sequence>` from a gateway: state `P` (pending), `T` (taken over)
-//!   or `U` (unsure, suspended), and which admission holds the id. It was taken a full ORDER_STATUS_TTL before it expires;
-//! - `PENDING R <fingerprint> <correlation id>` while a replay runs;
-//! - `<STATUS> <fingerprint> <correlation id>` when it is final;
-//! - the word alone for an order that no gateway took.
+//! - `PENDING <state> <fingerprint> <correlation id>\n<owner> <sequence> <accepted at ms>` from a gateway: state `P` (pending),
+//!   `T` (taken over) or `U` (unsure, suspended), which admission holds the id, and when the first send was accepted. The id was
+//!   taken a full ORDER_STATUS_TTL before it expires;
+//! - `PENDING C <fingerprint> <correlation id>\n<accepted at ms>`: claimed by a processor (`processor/src/claim.rs`);
+//! - `COMPLETED|FAILED_SOLD_OUT <fingerprint> <correlation id>`;
+//! - `FAILED_PAYMENT|FAILED_UNKNOWN_ITEM <fingerprint> <correlation id>\n<attempt> <accepted at ms>`;
+//! - the word alone: written by version 0.1.
 //!
-//! Written by `store/src/redis`, read by `status_of.lua` in scripts and by [`StatusValue`] everywhere else.
+//! Written by `store/src/redis`, read by its scripts and by [`StatusValue`].
 
 /// Fingerprint in hexadecimal digits.
 const FINGERPRINT_LEN: usize = 16;
@@ -16,12 +18,16 @@ const FINGERPRINT_LEN: usize = 16;
 pub struct StatusValue<'a> {
     /// The status, unchecked.
     pub word: &'a str,
-    /// Sixteen hexadecimal digits; `None` for an order that no gateway took.
+    /// Sixteen hexadecimal digits; `None` in a value of version 0.1.
     pub fingerprint: Option<&'a str>,
-    /// `None` for an order that no gateway took.
+    /// `None` in a value of version 0.1.
     pub correlation_id: Option<&'a str>,
-    /// Who holds the id while the order is pending.
+    /// Which admission of a gateway holds the id while the order is pending.
     pub holder: Option<Holder<'a>>,
+    /// When the first send was accepted, Unix milliseconds: it names the bucket of the order's fence.
+    pub accepted_at_ms: Option<u64>,
+    /// Of a final status that a replay may change.
+    pub attempt: Option<u32>,
 }
 
 /// The admission that holds an id.
@@ -33,33 +39,50 @@ pub struct Holder<'a> {
     pub owner: &'a str,
     /// Its number there.
     pub sequence: u64,
+    /// When the first send was accepted, Unix milliseconds.
+    pub accepted_at_ms: u64,
 }
 
 impl<'a> StatusValue<'a> {
     /// Takes any text apart; what is not of the forms above is a word and nothing else.
     pub fn parse(value: &'a str) -> Self {
         let (word, rest) = value.split_once(' ').unwrap_or((value, ""));
-        let (contents, admission) = rest.split_once('\n').map_or((rest, None), |(a, b)| (a, Some(b)));
+        let (contents, tail) = rest.split_once('\n').map_or((rest, None), |(a, b)| (a, Some(b)));
         let state = if word == "PENDING" { contents.get(..1) } else { None };
         let contents = if state.is_some() { contents.get(2..).unwrap_or_default() } else { contents };
         let parts = contents.split_at_checked(FINGERPRINT_LEN);
         let parts = parts.and_then(|(fingerprint, rest)| Some((fingerprint, rest.strip_prefix(' ')?)));
-        let admission = admission.filter(|_| state.is_some());
-        let holder = admission.and_then(|admission| Holder::parse(state == Some("U"), admission));
-        Self {
+        let mut value = Self {
             word,
             fingerprint: parts.map(|parts| parts.0),
             correlation_id: parts.map(|parts| parts.1),
-            holder,
+            holder: None,
+            accepted_at_ms: None,
+            attempt: None,
+        };
+        match (state, tail) {
+            (Some("C"), Some(tail)) => value.accepted_at_ms = tail.parse().ok(),
+            (Some(state), Some(tail)) => {
+                value.holder = Holder::parse(state == "U", tail);
+                value.accepted_at_ms = value.holder.map(|holder| holder.accepted_at_ms);
+            }
+            (None, Some(tail)) => {
+                let (attempt, accepted_at_ms) = tail.split_once(' ').unwrap_or((tail, ""));
+                (value.attempt, value.accepted_at_ms) = (attempt.parse().ok(), accepted_at_ms.parse().ok());
+            }
+            (_, None) => {}
         }
+        value
     }
 }
 
 impl<'a> Holder<'a> {
-    /// Reads `<owner> <sequence>`.
+    /// Reads `<owner> <sequence> <accepted at ms>`.
     fn parse(is_suspended: bool, admission: &'a str) -> Option<Self> {
-        let (owner, sequence) = admission.split_once(' ')?;
-        Some(Self { is_suspended, owner, sequence: sequence.parse().ok()? })
+        let mut words = admission.split(' ');
+        let (owner, sequence, accepted_at_ms) = (words.next()?, words.next()?, words.next()?);
+        let (sequence, accepted_at_ms) = (sequence.parse().ok()?, accepted_at_ms.parse().ok()?);
+        Some(Self { is_suspended, owner, sequence, accepted_at_ms })
     }
 }
 
@@ -69,17 +92,33 @@ mod tests {
 
     #[test]
     fn each_form_is_read() {
-        let holder = |is_suspended| Some(Holder { is_suspended, owner: "core0e1", sequence: 7 });
-        for (value, word, correlation_id, expected) in [
-            ("PENDING P 00000000000000ff c 1\ncore0e1 7", "PENDING", Some("c 1"), holder(false)),
-            ("PENDING U 00000000000000ff \ncore0e1 7", "PENDING", Some(""), holder(true)),
-            ("PENDING R 00000000000000ff c-1", "PENDING", Some("c-1"), None),
-            ("COMPLETED 00000000000000ff c-1", "COMPLETED", Some("c-1"), None),
-            ("COMPLETED", "COMPLETED", None, None),
-            ("PENDING", "PENDING", None, None),
+        let holder =
+            |is_suspended| Some(Holder { is_suspended, owner: "core0e1", sequence: 7, accepted_at_ms: 9 });
+        for (value, word, correlation_id, holder, accepted_at_ms, attempt) in [
+            (
+                "PENDING P 00000000000000ff c 1\ncore0e1 7 9",
+                "PENDING",
+                Some("c 1"),
+                holder(false),
+                Some(9),
+                None,
+            ),
+            ("PENDING U 00000000000000ff \ncore0e1 7 9", "PENDING", Some(""), holder(true), Some(9), None),
+            ("PENDING C 00000000000000ff c-1\n9", "PENDING", Some("c-1"), None, Some(9), None),
+            ("COMPLETED 00000000000000ff c-1", "COMPLETED", Some("c-1"), None, None, None),
+            (
+                "FAILED_PAYMENT 00000000000000ff c-1\n2 9",
+                "FAILED_PAYMENT",
+                Some("c-1"),
+                None,
+                Some(9),
+                Some(2),
+            ),
+            ("COMPLETED", "COMPLETED", None, None, None, None),
+            ("PENDING", "PENDING", None, None, None, None),
         ] {
             let fingerprint = correlation_id.map(|_| "00000000000000ff");
-            let expected = StatusValue { word, fingerprint, correlation_id, holder: expected };
+            let expected = StatusValue { word, fingerprint, correlation_id, holder, accepted_at_ms, attempt };
             assert_eq!(StatusValue::parse(value), expected);
         }
     }

@@ -15,8 +15,9 @@ use loadgen::report::{Check, CheckState};
 use loadgen::{AuditSource, Item, Plan, Report};
 use store::Policy;
 use store::answer::{Admission, Answer, Reservation};
-use store::command::{Admit, Command, Origin, Reserve, Settle};
+use store::command::{Admit, Command, FinalStatus, Origin, Reserve, Settle};
 use store::memory::Memory;
+use wire::names::Status;
 
 /// An order as it arrived.
 #[derive(Debug, Clone, serde::Deserialize)]
@@ -288,6 +289,7 @@ fn admit(memory: &Memory, order: &Order) -> Admission {
         correlation_id: "c",
         owner: "test",
         sequence: order.number + 1,
+        accepted_at_ms: 0,
     };
     match memory.apply(&Command::Admit(admit)) {
         Ok(Answer::Admitted(admission)) => admission,
@@ -297,7 +299,7 @@ fn admit(memory: &Memory, order: &Order) -> Admission {
 
 fn sell(memory: &Memory, order: &Order, is_unpaid: bool) -> u16 {
     match admit(memory, order) {
-        Admission::Fresh | Admission::TakenOver => {}
+        Admission::Fresh | Admission::TakenOver { .. } => {}
         Admission::Duplicate { .. } => return 409,
         Admission::Mismatch => return 422,
         Admission::Limited { .. } => return 429,
@@ -306,16 +308,37 @@ fn sell(memory: &Memory, order: &Order, is_unpaid: bool) -> u16 {
     let reserve = Reserve {
         request_id: &order.request_id,
         item_id: &order.item_id,
+        accepted_at_ms: 0,
         amount: order.amount,
         attempt: 0,
         origin,
     };
     let Ok(Answer::Reserved(reservation)) = memory.apply(&Command::Reserve(reserve)) else { return 500 };
-    if matches!(reservation, Reservation::Held { .. }) {
-        let settle = Settle { request_id: &order.request_id, item_id: &order.item_id, attempt: 0, origin };
-        let command = if is_unpaid { Command::Refund(settle) } else { Command::Settle(settle) };
-        memory.apply(&command).expect("a held order can be ended");
-    }
+    let status = match reservation {
+        Reservation::Held { .. } => {
+            let settle = Settle {
+                request_id: &order.request_id,
+                item_id: &order.item_id,
+                accepted_at_ms: 0,
+                attempt: 0,
+                origin,
+            };
+            let command = if is_unpaid { Command::Refund(settle) } else { Command::Settle(settle) };
+            memory.apply(&command).expect("a held order can be ended");
+            if is_unpaid { Status::FailedPayment } else { Status::Completed }
+        }
+        Reservation::UnknownItem => Status::FailedUnknownItem,
+        _ => Status::FailedSoldOut,
+    };
+    let status = FinalStatus {
+        request_id: &order.request_id,
+        status,
+        attempt: 0,
+        fingerprint: wire::order::fingerprint(&order.user_id, &order.item_id, order.amount),
+        correlation_id: "c",
+        accepted_at_ms: 0,
+    };
+    memory.apply(&Command::WriteStatus(status)).expect("room for the status of a pending order");
     202
 }
 

@@ -7,7 +7,7 @@
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use hdrhistogram::Histogram;
@@ -210,9 +210,10 @@ fn send(
     let id = format!("{run}-{number:012}");
     let user = format!("user-{number:08}");
     let correlation = format!("00000000-0000-4000-8000-{number:012}");
+    let accepted_at_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let value = format!(
         "{{\"user_id\":\"{user}\",\"item_id\":\"{item}\",\"amount\":1,\"request_id\":\"{id}\",\
-         \"correlation_id\":\"{correlation}\",\"accepted_at_ms\":1700000000000}}"
+         \"correlation_id\":\"{correlation}\",\"accepted_at_ms\":{accepted_at_ms}}}"
     );
     let headers = OwnedHeaders::new()
         .insert(Header { key: "correlation_id", value: Some(&correlation) })

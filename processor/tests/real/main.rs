@@ -9,4 +9,5 @@ mod metrics_page_is_accepted;
 mod redis_away_pauses;
 mod redis_loses_its_last_writes;
 mod refund_without_an_answer;
+mod upgrade_from_0_1;
 mod wrong_type_is_redis_failure;

@@ -4,7 +4,7 @@
 
 use test_processor::{Sent, TestProcessor, order};
 use testkit::kafka::Kafka;
-use testkit::redis::Redis;
+use testkit::redis::{Redis, Reply};
 
 use crate::test_processor;
 
@@ -16,8 +16,8 @@ fn the_others_go_on_and_a_replay_completes_it() {
     test_processor.truth.set_stock("good", 100);
     test_processor.truth.set_stock("no-ledger", 100);
     redis.call(&["RPUSH", "inventory:list", "7"]);
-    redis.call(&["DEL", "stock_ledger:no-ledger"]);
-    redis.call(&["SET", "stock_ledger:no-ledger", "text"]);
+    redis.call(&["DEL", "stock_ledger:{inventory:no-ledger}"]);
+    redis.call(&["SET", "stock_ledger:{inventory:no-ledger}", "text"]);
     let mut sent = Vec::new();
     for number in 0..20 {
         sent.push(order(&format!("good-{number}"), "good", 2).to(0));
@@ -33,12 +33,11 @@ fn the_others_go_on_and_a_replay_completes_it() {
     );
     test_processor.assert_conserved("good");
     for id in ["list", "no-ledger"] {
-        assert_eq!(test_processor.truth.status(id), None, "{id} has no end");
-        assert_eq!(
-            redis.call(&["EXISTS", &format!("reservation:{id}")]).int(),
-            Some(0),
-            "{id} holds nothing"
-        );
+        assert_eq!(test_processor.truth.status(id).as_deref(), Some("PENDING"), "{id} has no end");
+        let Reply::Array(fences) = redis.call(&["KEYS", &format!("fence:{{inventory:{id}}}:*")]) else {
+            panic!("an array")
+        };
+        assert!(fences.is_empty(), "{id} holds nothing: {fences:?}");
     }
     let mut letters = test_processor.topics.letters();
     letters.sort_by_key(|letter| letter.origin());

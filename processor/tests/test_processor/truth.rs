@@ -6,7 +6,7 @@ use std::sync::Arc;
 use store::memory::Memory;
 use store::{Answer, Command};
 use testkit::redis::call;
-use wire::names::{INVENTORY_PREFIX, LEDGER_PREFIX, ORDER_STATUS_PREFIX};
+use wire::names::{INVENTORY_PREFIX, LEDGER_PREFIX, ORDER_STATUS_PREFIX, TAG_END};
 use wire::status_value::StatusValue;
 
 /// Statuses asked at once.
@@ -30,7 +30,7 @@ impl Truth {
             }
             Self::Redis(addr) => {
                 let units = units.to_string();
-                let ledger = format!("{LEDGER_PREFIX}{item_id}");
+                let ledger = format!("{LEDGER_PREFIX}{item_id}{TAG_END}");
                 call(addr, &["HSET", &ledger, "base", &units, "taken", "0"]);
                 call(addr, &["SET", &format!("{INVENTORY_PREFIX}{item_id}"), &units]);
             }
@@ -56,7 +56,8 @@ impl Truth {
                 other => panic!("{other:?}"),
             },
             Self::Redis(addr) => {
-                let field = |field| call(addr, &["HGET", &format!("{LEDGER_PREFIX}{item_id}"), field]).int();
+                let field =
+                    |field| call(addr, &["HGET", &format!("{LEDGER_PREFIX}{item_id}{TAG_END}"), field]).int();
                 field("base").zip(field("taken"))
             }
         }

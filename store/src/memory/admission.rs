@@ -6,7 +6,7 @@ use std::sync::Arc;
 use wire::names::Status;
 
 use super::expiry::Expiring;
-use super::orders::{Contents, Holder, Order, StatusEntry};
+use super::orders::{Holder, StatusEntry, contents_of};
 use super::{Kind, Turn};
 use crate::tag::{Tag, tag_of};
 use crate::{Admission, Admit, Confirm, Policy, Retract, StoreError};
@@ -63,20 +63,17 @@ impl Admissions {
 impl Turn<'_> {
     /// Takes the id, counts it against the user's limit and sets PENDING; or does nothing at all.
     pub(super) fn admit(&mut self, admit: &Admit<'_>) -> Result<Admission, StoreError> {
-        let status_entry = self.order(admit.request_id).and_then(|order| order.status_entry(self.now_ms));
-        let Some(status_entry) = status_entry else { return self.admit_fresh(admit) };
-        // An order that no gateway took.
-        let Some(contents) = &status_entry.contents else {
-            return Ok(Admission::Duplicate { correlation_id: String::new() });
-        };
+        let Some(status_entry) = self.status_entry(admit.request_id) else { return self.admit_fresh(admit) };
+        let contents = &status_entry.contents;
         if contents.fingerprint != admit.fingerprint {
             return Ok(Admission::Mismatch);
         }
         if let Some(holder) = &status_entry.holder
             && self.may_take_over(holder)
         {
-            let first = tag_of(&holder.owner, holder.sequence);
-            return self.take_over(admit, first);
+            let (first, accepted_at_ms) =
+                (tag_of(&holder.owner, holder.sequence), status_entry.accepted_at_ms);
+            return self.take_over(admit, first, accepted_at_ms);
         }
         Ok(Admission::Duplicate { correlation_id: contents.correlation_id.to_string() })
     }
@@ -88,18 +85,23 @@ impl Turn<'_> {
         if let Err(retry_after_ms) = self.count_admission(admit, None) {
             return Ok(Admission::Limited { retry_after_ms });
         }
-        self.take_id(admit, false, false)?;
+        self.take_id(admit, None, false)?;
         Ok(Admission::Fresh)
     }
 
     /// Counted instead of the first send's admission. Over the limit the id stays suspended, because the first send may
     /// have been persisted.
-    fn take_over(&mut self, admit: &Admit<'_>, first: Tag) -> Result<Admission, StoreError> {
+    fn take_over(
+        &mut self,
+        admit: &Admit<'_>,
+        first: Tag,
+        accepted_at_ms: u64,
+    ) -> Result<Admission, StoreError> {
         self.check_room(usize::from(!self.state.users.contains_key(admit.user_id)))?;
         let counted = self.count_admission(admit, Some(first));
-        self.take_id(admit, true, counted.is_err())?;
+        self.take_id(admit, Some(accepted_at_ms), counted.is_err())?;
         Ok(match counted {
-            Ok(()) => Admission::TakenOver,
+            Ok(()) => Admission::TakenOver { accepted_at_ms },
             Err(retry_after_ms) => Admission::Limited { retry_after_ms },
         })
     }
@@ -115,20 +117,23 @@ impl Turn<'_> {
     fn take_id(
         &mut self,
         admit: &Admit<'_>,
-        is_taken_over: bool,
+        taken_over_from_ms: Option<u64>,
         is_suspended: bool,
     ) -> Result<(), StoreError> {
-        let contents =
-            Contents { fingerprint: admit.fingerprint, correlation_id: admit.correlation_id.into() };
         let holder = Holder {
             is_suspended,
-            is_taken_over,
+            is_taken_over: taken_over_from_ms.is_some(),
             taken_ms: self.now_ms,
             owner: admit.owner.into(),
             sequence: admit.sequence,
         };
-        let status_entry =
-            StatusEntry { status: Status::Pending, contents: Some(contents), holder: Some(holder) };
+        let status_entry = StatusEntry {
+            status: Status::Pending,
+            contents: contents_of(admit.fingerprint, admit.correlation_id),
+            holder: Some(holder),
+            accepted_at_ms: taken_over_from_ms.unwrap_or(admit.accepted_at_ms),
+            attempt: 0,
+        };
         self.put_status_entry(admit.request_id, status_entry)
     }
 
@@ -157,7 +162,7 @@ impl Turn<'_> {
         let is_held = match self.holder(retract) {
             Some(holder) if holder.is_taken_over || holder.is_suspended => return self.suspend(retract),
             Some(_) => {
-                self.edit_order(retract.request_id, Order::remove_status_entry);
+                self.remove_status_entry(retract.request_id);
                 true
             }
             None => false,
@@ -174,22 +179,19 @@ impl Turn<'_> {
 
     /// Lets the next try take over at once.
     pub(super) fn suspend(&mut self, retract: &Retract<'_>) -> bool {
-        let now_ms = self.now_ms;
         if self.holder(retract).is_none() {
             return false;
         }
-        self.edit_order(retract.request_id, |order| {
-            if let Some(holder) = order.holder_mut(now_ms) {
-                holder.is_suspended = true;
-            }
-        });
+        let status_entry = self.status_entry_mut(retract.request_id);
+        if let Some(holder) = status_entry.and_then(|status_entry| status_entry.holder.as_mut()) {
+            holder.is_suspended = true;
+        }
         true
     }
 
     /// What holds the id, if it is this owner and sequence.
     fn holder(&self, retract: &Retract<'_>) -> Option<&Holder> {
-        let status_entry = self.order(retract.request_id)?.status_entry(self.now_ms)?;
-        let holder = status_entry.holder.as_ref()?;
+        let holder = self.status_entry(retract.request_id)?.holder.as_ref()?;
         (*holder.owner == *retract.owner && holder.sequence == retract.sequence).then_some(holder)
     }
 

@@ -54,6 +54,10 @@ impl ExpiryQueue {
         self.queue.push_back((until_ms, name));
     }
 
+    fn put_back(&mut self, until_ms: u64, name: Arc<str>) {
+        self.queue.push_front((until_ms, name));
+    }
+
     /// The front, when its time has passed.
     fn pop_due(&mut self, now_ms: u64) -> Option<Arc<str>> {
         let &(until_ms, _) = self.queue.front()?;
@@ -64,12 +68,17 @@ impl ExpiryQueue {
 impl Turn<'_> {
     /// Frees a bounded number of expired entries.
     pub(super) fn sweep(&mut self) {
-        for kind in [Kind::Order, Kind::User, Kind::Owner] {
+        for kind in [Kind::Order, Kind::User, Kind::Owner, Kind::Bucket] {
             for _ in 0..SWEEP_MAX {
                 let Some(name) = self.state.expiry_queues[kind as usize].pop_due(self.now_ms) else { break };
-                if let Some(until_ms) = self.remove_expired(kind, &name) {
-                    self.state.expiry_queues[kind as usize].push(until_ms, name);
+                let Some(until_ms) = self.remove_expired(kind, &name) else { continue };
+                let queue = &mut self.state.expiry_queues[kind as usize];
+                if until_ms < self.now_ms {
+                    // A large bucket, freed in part: its turn comes again.
+                    queue.put_back(until_ms, name);
+                    break;
                 }
+                queue.push(until_ms, name);
             }
         }
     }
@@ -79,13 +88,21 @@ impl Turn<'_> {
         let now_ms = self.now_ms;
         match kind {
             Kind::Order => {
-                let order = self.state.orders.get_mut(name)?;
-                order.drop_expired(now_ms);
-                let until_ms = order.until_ms();
-                if until_ms.is_none() {
+                let until_ms = self.state.orders.get(name)?.until_ms();
+                if until_ms < now_ms {
                     self.state.orders.remove(name);
+                    return None;
                 }
-                until_ms
+                Some(until_ms)
+            }
+            Kind::Bucket => {
+                let bucket = self.state.buckets.get_mut(name)?;
+                let until_ms = bucket.until_ms();
+                if until_ms < now_ms && bucket.shrink(SWEEP_MAX) {
+                    self.state.buckets.remove(name);
+                    return None;
+                }
+                Some(until_ms)
             }
             Kind::User => {
                 let until_ms = self.state.users.get(name)?.until_ms();

@@ -1,7 +1,7 @@
 //! The reference model of the scripts, which is also the embedded default.
 //!
-//! It owns the whole truth of a process behind one lock: orders ([`orders`]), the admissions of users
-//! ([`admission`]), stock and ledgers ([`stock`]). Each command is one hold of that lock, so it is as atomic
+//! It owns the whole truth of a process behind one lock: statuses ([`orders`]), the admissions of users
+//! ([`admission`]), fences ([`fences`]), stock and ledgers ([`stock`]). Each command is one hold of that lock, so it is as atomic
 //! as a script, and its answer is the script's, always: `tests/model_equals_redis.rs` compares them over
 //! random histories. It reads like a specification; where a script and this disagree, one of the two is
 //! wrong.
@@ -9,7 +9,7 @@
 //! Called from any core and any thread ([`Memory::apply`] does not wait). Nothing outlives the process.
 //!
 //! Bound: `entries_max` orders, users, items and owners together; over it a command that would need a new
-//! entry is answered [`StoreError::Full`]. An order costs about 500 bytes (its entry, twice its id, owner and
+//! entry is answered [`StoreError::Full`]. An order costs about 500 bytes (its status and fence, its id three times, owner and
 //! correlation id), a user about 200 bytes and 8 for each admission in the window. Entries expire as in
 //! Redis; each command drops at most [`expiry::SWEEP_MAX`] of a kind, so that no caller pays for many.
 
@@ -22,7 +22,8 @@ use parking_lot::Mutex;
 use wire::names::Status;
 
 use crate::{Answer, Command, Policy, StatusView, Store, StoreError};
-use expiry::ExpiryQueue;
+use expiry::{Expiring, ExpiryQueue};
+use orders::StatusEntry;
 
 /// Admit, release, suspend, confirm.
 mod admission;
@@ -30,8 +31,11 @@ mod admission;
 /// What has a time to live, and who removes it.
 mod expiry;
 
-/// What is kept of an order.
+/// Statuses.
 mod orders;
+
+/// Fences.
+mod fences;
 
 /// Reserve, settle, refund, and the operator's steps.
 mod stock;
@@ -50,12 +54,13 @@ pub struct Memory {
 /// Everything behind the lock.
 #[derive(Debug, Default)]
 struct State {
-    orders: HashMap<Arc<str>, orders::Order>,
+    orders: HashMap<Arc<str>, Expiring<Option<StatusEntry>>>,
     users: HashMap<Arc<str>, admission::Admissions>,
     owners: HashMap<Arc<str>, admission::Watermark>,
     items: HashMap<Arc<str>, stock::Item>,
-    /// Orders, users and owners that expire next.
-    expiry_queues: [ExpiryQueue; 3],
+    buckets: HashMap<Arc<str>, fences::Bucket>,
+    /// What expires next, by [`Kind`].
+    expiry_queues: [ExpiryQueue; 4],
 }
 
 /// Index into [`State::expiry_queues`]; each kind has one time to live, so each expiry queue is in order of expiry.
@@ -64,6 +69,7 @@ enum Kind {
     Order = 0,
     User = 1,
     Owner = 2,
+    Bucket = 3,
 }
 
 /// One step as it runs: the state it holds, the rules, and the time of the store.
@@ -128,9 +134,11 @@ impl Memory {
             Command::Release(ref retract) => Ok(Answer::Retracted(turn.release(retract))),
             Command::Suspend(ref retract) => Ok(Answer::Retracted(turn.suspend(retract))),
             Command::Confirm(ref confirm) => turn.confirm(confirm).map(|()| Answer::Done),
-            Command::Reserve(ref reserve) => turn.reserve(reserve).map(Answer::Reserved),
-            Command::Settle(ref settle) => turn.settle(settle).map(Answer::Ended),
-            Command::Refund(ref settle) => turn.refund(settle).map(Answer::Ended),
+            Command::Reserve(ref reserve) => Ok(Answer::Reserved(turn.reserve(reserve))),
+            Command::Settle(ref settle) => Ok(Answer::Ended(turn.settle(settle))),
+            Command::Refund(ref settle) => Ok(Answer::Ended(turn.refund(settle))),
+            Command::Claim(ref claim) => turn.claim(claim).map(Answer::Claimed),
+            Command::WriteStatus(ref status) => turn.write_status(status).map(|()| Answer::Done),
             Command::Status { request_id } => Ok(Answer::Status(turn.status_view(request_id))),
             Command::Statuses { request_ids } => Ok(Answer::Statuses(turn.each(request_ids, Turn::status))),
             Command::Stock { items } => Ok(Answer::Stock(turn.each(items, Turn::left))),
@@ -141,7 +149,8 @@ impl Memory {
                 Ok(Answer::StockLeft(turn.add_stock(item_id, units as i64)))
             }
             Command::Ledgers { items } => Ok(Answer::Ledgers(turn.each(items, Turn::ledger))),
-            Command::Ping => Ok(Answer::Done),
+            // Nothing of an earlier version is in memory.
+            Command::Import(_) | Command::Ping => Ok(Answer::Done),
         }
     }
 
@@ -166,15 +175,12 @@ impl Turn<'_> {
 
     /// The status, while it lives.
     fn status(&self, request_id: &str) -> Option<Status> {
-        self.state.orders.get(request_id)?.status(self.now_ms)
+        self.status_entry(request_id).map(|status_entry| status_entry.status)
     }
 
     fn status_view(&self, request_id: &str) -> Option<StatusView> {
-        let order = self.state.orders.get(request_id)?;
-        let status_entry = order.status_entry(self.now_ms)?;
-        let correlation_id =
-            status_entry.contents.as_ref().map(|contents| contents.correlation_id.to_string());
-        Some(StatusView { status: status_entry.status, correlation_id })
+        let StatusEntry { status, contents, .. } = self.status_entry(request_id)?;
+        Some(StatusView { status: *status, correlation_id: Some(contents.correlation_id.to_string()) })
     }
 
     fn each<T>(&self, names: &[&str], look: impl Fn(&Self, &str) -> T) -> Vec<T> {

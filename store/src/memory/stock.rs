@@ -3,11 +3,11 @@
 use wire::names::Status;
 
 use super::Turn;
-use super::orders::{Fence, FenceState};
+use super::fences::{Fence, Place};
 use crate::answer::{Ledger, known_units};
 use crate::{Ending, Reservation, Reserve, Settle, StoreError, is_replayable};
 
-/// `inventory:<item>` and `stock_ledger:<item>`.
+/// `inventory:<item>` and `stock_ledger:{inventory:<item>}`.
 #[derive(Debug, Default)]
 pub(super) struct Item {
     /// `None`: missing, or a text that is not a plain integer.
@@ -29,77 +29,71 @@ impl Item {
 
 impl Turn<'_> {
     /// Takes the units of an order out of stock, or ends it.
-    pub(super) fn reserve(&mut self, reserve: &Reserve<'_>) -> Result<Reservation, StoreError> {
-        let id = reserve.request_id;
-        let order = self.order(id);
-        let status = order.and_then(|order| order.status(self.now_ms));
-        let fence = order.and_then(|order| order.fence(self.now_ms));
-        let recorded_attempt = fence.map_or(0, |fence| fence.attempt);
-        let is_newer = reserve.attempt > recorded_attempt;
-        let ended_before = |status| {
-            let same_origin = fence.is_some_and(|fence| fence.origin == reserve.origin);
-            Reservation::EndedBefore { status, attempt: recorded_attempt, same_origin }
-        };
-
-        if let Some(end) = status.filter(|status| status.is_end())
-            && !(is_replayable(end) && is_newer)
-        {
-            return Ok(ended_before(end));
-        }
-        if let Some(held) = fence.filter(|fence| fence.state == FenceState::Held) {
-            // Another order under the same id, or an attempt that was overtaken: nothing of it may happen.
-            let is_same = *held.item_id == *reserve.item_id && held.amount == reserve.amount;
-            if !is_same || reserve.attempt < held.attempt {
-                return Ok(ended_before(Status::Pending));
+    pub(super) fn reserve(&mut self, reserve: &Reserve<'_>) -> Reservation {
+        let Reserve { request_id, item_id, accepted_at_ms, attempt, origin, .. } = *reserve;
+        let place = Place { item_id, accepted_at_ms, request_id };
+        let held = Fence::Held { attempt, amount: reserve.amount };
+        match self.fence(place) {
+            Some(Fence::Held { attempt: holder, amount }) => {
+                // Another order under the same id, or an attempt that was overtaken: nothing of it may happen.
+                if amount != reserve.amount || attempt < holder {
+                    let status = Status::Pending;
+                    return Reservation::EndedBefore { status, attempt: holder, same_origin: false };
+                }
+                if attempt > holder {
+                    self.put_fence(place, held);
+                }
+                return Reservation::HeldAlready;
             }
-            if is_newer {
-                self.put_fence(id, fence_of(reserve, FenceState::Held))?;
+            Some(end) if !is_replayable(end.status()) || attempt <= end.attempt() => {
+                // The status will be written again; the fence must not expire before it.
+                self.put_fence(place, end);
+                return Reservation::EndedBefore {
+                    status: end.status(),
+                    attempt: end.attempt(),
+                    same_origin: end.origin() == Some(origin),
+                };
             }
-            self.put_pending(id, status)?;
-            return Ok(Reservation::HeldAlready);
+            _ => {}
         }
 
-        let Some(left) = self.left(reserve.item_id) else {
-            self.put_status(id, Status::FailedUnknownItem)?;
-            self.put_fence(id, fence_of(reserve, FenceState::UnknownItem))?;
-            return Ok(Reservation::UnknownItem);
+        let Some(left) = self.left(item_id) else {
+            self.put_fence(place, Fence::UnknownItem { attempt, origin });
+            return Reservation::UnknownItem;
         };
         let amount = i64::from(reserve.amount);
         if left < amount {
-            self.put_status(id, Status::FailedSoldOut)?;
-            self.edit_order(id, super::orders::Order::remove_fence);
-            return Ok(Reservation::SoldOut { left });
+            self.put_fence(place, Fence::SoldOut);
+            return Reservation::SoldOut { left };
         }
-        self.put_fence(id, fence_of(reserve, FenceState::Held))?;
-        self.put_pending(id, status)?;
-        let item = self.state.items.get_mut(reserve.item_id).expect("its units are known");
+        self.put_fence(place, held);
+        let item = self.state.items.get_mut(item_id).expect("its units are known");
         item.ledger_from(left).taken += amount;
         item.units = Some(left - amount);
-        Ok(Reservation::Held { left: left - amount })
+        Reservation::Held { left: left - amount }
     }
 
-    /// PENDING, also while a replay runs; its life is not prolonged when it was that already.
-    fn put_pending(&mut self, request_id: &str, status: Option<Status>) -> Result<(), StoreError> {
-        if status == Some(Status::Pending) { Ok(()) } else { self.put_status(request_id, Status::Pending) }
-    }
-
-    /// Ends a held order as COMPLETED.
-    pub(super) fn settle(&mut self, settle: &Settle<'_>) -> Result<Ending, StoreError> {
-        if let Err(untouched) = self.held_by(settle) {
-            return Ok(untouched);
+    /// Completes a held order.
+    pub(super) fn settle(&mut self, settle: &Settle<'_>) -> Ending {
+        match self.fence(place_of(settle)) {
+            Some(Fence::Held { attempt, .. }) if attempt == settle.attempt => {
+                self.put_fence(place_of(settle), Fence::Completed);
+                applied(Status::Completed)
+            }
+            found => untouched(found),
         }
-        self.put_status(settle.request_id, Status::Completed)?;
-        self.edit_order(settle.request_id, super::orders::Order::remove_fence);
-        Ok(Ending { applied: true, status: Some(Status::Completed) })
     }
 
     /// Puts the units of a held order back and ends it as `FAILED_PAYMENT`. An unknown stock stays unknown.
-    pub(super) fn refund(&mut self, settle: &Settle<'_>) -> Result<Ending, StoreError> {
-        let held = match self.held_by(settle) {
-            Ok(held) => held,
-            Err(untouched) => return Ok(Ending { applied: self.was_refunded_by(settle), ..untouched }),
+    pub(super) fn refund(&mut self, settle: &Settle<'_>) -> Ending {
+        let Settle { attempt, origin, .. } = *settle;
+        let refunded = Fence::Refunded { attempt, origin };
+        let amount = match self.fence(place_of(settle)) {
+            Some(Fence::Held { attempt: holder, amount }) if holder == attempt => i64::from(amount),
+            // An earlier call for the same record made this refund; its answer may have been lost.
+            Some(found) if found == refunded => return applied(Status::FailedPayment),
+            found => return untouched(found),
         };
-        let amount = i64::from(held.amount);
         if let Some(item) = self.state.items.get_mut(settle.item_id) {
             if let Some(left) = item.left() {
                 item.units = Some(left + amount);
@@ -108,45 +102,8 @@ impl Turn<'_> {
                 ledger.taken -= amount;
             }
         }
-        self.put_status(settle.request_id, Status::FailedPayment)?;
-        self.put_fence(
-            settle.request_id,
-            Fence { state: FenceState::Refunded, origin: settle.origin, ..held },
-        )?;
-        Ok(Ending { applied: true, status: Some(Status::FailedPayment) })
-    }
-
-    /// The reservation, if it is held by that attempt for that item and the order has not ended.
-    ///
-    /// # Errors
-    /// The answer when it is not.
-    fn held_by(&self, settle: &Settle<'_>) -> Result<Fence, Ending> {
-        let order = self.order(settle.request_id);
-        let status = order.and_then(|order| order.status(self.now_ms));
-        let fence = order.and_then(|order| order.fence(self.now_ms));
-        let is_ours = |fence: &&Fence| {
-            fence.state == FenceState::Held
-                && fence.attempt == settle.attempt
-                && *fence.item_id == *settle.item_id
-        };
-        match fence.filter(is_ours) {
-            Some(fence) if status.is_none_or(|status| !status.is_end()) => Ok(fence.clone()),
-            _ => Err(Ending { applied: false, status }),
-        }
-    }
-
-    /// True when an earlier call for the same record made this refund; its answer may have been lost.
-    fn was_refunded_by(&self, settle: &Settle<'_>) -> bool {
-        let order = self.order(settle.request_id);
-        let status = order.and_then(|order| order.status(self.now_ms));
-        let fence = order.and_then(|order| order.fence(self.now_ms));
-        status == Some(Status::FailedPayment)
-            && fence.is_some_and(|fence| {
-                fence.state == FenceState::Refunded
-                    && fence.attempt == settle.attempt
-                    && fence.origin == settle.origin
-                    && *fence.item_id == *settle.item_id
-            })
+        self.put_fence(place_of(settle), refunded);
+        applied(Status::FailedPayment)
     }
 
     /// Units left of an item; `None` is unknown.
@@ -158,7 +115,7 @@ impl Turn<'_> {
         self.state.items.get(item_id)?.ledger
     }
 
-    /// Sets the units left; the ledger is balanced from here on, units on the road included.
+    /// Sets the units left; the ledger is balanced from here on, held units included.
     pub(super) fn set_stock(&mut self, item_id: &str, units: i64) -> Result<i64, StoreError> {
         let item = self.item_entry(item_id)?;
         let taken = item.ledger.map_or(0, |ledger| ledger.taken);
@@ -190,12 +147,15 @@ impl Turn<'_> {
     }
 }
 
-fn fence_of(reserve: &Reserve<'_>, state: FenceState) -> Fence {
-    Fence {
-        state,
-        attempt: reserve.attempt,
-        origin: reserve.origin,
-        amount: reserve.amount,
-        item_id: reserve.item_id.into(),
-    }
+fn place_of<'a>(settle: &Settle<'a>) -> Place<'a> {
+    let Settle { item_id, accepted_at_ms, request_id, .. } = *settle;
+    Place { item_id, accepted_at_ms, request_id }
+}
+
+fn applied(status: Status) -> Ending {
+    Ending { applied: true, status: Some(status), attempt: 0 }
+}
+
+fn untouched(found: Option<Fence>) -> Ending {
+    Ending { applied: false, status: found.map(Fence::status), attempt: found.map_or(0, Fence::attempt) }
 }

@@ -73,7 +73,11 @@ async fn refuse_or_take_over(
         Some(fingerprint) if fingerprint.as_bytes() != hex16(admit.fingerprint) => Admission::Mismatch,
         _ => match value.holder {
             Some(holder) if may_take_over(link, admit.request_id, &holder).await? => {
-                if ask(link, &Step::TakeOver { admit, seen }).await.map_err(|_| StoreError::Lost)? == 1 {
+                if ask(link, &Step::TakeOver { admit, seen, accepted_at_ms: holder.accepted_at_ms })
+                    .await
+                    .map_err(|_| StoreError::Lost)?
+                    == 1
+                {
                     return count_takeover(link, admit, &holder).await;
                 }
                 duplicate()
@@ -118,7 +122,7 @@ async fn count_takeover(
     let instead_of = Some(tag_of(holder.owner, holder.sequence));
     let counted = ask(link, &Step::Count { user_id: admit.user_id, tag, instead_of }).await.map_err(lost)?;
     if counted == 0 {
-        return Ok(Admission::TakenOver);
+        return Ok(Admission::TakenOver { accepted_at_ms: holder.accepted_at_ms });
     }
     link.ask(&Command::Suspend(retract(admit))).map_err(lost)?.await.map_err(lost)?;
     Ok(Admission::Limited { retry_after_ms: counted.unsigned_abs() })

@@ -7,10 +7,11 @@ use wire::names::Status;
 use wire::resp::{Items, Reply};
 use wire::status_value::StatusValue;
 
-use super::encode::Kind;
+use super::encode::{Kind, hex16};
 use super::scripts::Script;
 use crate::answer::{Ledger, known_units};
-use crate::{Answer, Ending, Reservation, StatusView, StoreError};
+use crate::command::accepted_by_0_1_at_ms;
+use crate::{Answer, Claimed, Ending, Reservation, StatusView, StoreError, is_replayable};
 
 /// What an error reply means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,10 +99,13 @@ pub(super) fn decode(kind: Kind, reply: &Reply<'_>) -> Result<Answer, StoreError
             reply => text(reply).map(|text| Answer::Text(Some(text.to_owned()))),
         },
         Kind::Number => integer(reply).map(Answer::Number),
-        Kind::Confirm | Kind::Ping => match reply {
+        Kind::Done => match reply {
             Reply::Status(_) => Ok(Answer::Done),
             _ => Err(WrongShape),
         },
+        Kind::Claim { fingerprint, accepted_at_ms } => {
+            claimed(reply, fingerprint, accepted_at_ms).map(Answer::Claimed)
+        }
         Kind::Status => status(reply).map(Answer::Status),
         Kind::Statuses(count) => each(reply, count, optional_status).map(Answer::Statuses),
         Kind::Stock(count) => each(reply, count, |level| Ok(units(level))).map(Answer::Stock),
@@ -124,13 +128,9 @@ fn eval(script: Script, reply: &Reply<'_>) -> Shaped<Answer> {
             Reply::Nil => Ok(Answer::StockLeft(None)),
             reply => integer(reply).map(|left| Answer::StockLeft(Some(left))),
         },
-        // The replies of the first come in arrays; only a connection asks for the last two, by `Kind::Own`.
-        Script::ReserveMany
-        | Script::SettleMany
-        | Script::RefundMany
-        | Script::Ledgers
-        | Script::ProbeGateway
-        | Script::ProbeProcessor => Err(WrongShape),
+        Script::FailedStatus | Script::Import => integer(reply).map(|_| Answer::Done),
+        // Asked for by kinds of their own.
+        Script::Ledgers | Script::ProbeGateway | Script::ProbeProcessor => Err(WrongShape),
     }
 }
 
@@ -156,12 +156,43 @@ fn reservation(reply: &Reply<'_>) -> Shaped<Reservation> {
     }
 }
 
-/// See the heads of `settle.lua` and `refund.lua`.
+/// See the heads of `settle.lua` and `refund.lua`; the fence, of `reserve.lua`.
 fn ending(reply: &Reply<'_>, end: Status) -> Shaped<Ending> {
+    let none = Ending { applied: false, status: None, attempt: 0 };
     match reply {
-        Reply::Integer(1) => Ok(Ending { applied: true, status: Some(end) }),
-        reply => optional_status(reply).map(|status| Ending { applied: false, status }),
+        Reply::Integer(1) => Ok(Ending { applied: true, status: Some(end), attempt: 0 }),
+        Reply::Nil => Ok(none),
+        reply => {
+            let mut words = text(reply)?.split(' ');
+            let status = match words.next() {
+                Some("H") => Status::Pending,
+                Some("C") => Status::Completed,
+                Some("S") => Status::FailedSoldOut,
+                Some("R") => Status::FailedPayment,
+                Some("U") => Status::FailedUnknownItem,
+                _ => return Err(WrongShape),
+            };
+            let attempt =
+                if status == Status::Pending || is_replayable(status) { word(&mut words)? } else { 0 };
+            Ok(Ending { status: Some(status), attempt, ..none })
+        }
     }
+}
+
+/// What the id held before it was claimed. A status of version 0.1 names no time, so it is derived from the
+/// fingerprint, the same for all copies.
+fn claimed(reply: &Reply<'_>, fingerprint: u64, accepted_at_ms: u64) -> Shaped<Claimed> {
+    let value = match reply {
+        Reply::Nil => return Ok(Claimed::At { accepted_at_ms }),
+        reply => StatusValue::parse(text(reply)?),
+    };
+    let status: Status = value.word.parse().map_err(|_| WrongShape)?;
+    if status.is_end() && !is_replayable(status) {
+        return Ok(Claimed::Ended(status));
+    }
+    let is_same = value.fingerprint.is_none_or(|held| held.as_bytes() == hex16(fingerprint));
+    let accepted_at_ms = value.accepted_at_ms.unwrap_or_else(|| accepted_by_0_1_at_ms(fingerprint));
+    Ok(if is_same { Claimed::At { accepted_at_ms } } else { Claimed::Conflict })
 }
 
 fn status(reply: &Reply<'_>) -> Shaped<Option<StatusView>> {

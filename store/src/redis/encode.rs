@@ -1,13 +1,17 @@
 //! A command as bytes: which script or command of Redis it is, and its keys and arguments.
 
 use wire::names::{
-    INVENTORY_PREFIX, LEDGER_PREFIX, ORDER_STATUS_PREFIX, RATELIMIT_PREFIX, RESERVATION_PREFIX,
+    FENCE_PREFIX, INVENTORY_PREFIX, LEDGER_PREFIX, ORDER_STATUS_PREFIX, RATELIMIT_PREFIX, TAG_END,
     WATERMARK_PREFIX,
 };
 use wire::resp::{Decimal, write_array, write_bulk, write_bulk_parts, write_command, write_number};
 
 use super::scripts::{Script, Shas};
-use crate::{Command, Policy, Reserve, Settle};
+use super::{group, status};
+use crate::{Command, Import, Policy, fence_bucket};
+
+/// What version 0.1 kept of an order's units.
+const RESERVATION_PREFIX: &str = "reservation:";
 
 /// What the reply will be about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,18 +20,23 @@ pub(super) enum Kind {
     Eval(Script),
     /// An array of such replies, one an order.
     EvalMany(Script, u32),
+    /// The value of an id before it was claimed, if it had one.
+    Claim {
+        fingerprint: u64,
+        accepted_at_ms: u64,
+    },
     /// A `SET … NX`: whether it did.
     IsSet,
     /// A text, or none.
     Text,
     Number,
-    Confirm,
+    /// OK, and nothing else.
+    Done,
     Status,
     /// How many were asked for.
     Statuses(u32),
     Stock(u32),
     Ledgers(u32),
-    Ping,
     Own(Own),
 }
 
@@ -81,11 +90,21 @@ pub(super) fn encode(out: &mut Vec<u8>, command: &Command<'_>, shas: &Shas, poli
             key(out, WATERMARK_PREFIX, confirm.owner);
             write_number(out, policy.watermark_ttl_ms());
             write_number(out, confirm.sequence);
-            Kind::Confirm
+            Kind::Done
         }
-        Command::Reserve(ref wish) => reserve(out, wish, shas),
-        Command::Settle(ref settle) => end(out, settle, shas, Script::Settle),
-        Command::Refund(ref settle) => end(out, settle, shas, Script::Refund),
+        Command::Reserve(_) | Command::Settle(_) | Command::Refund(_) => {
+            group::encode(out, &[*command], shas)
+        }
+        Command::Claim(ref claim) => status::claim(out, claim, policy),
+        Command::WriteStatus(ref status) => status::write(out, status, shas, policy),
+        Command::Import(Import { request_id, item_id, accepted_at_ms }) => {
+            eval(out, shas, Script::Import, 2, 2);
+            key(out, RESERVATION_PREFIX, request_id);
+            fence_key(out, item_id, accepted_at_ms);
+            write_bulk(out, request_id.as_bytes());
+            write_bulk(out, item_id.as_bytes());
+            Kind::Eval(Script::Import)
+        }
         Command::Status { request_id } => {
             write_array(out, 2);
             write_bulk(out, b"GET");
@@ -105,13 +124,13 @@ pub(super) fn encode(out: &mut Vec<u8>, command: &Command<'_>, shas: &Shas, poli
         Command::Ledgers { items } => {
             eval(out, shas, Script::Ledgers, items.len(), 0);
             for item_id in items {
-                key(out, LEDGER_PREFIX, item_id);
+                ledger_key(out, item_id);
             }
             Kind::Ledgers(items.len() as u32)
         }
         Command::Ping => {
             write_command(out, &[b"PING"]);
-            Kind::Ping
+            Kind::Done
         }
     }
 }
@@ -135,59 +154,38 @@ pub(super) fn encode_own(out: &mut Vec<u8>, own: Own, policy: &Policy) -> Kind {
 
 /// Appends the probe of a role: its keys are those of orders, with an id that nobody has.
 pub(super) fn encode_probe(out: &mut Vec<u8>, script: Script, is_handshake: bool, shas: &Shas) -> Kind {
-    const GATEWAY: &[&str] = &[RATELIMIT_PREFIX, ORDER_STATUS_PREFIX, WATERMARK_PREFIX, INVENTORY_PREFIX];
-    const PROCESSOR: &[&str] = &[ORDER_STATUS_PREFIX, RESERVATION_PREFIX, INVENTORY_PREFIX, LEDGER_PREFIX];
-    let prefixes = if script == Script::ProbeGateway { GATEWAY } else { PROCESSOR };
-    eval(out, shas, script, prefixes.len(), 1);
-    for prefix in prefixes {
-        key(out, prefix, "");
+    const GATEWAY: [&str; 4] = [RATELIMIT_PREFIX, ORDER_STATUS_PREFIX, WATERMARK_PREFIX, INVENTORY_PREFIX];
+    eval(out, shas, script, 4, 1);
+    if script == Script::ProbeGateway {
+        for prefix in GATEWAY {
+            key(out, prefix, "");
+        }
+    } else {
+        key(out, ORDER_STATUS_PREFIX, "");
+        key(out, INVENTORY_PREFIX, "");
+        ledger_key(out, "");
+        fence_key(out, "", 0);
     }
     write_number(out, u32::from(is_handshake));
     Kind::Own(Own::ProbeSteps(script, is_handshake))
 }
 
-fn reserve(out: &mut Vec<u8>, wish: &Reserve<'_>, shas: &Shas) -> Kind {
-    eval(out, shas, Script::Reserve, 4, 4);
-    stock_keys(out, wish.request_id, wish.item_id);
-    let amount = Decimal::new(wish.amount);
-    write_bulk(out, amount.as_bytes());
-    write_number(out, wish.attempt);
-    let (partition, offset) = (Decimal::new(wish.origin.partition), Decimal::new(wish.origin.offset));
-    write_bulk_parts(out, &[partition.as_bytes(), b" ", offset.as_bytes()]);
-    write_bulk_parts(out, &[amount.as_bytes(), b" ", wish.item_id.as_bytes()]);
-    Kind::Eval(Script::Reserve)
+/// `stock_ledger:{inventory:<item>}`
+pub(super) fn ledger_key(out: &mut Vec<u8>, item_id: &str) {
+    write_bulk_parts(out, &[LEDGER_PREFIX.as_bytes(), item_id.as_bytes(), TAG_END.as_bytes()]);
 }
 
-/// Settle and refund.
-fn end(out: &mut Vec<u8>, settle: &Settle<'_>, shas: &Shas, script: Script) -> Kind {
-    if script == Script::Refund {
-        eval(out, shas, script, 4, 3);
-        stock_keys(out, settle.request_id, settle.item_id);
-    } else {
-        eval(out, shas, script, 2, 2);
-        key(out, ORDER_STATUS_PREFIX, settle.request_id);
-        key(out, RESERVATION_PREFIX, settle.request_id);
-    }
-    write_number(out, settle.attempt);
-    write_bulk(out, settle.item_id.as_bytes());
-    if script == Script::Refund {
-        let (partition, offset) = (Decimal::new(settle.origin.partition), Decimal::new(settle.origin.offset));
-        write_bulk_parts(out, &[partition.as_bytes(), b" ", offset.as_bytes()]);
-    }
-    Kind::Eval(script)
-}
-
-fn stock_keys(out: &mut Vec<u8>, request_id: &str, item_id: &str) {
-    key(out, ORDER_STATUS_PREFIX, request_id);
-    key(out, RESERVATION_PREFIX, request_id);
-    key(out, INVENTORY_PREFIX, item_id);
-    key(out, LEDGER_PREFIX, item_id);
+/// `fence:{inventory:<item>}:<bucket>`
+pub(super) fn fence_key(out: &mut Vec<u8>, item_id: &str, accepted_at_ms: u64) {
+    let bucket = Decimal::new(fence_bucket(accepted_at_ms));
+    let parts = [FENCE_PREFIX.as_bytes(), item_id.as_bytes(), TAG_END.as_bytes(), b":", bucket.as_bytes()];
+    write_bulk_parts(out, &parts);
 }
 
 fn change_stock(out: &mut Vec<u8>, item_id: &str, units: u64, shas: &Shas, script: Script) -> Kind {
     eval(out, shas, script, 2, 1);
     key(out, INVENTORY_PREFIX, item_id);
-    key(out, LEDGER_PREFIX, item_id);
+    ledger_key(out, item_id);
     write_number(out, units);
     Kind::Eval(script)
 }

@@ -240,7 +240,7 @@ mod tests {
     fn push(flight: &mut Flight, text: &[u8]) {
         flight.push(Whose::Own, 0, |out| {
             out.extend_from_slice(text);
-            Kind::Ping
+            Kind::Done
         });
     }
 
@@ -268,7 +268,7 @@ mod tests {
         let tickets: Vec<_> =
             (0..2).filter_map(|_| waiters.open(Instant::now())).map(|wait| wait.ticket()).collect();
         for &ticket in &tickets {
-            flight.push(Whose::Caller(ticket), 0, |_| Kind::Ping);
+            flight.push(Whose::Caller(ticket), 0, |_| Kind::Done);
             flight.begin_flush();
         }
         push(&mut flight, b"not yet written");

@@ -1,42 +1,59 @@
-//! Steps that stand side by side in one `ask_all`, in one script call: reservations of one item, settlements, refunds
-//! of one item.
-//!
-//! The script does what its single form does for each order in turn, with one look at all keys and one change of the
-//! stock. Measured by `cargo xtask perf processor`; the single form stays for steps that come alone.
+//! The steps of a processor at the stock and fences of one item: reservations, settlements or refunds that stand side by side in
+//! one `ask_all` share one script call, with one look at the fences and one change of the stock.
 
-use wire::names::{INVENTORY_PREFIX, LEDGER_PREFIX, ORDER_STATUS_PREFIX, RESERVATION_PREFIX};
+use wire::names::INVENTORY_PREFIX;
 use wire::order::{AMOUNT_MAX, fingerprint};
 use wire::resp::{Decimal, write_bulk, write_bulk_parts, write_number};
 
-use super::encode::{Kind, eval, key};
+use super::encode::{Kind, eval, fence_key, key, ledger_key};
 use super::scripts::{Script, Shas};
-use crate::{Command, Origin};
+use crate::{Command, Origin, Reserve, Settle, fence_bucket};
 
 /// Orders in one call. Redis serves nobody else meanwhile: 64 take it half a millisecond; twice as many would save
 /// another hundredth.
 pub(super) const ORDERS_MAX: usize = 64;
 
-/// How many commands at the front one script can serve: of one kind, of one item where stock is moved, under ids that
-/// differ (the second of two equal ones must see what became of the first).
+/// What the orders of one call have in common.
+fn place<'a>(command: &Command<'a>) -> Option<(Script, &'a str, u64)> {
+    match *command {
+        Command::Reserve(Reserve { item_id, accepted_at_ms, .. }) => {
+            Some((Script::Reserve, item_id, accepted_at_ms))
+        }
+        Command::Settle(Settle { item_id, accepted_at_ms, .. }) => {
+            Some((Script::Settle, item_id, accepted_at_ms))
+        }
+        Command::Refund(Settle { item_id, accepted_at_ms, .. }) => {
+            Some((Script::Refund, item_id, accepted_at_ms))
+        }
+        _ => None,
+    }
+}
+
+fn request_id<'a>(command: &Command<'a>) -> &'a str {
+    match *command {
+        Command::Reserve(Reserve { request_id, .. })
+        | Command::Settle(Settle { request_id, .. })
+        | Command::Refund(Settle { request_id, .. }) => request_id,
+        _ => "",
+    }
+}
+
+/// How many commands at the front one script can serve: of one kind, item and bucket, under ids that differ (the second of two
+/// equal ones must see what became of the first).
 pub(super) fn length(commands: &[Command<'_>]) -> usize {
     let mut ids = [0_u64; ORDERS_MAX];
     let mut length = 0;
+    let key = |command| place(command).map(|(script, item_id, at_ms)| (script, item_id, fence_bucket(at_ms)));
+    let Some(first) = commands.first().and_then(key) else { return 0 };
     for command in commands.iter().take(ORDERS_MAX) {
-        let request_id = match (*command, commands[0]) {
-            (Command::Reserve(wish), Command::Reserve(first))
-                if wish.item_id == first.item_id && (1..=AMOUNT_MAX).contains(&wish.amount) =>
-            {
-                wish.request_id
-            }
-            (Command::Settle(settle), Command::Settle(_)) => settle.request_id,
-            (Command::Refund(refund), Command::Refund(first)) if refund.item_id == first.item_id => {
-                refund.request_id
-            }
-            _ => break,
-        };
+        if let Command::Reserve(wish) = command
+            && !(1..=AMOUNT_MAX).contains(&wish.amount)
+        {
+            break;
+        }
         // Two ids of the same hash part the group, which costs a call and nothing else.
-        let id = fingerprint(request_id, "", 0);
-        if ids[..length].contains(&id) {
+        let id = fingerprint(request_id(command), "", 0);
+        if key(command) != Some(first) || ids[..length].contains(&id) {
             break;
         }
         ids[length] = id;
@@ -48,85 +65,96 @@ pub(super) fn length(commands: &[Command<'_>]) -> usize {
 /// Appends one call for all of `commands`, which [`length`] has counted.
 pub(super) fn encode(out: &mut Vec<u8>, commands: &[Command<'_>], shas: &Shas) -> Kind {
     let orders = commands.len();
-    // The item whose stock is moved.
-    let (script, item_id, keys, arguments) = match commands.first() {
-        Some(Command::Reserve(wish)) => {
-            (Script::ReserveMany, Some(wish.item_id), 2 * orders + 2, 3 * orders + 1)
-        }
-        Some(Command::Refund(refund)) => {
-            (Script::RefundMany, Some(refund.item_id), 2 * orders + 2, 2 * orders + 1)
-        }
-        _ => (Script::SettleMany, None, 2 * orders, 2 * orders),
+    let Some((script, item_id, accepted_at_ms)) = commands.first().and_then(place) else {
+        unreachable!("only steps with a place are encoded here")
     };
-    eval(out, shas, script, keys, arguments);
-    for command in commands {
-        if let Command::Reserve(crate::Reserve { request_id, .. })
-        | Command::Settle(crate::Settle { request_id, .. })
-        | Command::Refund(crate::Settle { request_id, .. }) = command
-        {
-            key(out, ORDER_STATUS_PREFIX, request_id);
-            key(out, RESERVATION_PREFIX, request_id);
-        }
-    }
-    if let Some(item_id) = item_id {
+    let (keys, arguments) = match script {
+        Script::Reserve => (3, 4),
+        Script::Refund => (3, 3),
+        _ => (1, 2),
+    };
+    eval(out, shas, script, keys, arguments * orders);
+    if keys == 3 {
         key(out, INVENTORY_PREFIX, item_id);
-        key(out, LEDGER_PREFIX, item_id);
+        ledger_key(out, item_id);
+    }
+    fence_key(out, item_id, accepted_at_ms);
+    for command in commands {
+        write_bulk(out, request_id(command).as_bytes());
+    }
+    // What the scripts compare and write is put together here: Lua would do it at several times the cost.
+    for command in commands {
+        let attempt = Decimal::new(attempt(command));
+        match command {
+            Command::Reserve(Reserve { amount, .. }) => {
+                let amount = Decimal::new(*amount);
+                write_bulk_parts(out, &[b"H ", attempt.as_bytes(), b" ", amount.as_bytes()]);
+            }
+            _ => write_bulk_parts(out, &[b"H ", attempt.as_bytes(), b" "]),
+        }
     }
     for command in commands {
         match command {
-            Command::Reserve(wish) => {
-                write_number(out, u64::from(wish.amount));
-                write_number(out, wish.attempt);
-                origin(out, wish.origin);
-            }
-            Command::Refund(refund) => {
-                write_number(out, refund.attempt);
-                origin(out, refund.origin);
-            }
-            Command::Settle(settle) => {
-                write_number(out, settle.attempt);
-                write_bulk(out, settle.item_id.as_bytes());
-            }
+            Command::Reserve(Reserve { amount, .. }) => write_number(out, *amount),
+            Command::Refund(Settle { attempt, origin, .. }) => of_record(out, b"R ", *attempt, *origin),
             _ => {}
         }
     }
-    if let Some(item_id) = item_id {
-        write_bulk(out, item_id.as_bytes());
+    for command in commands {
+        if let Command::Reserve(Reserve { attempt, origin, .. }) = command {
+            of_record(out, b"", *attempt, *origin);
+        }
     }
     Kind::EvalMany(script, orders as u32)
 }
 
-fn origin(out: &mut Vec<u8>, origin: Origin) {
-    let (partition, offset) = (Decimal::new(origin.partition), Decimal::new(origin.offset));
-    write_bulk_parts(out, &[partition.as_bytes(), b" ", offset.as_bytes()]);
+fn attempt(command: &Command<'_>) -> u32 {
+    match *command {
+        Command::Reserve(Reserve { attempt, .. })
+        | Command::Settle(Settle { attempt, .. })
+        | Command::Refund(Settle { attempt, .. }) => attempt,
+        _ => 0,
+    }
 }
 
-/// How each of a group's replies is read.
-pub(super) fn of_one(script: Script) -> Kind {
-    Kind::Eval(match script {
-        Script::ReserveMany => Script::Reserve,
-        Script::RefundMany => Script::Refund,
-        _ => Script::Settle,
-    })
+/// `<attempt> <partition> <offset>`
+fn of_record(out: &mut Vec<u8>, start: &[u8], attempt: u32, origin: Origin) {
+    let (partition, offset) = (Decimal::new(origin.partition), Decimal::new(origin.offset));
+    let attempt = Decimal::new(attempt);
+    let parts = [start, attempt.as_bytes(), b" ", partition.as_bytes(), b" ", offset.as_bytes()];
+    write_bulk_parts(out, &parts);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Reserve, Settle};
-
     const ORIGIN: Origin = Origin { partition: 0, offset: 0 };
 
+    fn reserve_at<'a>(request_id: &'a str, item_id: &'a str, accepted_at_ms: u64) -> Command<'a> {
+        Command::Reserve(Reserve {
+            request_id,
+            item_id,
+            accepted_at_ms,
+            amount: 1,
+            attempt: 0,
+            origin: ORIGIN,
+        })
+    }
+
     fn reserve<'a>(request_id: &'a str, item_id: &'a str) -> Command<'a> {
-        Command::Reserve(Reserve { request_id, item_id, amount: 1, attempt: 0, origin: ORIGIN })
+        reserve_at(request_id, item_id, 0)
     }
 
     fn settle(request_id: &str) -> Command<'_> {
-        Command::Settle(Settle { request_id, item_id: "101", attempt: 0, origin: ORIGIN })
+        Command::Settle(Settle { request_id, item_id: "101", accepted_at_ms: 0, attempt: 0, origin: ORIGIN })
     }
 
     #[test]
-    fn a_group_ends_at_another_item_kind_or_an_id_it_has() {
+    fn a_group_ends_at_another_item_bucket_kind_or_an_id_it_has() {
+        assert_eq!(
+            length(&[reserve_at("a", "101", 0), reserve_at("b", "101", crate::command::FENCE_BUCKET_MS)]),
+            1
+        );
         assert_eq!(length(&[reserve("a", "101"), reserve("b", "101"), reserve("c", "102")]), 2);
         assert_eq!(length(&[reserve("a", "101"), reserve("b", "101"), reserve("a", "101")]), 2);
         assert_eq!(length(&[reserve("a", "101"), settle("a")]), 1);

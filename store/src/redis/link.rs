@@ -402,7 +402,7 @@ impl Link {
             let error = StoreError::Refused(format!("unexpected reply {reply:?} to {script:?}"));
             return self.answer_all(pending, &error);
         };
-        let kind = group::of_one(script);
+        let kind = Kind::Eval(script);
         let none = Reply::Error(b"ERR no reply");
         let mut replies = replies.chain(std::iter::repeat(none));
         for (number, reply) in (0..orders).zip(&mut replies) {

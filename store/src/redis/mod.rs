@@ -15,9 +15,9 @@
 //! - nothing here blocks the core, and no waker leaves it;
 //! - a caller that goes away leaves its place in the order of replies behind, nothing else.
 //!
-//! It never falls back to anything when the server is away. It needs Redis 7.0 or newer (`SET … NX GET`). A step of an admission
-//! or a release touches one key; the scripts of the processor touch keys of an order and of an item, which a cluster
-//! would not allow.
+//! It never falls back to anything when the server is away. It needs Redis 7.0 or newer (`SET … NX GET`). Every command that
+//! admits, releases or processes an order touches keys of one slot: of a user, of an id, or of an item. Not so: `Import`, reads of
+//! many keys, and the probe of a processor.
 //!
 //! Bounds, each core: `in_flight_max` commands, at most about 600 bytes each plus what an audit asks at once
 //! (10,000 ids of 220 bytes); a read buffer of 32 KiB that grows to 2 MiB for such an audit only.
@@ -39,7 +39,7 @@ use scripts::Script;
 /// A command as bytes.
 mod encode;
 
-/// Many orders in one script.
+/// Orders of one item in one script.
 mod group;
 
 /// A reply as an answer.
@@ -69,6 +69,9 @@ mod admission;
 /// The steps.
 mod step;
 
+/// Statuses of a processor.
+mod status;
+
 /// A connection that waits, for threads of their own.
 mod blocking;
 
@@ -77,6 +80,12 @@ pub mod checks;
 
 /// Which items have stock.
 pub mod items;
+
+/// What version 0.1 left.
+pub mod upgrade;
+
+/// Units that orders hold.
+pub mod held;
 
 /// Encoder and decoder, for `benches/` alone.
 #[cfg(feature = "bench")]

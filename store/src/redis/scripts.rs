@@ -16,11 +16,10 @@ pub(super) enum Script {
     TakeOver,
     Suspend,
     Reserve,
-    ReserveMany,
     Settle,
-    SettleMany,
     Refund,
-    RefundMany,
+    FailedStatus,
+    Import,
     SetStock,
     AddStock,
     Ledgers,
@@ -29,18 +28,17 @@ pub(super) enum Script {
 }
 
 impl Script {
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::Count,
         Self::Uncount,
         Self::ReleaseId,
         Self::TakeOver,
         Self::Suspend,
         Self::Reserve,
-        Self::ReserveMany,
         Self::Settle,
-        Self::SettleMany,
         Self::Refund,
-        Self::RefundMany,
+        Self::FailedStatus,
+        Self::Import,
         Self::SetStock,
         Self::AddStock,
         Self::Ledgers,
@@ -56,11 +54,10 @@ impl Script {
             Self::TakeOver => include_str!("scripts/take_over.lua"),
             Self::Suspend => include_str!("scripts/suspend.lua"),
             Self::Reserve => include_str!("scripts/reserve.lua"),
-            Self::ReserveMany => include_str!("scripts/reserve_many.lua"),
             Self::Settle => include_str!("scripts/settle.lua"),
-            Self::SettleMany => include_str!("scripts/settle_many.lua"),
             Self::Refund => include_str!("scripts/refund.lua"),
-            Self::RefundMany => include_str!("scripts/refund_many.lua"),
+            Self::FailedStatus => include_str!("scripts/failed_status.lua"),
+            Self::Import => include_str!("scripts/import.lua"),
             Self::SetStock => include_str!("scripts/set_stock.lua"),
             Self::AddStock => include_str!("scripts/add_stock.lua"),
             Self::Ledgers => include_str!("scripts/ledgers.lua"),
@@ -69,26 +66,24 @@ impl Script {
         }
     }
 
-    /// The text that Redis gets: the constants and helpers it names, then the body.
+    /// The text that Redis gets: the constants and functions it names, then the body.
     pub(super) fn source(self, policy: &Policy) -> String {
+        const FUNCTIONS: [(&str, &str); 3] = [
+            ("KNOWN_UNITS(", include_str!("scripts/known_units.lua")),
+            ("WRITE_FENCES(", include_str!("scripts/write_fences.lua")),
+            ("PROBE(", include_str!("scripts/probe.lua")),
+        ];
         let body = self.body();
+        let functions: String =
+            FUNCTIONS.iter().filter(|(name, _)| body.contains(name)).map(|(_, text)| *text).collect();
         let mut source = String::new();
         for (name, value) in constants(policy) {
-            if body.contains(name) {
+            if body.contains(name) || functions.contains(name) {
                 // Writing to a string cannot fail.
                 let _ = writeln!(source, "local {name} = {value}");
             }
         }
-        if body.contains("KNOWN_UNITS") {
-            source += include_str!("scripts/known_units.lua");
-        }
-        if body.contains("STATUS_OF") {
-            source += include_str!("scripts/status_of.lua");
-        }
-        if body.contains("PROBE(") {
-            source += include_str!("scripts/probe.lua");
-        }
-        source + body
+        source + &functions + body
     }
 }
 

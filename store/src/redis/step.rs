@@ -26,7 +26,7 @@ pub(super) enum Step<'a> {
     /// The watermark of an owner.
     Watermark { owner: &'a str },
     /// Takes the id over, if it still holds this.
-    TakeOver { admit: &'a Admit<'a>, seen: &'a str },
+    TakeOver { admit: &'a Admit<'a>, seen: &'a str, accepted_at_ms: u64 },
 }
 
 /// Appends a step to `out`.
@@ -44,7 +44,7 @@ pub(super) fn encode(out: &mut Vec<u8>, step: &Step<'_>, shas: &Shas, policy: &P
         Step::TakeId(admit) => {
             out.extend_from_slice(b"*7\r\n$3\r\nSET\r\n");
             key(out, ORDER_STATUS_PREFIX, admit.request_id);
-            pending(out, admit, b"PENDING P ");
+            pending(out, admit, b"PENDING P ", admit.accepted_at_ms);
             out.extend_from_slice(b"$2\r\nNX\r\n$3\r\nGET\r\n$2\r\nPX\r\n");
             write_number(out, policy.order_status_ttl_ms);
             Kind::Text
@@ -83,19 +83,19 @@ pub(super) fn encode(out: &mut Vec<u8>, step: &Step<'_>, shas: &Shas, policy: &P
             key(out, WATERMARK_PREFIX, owner);
             Kind::Text
         }
-        Step::TakeOver { admit, seen } => {
+        Step::TakeOver { admit, seen, accepted_at_ms } => {
             eval(out, shas, Script::TakeOver, 1, 2);
             key(out, ORDER_STATUS_PREFIX, admit.request_id);
             write_bulk(out, seen.as_bytes());
-            pending(out, admit, b"PENDING T ");
+            pending(out, admit, b"PENDING T ", accepted_at_ms);
             Kind::Eval(Script::TakeOver)
         }
     }
 }
 
 /// The value of `order_status` while the admission holds the id (`wire/src/status_value.rs`).
-fn pending(out: &mut Vec<u8>, admit: &Admit<'_>, start: &[u8]) {
-    let sequence = Decimal::new(admit.sequence);
+fn pending(out: &mut Vec<u8>, admit: &Admit<'_>, start: &[u8], accepted_at_ms: u64) {
+    let (sequence, at_ms) = (Decimal::new(admit.sequence), Decimal::new(accepted_at_ms));
     write_bulk_parts(
         out,
         &[
@@ -107,6 +107,8 @@ fn pending(out: &mut Vec<u8>, admit: &Admit<'_>, start: &[u8]) {
             admit.owner.as_bytes(),
             b" ",
             sequence.as_bytes(),
+            b" ",
+            at_ms.as_bytes(),
         ],
     );
 }

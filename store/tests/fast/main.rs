@@ -9,4 +9,5 @@ mod memory_forgets_on_time;
 mod one_end;
 mod rate_limit_exact;
 mod release_gives_back;
+mod status_follows_fence;
 mod take_over;

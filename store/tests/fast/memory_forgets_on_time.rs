@@ -12,6 +12,8 @@ use world::{NOON_MS, reserve, retract, settle};
 
 use crate::world;
 
+const TAKEN_OVER: Admission = Admission::TakenOver { accepted_at_ms: world::NOON_MS };
+
 struct Clocked {
     clock: Arc<AtomicU64>,
     model: Arc<Memory>,
@@ -69,7 +71,7 @@ fn a_take_over_prolongs_it() {
     let policy = world::policy();
     assert_eq!(world.admit("u", "r", 1), Ok(Admission::Fresh));
     world.at(policy.order_status_ttl_ms);
-    assert_eq!(world.admit("u", "r", 2), Ok(Admission::TakenOver));
+    assert_eq!(world.admit("u", "r", 2), Ok(TAKEN_OVER));
     world.at(2 * policy.order_status_ttl_ms);
     assert_eq!(world.status("r"), Some(pending()));
     world.at(2 * policy.order_status_ttl_ms + 1);
@@ -132,7 +134,7 @@ fn over_the_bound_only_newcomers_are_refused() {
     assert_eq!(world.admit("u", "c", 3), Ok(Admission::Fresh));
     assert_eq!(world.model.entries(), 5);
     for newcomer in [
-        Command::Reserve(reserve("d", "101", 1)),
+        Command::Claim(world::claim("d")),
         Command::SetStock { item_id: "102", units: 1 },
         Command::Confirm(Confirm { owner: "core0", sequence: 1 }),
     ] {

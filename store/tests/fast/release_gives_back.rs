@@ -8,6 +8,8 @@ use world::{Timed, admit, retract};
 
 use crate::world;
 
+const TAKEN_OVER: Admission = Admission::TakenOver { accepted_at_ms: world::NOON_MS };
+
 in_both!(
     the_id_is_free_again,
     one_admission_is_given_back,
@@ -88,7 +90,7 @@ async fn a_taken_over_id_is_suspended_instead(store: &impl Timed) {
         assert_eq!(store.admit(admit("u", id, sequence)).await, Ok(Admission::Fresh));
     }
     store.advance(world::policy().takeover_after_ms);
-    assert_eq!(store.admit(admit("u", "a", 4)).await, Ok(Admission::TakenOver));
+    assert_eq!(store.admit(admit("u", "a", 4)).await, Ok(TAKEN_OVER));
     assert_eq!(release(store, "a", 4).await, Ok(Answer::Retracted(true)));
     assert_eq!(release(store, "a", 4).await, Ok(Answer::Retracted(true)), "the first answer was lost");
     let view = store.status("a").await.expect("an answer").expect("it is still pending");
@@ -96,7 +98,7 @@ async fn a_taken_over_id_is_suspended_instead(store: &impl Timed) {
     assert!(is_limited(store, "d").await, "its admission still counts");
     let other = Admit { fingerprint: 1, ..admit("u", "a", 5) };
     assert_eq!(store.admit(other).await, Ok(Admission::Mismatch), "other contents under the same id");
-    assert_eq!(store.admit(admit("u", "a", 6)).await, Ok(Admission::TakenOver), "at once");
+    assert_eq!(store.admit(admit("u", "a", 6)).await, Ok(TAKEN_OVER), "at once");
 }
 
 async fn only_its_holder_can_release(store: &impl Timed) {

@@ -4,9 +4,12 @@
 //! with a clock of the test's own.
 
 use store::{Admission, Admit, Command, Confirm, StoreSteps};
-use world::{Timed, admit, reserve, retract, settle};
+use wire::names::Status;
+use world::{Timed, admit, final_status, retract};
 
 use crate::world;
+
+const TAKEN_OVER: Admission = Admission::TakenOver { accepted_at_ms: world::NOON_MS };
 
 in_both!(
     a_pending_id_is_taken_over_when_old,
@@ -31,7 +34,7 @@ async fn a_pending_id_is_taken_over_when_old(store: &impl Timed) {
     store.advance(takeover_after_ms - 1000);
     assert_eq!(store.admit(admit("u", "r", 2)).await, Ok(duplicate()));
     store.advance(1000);
-    assert_eq!(store.admit(admit("u", "r", 2)).await, Ok(Admission::TakenOver));
+    assert_eq!(store.admit(admit("u", "r", 2)).await, Ok(TAKEN_OVER));
     // It is young again.
     assert_eq!(store.admit(admit("u", "r", 3)).await, Ok(duplicate()));
 }
@@ -45,7 +48,7 @@ async fn a_resolved_id_is_not_taken_over(store: &impl Timed) {
     store.advance(60_000);
     assert_eq!(store.admit(admit("r4", "r4", 7)).await, Ok(duplicate()));
     assert_eq!(store.admit(admit("r5", "r5", 8)).await, Ok(duplicate()));
-    assert_eq!(store.admit(admit("r6", "r6", 9)).await, Ok(Admission::TakenOver));
+    assert_eq!(store.admit(admit("r6", "r6", 9)).await, Ok(TAKEN_OVER));
 }
 
 async fn a_suspended_id_is_taken_over_at_once(store: &impl Timed) {
@@ -54,15 +57,13 @@ async fn a_suspended_id_is_taken_over_at_once(store: &impl Timed) {
     assert_eq!(store.ask(&suspend).await, Ok(store::Answer::Retracted(true)));
     // Whatever the watermark says: the owner had resolved it as "perhaps".
     store.ask(&Command::Confirm(Confirm { owner: "core0", sequence: 1 })).await.expect("done");
-    assert_eq!(store.admit(admit("u", "r", 2)).await, Ok(Admission::TakenOver));
+    assert_eq!(store.admit(admit("u", "r", 2)).await, Ok(TAKEN_OVER));
     assert_eq!(store.ask(&suspend).await, Ok(store::Answer::Retracted(false)), "it is another's now");
 }
 
 async fn an_ended_id_is_not_taken_over(store: &impl Timed) {
-    store.ask(&Command::SetStock { item_id: "101", units: 1 }).await.expect("set");
     assert_eq!(store.admit(admit("u", "r", 1)).await, Ok(Admission::Fresh));
-    store.ask(&Command::Reserve(reserve("r", "101", 1))).await.expect("held");
-    store.ask(&Command::Settle(settle("r", "101"))).await.expect("settled");
+    store.ask(&Command::WriteStatus(final_status("r", Status::Completed, 0))).await.expect("written");
     store.advance(60_000);
     assert_eq!(store.admit(admit("u", "r", 2)).await, Ok(duplicate()));
     for retraction in [Command::Suspend(retract("u", "r", 1)), Command::Release(retract("u", "r", 1))] {
@@ -75,14 +76,14 @@ async fn other_contents_never_take_over(store: &impl Timed) {
     store.advance(60_000);
     let other = Admit { fingerprint: 1, ..admit("u", "r", 2) };
     assert_eq!(store.admit(other).await, Ok(Admission::Mismatch));
-    assert_eq!(store.admit(admit("u", "r", 3)).await, Ok(Admission::TakenOver), "it was left as it was");
+    assert_eq!(store.admit(admit("u", "r", 3)).await, Ok(TAKEN_OVER), "it was left as it was");
 }
 
 async fn a_taken_over_id_belongs_to_its_new_owner(store: &impl Timed) {
     assert_eq!(store.admit(admit("u", "r", 1)).await, Ok(Admission::Fresh));
     store.advance(60_000);
     let new_owner = Admit { owner: "core1", correlation_id: "c-2", ..admit("u", "r", 1) };
-    assert_eq!(store.admit(new_owner).await, Ok(Admission::TakenOver));
+    assert_eq!(store.admit(new_owner).await, Ok(TAKEN_OVER));
     let by_first = Command::Release(retract("u", "r", 1));
     assert_eq!(store.ask(&by_first).await, Ok(store::Answer::Retracted(false)));
     let view = store.status("r").await.expect("an answer").expect("it is pending");
@@ -99,7 +100,7 @@ async fn a_take_over_is_not_counted_again(store: &impl Timed) {
     store.advance(takeover_after_ms);
     let limited = store.admit(admit("u", "new", 10)).await;
     assert!(matches!(limited, Ok(Admission::Limited { .. })), "{limited:?}");
-    assert_eq!(store.admit(admit("u", "r1", 11)).await, Ok(Admission::TakenOver), "though at the limit");
+    assert_eq!(store.admit(admit("u", "r1", 11)).await, Ok(TAKEN_OVER), "though at the limit");
     // The others leave the window.
     store.advance(rate_limit_window_ms - takeover_after_ms);
     assert_eq!(store.admit(admit("u", "new", 12)).await, Ok(Admission::Fresh));
@@ -112,7 +113,7 @@ async fn a_take_over_counts_from_its_own_time(store: &impl Timed) {
     store.advance(window_ms - 1000);
     assert_eq!(store.admit(admit("u", "x", 2)).await, Ok(Admission::Fresh));
     store.advance(2000);
-    assert_eq!(store.admit(admit("u", "r", 3)).await, Ok(Admission::TakenOver));
+    assert_eq!(store.admit(admit("u", "r", 3)).await, Ok(TAKEN_OVER));
     store.advance(1000);
     assert_eq!(store.admit(admit("u", "y", 4)).await, Ok(Admission::Fresh));
     // x, r and y are three; r left the window as a first send only.
@@ -132,5 +133,5 @@ async fn a_take_over_counts_when_its_first_send_no_longer_does(store: &impl Time
     assert!(matches!(limited, Ok(Admission::Limited { .. })), "{limited:?}");
     // Its first send may have been persisted: the id is kept, and taken over as soon as there is room.
     store.advance(rate_limit_window_ms + 100);
-    assert_eq!(store.admit(admit("u", "r", 21)).await, Ok(Admission::TakenOver));
+    assert_eq!(store.admit(admit("u", "r", 21)).await, Ok(TAKEN_OVER));
 }

@@ -68,7 +68,7 @@ async fn send_orders(store: Rc<Connection>, owner: usize, mut random: Random, sh
         }
         let admission = store.admit(admit).await.expect("an answer");
         let name = match admission {
-            Admission::Fresh | Admission::TakenOver => match random.below(3) {
+            Admission::Fresh | Admission::TakenOver { .. } => match random.below(3) {
                 0 => {
                     *shared.borrow_mut().acknowledged.entry(id).or_default() += 1;
                     "published"

@@ -5,6 +5,7 @@ mod world;
 
 mod auth_and_db;
 mod concurrent_admissions;
+mod concurrent_processing;
 mod dropped_futures;
 mod equal_ids_one_fresh;
 mod hanging_redis;

@@ -1,6 +1,6 @@
 //! Claim: reservations, settlements and refunds that are asked side by side, and so share a script, are answered and leave
 //! Redis as when each is asked alone. Method: random orders over few ids, items and attempts, with stock that is short,
-//! unknown, no number or of the wrong type, ledgers of the wrong type, and statuses and fences from before; once one by
+//! unknown, no number or of the wrong type, ledgers of the wrong type, and fences from before; once one by
 //! one, once by one `ask_all`, in the same Redis, whose every key is compared. The seed is printed; `STORE_TEST_SEED`
 //! repeats a run.
 
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
-use store::{Answer, Command, Origin, Reserve, Settle, Store, StoreError};
+use store::{Answer, Command, Origin, Reserve, Settle, Store, StoreError, fence_bucket};
 use testkit::redis::{Redis, Reply};
 
 use crate::world;
@@ -18,20 +18,6 @@ use crate::world;
 /// More than one script takes.
 const IDS: usize = 150;
 const ITEMS: [&str; 2] = ["101", "item_2"];
-/// With and without contents.
-const STATUSES: [&str; 10] = [
-    "PENDING",
-    "PENDING P 00000000000000ff c 1\ncore0 7",
-    "PENDING R 00000000000000ff c 1",
-    "COMPLETED",
-    "COMPLETED 00000000000000ff c 1",
-    "FAILED_PAYMENT",
-    "FAILED_PAYMENT 00000000000000ff ",
-    "FAILED_SOLD_OUT 00000000000000ff c 1",
-    "FAILED_UNKNOWN_ITEM",
-    "FAILED_UNKNOWN_ITEM 00000000000000ff c 1",
-];
-
 #[derive(Debug, Clone)]
 struct Order {
     id: usize,
@@ -60,8 +46,7 @@ struct Before {
 #[derive(Debug, Clone)]
 struct Case {
     items: Vec<Before>,
-    /// Per id of the first few: status and whether a fence of a former run is there.
-    statuses: Vec<Option<usize>>,
+    /// Of the first few ids, at the first item and bucket.
     fences: Vec<Option<(char, u32)>>,
     orders: Vec<Order>,
 }
@@ -93,21 +78,19 @@ fn cases() -> impl Strategy<Value = Case> {
         offset,
         step,
     });
-    let status = prop::option::weighted(0.6, 0..STATUSES.len());
-    let fence = prop::option::weighted(0.6, (prop::sample::select(vec!['H', 'R', 'U']), 0..3_u32));
+    let fence = prop::option::weighted(0.6, (prop::sample::select(vec!['H', 'C', 'S', 'R', 'U']), 0..3_u32));
     (
         prop::collection::vec(before, ITEMS.len()),
-        prop::collection::vec(status, 24),
         prop::collection::vec(fence, 24),
         prop::collection::vec(order, 1..200),
         prop::bool::weighted(0.7),
     )
-        .prop_map(|(items, statuses, fences, mut orders, is_sorted)| {
+        .prop_map(|(items, fences, mut orders, is_sorted)| {
             if is_sorted {
                 // Long runs of one kind, as the processor has them.
                 orders.sort_by_key(|order| (order.step, order.item));
             }
-            Case { items, statuses, fences, orders }
+            Case { items, fences, orders }
         })
 }
 
@@ -121,17 +104,19 @@ fn lay(redis: &Redis, case: &Case, ids: &[String]) {
             redis.call(&["SET", &inventory, stock]);
         }
         if before.is_ledger_text {
-            redis.call(&["SET", &format!("stock_ledger:{item}"), "a text"]);
+            redis.call(&["SET", &format!("stock_ledger:{{inventory:{item}}}"), "a text"]);
         }
     }
-    for (id, (status, fence)) in ids.iter().zip(case.statuses.iter().zip(&case.fences)) {
-        if let Some(status) = status {
-            redis.call(&["SET", &format!("order_status:{id}"), STATUSES[*status], "EX", "3600"]);
-        }
-        if let Some((state, attempt)) = fence {
-            let text = format!("{state} {attempt} -1 1 2 101");
-            redis.call(&["SET", &format!("reservation:{id}"), &text, "EX", "3600"]);
-        }
+    let bucket = format!("fence:{{inventory:{}}}:{}", ITEMS[0], fence_bucket(world::NOON_MS));
+    for (id, (state, attempt)) in ids.iter().zip(&case.fences).filter_map(|(id, fence)| Some((id, (*fence)?)))
+    {
+        let text = match state {
+            'H' => format!("H {attempt} 2"),
+            'C' | 'S' => state.to_string(),
+            _ => format!("{state} {attempt} -1 1"),
+        };
+        redis.call(&["HSET", &bucket, id, &text]);
+        redis.call(&["EXPIRE", &bucket, "3600"]);
     }
 }
 
@@ -143,7 +128,8 @@ fn everything(redis: &Redis) -> BTreeMap<String, (String, bool)> {
         .map(|key| {
             let value = match redis.call(&["TYPE", &key]).text().as_deref() {
                 Some("string") => redis.call(&["GET", &key]),
-                Some("hash") => redis.call(&["HMGET", &key, "base", "taken"]),
+                // Its fields come in the order in which they were written.
+                Some("hash") => sorted(redis.call(&["HGETALL", &key])),
                 _ => redis.call(&["LRANGE", &key, "0", "-1"]),
             };
             let dies = redis.call(&["PTTL", &key]).int().expect("a number") > 0;
@@ -152,14 +138,26 @@ fn everything(redis: &Redis) -> BTreeMap<String, (String, bool)> {
         .collect()
 }
 
+fn sorted(fields: Reply) -> Reply {
+    let Reply::Array(fields) = fields else { panic!("HGETALL answers an array") };
+    let texts: Vec<_> = fields.into_iter().map(|field| field.text().expect("a text")).collect();
+    let mut pairs: Vec<String> = texts.chunks(2).map(|pair| pair.join(" = ")).collect();
+    pairs.sort();
+    Reply::Array(pairs.into_iter().map(Reply::Status).collect())
+}
+
 fn commands<'a>(case: &'a Case, ids: &'a [String]) -> Vec<Command<'a>> {
     let command = |order: &'a Order| {
         let Order { id, item, amount, attempt, offset, step } = *order;
         let (request_id, item_id) = (ids[id].as_str(), ITEMS[item]);
         let origin = Origin { partition: -1, offset };
-        let settle = Settle { request_id, item_id, attempt, origin };
+        // Two buckets.
+        let accepted_at_ms = world::NOON_MS + (id % 2) as u64 * 10_000;
+        let settle = Settle { request_id, item_id, accepted_at_ms, attempt, origin };
         match step {
-            Step::Reserve => Command::Reserve(Reserve { request_id, item_id, amount, attempt, origin }),
+            Step::Reserve => {
+                Command::Reserve(Reserve { request_id, item_id, accepted_at_ms, amount, attempt, origin })
+            }
             Step::Settle => Command::Settle(settle),
             Step::Refund => Command::Refund(settle),
         }

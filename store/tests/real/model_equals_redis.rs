@@ -19,10 +19,11 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use store::memory::Memory;
 use store::{
-    Admission, Admit, Answer, Command, Confirm, Origin, Policy, Reservation, Reserve, Retract, Settle, Store,
-    StoreError,
+    Admission, Admit, Answer, Claim, Command, Confirm, FinalStatus, Origin, Policy, Reservation, Reserve,
+    Retract, Settle, Store, StoreError,
 };
 use testkit::redis::{Redis, Reply};
+use wire::names::Status;
 
 use crate::world;
 use world::{Aged, Timed};
@@ -33,6 +34,8 @@ const IDS: [&str; 7] = ["r-1", "r 2", "r:3 é", "%u(.*)", "5", "PENDING", "r-1 "
 static NEW_IDS: LazyLock<Vec<String>> =
     LazyLock::new(|| (0..256).map(|number| format!("new-{number}")).collect());
 const ITEMS: [&str; 2] = ["101", "item_2"];
+const ENDS: [Status; 4] =
+    [Status::Completed, Status::FailedSoldOut, Status::FailedPayment, Status::FailedUnknownItem];
 const OWNERS: [&str; 2] = ["core0e1", "core1e7"];
 /// What an operator may have put there; units of a flash sale, and what is not a plain integer.
 const TEXTS: [&str; 20] = [
@@ -110,6 +113,16 @@ enum Step {
         wish: Wish,
         honest: bool,
     },
+    Claim {
+        id: usize,
+        contents: u64,
+    },
+    WriteStatus {
+        id: usize,
+        end: usize,
+        attempt: u32,
+        contents: u64,
+    },
     Status {
         id: usize,
     },
@@ -134,6 +147,13 @@ struct Wish {
     amount: u32,
     attempt: u32,
     offset: i64,
+    bucket: u64,
+}
+
+impl Wish {
+    fn accepted_at_ms(self) -> u64 {
+        world::NOON_MS + self.bucket * 10_000
+    }
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -142,16 +162,14 @@ fn steps() -> impl Strategy<Value = Step> {
     let later_ms = prop_oneof![8 => 0_u64..3, 3 => 3_u64..12, 1 => 0_u64..60].prop_map(half_seconds);
     let contents = prop::bool::weighted(0.1).prop_map(u64::from);
     let attempt = prop_oneof![5 => Just(0_u32), 3 => Just(1), 1 => Just(2)];
-    let wish = (item.clone(), 1_u32..4, attempt, 0_i64..3).prop_map(|(item, amount, attempt, offset)| Wish {
-        item,
-        amount,
-        attempt,
-        offset,
-    });
+    let bucket = prop::bool::weighted(0.1).prop_map(u64::from);
+    let wish = (item.clone(), 1_u32..4, attempt.clone(), 0_i64..3, bucket)
+        .prop_map(|(item, amount, attempt, offset, bucket)| Wish { item, amount, attempt, offset, bucket });
+    let write = (id.clone(), 0..ENDS.len(), attempt, contents.clone());
     let honest = prop::bool::weighted(0.8);
     let end = (id.clone(), wish.clone(), honest);
     prop_oneof![
-        8 => (user.clone(), id.clone(), contents, owner.clone(), later_ms).prop_map(
+        8 => (user.clone(), id.clone(), contents.clone(), owner.clone(), later_ms).prop_map(
             |(user, id, contents, owner, later_ms)| Step::Admit { user, id, contents, owner, later_ms }
         ),
         6 => (user.clone(), (0_u64..3).prop_map(half_seconds))
@@ -165,6 +183,8 @@ fn steps() -> impl Strategy<Value = Step> {
             .prop_map(|(id, wish, again)| Step::Reserve { id, wish, again }),
         3 => end.clone().prop_map(|(id, wish, honest)| Step::Settle { id, wish, honest }),
         4 => end.prop_map(|(id, wish, honest)| Step::Refund { id, wish, honest }),
+        1 => (id.clone(), contents).prop_map(|(id, contents)| Step::Claim { id, contents }),
+        4 => write.prop_map(|(id, end, attempt, contents)| Step::WriteStatus { id, end, attempt, contents }),
         1 => id.prop_map(|id| Step::Status { id }),
         1 => Just(Step::Look),
         2 => (item.clone(), 0_u64..20).prop_map(|(item, units)| Step::SetStock { item, units }),
@@ -227,6 +247,7 @@ impl Past {
                 Command::Reserve(Reserve {
                     request_id: IDS[id],
                     item_id: ITEMS[wish.item],
+                    accepted_at_ms: wish.accepted_at_ms(),
                     amount: wish.amount.max(1),
                     attempt: wish.attempt,
                     origin: Origin { partition: -1, offset: wish.offset },
@@ -234,6 +255,20 @@ impl Past {
             }
             Step::Settle { id, wish, honest } => Command::Settle(self.end(id, wish, honest)),
             Step::Refund { id, wish, honest } => Command::Refund(self.end(id, wish, honest)),
+            Step::Claim { id, contents } => Command::Claim(Claim {
+                request_id: IDS[id],
+                fingerprint: contents,
+                correlation_id: "of the record",
+                accepted_at_ms: world::NOON_MS + 7,
+            }),
+            Step::WriteStatus { id, end, attempt, contents } => Command::WriteStatus(FinalStatus {
+                request_id: IDS[id],
+                status: ENDS[end],
+                attempt,
+                fingerprint: contents,
+                correlation_id: "",
+                accepted_at_ms: world::NOON_MS + 9,
+            }),
             Step::Status { id } => Command::Status { request_id: IDS[id] },
             Step::Look => Command::Stock { items: &ITEMS },
             Step::SetStock { item, units } => Command::SetStock { item_id: ITEMS[item], units },
@@ -250,6 +285,7 @@ impl Past {
             correlation_id: ["", "c-1", "c 2 with blanks"][(self.sequences[0] % 3) as usize],
             owner: OWNERS[owner],
             sequence: self.sequences[owner],
+            accepted_at_ms: world::NOON_MS + self.sequences[owner],
         }
     }
 
@@ -261,9 +297,14 @@ impl Past {
     }
 
     fn end(&self, id: usize, wish: Wish, honest: bool) -> Settle<'static> {
-        let Wish { item, attempt, offset, .. } = if honest { self.wishes[id] } else { wish };
-        let origin = Origin { partition: -1, offset };
-        Settle { request_id: IDS[id], item_id: ITEMS[item], attempt, origin }
+        let wish = if honest { self.wishes[id] } else { wish };
+        Settle {
+            request_id: IDS[id],
+            item_id: ITEMS[wish.item],
+            accepted_at_ms: wish.accepted_at_ms(),
+            attempt: wish.attempt,
+            origin: Origin { partition: -1, offset: wish.offset },
+        }
     }
 }
 
@@ -279,6 +320,7 @@ fn kind(answer: &Answer) -> String {
         }
         Answer::Reserved(reservation) => format!("{reservation:?}"),
         Answer::Ended(ending) => format!("Ended/{}/{:?}", ending.applied, ending.status),
+        Answer::Claimed(claimed) => format!("Claimed/{claimed:?}"),
         Answer::Retracted(done) => format!("Retracted/{done}"),
         Answer::StockLeft(left) => format!("StockLeft/{}", left.is_some()),
         other => format!("{other:?}"),
@@ -291,7 +333,7 @@ fn kind(answer: &Answer) -> String {
 }
 
 /// Every branch that a history must have reached in some case.
-const KINDS: [&str; 33] = [
+const KINDS: [&str; 35] = [
     "Fresh",
     "TakenOver",
     "Duplicate",
@@ -304,7 +346,6 @@ const KINDS: [&str; 33] = [
     "HeldAlready",
     "SoldOut",
     "UnknownItem",
-    "EndedBefore/PENDING/true",
     "EndedBefore/PENDING/false",
     "EndedBefore/COMPLETED/false",
     "EndedBefore/FAILED_SOLD_OUT/false",
@@ -312,6 +353,9 @@ const KINDS: [&str; 33] = [
     "EndedBefore/FAILED_PAYMENT/false",
     "EndedBefore/FAILED_UNKNOWN_ITEM/true",
     "EndedBefore/FAILED_UNKNOWN_ITEM/false",
+    "Claimed/At",
+    "Claimed/Ended",
+    "Claimed/Conflict",
     "Ended/true/Some(Completed)",
     "Ended/true/Some(FailedPayment)",
     "Ended/false/None",

@@ -42,6 +42,6 @@ fn keys_live_as_long_as_the_policy_says() {
         }
         let status = redis.call(&["GET", "order_status:r"]).text();
         let status = status.expect("a value");
-        assert_eq!(status, "PENDING P feed00000000beef c-1\ncore0 1");
+        assert_eq!(status, "PENDING P feed00000000beef c-1\ncore0 1 1764453360000");
     });
 }

@@ -40,7 +40,7 @@ fn away_until_mended(spoil: &'static [Call], mend: Call, somebody_asks: bool) {
 }
 
 const FULL: &[Call] =
-    &[&["CONFIG", "SET", "maxmemory-policy", "noeviction"], &["CONFIG", "SET", "maxmemory", "1mb"]];
+    &[&["CONFIG", "SET", "maxmemory-policy", "noeviction"], &["CONFIG", "SET", "maxmemory", "100kb"]];
 const ROOMY: Call = &["CONFIG", "SET", "maxmemory", "0"];
 
 #[test]

@@ -58,6 +58,7 @@ async fn buy(core: usize, redis: &Redis) -> i64 {
                     let wish = Reserve {
                         request_id: &id,
                         item_id: "101",
+                        accepted_at_ms: world::NOON_MS,
                         amount,
                         attempt: 0,
                         origin: origin(number as i64),
@@ -70,8 +71,13 @@ async fn buy(core: usize, redis: &Redis) -> i64 {
                         }
                         other => panic!("{other:?}"),
                     }
-                    let end =
-                        Settle { request_id: &id, item_id: "101", attempt: 0, origin: origin(number as i64) };
+                    let end = Settle {
+                        request_id: &id,
+                        item_id: "101",
+                        accepted_at_ms: world::NOON_MS,
+                        attempt: 0,
+                        origin: origin(number as i64),
+                    };
                     let pays = number % 3 != 0;
                     let command = if pays { Command::Settle(end) } else { Command::Refund(end) };
                     let ended = store.ask(&command).await;

@@ -15,8 +15,11 @@ use std::time::Duration;
 
 use store::memory::Memory;
 use store::redis::{Connection, ConnectionSettings, Server};
-use store::{Admit, Answer, Command, Origin, Policy, Reserve, Retract, Settle, Store, StoreError};
+use store::{
+    Admit, Answer, Claim, Command, FinalStatus, Origin, Policy, Reserve, Retract, Settle, Store, StoreError,
+};
 use testkit::redis::Redis;
+use wire::names::Status;
 
 /// A moment to count from in tests that bring their own time.
 pub const NOON_MS: u64 = 1_764_453_360_000;
@@ -69,6 +72,7 @@ pub fn admit<'a>(user_id: &'a str, request_id: &'a str, sequence: u64) -> Admit<
         correlation_id: "c-1",
         owner: "core0",
         sequence,
+        accepted_at_ms: NOON_MS,
     }
 }
 
@@ -83,12 +87,24 @@ pub fn origin(offset: i64) -> Origin {
 
 /// A wish of attempt 0.
 pub fn reserve<'a>(request_id: &'a str, item_id: &'a str, amount: u32) -> Reserve<'a> {
-    Reserve { request_id, item_id, amount, attempt: 0, origin: origin(1) }
+    Reserve { request_id, item_id, accepted_at_ms: NOON_MS, amount, attempt: 0, origin: origin(1) }
+}
+
+/// A claim of the order of [`admit`].
+pub fn claim(request_id: &str) -> Claim<'_> {
+    let Admit { fingerprint, correlation_id, accepted_at_ms, .. } = admit("u", request_id, 1);
+    Claim { request_id, fingerprint, correlation_id, accepted_at_ms }
+}
+
+/// A final status of the order of [`admit`].
+pub fn final_status(request_id: &str, status: Status, attempt: u32) -> FinalStatus<'_> {
+    let Claim { fingerprint, correlation_id, accepted_at_ms, .. } = claim(request_id);
+    FinalStatus { request_id, status, attempt, fingerprint, correlation_id, accepted_at_ms }
 }
 
 /// The end that matches [`reserve`].
 pub fn settle<'a>(request_id: &'a str, item_id: &'a str) -> Settle<'a> {
-    Settle { request_id, item_id, attempt: 0, origin: origin(1) }
+    Settle { request_id, item_id, accepted_at_ms: NOON_MS, attempt: 0, origin: origin(1) }
 }
 
 /// Polls once, which sends, and drops: the answer is lost.

@@ -31,7 +31,7 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     scene.flash_sale(&["stock", "show", "101"])?;
 
     scene.transcript().step("The keys vanish");
-    scene.redis_cli(&["DEL", "inventory:101", "stock_ledger:101"]);
+    scene.redis_cli(&["DEL", "inventory:101", "stock_ledger:{inventory:101}"]);
     for id in ["r-4", "r-5"] {
         scene.buy(&gateway, id);
     }

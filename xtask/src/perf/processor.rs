@@ -113,7 +113,7 @@ impl Run {
             for number in 0..orders {
                 let key = format!("order_status:{run}-{number:012}");
                 let value = format!(
-                    "PENDING P 0123456789abcdef 00000000-0000-4000-8000-{number:012}\nk7m2q9x4k7m2q9x4c00 {number}"
+                    "PENDING P 0123456789abcdef 00000000-0000-4000-8000-{number:012}\nk7m2q9x4k7m2q9x4c00 {number} 1764453360000"
                 );
                 pipe.push(&["SET", &key, &value, "PX", "86400000"]);
                 if number % 1000 == 999 {

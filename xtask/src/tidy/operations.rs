@@ -94,11 +94,11 @@ fn keys(source: &str) -> Names {
     literals.filter_map(|literal| key_of(&literal.replace('{', "<"))).collect()
 }
 
-/// `inventory:` of `inventory:<item>` or of `inventory:`.
+/// `inventory:` of `inventory:<item>`, `stock_ledger:` of `stock_ledger:{inventory:<item>}`.
 fn key_of(text: &str) -> Option<String> {
     let (name, rest) = text.split_once(':')?;
     let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    (is_name && (rest.is_empty() || rest.starts_with('<'))).then(|| format!("{name}:"))
+    (is_name && (rest.is_empty() || rest.starts_with(['<', '{']))).then(|| format!("{name}:"))
 }
 
 /// The names in `Command::new("…")`; the first word of the binary is its own.

@@ -1,5 +1,5 @@
 -- An operator adds units to a known stock; an unknown one stays unknown.
--- KEYS inventory:<item> stock_ledger:<item>
+-- KEYS inventory:<item> stock_ledger:{inventory:<item>}
 -- ARGV units
 -- Answers the units left, nil when they are unknown.
 local stock = redis.call('GET', KEYS[1])

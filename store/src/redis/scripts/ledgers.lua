@@ -1,4 +1,4 @@
--- KEYS stock_ledger:<item>, many
+-- KEYS stock_ledger:{inventory:<item>}, many
 -- Answers base and taken of each, in a row; nil where there is none.
 local found = {}
 for index, key in ipairs(KEYS) do

@@ -1,27 +1,43 @@
--- Not paid: puts the units of a held order back and ends it as FAILED_PAYMENT.
--- KEYS order_status:<id> reservation:<id> inventory:<item> stock_ledger:<item>
--- ARGV attempt, item, "<partition> <offset>" of the record that asks
--- Answers 1 when this call ended it, or an earlier one of the same record, whose answer may have been lost;
--- else the status (nil when there is none).
-local held = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
-local status, contents = STATUS_OF(held[1])
-local fence, stock = held[2], held[3]
-if not fence then return status end
-if status == 'FAILED_PAYMENT' then
-  local attempt, origin, item = string.match(fence, '^R (%d+) (%-?%d+ %-?%d+) %d+ (.*)$')
-  if attempt == ARGV[1] and origin == ARGV[3] and item == ARGV[2] then return 1 end
+-- Not paid: puts the units of held orders of one item back.
+-- KEYS inventory:<item> stock_ledger:{inventory:<item>} fence:{inventory:<item>}:<bucket>
+-- ARGV all request ids, which differ; then, in the same order, all "H <attempt> "; and all fences
+-- "R <attempt> <partition> <offset>"
+-- Answers an array: 1 when this call refunded the order, or an earlier one of the same record, whose answer may have been
+-- lost; else its fence, or nil (false); an order that fails by itself has an error there.
+local call, pcall = redis.call, redis.pcall
+local orders = #ARGV / 3
+local fences = call('HMGET', KEYS[3], unpack(ARGV, 1, orders))
+local answers, written, units = {}, {}, 0
+for n = 1, orders do
+  local fence, held, refunded = fences[n], ARGV[orders + n], ARGV[2 * orders + n]
+  answers[n] = fence
+  if fence == refunded then
+    answers[n] = 1
+  elseif fence and string.sub(fence, 1, #held) == held then
+    answers[n] = 1
+    units = units + string.sub(fence, #held + 1)
+    written[#written + 1] = ARGV[n]
+    written[#written + 1] = refunded
+  end
 end
-if status and status ~= 'PENDING' then return status end
-local attempt, amount, item = string.match(fence, '^H (%d+) %-?%d+ %-?%d+ (%d+) (.*)$')
-if attempt ~= ARGV[1] or item ~= ARGV[2] then return status end
+if units == 0 then return answers end
 
--- MGET hides a wrong type; GET says it, and the order fails by itself.
-if not stock then stock = redis.call('GET', KEYS[3]) end
--- The ledger first: of these only it can fail (wrong type), and then nothing has changed.
-redis.call('HINCRBY', KEYS[4], 'taken', '-' .. amount)
+-- The ledger comes first: on one of the wrong type, as on a stock of the wrong type, the orders fail and nothing changes.
+local stock = pcall('GET', KEYS[1])
+local failed = type(stock) == 'table' and stock
+if not failed then
+  local base = pcall('HGET', KEYS[2], 'base')
+  if type(base) == 'table' then failed = base end
+  -- A ledger that was lost begins anew with the next reservation.
+  if type(base) == 'string' then call('HINCRBY', KEYS[2], 'taken', -units) end
+end
+if failed then
+  for n = 1, orders do
+    if answers[n] == 1 and string.sub(fences[n], 1, 1) == 'H' then answers[n] = failed end
+  end
+  return answers
+end
 -- An unknown stock stays unknown: nobody can say how many units these would add to.
-if KNOWN_UNITS(stock) then redis.call('INCRBY', KEYS[3], amount) end
-local refunded = 'R ' .. attempt .. ' ' .. ARGV[3] .. ' ' .. amount .. ' ' .. item
-redis.call('PSETEX', KEYS[2], ORDER_STATUS_TTL, refunded)
-redis.call('PSETEX', KEYS[1], ORDER_STATUS_TTL, 'FAILED_PAYMENT' .. contents)
-return 1
+if KNOWN_UNITS(stock) then call('INCRBY', KEYS[1], units) end
+WRITE_FENCES(KEYS[3], written)
+return answers

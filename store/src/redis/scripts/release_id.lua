@@ -6,7 +6,7 @@
 -- MGET: a key of the wrong type holds nothing of ours.
 local value = redis.call('MGET', KEYS[1])[1]
 if not value then return 0 end
-local state, owner, sequence = string.match(value, '^PENDING (%u) [^\n]*\n(%w+) (%d+)$')
+local state, owner, sequence = string.match(value, '^PENDING (%u) [^\n]*\n(%w+) (%d+) %d+$')
 if owner ~= ARGV[1] or sequence ~= ARGV[2] then return 0 end
 if state == 'P' then
   redis.call('DEL', KEYS[1])

@@ -1,54 +1,81 @@
--- Takes the units of an order out of stock, or ends it as sold out or unknown.
--- KEYS order_status:<id> reservation:<id> inventory:<item> stock_ledger:<item>
--- ARGV amount, attempt, "<partition> <offset>", "<amount> <item>"
--- Answers n >= 0 held and n left, -1 held already, -2 unknown item, "S <left>" sold out,
--- "E <recorded attempt> <1 when the same record> <status>" ended before.
+-- Takes the units of orders of one item out of stock, or ends them as sold out or unknown, one after another: one look at the
+-- stock, one change of it.
+-- KEYS inventory:<item> stock_ledger:{inventory:<item>} fence:{inventory:<item>}:<bucket>
+-- ARGV all request ids, which differ; then, in the same order, all fences "H <attempt> <amount>"; all amounts; and all
+-- "<attempt> <partition> <offset>" of the records that ask
+-- Answers an array: n >= 0 held and n left, -1 held already, -2 unknown item, "S <left>" sold out,
+-- "E <recorded attempt> <1 when the same record> <status>" ended before; an order that fails by itself has an error there.
 --
--- reservation is "<H, R or U> <attempt> <partition> <offset> <amount> <item>": held, refunded, or unknown
--- item.
-local call = redis.call
-local held = call('MGET', KEYS[1], KEYS[2], KEYS[3])
-local status, contents = STATUS_OF(held[1])
-local fence, stock = held[2], held[3]
-local attempt = tonumber(ARGV[2])
-local state, recorded, origin, wish = nil, 0, nil, nil
-if fence then
-  state, recorded, origin, wish = string.match(fence, '^(%u) (%d+) (%-?%d+ %-?%d+) (.*)$')
-  recorded = tonumber(recorded)
+-- A fence is "H <attempt> <amount>" held, "C" completed, "S" sold out, "R <attempt> <partition> <offset>" refunded, or the
+-- same with U, unknown item.
+local call, pcall = redis.call, redis.pcall
+local STATUS = { C = 'COMPLETED', S = 'FAILED_SOLD_OUT', R = 'FAILED_PAYMENT', U = 'FAILED_UNKNOWN_ITEM' }
+local orders = #ARGV / 4
+local fences = call('HMGET', KEYS[3], unpack(ARGV, 1, orders))
+local stock = pcall('GET', KEYS[1])
+-- A key of the wrong type: the orders that want units fail by themselves.
+local broken = nil
+if type(stock) == 'table' then stock, broken = false, stock end
+local known = KNOWN_UNITS(stock)
+
+-- What each order is answered, and which fences are written for it.
+local answers, written, left, taken
+local ended = false
+local function decide(ledger_broken)
+  answers, written, left, taken = {}, {}, known, 0
+  for n = 1, orders do
+    local held, amount = ARGV[orders + n], tonumber(ARGV[2 * orders + n])
+    local state, recorded, rest, later, origin
+    if fences[n] then
+      local attempt
+      state, recorded, rest = string.match(fences[n], '^(%u) ?(%d*) ?(.*)$')
+      attempt, origin = string.match(ARGV[3 * orders + n], '^(%d+) (.*)$')
+      later = tonumber(attempt) - (tonumber(recorded) or 0)
+    end
+    local fence = nil
+    if state == 'H' then
+      -- Another order under the same id, or an attempt that was overtaken: nothing of it may happen.
+      if tonumber(rest) ~= amount or later < 0 then
+        answers[n] = 'E ' .. recorded .. ' 0 PENDING'
+      else
+        answers[n] = -1
+        if later > 0 then fence = held end
+      end
+    elseif state == 'C' or state == 'S' then
+      answers[n], ended = 'E 0 0 ' .. STATUS[state], true
+    elseif state and later <= 0 then
+      answers[n], ended = 'E ' .. recorded .. (rest == origin and ' 1 ' or ' 0 ') .. STATUS[state], true
+    elseif broken then
+      answers[n] = broken
+    elseif not left then
+      answers[n], fence = -2, 'U ' .. ARGV[3 * orders + n]
+    elseif left < amount then
+      answers[n], fence = 'S ' .. string.format('%.0f', left), 'S'
+    elseif ledger_broken then
+      answers[n] = ledger_broken
+    else
+      left, taken = left - amount, taken + amount
+      answers[n], fence = left, held
+    end
+    if fence then
+      written[#written + 1] = ARGV[n]
+      written[#written + 1] = fence
+    end
+  end
 end
 
-local ended
-if status and status ~= 'PENDING' then
-  local replayable = status == 'FAILED_PAYMENT' or status == 'FAILED_UNKNOWN_ITEM'
-  if not replayable or attempt <= recorded then ended = status end
+-- The ledger first: of these only it can fail, and then nothing has changed.
+decide(nil)
+if taken > 0 then
+  local sum = pcall('HINCRBY', KEYS[2], 'taken', taken)
+  if type(sum) == 'table' then
+    decide(sum)
+  else
+    if sum <= taken then call('HSETNX', KEYS[2], 'base', stock) end
+    call('DECRBY', KEYS[1], taken)
+  end
 end
--- Another order under the same id, or an attempt that was overtaken: nothing of it may happen.
-if not ended and state == 'H' and (wish ~= ARGV[4] or attempt < recorded) then ended = 'PENDING' end
-if ended then return 'E ' .. recorded .. (origin == ARGV[3] and ' 1 ' or ' 0 ') .. ended end
-
-local asked = ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4]
-if state == 'H' then
-  if attempt > recorded then call('PSETEX', KEYS[2], ORDER_STATUS_TTL, 'H ' .. asked) end
-  if status ~= 'PENDING' then call('PSETEX', KEYS[1], ORDER_STATUS_TTL, REPLAYING(contents)) end
-  return -1
-end
-
--- MGET hides a wrong type; GET says it, and the order fails by itself.
-if not stock then stock = call('GET', KEYS[3]) end
-local left, amount = KNOWN_UNITS(stock), tonumber(ARGV[1])
-if not left then
-  call('PSETEX', KEYS[1], ORDER_STATUS_TTL, 'FAILED_UNKNOWN_ITEM' .. contents)
-  call('PSETEX', KEYS[2], ORDER_STATUS_TTL, 'U ' .. asked)
-  return -2
-end
-if left < amount then
-  call('PSETEX', KEYS[1], ORDER_STATUS_TTL, 'FAILED_SOLD_OUT' .. contents)
-  if fence then call('DEL', KEYS[2]) end
-  return 'S ' .. stock
-end
--- The ledger first: of these only it can fail (wrong type), and then nothing has changed.
-if call('HINCRBY', KEYS[4], 'taken', ARGV[1]) <= amount then call('HSETNX', KEYS[4], 'base', stock) end
-left = call('DECRBY', KEYS[3], ARGV[1])
-call('PSETEX', KEYS[2], ORDER_STATUS_TTL, 'H ' .. asked)
-if status ~= 'PENDING' then call('PSETEX', KEYS[1], ORDER_STATUS_TTL, REPLAYING(contents)) end
-return left
+WRITE_FENCES(KEYS[3], written)
+-- The status will be written again, and lives a full time from then; a fence must not expire before it.
+if ended and #written == 0 then call('PEXPIRE', KEYS[3], ORDER_STATUS_TTL) end
+return answers

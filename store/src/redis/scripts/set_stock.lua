@@ -1,5 +1,5 @@
--- An operator sets the units left; the ledger is balanced from here on, units on the road included.
--- KEYS inventory:<item> stock_ledger:<item>
+-- An operator sets the units left; the ledger is balanced from here on, held units included.
+-- KEYS inventory:<item> stock_ledger:{inventory:<item>}
 -- ARGV units
 -- Answers the units left.
 local units = tonumber(ARGV[1])

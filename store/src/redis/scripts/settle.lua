@@ -1,13 +1,19 @@
--- Paid: ends a held order as COMPLETED.
--- KEYS order_status:<id> reservation:<id>
--- ARGV attempt, item
--- Answers 1 when this call ended it, else the status (nil when there is none).
-local held = redis.call('MGET', KEYS[1], KEYS[2])
-local status, contents = STATUS_OF(held[1])
-local fence = held[2]
-if not fence or (status and status ~= 'PENDING') then return status end
-local attempt, item = string.match(fence, '^H (%d+) %-?%d+ %-?%d+ %d+ (.*)$')
-if attempt ~= ARGV[1] or item ~= ARGV[2] then return status end
-redis.call('PSETEX', KEYS[1], ORDER_STATUS_TTL, 'COMPLETED' .. contents)
-redis.call('DEL', KEYS[2])
-return 1
+-- Paid: completes held orders.
+-- KEYS fence:{inventory:<item>}:<bucket>
+-- ARGV all request ids, which differ; then, in the same order, all "H <attempt> "
+-- Answers an array: 1 when this call completed the order, else its fence, or nil (false).
+local orders = #ARGV / 2
+local fences = redis.call('HMGET', KEYS[1], unpack(ARGV, 1, orders))
+local answers, written = {}, {}
+for n = 1, orders do
+  local fence, held = fences[n], ARGV[orders + n]
+  if fence and string.sub(fence, 1, #held) == held then
+    answers[n] = 1
+    written[#written + 1] = ARGV[n]
+    written[#written + 1] = 'C'
+  else
+    answers[n] = fence
+  end
+end
+WRITE_FENCES(KEYS[1], written)
+return answers

@@ -5,7 +5,7 @@
 -- MGET: a key of the wrong type holds nothing of ours.
 local value = redis.call('MGET', KEYS[1])[1]
 if not value then return 0 end
-local owner, sequence = string.match(value, '^PENDING %u [^\n]*\n(%w+) (%d+)$')
+local owner, sequence = string.match(value, '^PENDING %u [^\n]*\n(%w+) (%d+) %d+$')
 if owner ~= ARGV[1] or sequence ~= ARGV[2] then return 0 end
 redis.call('SETRANGE', KEYS[1], 8, 'U')
 return 1

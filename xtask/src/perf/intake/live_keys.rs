@@ -72,7 +72,7 @@ fn fill(stage: &Stage, ids: u64) -> Result<()> {
     for id in 0..ids {
         let status = format!("order_status:{run}0-{id}");
         let value = format!(
-            "PENDING P {:016x} 00000000-0000-4000-8000-{id:012}\nk7m2q9x4k7m2q9x4c00 {id}",
+            "PENDING P {:016x} 00000000-0000-4000-8000-{id:012}\nk7m2q9x4k7m2q9x4c00 {id} 1764453360000",
             id.wrapping_mul(0x9e37_79b9_7f4a_7c15)
         );
         pipe.push(&["SET", &status, &value, "PX", ORDER_STATUS_TTL_MS]);

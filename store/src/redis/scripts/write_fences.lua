@@ -1,0 +1,6 @@
+-- Writes fences, given as id and value in turn. A bucket lives as long as the status of its last order.
+local function WRITE_FENCES(bucket, written)
+  if #written == 0 then return end
+  redis.call('HSET', bucket, unpack(written))
+  redis.call('PEXPIRE', bucket, ORDER_STATUS_TTL)
+end
