@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
 
 use super::group::GroupContext;
 use super::raw;
@@ -43,6 +44,15 @@ pub(super) struct Starts {
     /// `None` for a broker without topic ids.
     pub(super) topic_id: Option<String>,
     pub(super) starts: Vec<Start>,
+}
+
+/// Why it is not known where an assignment starts.
+#[derive(Debug)]
+pub(super) enum Unresolved {
+    /// The group's leader assigned by the metadata of a former topic: the topic has no such partition.
+    NoSuchPartition { partition: i32, partitions: usize },
+    /// Kafka did not say. Worth asking again.
+    Unanswered(String),
 }
 
 /// First offset of a log and one past its last.
@@ -107,7 +117,7 @@ pub(super) fn resolve(
     topic: &str,
     partitions: Vec<i32>,
     wake: Thread,
-) -> std::io::Result<Receiver<Result<Starts, String>>> {
+) -> std::io::Result<Receiver<Result<Starts, Unresolved>>> {
     let (answer, receiver) = sync_channel(1);
     let (client, topic) = (Arc::downgrade(client), topic.to_owned());
     thread::Builder::new().name("kafka-offsets".to_owned()).spawn(move || {
@@ -120,17 +130,24 @@ pub(super) fn resolve(
     Ok(receiver)
 }
 
-fn ask(client: &BaseConsumer<GroupContext>, topic: &str, partitions: &[i32]) -> Result<Starts, String> {
+fn ask(client: &BaseConsumer<GroupContext>, topic: &str, partitions: &[i32]) -> Result<Starts, Unresolved> {
+    let unanswered = |what: &str, error: KafkaError| Unresolved::Unanswered(format!("{what}: {error}"));
     let mut list = TopicPartitionList::new();
     for &partition in partitions {
         list.add_partition(topic, partition);
     }
     let committed =
-        client.committed_offsets(list, ANSWER_MAX).map_err(|error| format!("committed offsets: {error}"))?;
+        client.committed_offsets(list, ANSWER_MAX).map_err(|error| unanswered("committed offsets", error))?;
     let topic_id = match describe(client.client(), &[topic], ANSWER_MAX) {
         Ok(described) => match described.into_iter().next().flatten() {
-            Some(described) => Some(described.id),
-            None => return Err(format!("topic {topic} does not exist")),
+            Some(described) => {
+                if let Some(&partition) = partitions.iter().find(|&&one| one as usize >= described.partitions)
+                {
+                    return Err(Unresolved::NoSuchPartition { partition, partitions: described.partitions });
+                }
+                Some(described.id)
+            }
+            None => return Err(Unresolved::Unanswered(format!("topic {topic} does not exist"))),
         },
         // Before Kafka 2.8.
         Err(_) => None,
@@ -139,7 +156,7 @@ fn ask(client: &BaseConsumer<GroupContext>, topic: &str, partitions: &[i32]) -> 
     for (partition, committed) in raw::committed(&committed) {
         let (low, high) = client
             .fetch_watermarks(topic, partition, ANSWER_MAX)
-            .map_err(|error| format!("offsets of partition {partition}: {error}"))?;
+            .map_err(|error| unanswered(&format!("offsets of partition {partition}"), error))?;
         starts.push(start_of(partition, committed, LogEnds { low, high }, topic_id.as_deref()));
     }
     Ok(Starts { topic_id, starts })

@@ -8,3 +8,4 @@ mod handover;
 
 mod acknowledged_after_a_new_cluster;
 mod consumer_hands_over_real;
+mod shrunk_topic_is_read;

@@ -11,7 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::renewal::{RENEW_INTERVAL_MIN, Renewal};
 use super::{Held, Intake, accept};
 use crate::consumer::lease::Lease;
-use crate::consumer::start::{self, Start, Starts};
+use crate::consumer::start::{self, Start, Starts, Unresolved};
 use crate::event::Event;
 
 /// Between two questions for where reading starts, after the broker could not say.
@@ -21,7 +21,7 @@ const RESOLVE_INTERVAL: Duration = Duration::from_millis(200);
 pub(super) struct Arriving {
     pub(super) list: TopicPartitionList,
     /// `None` until the next question.
-    answer: Option<Receiver<Result<Starts, String>>>,
+    answer: Option<Receiver<Result<Starts, Unresolved>>>,
     ask_at: Instant,
 }
 
@@ -53,7 +53,9 @@ impl Intake {
         }
         let answered = match arriving.answer.as_ref().map(Receiver::try_recv) {
             None | Some(Err(TryRecvError::Empty)) => return false,
-            Some(Err(TryRecvError::Disconnected)) => Err("nobody has asked the broker".to_owned()),
+            Some(Err(TryRecvError::Disconnected)) => {
+                Err(Unresolved::Unanswered("nobody has asked the broker".to_owned()))
+            }
             Some(Ok(answered)) => answered,
         };
         match answered {
@@ -72,7 +74,15 @@ impl Intake {
                 self.assign(&arriving.list, starts);
                 true
             }
-            Err(reason) => {
+            // Only a new client, with new metadata, leads the group to another assignment: librdkafka joins again only
+            // after this one was answered.
+            Err(Unresolved::NoSuchPartition { partition, partitions }) => {
+                arriving.answer = None;
+                arriving.ask_at = Instant::now() + RESOLVE_INTERVAL;
+                self.renewal.get_or_insert(Renewal::Stale { partition, partitions });
+                false
+            }
+            Err(Unresolved::Unanswered(reason)) => {
                 arriving.answer = None;
                 arriving.ask_at = Instant::now() + RESOLVE_INTERVAL;
                 self.tell_text(&format!("where reading starts is not known yet: {reason}"));

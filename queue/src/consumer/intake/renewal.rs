@@ -31,6 +31,8 @@ pub(super) enum Renewal {
     Outside,
     /// The group owns no partition although the topic exists.
     Unowned,
+    /// The assignment names a partition that the topic, created again with fewer, does not have.
+    Stale { partition: i32, partitions: usize },
     /// librdkafka refused our answer to an assignment.
     Refused(String),
 }
@@ -44,6 +46,9 @@ impl Renewal {
             Self::TopicReplaced(id) => format!("the topic was replaced; its id is now {id}"),
             Self::Outside => format!("in no group for {} s although Kafka answers", OUTSIDE_MAX.as_secs()),
             Self::Unowned => "the group owns no partition although the topic exists".to_owned(),
+            Self::Stale { partition, partitions } => {
+                format!("the group assigned partition {partition}, but the topic has {partitions} partitions")
+            }
             Self::Refused(error) => format!("the assignment cannot be taken: {error}"),
         }
     }
@@ -107,6 +112,7 @@ impl Intake {
             | Renewal::Outside
             | Renewal::Stray
             | Renewal::Unowned
+            | Renewal::Stale { .. }
             | Renewal::Refused(_) => self.end_leases(|_| true),
         }
         (self.events)(&Event::ConsumerReplaced { reason: renewal.reason() });
@@ -117,7 +123,7 @@ impl Intake {
         // Closing leaves the group and waits for librdkafka's threads: not here. Without a thread it is closed here after
         // all, which only takes longer.
         let _ = thread::Builder::new().name("kafka-close".to_owned()).spawn(move || drop(former));
-        (self.commit_sent, self.topic_id) = (None, None);
+        (self.commit_sent, self.topic_id, self.outside_since) = (None, None, None);
         self.shared.has_joined.store(false, Ordering::Relaxed);
         self.publish_leases();
     }

@@ -1,0 +1,57 @@
+//! Property: a group reads every partition of a topic that was deleted and created again with fewer partitions, also when that
+//! happened between the leader's look at the metadata and a member's question for its offsets. The delay makes this window
+//! longer than the time between two replacements of the topic, so some of them fall into it.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use testkit::kafka::{Kafka, Options, topics};
+use testkit::wait_until;
+
+use crate::member::{Member, Seat, WAIT_MAX, fill};
+
+/// One way, so a request takes twice as long.
+const DELAY_MS: u64 = 100;
+const ROUNDS: usize = 8;
+const FEWER: i32 = 3;
+
+#[test]
+fn a_group_reads_a_topic_that_was_created_again_with_fewer_partitions() {
+    let home = std::env::var_os("TEST_KAFKA_HOME").expect("TEST_KAFKA_HOME; run cargo xtask test");
+    let options = Options { behind_proxy: true, ..Options::default() };
+    let kafka = Kafka::start_as(home.as_ref(), &options).expect("a broker");
+    let proxy = kafka.proxy().expect("a proxy");
+    let seat = Seat {
+        bootstrap: kafka.addr(),
+        group: "group".to_owned(),
+        topic: "orders".to_owned(),
+        records_in_flight_max: 1000,
+        session_timeout_ms: 6000,
+    };
+    topics::create(&seat.bootstrap, &seat.topic, 24).expect("a topic");
+    proxy.delay_ms(DELAY_MS);
+    let members: Vec<Member> = (0..2).map(|_| Member::join(&seat)).collect();
+    for round in 0..ROUNDS {
+        wait_until("the topic is deleted", WAIT_MAX, || topics::delete(&seat.bootstrap, &seat.topic).is_ok());
+        let partitions = if round % 2 == 0 { 24 } else { FEWER };
+        wait_until("the topic is created", WAIT_MAX, || {
+            topics::create(&seat.bootstrap, &seat.topic, partitions).is_ok()
+        });
+    }
+    proxy.delay_ms(0);
+    fill(&seat.bootstrap, &seat.topic, FEWER, 1);
+
+    let begun = Instant::now();
+    let mut read = BTreeSet::new();
+    wait_until("a record of each partition", WAIT_MAX, || {
+        for batch in members.iter().flat_map(Member::take) {
+            read.insert(batch.lease().partition());
+            batch.lease().abandon(batch.records().len());
+        }
+        read.len() == FEWER as usize
+    });
+    eprintln!("read after {} ms", begun.elapsed().as_millis());
+    for member in members {
+        member.stop_abandoning();
+    }
+}
