@@ -45,6 +45,9 @@ mod processor;
 /// More than it can take.
 mod overload;
 
+/// The whole system at one rate after another.
+mod system;
+
 /// A rival made of parts from Debian.
 mod nginx;
 
@@ -137,6 +140,32 @@ pub(crate) fn command() -> Command {
                 .value_parser(value_parser!(f64))
                 .help("Redis gets this share of one core (0.1 to 1), so that it is the bottleneck; needs root"),
         );
+    let system = Command::new("system")
+        .about("Gateway, processor, Redis, Kafka and load generator together at one rate after another: CPU an order, p99")
+        .args([out.clone(), seconds.clone(), rounds.clone()])
+        .arg(
+            Arg::new("rates")
+                .long("rates")
+                .value_name("N,N")
+                .value_delimiter(',')
+                .value_parser(value_parser!(u64).range(1..=1_000_000))
+                .default_value("1000,4000,8000,12000,16000,20000,24000")
+                .help("Offered orders a second"),
+        )
+        .arg(
+            Arg::new("baseline")
+                .long("baseline")
+                .value_name("BINARY")
+                .value_parser(value_parser!(PathBuf))
+                .help("A flash-sale binary of another commit, which takes turns with ours"),
+        )
+        .arg(
+            Arg::new("env")
+                .long("env")
+                .value_name("NAME=VALUE")
+                .action(ArgAction::Append)
+                .help("A setting of our gateway and processor, for example KAFKA_LINGER=5ms; may be given several times"),
+        );
     let generator = Command::new("generator")
         .about("Our load generator beside wrk on the raw responder: rate and CPU a request, median, memory over time")
         .args([out.clone(), seconds.clone(), soak.clone()]);
@@ -144,7 +173,7 @@ pub(crate) fn command() -> Command {
         .about("Measure, and keep the run under perf/runs/; without a subcommand all four, into one folder")
         .args_conflicts_with_subcommands(true)
         .args([out, seconds, rounds, live_keys, soak])
-        .subcommands([road, generator, intake, processor, overload, nginx])
+        .subcommands([road, generator, intake, processor, system, overload, nginx])
         .after_help("Measure with nothing else running: two cores are shared by everything that is measured.")
 }
 
@@ -159,6 +188,14 @@ pub(crate) fn run(args: &ArgMatches) -> Result<()> {
             let env: Vec<String> = args.get_many("env").into_iter().flatten().cloned().collect();
             let baselines: Vec<PathBuf> = args.get_many("baseline").into_iter().flatten().cloned().collect();
             overload::run(&Options::of(args), &baselines, &env, args.get_one("redis-share").copied())
+        }
+        Some(("system", args)) => {
+            let field = system::Field {
+                baseline: args.get_one("baseline").cloned(),
+                rates: args.get_many("rates").into_iter().flatten().copied().collect(),
+                env: args.get_many("env").into_iter().flatten().cloned().collect(),
+            };
+            system::run(&Options::of(args), &field)
         }
         Some(("nginx", args)) => nginx::run(&Options::of(args)),
         None => all(&Options::of(args)),

@@ -21,6 +21,42 @@ impl Page {
             .filter_map(|rest| rest.rsplit_once(' ')?.1.parse::<f64>().ok())
             .sum()
     }
+
+    /// A quantile of a histogram's observations between two looks at it, all series together: the upper bound of the bucket
+    /// that holds it, infinite beyond the last bound; NaN without an observation.
+    pub(crate) fn quantile_between(before: &Self, after: &Self, name: &str, quantile: f64) -> f64 {
+        let (before, after) = (before.buckets(name), after.buckets(name));
+        let rises: Vec<(f64, f64)> = after
+            .iter()
+            .map(|&(bound, count)| {
+                let earlier = before.iter().find(|(other, _)| other.total_cmp(&bound).is_eq());
+                (bound, count - earlier.map_or(0.0, |(_, count)| *count))
+            })
+            .collect();
+        let all = rises.last().map_or(0.0, |(_, count)| *count);
+        rises
+            .iter()
+            .find(|(_, count)| all > 0.0 && *count >= all * quantile)
+            .map_or(f64::NAN, |(bound, _)| *bound)
+    }
+
+    /// Cumulative counts by upper bound, ascending.
+    fn buckets(&self, name: &str) -> Vec<(f64, f64)> {
+        let mut buckets: Vec<(f64, f64)> = Vec::new();
+        for rest in self.0.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix("_bucket{")) {
+            let Some((labels, count)) = rest.rsplit_once(' ') else { continue };
+            let bound = labels.split_once("le=\"").and_then(|(_, rest)| rest.split_once('"'));
+            // Rust reads `+Inf`, as Prometheus writes it.
+            let bound = bound.and_then(|(bound, _)| bound.parse().ok());
+            let (Some(bound), Ok(count)) = (bound, count.parse::<f64>()) else { continue };
+            match buckets.iter_mut().find(|(other, _)| other.total_cmp(&bound).is_eq()) {
+                Some((_, sum)) => *sum += count,
+                None => buckets.push((bound, count)),
+            }
+        }
+        buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+        buckets
+    }
 }
 
 /// Left and right side of the contract's identity of the gateway's counters ("Metrics beyond the runbook's").
@@ -35,6 +71,19 @@ pub(crate) fn identity(page: &Page) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::Page;
+
+    #[test]
+    fn a_quantile_is_that_of_the_observations_between() {
+        let page = |a: u32, b: u32| {
+            Page(format!(
+                "h_bucket{{le=\"0.1\"}} {a}\nh_bucket{{le=\"0.5\"}} {b}\nh_bucket{{le=\"+Inf\"}} {b}\nh_sum 3\n"
+            ))
+        };
+        let quantile = |quantile| Page::quantile_between(&page(50, 50), &page(148, 150), "h", quantile);
+        assert!((quantile(0.98) - 0.1).abs() < 1e-9);
+        assert!((quantile(0.99) - 0.5).abs() < 1e-9);
+        assert!(Page::quantile_between(&page(50, 50), &page(50, 50), "h", 0.99).is_nan());
+    }
 
     #[test]
     fn a_family_is_summed_and_its_namesakes_are_not() {

@@ -1,0 +1,232 @@
+//! The whole system at one rate after another: gateway, processor, Redis, Kafka and the load generator on this machine,
+//! independent buyers (Poisson arrivals) over 256 connections. What an order costs each process, and how long a buyer waits.
+//!
+//! A binary of another commit takes turns with ours at every rate. Each run has new processes, topics of its own and a Redis
+//! without keys; the load generator is always ours.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use testkit::child;
+use testkit::free_port;
+
+use crate::perf::Options;
+use crate::perf::cpu;
+use crate::perf::page::Page;
+use crate::perf::record::Record;
+use crate::perf::stage::{Actor, Stage, flash_sale_binary};
+use crate::step::{self, Result};
+
+const CONNECTIONS: &str = "256";
+/// More than anyone buys.
+const STOCK: &str = "100000000";
+/// Before each run, so that the new processes have done everything once.
+const WARM_UP: (&str, &str) = ("2000", "2s");
+/// The broker's code is compiled while it runs: its first seconds are not what it does later.
+const BROKER_WARM_UP: (&str, &str) = ("8000", "8s");
+/// How long the processor may take to process what was accepted.
+const DRAIN_MAX: Duration = Duration::from_mins(1);
+/// A buyer may wait this long at the 99th percentile (issue of the whole system under load).
+const P99_MS_MAX: f64 = 50.0;
+/// Less than this share of what is offered is a rate that the system does not hold.
+const HELD_SHARE: f64 = 0.98;
+
+/// What is measured besides our own build.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Field {
+    /// Another binary to compare with.
+    pub(super) baseline: Option<PathBuf>,
+    /// Offered orders a second, ascending.
+    pub(super) rates: Vec<u64>,
+    /// More environment for our gateway and processor, `NAME=VALUE`.
+    pub(super) env: Vec<String>,
+}
+
+struct Contestant {
+    name: &'static str,
+    binary: PathBuf,
+    env: Vec<(String, String)>,
+}
+
+/// One run at one rate.
+struct Row {
+    /// 202 a second.
+    accepted_rate: f64,
+    /// From the intended time to the answer: median, 99th and 99.9th percentile.
+    wait_ms: [f64; 3],
+    /// CPU µs an accepted order: gateway, processor, Redis, Kafka, load generator.
+    cpu_us: [f64; 5],
+    /// From the record's timestamp to the final status, 99th percentile by the histogram's buckets.
+    processed_p99_ms: f64,
+}
+
+impl Row {
+    fn sum_us(&self) -> f64 {
+        self.cpu_us[..4].iter().sum()
+    }
+}
+
+pub(super) fn run(options: &Options, field: &Field) -> Result<()> {
+    Stage::build("flash-sale")?;
+    let record = Record::open(options, "The whole system at one rate after another")?;
+    let ours = Contestant {
+        name: "ours",
+        binary: flash_sale_binary(),
+        env: field
+            .env
+            .iter()
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+    };
+    let baseline = field.baseline.clone();
+    let mut contestants = vec![ours];
+    contestants.extend(baseline.map(|binary| Contestant { name: "baseline", binary, env: Vec::new() }));
+    let stage = Stage::set()?;
+    step::timed("warm-up of the broker", || {
+        measure(&stage, &contestants[0], "warm-up", BROKER_WARM_UP.0, BROKER_WARM_UP.1).map(drop)
+    })?;
+    let mut text = String::from(
+        "Poisson arrivals over 256 connections. Times in ms: from the intended time to the answer; `processed` from the \
+         record's timestamp to the final status. CPU in µs an accepted order.\n\n\
+         | offered/s | who | 202/s | p50 | p99 | p99.9 | processed p99 | gateway | processor | Redis | Kafka | sum | loadgen |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    let mut held = vec![0; contestants.len()];
+    for &rate in &field.rates {
+        for round in 0..options.rounds {
+            for index in 0..contestants.len() {
+                // The first of a round is another one each time.
+                let index = (index + round as usize) % contestants.len();
+                let contestant = &contestants[index];
+                let run = format!("{}-{rate}-{round}", contestant.name);
+                let (offered, duration) = (rate.to_string(), format!("{}s", options.seconds));
+                let row = step::timed(&run, || measure(&stage, contestant, &run, &offered, &duration))?;
+                let [p50, p99, p999] = row.wait_ms;
+                let cpu: Vec<String> = row.cpu_us[..4].iter().map(|us| format!("{us:.1}")).collect();
+                // Writing to a string cannot fail.
+                let _ = writeln!(
+                    text,
+                    "| {rate} | {} | {:.0} | {p50:.1} | {p99:.1} | {p999:.1} | {:.0} | {} | {:.1} | {:.1} |",
+                    contestant.name,
+                    row.accepted_rate,
+                    row.processed_p99_ms,
+                    cpu.join(" | "),
+                    row.sum_us(),
+                    row.cpu_us[4],
+                );
+                step::say(format_args!(
+                    "p50 {p50:.1} p99 {p99:.1} p99.9 {p999:.1} ms, processed {:.0} ms; CPU {} = {:.1}",
+                    row.processed_p99_ms,
+                    cpu.join(" + "),
+                    row.sum_us()
+                ));
+                if p99 <= P99_MS_MAX && row.accepted_rate >= rate as f64 * HELD_SHARE {
+                    held[index] = held[index].max(rate);
+                }
+            }
+        }
+    }
+    for (contestant, held) in contestants.iter().zip(held) {
+        let _ = writeln!(
+            text,
+            "\n{}: highest rate with p99 of at most {P99_MS_MAX} ms: {held}/s",
+            contestant.name
+        );
+    }
+    record.write("system", &text)
+}
+
+fn measure(stage: &Stage, contestant: &Contestant, run: &str, rate: &str, duration: &str) -> Result<Row> {
+    stage.redis.call(&["FLUSHALL"]);
+    let topics = [format!("orders-{run}"), format!("orders-dlq-{run}")];
+    let start = |name: &'static str, listen: &str| -> Result<Actor> {
+        let address = format!("127.0.0.1:{}", free_port());
+        let mut command = Command::new(&contestant.binary);
+        command
+            .arg(name)
+            .args(["--redis-addr", &stage.redis.addr(), "--kafka-addr", &stage.kafka.addr()])
+            .args(["--orders-topic", &topics[0], "--dlq-topic", &topics[1]])
+            .args([listen, &address])
+            .envs(contestant.env.iter().map(|(name, value)| (name, value)));
+        let mut actor = stage.launch(name, address, command)?;
+        actor.wait_healthy()?;
+        Ok(actor)
+    };
+    let gateway = start("gateway", "--listen-addr")?;
+    let processor = start("processor", "--metrics-addr")?;
+    stage.redis.call(&["SET", "inventory:101", STOCK]);
+    load(stage, &gateway, WARM_UP.0, WARM_UP.1)?;
+    drain(&gateway, &processor)?;
+    let pids =
+        [gateway.pid(), processor.pid(), stage.redis.pid().unwrap_or(0), stage.kafka.pid().unwrap_or(0)];
+    let before = (pids.map(cpu::seconds), Page::fetch(&processor.address));
+    let (report, generator_s) = load(stage, &gateway, rate, duration)?;
+    drain(&gateway, &processor)?;
+    let after = (pids.map(cpu::seconds), Page::fetch(&processor.address));
+    let accepted = &report["outcomes"]["202"];
+    let count = accepted["count"].as_f64().unwrap_or(f64::NAN);
+    let mut cpu_us = [generator_s * 1e6 / count; 5];
+    for ((us, after), before) in cpu_us.iter_mut().zip(after.0).zip(before.0) {
+        *us = (after - before) * 1e6 / count;
+    }
+    let wait = |quantile: &str| accepted["latency_ms"][quantile].as_f64().unwrap_or(f64::NAN);
+    processor.end()?;
+    gateway.end()?;
+    Ok(Row {
+        accepted_rate: count / report["duration_s"].as_f64().unwrap_or(f64::NAN),
+        wait_ms: [wait("p50"), wait("p99"), wait("p999")],
+        cpu_us,
+        processed_p99_ms: Page::quantile_between(
+            &before.1,
+            &after.1,
+            "processor_order_end_to_end_seconds",
+            0.99,
+        ) * 1e3,
+    })
+}
+
+/// Runs the load generator; its report and its CPU seconds.
+fn load(stage: &Stage, gateway: &Actor, rate: &str, duration: &str) -> Result<(Value, f64)> {
+    let json = stage.dir().join("system.json");
+    drop(std::fs::remove_file(&json));
+    let mut command = Command::new(flash_sale_binary());
+    command
+        .args(["loadgen", "--no-audit", "--no-gateway-metrics", "--poisson", "--connections", CONNECTIONS])
+        .args(["--target", &format!("http://{}", gateway.address), "--rate", rate, "--duration", duration])
+        .args(["--json", &json.display().to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut process = child::spawn(command).map_err(|error| format!("loadgen: {error}"))?;
+    let mut used_s = 0.0_f64;
+    while process.ended().is_none() {
+        // A process that has just ended has no CPU any more: the last look before counts.
+        used_s = used_s.max(cpu::seconds(process.pid()));
+        std::thread::sleep(Duration::from_millis(50));
+        step::check_interrupt()?;
+    }
+    let report =
+        std::fs::read_to_string(&json).map_err(|error| format!("loadgen left no report: {error}"))?;
+    Ok((serde_json::from_str(&report)?, used_s))
+}
+
+/// Waits until the processor has processed what the gateway has accepted.
+fn drain(gateway: &Actor, processor: &Actor) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let accepted = Page::fetch(&gateway.address).sum("gateway_orders_successful_total");
+        let processed = Page::fetch(&processor.address).sum("processor_orders_processed_total");
+        if processed >= accepted {
+            return Ok(());
+        }
+        if begun.elapsed() > DRAIN_MAX {
+            return Err(format!("{processed} of {accepted} orders are processed after {DRAIN_MAX:?}").into());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        step::check_interrupt()?;
+    }
+}
