@@ -1,4 +1,4 @@
-//! Which bucket an order's fence is in, where the record alone does not say; and what version 0.1 left of an order.
+//! Claims request ids, to find the fence bucket of an order whose record may not tell it, and imports what version 0.1 stored.
 
 use store::{Answer, Claim, Claimed, Command, Import};
 
@@ -6,8 +6,8 @@ use crate::core::Core;
 use crate::read::Work;
 use crate::reserve::ask_until_answered;
 
-/// Returns the orders to reserve, and the rejected ones: already final, id used by another order, or (with a reason) refused by
-/// Redis.
+/// Returns the orders to reserve, and the rejected ones: those that version 0.1 has finished and, with a reason, those whose id
+/// belongs to another order or that Redis refuses.
 pub(crate) async fn claim(core: &Core, works: Vec<Work>) -> (Vec<Work>, Vec<(Work, Option<String>)>) {
     let fences_since_ms = core.shared.fences_since_ms().await;
     let needs_claim = |work: &Work| {
@@ -45,7 +45,11 @@ async fn claim_ids(
                 work.written_at_ms = work.written_at_ms.min(accepted_at_ms);
                 ours.push(work);
             }
-            Ok(Answer::Claimed(Claimed::Ended(_) | Claimed::Conflict)) => rejected.push((work, None)),
+            Ok(Answer::Claimed(Claimed::Ended(_))) => rejected.push((work, None)),
+            Ok(Answer::Claimed(Claimed::Conflict)) => {
+                rejected
+                    .push((work, Some("the request id belongs to an order with other contents".to_owned())));
+            }
             Ok(other) => rejected.push((work, Some(format!("unexpected answer {other:?}")))),
             Err(reason) => rejected.push((work, Some(reason))),
         }
@@ -67,7 +71,7 @@ fn import_of(work: &Work) -> Import<'_> {
     Import { request_id: &work.request_id, item_id: &work.item_id, accepted_at_ms: work.accepted_at_ms }
 }
 
-/// What version 0.1 knew of orders that were written before this time.
+/// Imports what version 0.1 stored for those of these orders that were written before `fences_since_ms`.
 async fn import(core: &Core, works: &[Work], fences_since_ms: u64) {
     let former = works.iter().filter(|work| work.written_at_ms < fences_since_ms);
     let commands: Vec<Command<'_>> = former.map(|work| Command::Import(import_of(work))).collect();

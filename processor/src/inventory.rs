@@ -86,10 +86,8 @@ fn learn_fences_since(shared: &Shared, server: &Server, order_status_ttl_ms: u64
                 return shared.fences_since_ms.store(since_ms, Ordering::Relaxed);
             }
             Err(reason) if reason != told => {
-                let text = format!(
-                    "Cannot read or write fences_since in Redis; no order is processed until this works: {reason}"
-                );
-                shared.sink.line(LogLevel::Warn, "fences_since_unknown", &text, |_| {});
+                let text = format!("Upgrade check failed; no order is processed until it succeeds: {reason}");
+                shared.sink.line(LogLevel::Warn, "upgrade_check_failed", &text, |_| {});
                 told = reason;
             }
             Err(_) => {}

@@ -1,4 +1,4 @@
-//! A batch of orders: every branch an order can take is here; the stages are leaves.
+//! Processes a batch of orders. All branching is in this file; the modules it calls each do one step.
 
 use std::future::Future;
 use std::pin::pin;
@@ -28,9 +28,9 @@ use crate::status::write_statuses;
 enum End {
     /// It has this status now, made by us.
     Made(Status),
-    /// It had its final status before, or another copy makes it.
+    /// Nothing to do: the order already had its final status, or another copy of it makes it.
     Before,
-    /// It has none and is with the dead letters.
+    /// Redis refused a step, or the id belongs to another order: the order keeps the status it had and becomes a dead letter.
     Buried,
 }
 
@@ -75,8 +75,8 @@ pub(crate) async fn process(core: Rc<Core>, batch: Batch) {
         core.note_item(&work.item_id);
         match reserved.answer {
             Ok(Reservation::Held { .. } | Reservation::HeldAlready) => {
-                // A payment that answers at once stays with its batch; one that takes its time goes its own way, so
-                // that it holds up nobody.
+                // A payment that returns at once is settled with its batch; a slower one gets a task of its own, so that it
+                // does not delay the rest of the batch.
                 match pay_at_once(&core, &work) {
                     Some(answer) => paid.push((work, answer)),
                     None => drop(monoio::spawn(pay_slowly(Rc::clone(&core), Rc::clone(&batch), work))),
@@ -113,8 +113,8 @@ async fn close(core: &Rc<Core>, batch: &Rc<Batch>, paid: Vec<(Work, Paid)>, mut 
 
 fn settled(work: Work, paid: Paid, ending: Answered<Ending>) -> Decided {
     match (paid, ending.answer) {
-        // Ours also when our first asking was carried out and only its answer was lost. A refund needs no such look:
-        // the store tells it as applied to the record that made it.
+        // Also `made` if our first request was executed and only its reply was lost. A refund needs no such check: the store
+        // reports `applied` to the record that made it.
         (Paid::Yes, Ok(made_now))
             if made_now.applied
                 || (ending.was_asked_before && made_now.status == Some(Status::Completed)) =>
@@ -122,7 +122,7 @@ fn settled(work: Work, paid: Paid, ending: Answered<Ending>) -> Decided {
             made(work, Status::Completed, None)
         }
         (Paid::No, Ok(Ending { applied: true, .. })) => {
-            let letter = (DeadLetterReason::PaymentTimeout, "the payment did not come".to_owned());
+            let letter = (DeadLetterReason::PaymentTimeout, "payment failed or timed out".to_owned());
             made(work, Status::FailedPayment, Some(letter))
         }
         (_, Ok(Ending { status, attempt, .. })) => {
@@ -156,7 +156,10 @@ fn decided_before(
     let Some((status, _)) = status else { return decided };
     // It was decided by this very record, but the dead letter may not have been written.
     if same_origin && is_replayable(status) {
-        decided.letter = Some((reason_of(status), "redelivered; the end was made before".to_owned()));
+        decided.letter = Some((
+            reason_of(status),
+            "redelivered: the order had already failed, but its dead letter may be missing".to_owned(),
+        ));
     }
     // The answer to our own first asking was lost.
     if was_asked_before && (decided.letter.is_some() || status == Status::FailedSoldOut) {
@@ -190,7 +193,7 @@ async fn conclude(core: &Rc<Core>, batch: &Rc<Batch>, mut decided: Vec<Decided>)
     finish(core, batch, &ended);
 }
 
-/// The answer of a payment that needs no time; what is declined and may be tried again takes time.
+/// The result of a payment that returns at once; `None` if it takes time, or was declined and may be retried after a pause.
 fn pay_at_once(core: &Core, work: &Work) -> Option<Paid> {
     if !core.payments.is_instant() {
         return None;

@@ -7,7 +7,7 @@ use crate::core::Core;
 use crate::read::Work;
 use crate::reserve::ask_until_answered;
 
-/// Writes these statuses of these attempts, in order; the error is Redis's refusal of one.
+/// Writes the final status of each order, with the attempt that made it. In order; an error is Redis refusing that one write.
 pub(crate) async fn write_statuses(
     core: &Core,
     statuses: &[(&Work, Status, u32)],

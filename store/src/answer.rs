@@ -68,7 +68,8 @@ pub enum Claimed {
         /// Names the bucket of its fence.
         accepted_at_ms: u64,
     },
-    /// The id has a final status that nothing changes.
+    /// Version 0.1 gave this order a final status that nothing changes. A status of this version says where its fence is, and
+    /// the fence decides: Redis may have lost the fence and kept the status.
     Ended(Status),
     /// The id belongs to an order with other contents.
     Conflict,

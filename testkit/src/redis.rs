@@ -234,6 +234,17 @@ impl Reply {
         }
     }
 
+    /// The texts of an array, without those that have none.
+    ///
+    /// # Panics
+    /// As [`Reply::text`].
+    pub fn texts(&self) -> Vec<String> {
+        match self {
+            Reply::Array(replies) => replies.iter().filter_map(Reply::text).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// The integer in it: as such, or as the text of a string; `None` for everything else.
     pub fn int(&self) -> Option<i64> {
         match self {

@@ -4,8 +4,7 @@
 //!   `T` (taken over) or `U` (unsure, suspended), which admission holds the id, and when the first send was accepted. The id was
 //!   taken a full ORDER_STATUS_TTL before it expires;
 //! - `PENDING C <fingerprint> <correlation id>\n<accepted at ms>`: claimed by a processor (`processor/src/claim.rs`);
-//! - `COMPLETED|FAILED_SOLD_OUT <fingerprint> <correlation id>`;
-//! - `FAILED_PAYMENT|FAILED_UNKNOWN_ITEM <fingerprint> <correlation id>\n<attempt> <accepted at ms>`;
+//! - `COMPLETED|FAILED_SOLD_OUT|FAILED_PAYMENT|FAILED_UNKNOWN_ITEM <fingerprint> <correlation id>\n<attempt> <accepted at ms>`;
 //! - the word alone: written by version 0.1.
 //!
 //! Written by `store/src/redis`, read by its scripts and by [`StatusValue`].
@@ -26,7 +25,7 @@ pub struct StatusValue<'a> {
     pub holder: Option<Holder<'a>>,
     /// When the first send was accepted, Unix milliseconds: it names the bucket of the order's fence.
     pub accepted_at_ms: Option<u64>,
-    /// Of a final status that a replay may change.
+    /// Of a final status.
     pub attempt: Option<u32>,
 }
 
@@ -106,6 +105,7 @@ mod tests {
             ("PENDING U 00000000000000ff \ncore0e1 7 9", "PENDING", Some(""), holder(true), Some(9), None),
             ("PENDING C 00000000000000ff c-1\n9", "PENDING", Some("c-1"), None, Some(9), None),
             ("COMPLETED 00000000000000ff c-1", "COMPLETED", Some("c-1"), None, None, None),
+            ("COMPLETED 00000000000000ff c-1\n0 9", "COMPLETED", Some("c-1"), None, Some(9), Some(0)),
             (
                 "FAILED_PAYMENT 00000000000000ff c-1\n2 9",
                 "FAILED_PAYMENT",

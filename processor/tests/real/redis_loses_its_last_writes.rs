@@ -56,6 +56,37 @@ fn orders_whose_effects_are_gone_are_processed_again() {
     assert_eq!(test_processor.topics.depth(), 0);
 }
 
+/// A status is written after its fence, and may reach the server that had lost the fence.
+#[test]
+fn an_order_whose_fence_is_gone_is_processed_again_although_its_status_is_there() {
+    let mut redis = Redis::start();
+    let test_processor = TestProcessor::real(&Kafka::shared(), &redis.addr(), &redis.addr(), &[]);
+    test_processor.truth.set_stock("101", STOCK as u64);
+    let ledger = redis.call(&["HGETALL", "stock_ledger:{inventory:101}"]).texts();
+    test_processor.topics.send(&orders("lost"));
+    test_processor.wait_processed(ORDERS);
+    test_processor.wait_committed();
+    for fence in redis.call(&["KEYS", "fence:*"]).texts() {
+        redis.call(&["DEL", &fence]);
+    }
+    test_processor.assert_conserved("101");
+    redis.call(&["SET", "inventory:101", &STOCK.to_string()]);
+    redis.call(&["DEL", "stock_ledger:{inventory:101}"]);
+    let mut words = vec!["HSET", "stock_ledger:{inventory:101}"];
+    words.extend(ledger.iter().map(String::as_str));
+    redis.call(&words);
+    assert_eq!(redis.call(&["SAVE"]), Reply::Status("OK".to_owned()));
+    assert_eq!(completed(&test_processor, &["lost"]), ORDERS as usize);
+
+    redis.restart();
+    wait_until("all units are taken again", WAIT_MAX, || {
+        test_processor.truth.left("101") == Some(STOCK - 2 * ORDERS as i64)
+    });
+    test_processor.wait_committed();
+    assert_eq!(completed(&test_processor, &["lost"]), ORDERS as usize);
+    test_processor.assert_conserved("101");
+}
+
 #[test]
 fn a_connection_that_breaks_reads_nothing_again() {
     let redis = Redis::start();

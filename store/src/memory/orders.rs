@@ -92,9 +92,6 @@ impl Turn<'_> {
             )?;
             return Ok(Claimed::At { accepted_at_ms: claim.accepted_at_ms });
         };
-        if held.status.is_end() && !is_replayable(held.status) {
-            return Ok(Claimed::Ended(held.status));
-        }
         let is_same = held.contents.fingerprint == claim.fingerprint;
         Ok(if is_same { Claimed::At { accepted_at_ms: held.accepted_at_ms } } else { Claimed::Conflict })
     }

@@ -12,11 +12,11 @@ use super::PossibleLoss;
 /// As far as a connection knows.
 #[derive(Debug)]
 pub(super) struct Identity {
-    /// Run id and replication id of the last session that came up.
+    /// Run id and replication id of the last session that was established.
     last: Option<String>,
-    /// Of the session that is coming up.
+    /// Those of the session that is being established.
     next: Option<String>,
-    /// When the last session that had come up brought its last reply.
+    /// Time of the last reply in the last session that was established.
     last_served: Instant,
     loss: Option<PossibleLoss>,
 }

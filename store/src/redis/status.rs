@@ -28,31 +28,20 @@ pub(super) fn claim(out: &mut Vec<u8>, claim: &Claim<'_>, policy: &Policy) -> Ki
 pub(super) fn write(out: &mut Vec<u8>, status: &FinalStatus<'_>, shas: &Shas, policy: &Policy) -> Kind {
     let fingerprint = hex16(status.fingerprint);
     let (word, correlation_id) = (status.status.word().as_bytes(), status.correlation_id.as_bytes());
+    let (attempt, at_ms) = (Decimal::new(status.attempt), Decimal::new(status.accepted_at_ms));
+    let value: [&[u8]; 9] =
+        [word, b" ", &fingerprint, b" ", correlation_id, b"\n", attempt.as_bytes(), b" ", at_ms.as_bytes()];
     if is_replayable(status.status) {
-        let (attempt, at_ms) = (Decimal::new(status.attempt), Decimal::new(status.accepted_at_ms));
         eval(out, shas, Script::FailedStatus, 1, 2);
         key(out, ORDER_STATUS_PREFIX, status.request_id);
-        write_bulk_parts(
-            out,
-            &[
-                word,
-                b" ",
-                &fingerprint,
-                b" ",
-                correlation_id,
-                b"\n",
-                attempt.as_bytes(),
-                b" ",
-                at_ms.as_bytes(),
-            ],
-        );
+        write_bulk_parts(out, &value);
         write_number(out, status.attempt);
         return Kind::Eval(Script::FailedStatus);
     }
     debug_assert!(status.status == Status::Completed || status.status == Status::FailedSoldOut);
     out.extend_from_slice(b"*5\r\n$3\r\nSET\r\n");
     key(out, ORDER_STATUS_PREFIX, status.request_id);
-    write_bulk_parts(out, &[word, b" ", &fingerprint, b" ", correlation_id]);
+    write_bulk_parts(out, &value);
     out.extend_from_slice(b"$2\r\nPX\r\n");
     write_number(out, policy.order_status_ttl_ms);
     Kind::Done

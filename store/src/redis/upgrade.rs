@@ -12,45 +12,46 @@ use super::{Server, blocking};
 const FENCES_SINCE: &str = "fences_since";
 /// Of version 0.1, before the item.
 const FORMER_LEDGER_PREFIX: &str = "stock_ledger:";
-/// Clocks of gateways and processors may differ by this.
-const CLOCK_SKEW_MS_MAX: u64 = 60_000;
+/// Margin for clock differences between this processor and the gateways. Generous: importing a newer record costs two commands.
+const UPGRADE_MARGIN_MS: u64 = 60_000;
 
-/// Records written before this time (Unix milliseconds) may have been processed by version 0.1 and are imported before they are
-/// reserved. The first processor on a Redis moves the ledgers, which walks over all keys, and stores the time. It stores 0 if there
-/// was no ledger in either form: version 0.1 kept one for each item it had sold, so it never ran here.
+/// Records written before the returned time (Unix milliseconds) may have been processed by version 0.1 and are imported before they
+/// are reserved. If Redis has no such time yet, moves the ledgers of 0.1 (a scan of all keys) and stores it; 0 if no ledger exists
+/// in the old or new form: 0.1 kept one for each item it sold, so it sold nothing here.
 ///
 /// # Errors
 /// When Redis does not answer or refuses a step; it may be repeated.
 pub fn fences_since_ms(server: &Server, timeout: Duration, now_ms: u64) -> Result<u64, String> {
-    let text = |error: redis::RedisError| format!("{FENCES_SINCE}: {error}");
+    let step = |step: &'static str| move |error: redis::RedisError| format!("{step}: {error}");
     let mut connection = blocking::connect(server, timeout).map_err(|error| error.to_string())?;
-    let known: Option<u64> = redis::cmd("GET").arg(FENCES_SINCE).query(&mut connection).map_err(text)?;
+    let known: Option<u64> =
+        redis::cmd("GET").arg(FENCES_SINCE).query(&mut connection).map_err(step("GET fences_since"))?;
     if let Some(known) = known {
         return Ok(known);
     }
     let mut ledgers = 0;
     blocking::walk(&mut connection, FORMER_LEDGER_PREFIX, |connection, keys| {
-        // One that was moved already says the same: another processor may have done it, or this one before it was cut off.
+        // Count ledgers in the new form too: another processor, or an interrupted run of this function, may have moved them.
         ledgers += keys.len();
         for key in keys.iter().filter(|key| !key.starts_with(LEDGER_PREFIX)) {
             move_ledger(connection, key)?;
         }
         Ok(ControlFlow::Continue(()))
     })
-    .map_err(text)?;
-    let since_ms = if ledgers == 0 { 0 } else { now_ms + CLOCK_SKEW_MS_MAX };
+    .map_err(step("move stock ledgers"))?;
+    let since_ms = if ledgers == 0 { 0 } else { now_ms + UPGRADE_MARGIN_MS };
     let set: Option<u64> = redis::cmd("SET")
         .arg(FENCES_SINCE)
         .arg(since_ms)
         .arg("NX")
         .arg("GET")
         .query(&mut connection)
-        .map_err(text)?;
+        .map_err(step("SET fences_since"))?;
     Ok(set.unwrap_or(since_ms))
 }
 
-/// It may be gone when another processor does the same. Where an operator has begun a new one meanwhile, what was taken is added to
-/// it, so that it stays balanced.
+/// Does nothing if another processor has already moved the ledger. If an operator has already created the new one (`stock set`),
+/// adds the old `taken` to its base and taken, which keeps it balanced.
 fn move_ledger(connection: &mut Connection, former: &str) -> RedisResult<()> {
     let item_id = former.strip_prefix(FORMER_LEDGER_PREFIX).unwrap_or(former);
     let ledger = format!("{LEDGER_PREFIX}{item_id}{TAG_END}");

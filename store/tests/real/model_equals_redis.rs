@@ -333,7 +333,7 @@ fn kind(answer: &Answer) -> String {
 }
 
 /// Every branch that a history must have reached in some case.
-const KINDS: [&str; 35] = [
+const KINDS: [&str; 34] = [
     "Fresh",
     "TakenOver",
     "Duplicate",
@@ -354,7 +354,6 @@ const KINDS: [&str; 35] = [
     "EndedBefore/FAILED_UNKNOWN_ITEM/true",
     "EndedBefore/FAILED_UNKNOWN_ITEM/false",
     "Claimed/At",
-    "Claimed/Ended",
     "Claimed/Conflict",
     "Ended/true/Some(Completed)",
     "Ended/true/Some(FailedPayment)",

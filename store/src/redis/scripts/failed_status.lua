@@ -1,7 +1,7 @@
 -- Writes a final status that a replay may change, unless the status is COMPLETED or FAILED_SOLD_OUT, or of a later attempt.
 -- KEYS order_status:<id>
 -- ARGV value, attempt
--- Answers 1 when it was written.
+-- Returns 1 if it was written.
 -- MGET: a key of the wrong type is no status.
 local value = redis.call('MGET', KEYS[1])[1]
 if value then

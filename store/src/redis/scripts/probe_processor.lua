@@ -1,5 +1,5 @@
--- Could the steps of a processor be carried out now? Changes nothing, as probe_gateway.lua; HSETNX and HSET take no
--- integer, so they are run for real and undone, only when a connection is made.
+-- Checks whether a processor's commands would work now. Like probe_gateway.lua it changes nothing, with one exception: HSETNX and
+-- HSET take no integer that Redis could refuse, so a new connection runs them once and deletes the result.
 -- KEYS order_status: inventory: stock_ledger:{inventory:} fence:{inventory:}: (no id is empty, so none of them exists)
 -- ARGV 1 when a connection is made
 -- Answers 1, or that error.

@@ -1,9 +1,9 @@
--- Not paid: puts the units of held orders of one item back.
+-- Payment failed: returns the units of held orders of one item to the stock.
 -- KEYS inventory:<item> stock_ledger:{inventory:<item>} fence:{inventory:<item>}:<bucket>
 -- ARGV all request ids, which differ; then, in the same order, all "H <attempt> "; and all fences
 -- "R <attempt> <partition> <offset>"
--- Answers an array: 1 when this call refunded the order, or an earlier one of the same record, whose answer may have been
--- lost; else its fence, or nil (false); an order that fails by itself has an error there.
+-- Returns an array: 1 if this call refunded the order, or an earlier call for the same record did (its reply may have been lost);
+-- else the fence, or nil (false). An order that Redis refuses has the error in its place.
 local call, pcall = redis.call, redis.pcall
 local orders = #ARGV / 3
 local fences = call('HMGET', KEYS[3], unpack(ARGV, 1, orders))

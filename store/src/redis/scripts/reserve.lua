@@ -3,8 +3,9 @@
 -- KEYS inventory:<item> stock_ledger:{inventory:<item>} fence:{inventory:<item>}:<bucket>
 -- ARGV all request ids, which differ; then, in the same order, all fences "H <attempt> <amount>"; all amounts; and all
 -- "<attempt> <partition> <offset>" of the records that ask
--- Answers an array: n >= 0 held and n left, -1 held already, -2 unknown item, "S <left>" sold out,
--- "E <recorded attempt> <1 when the same record> <status>" ended before; an order that fails by itself has an error there.
+-- Returns an array: n >= 0: held, n units left; -1: already held; -2: unknown item; "S <left>": sold out;
+-- "E <recorded attempt> <1 if by this record, else 0> <status>": final before this call, or PENDING if the units are held with
+-- another amount or by a later attempt. An order that Redis refuses has the error in its place.
 --
 -- A fence is "H <attempt> <amount>" held, "C" completed, "S" sold out, "R <attempt> <partition> <offset>" refunded, or the
 -- same with U, unknown item.
@@ -76,6 +77,6 @@ if taken > 0 then
   end
 end
 WRITE_FENCES(KEYS[3], written)
--- The status will be written again, and lives a full time from then; a fence must not expire before it.
+-- The status is about to be rewritten with a full TTL. Renew the fence too, or it would expire long before the status.
 if ended and #written == 0 then call('PEXPIRE', KEYS[3], ORDER_STATUS_TTL) end
 return answers
