@@ -206,9 +206,15 @@ impl Consumer {
             .clone();
         let factory: Factory = {
             let (settings, thread) = (settings.clone(), thread.clone());
-            Box::new(move || client(&settings, &thread))
+            Box::new(move |successor| {
+                let mut settings = settings.clone();
+                if successor > 0 {
+                    settings.instance_id = settings.instance_id.map(|id| format!("{id}-{successor}"));
+                }
+                client(&settings, &thread)
+            })
         };
-        let client = factory()?;
+        let client = factory(0)?;
         let shared = Arc::new(Shared::new(Arc::clone(&client), settings, thread.clone()));
         let intake = Intake::new(factory, client, Arc::clone(&shared), settings, inboxes);
         send_setup.send(intake).map_err(|error| failed(&error))?;
@@ -295,8 +301,8 @@ impl Consumer {
     }
 }
 
-/// Makes a client that has subscribed.
-type Factory = Box<dyn Fn() -> Result<Arc<BaseConsumer<GroupContext>>, ConsumerError> + Send>;
+/// Makes a client that has subscribed; the number is appended to `group.instance.id` unless it is 0.
+type Factory = Box<dyn Fn(u32) -> Result<Arc<BaseConsumer<GroupContext>>, ConsumerError> + Send>;
 
 /// A client that has subscribed and wakes `thread` for each event.
 fn client(

@@ -198,6 +198,8 @@ pub(super) struct Intake {
     renewal: Option<Renewal>,
     renewed_at: Instant,
     renew_interval: Duration,
+    /// Clients that had to join as a new member, so far.
+    successor: u32,
     /// Since when there has been no group, while Kafka answers.
     outside_since: Option<Instant>,
     /// Whether the group owns anything while this member owns nothing.
@@ -240,6 +242,7 @@ impl Intake {
             renewal: None,
             renewed_at: now,
             renew_interval: RENEW_INTERVAL_MIN,
+            successor: 0,
             outside_since: None,
             ownership: Ownership::default(),
             is_closing: false,

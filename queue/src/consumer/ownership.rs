@@ -14,8 +14,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 use super::group::GroupContext;
 
-/// A member that owns nothing asks about its group this often, so a lost assignment costs twice as long at most. One request to
-/// the coordinator; halving it would ask while a rebalance of some seconds is still going on.
+/// Interval between requests about the group while this member owns nothing. The first or second request finds a lost assignment,
+/// provided the coordinator answers at once; half the interval would mostly ask during a rebalance, which takes some seconds.
 const ASK_INTERVAL: Duration = Duration::from_secs(2);
 /// How long the broker may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(3);

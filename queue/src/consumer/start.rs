@@ -70,8 +70,15 @@ pub(super) fn metadata(topic_id: Option<&str>) -> String {
     topic_id.map_or_else(String::new, |id| format!("{TOPIC_ID_PREFIX}{id}"))
 }
 
+/// What the group has committed: the offset and its metadata.
+type Committed = Option<(i64, String)>;
+
+fn has_topic_id(committed: Option<&(i64, String)>) -> bool {
+    committed.is_some_and(|(_, metadata)| metadata.starts_with(TOPIC_ID_PREFIX))
+}
+
 /// The rule. `committed` is what the group has committed, with its metadata.
-fn start_of(partition: i32, committed: Option<(i64, String)>, log: LogEnds, topic_id: Option<&str>) -> Start {
+fn start_of(partition: i32, committed: Committed, log: LogEnds, topic_id: Option<&str>) -> Start {
     let LogEnds { low, high } = log;
     let at_low = |from: i64, to: Option<i64>, cause: GapCause| Start {
         partition,
@@ -107,8 +114,8 @@ fn start_of(partition: i32, committed: Option<(i64, String)>, log: LogEnds, topi
     }
 }
 
-/// Asks the broker on a thread of its own, again until it answers or nobody waits any more; `wake` is woken for the
-/// answer.
+/// Asks the broker once, on a thread of its own, and wakes `wake` when the answer is there. The caller repeats an unanswered
+/// request.
 ///
 /// # Errors
 /// When the thread cannot be made.
@@ -138,6 +145,7 @@ fn ask(client: &BaseConsumer<GroupContext>, topic: &str, partitions: &[i32]) -> 
     }
     let committed =
         client.committed_offsets(list, ANSWER_MAX).map_err(|error| unanswered("committed offsets", error))?;
+    let committed: Vec<(i32, Committed)> = raw::committed(&committed);
     let topic_id = match describe(client.client(), &[topic], ANSWER_MAX) {
         Ok(described) => match described.into_iter().next().flatten() {
             Some(described) => {
@@ -149,15 +157,27 @@ fn ask(client: &BaseConsumer<GroupContext>, topic: &str, partitions: &[i32]) -> 
             }
             None => return Err(Unresolved::Unanswered(format!("topic {topic} does not exist"))),
         },
-        // Before Kafka 2.8.
+        // A broker before Kafka 2.8 cannot describe topics, and no commit there carries an id.
+        Err(reason) if committed.iter().any(|(_, committed)| has_topic_id(committed.as_ref())) => {
+            return Err(Unresolved::Unanswered(format!("topic {topic}: {reason}")));
+        }
         Err(_) => None,
     };
     let mut starts = Vec::with_capacity(partitions.len());
-    for (partition, committed) in raw::committed(&committed) {
-        let (low, high) = client
-            .fetch_watermarks(topic, partition, ANSWER_MAX)
-            .map_err(|error| unanswered(&format!("offsets of partition {partition}"), error))?;
-        starts.push(start_of(partition, committed, LogEnds { low, high }, topic_id.as_deref()));
+    for (partition, committed) in committed {
+        match client.fetch_watermarks(topic, partition, ANSWER_MAX) {
+            Ok((low, high)) => {
+                starts.push(start_of(partition, committed, LogEnds { low, high }, topic_id.as_deref()));
+            }
+            // A partition without a leader must not hold up the others. Should the log have lost that offset, librdkafka reports it
+            // as out of range.
+            Err(error) => match committed {
+                Some((offset, text)) if topic_id.is_some() && text == metadata(topic_id.as_deref()) => {
+                    starts.push(Start { partition, offset, is_committed: true, gap: None });
+                }
+                _ => return Err(unanswered(&format!("offsets of partition {partition}"), error)),
+            },
+        }
     }
     Ok(Starts { topic_id, starts })
 }

@@ -27,6 +27,7 @@ fn the_commit_is_the_lowest_unfinished_record() {
         topic: "orders".to_owned(),
         records_in_flight_max: 10_000,
         session_timeout_ms: 2000,
+        instance_id: None,
     };
 
     let first = Member::join(&seat);

@@ -18,5 +18,6 @@ fn members_come_and_go() {
         topic: "orders".to_owned(),
         records_in_flight_max: 1000,
         session_timeout_ms: 2000,
+        instance_id: None,
     });
 }

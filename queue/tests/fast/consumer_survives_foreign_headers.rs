@@ -58,6 +58,7 @@ fn a_name_that_is_not_text_harms_nobody() {
         topic: "orders".to_owned(),
         records_in_flight_max: 10,
         session_timeout_ms: 2000,
+        instance_id: None,
     });
     let batch = member.wait().pop().expect("one batch");
     let record = &batch.records()[0];

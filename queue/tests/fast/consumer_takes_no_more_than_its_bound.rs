@@ -28,6 +28,7 @@ fn the_bound_holds_and_the_group_does_not_notice() {
         topic: "orders".to_owned(),
         records_in_flight_max: IN_FLIGHT_MAX,
         session_timeout_ms: 2000,
+        instance_id: None,
     };
     let member = Member::join(&seat);
     let mut held = Vec::new();

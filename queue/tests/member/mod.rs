@@ -2,10 +2,11 @@
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use queue::consumer::{Batch, Consumer, ConsumerSettings, Ended};
+use queue::topics::Topics;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -25,33 +26,52 @@ pub(crate) struct Seat {
     pub(crate) records_in_flight_max: usize,
     /// The mock cluster holds a rebalance for as long as this less one second; a real broker refuses less than 6 s.
     pub(crate) session_timeout_ms: u64,
+    /// Static membership.
+    pub(crate) instance_id: Option<String>,
 }
 
 pub(crate) struct Member {
     pub(crate) consumer: Consumer,
     inbox: Arc<Mailbox<Batch>>,
+    /// What it has told, as text.
+    events: Arc<Mutex<Vec<String>>>,
 }
 
 impl Member {
     pub(crate) fn join(seat: &Seat) -> Self {
+        Self::join_beside(seat, None)
+    }
+
+    /// With what a producer of the same process knows of the topics.
+    pub(crate) fn join_beside(seat: &Seat, topics: Option<Arc<Topics>>) -> Self {
         let inbox = Arc::new(Mailbox::new(seat.records_in_flight_max));
+        let events: Arc<Mutex<Vec<String>>> = Arc::default();
+        let told = Arc::clone(&events);
         let settings = ConsumerSettings {
             bootstrap: seat.bootstrap.clone(),
             client_id: "test".to_owned(),
             group: seat.group.clone(),
             topic: seat.topic.clone(),
             session_timeout_ms: seat.session_timeout_ms,
-            instance_id: None,
+            instance_id: seat.instance_id.clone(),
             settle_ms: 3000,
             records_in_flight_max: seat.records_in_flight_max,
             bytes_in_flight_max: 64 * 1024 * 1024,
             notice: Arc::new(|is_error, text| eprintln!("librdkafka, error {is_error}: {text}")),
-            topics: None,
-            events: Arc::new(|event| eprintln!("{event:?}")),
+            topics,
+            events: Arc::new(move |event| {
+                eprintln!("{event:?}");
+                told.lock().expect("no panic").push(format!("{event:?}"));
+            }),
             progress: None,
         };
         let consumer = Consumer::start(&settings, vec![Arc::clone(&inbox)]).expect("a consumer");
-        Self { consumer, inbox }
+        Self { consumer, inbox, events }
+    }
+
+    /// What it has told so far.
+    pub(crate) fn events(&self) -> Vec<String> {
+        self.events.lock().expect("no panic").clone()
     }
 
     /// What has come since the last look.
@@ -79,7 +99,7 @@ impl Member {
     /// Stops, and abandons what still comes until then: the consumer's thread may post a last batch before it sees
     /// that it shall end, and what nobody takes would never be finished.
     pub(crate) fn stop_abandoning(self) -> Ended {
-        let Self { consumer, inbox } = self;
+        let Self { consumer, inbox, .. } = self;
         let abandon_all = || {
             let mut batches = Vec::new();
             inbox.try_take(&mut batches);

@@ -18,5 +18,6 @@ fn members_come_and_go_on_a_real_broker() {
         topic,
         records_in_flight_max: 1000,
         session_timeout_ms: 6000,
+        instance_id: None,
     });
 }

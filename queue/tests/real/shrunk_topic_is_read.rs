@@ -1,10 +1,13 @@
 //! Property: a group reads every partition of a topic that was deleted and created again with fewer partitions, also when that
 //! happened between the leader's look at the metadata and a member's question for its offsets. The delay makes this window
-//! longer than the time between two replacements of the topic, so some of them fall into it.
+//! longer than the time between two replacements of the topic, so some of them fall into it. No member may wait until it counts as
+//! outside of its group.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use queue::{Producer, ProducerSettings};
 use testkit::kafka::{Kafka, Options, topics};
 use testkit::wait_until;
 
@@ -17,6 +20,16 @@ const FEWER: i32 = 3;
 
 #[test]
 fn a_group_reads_a_topic_that_was_created_again_with_fewer_partitions() {
+    check(false);
+}
+
+/// A static member that comes back under its id gets its former assignment.
+#[test]
+fn a_group_of_static_members_does_so_too() {
+    check(true);
+}
+
+fn check(is_static: bool) {
     let home = std::env::var_os("TEST_KAFKA_HOME").expect("TEST_KAFKA_HOME; run cargo xtask test");
     let options = Options { behind_proxy: true, ..Options::default() };
     let kafka = Kafka::start_as(home.as_ref(), &options).expect("a broker");
@@ -27,10 +40,22 @@ fn a_group_reads_a_topic_that_was_created_again_with_fewer_partitions() {
         topic: "orders".to_owned(),
         records_in_flight_max: 1000,
         session_timeout_ms: 6000,
+        instance_id: None,
     };
     topics::create(&seat.bootstrap, &seat.topic, 24).expect("a topic");
     proxy.delay_ms(DELAY_MS);
-    let members: Vec<Member> = (0..2).map(|_| Member::join(&seat)).collect();
+    topics::create(&seat.bootstrap, "orders-dlq", 1).expect("a topic");
+    let mut settings =
+        ProducerSettings::new(&seat.bootstrap, "test", ["orders", "orders-dlq"].map(str::to_owned));
+    settings.create_partitions = None;
+    // As a processor: its producer sees what happens to the topics.
+    let producer = Producer::start(&settings, 1, 64).expect("a producer");
+    let member = |number: u32| {
+        let instance_id = is_static.then(|| format!("member{number}"));
+        let seat = Seat { instance_id, ..seat.clone() };
+        Member::join_beside(&seat, Some(Arc::clone(producer.topics())))
+    };
+    let members: Vec<Member> = (0..2).map(member).collect();
     for round in 0..ROUNDS {
         wait_until("the topic is deleted", WAIT_MAX, || topics::delete(&seat.bootstrap, &seat.topic).is_ok());
         let partitions = if round % 2 == 0 { 24 } else { FEWER };
@@ -39,11 +64,16 @@ fn a_group_reads_a_topic_that_was_created_again_with_fewer_partitions() {
         });
     }
     proxy.delay_ms(0);
-    fill(&seat.bootstrap, &seat.topic, FEWER, 1);
 
     let begun = Instant::now();
+    let mut filled = None;
     let mut read = BTreeSet::new();
     wait_until("a record of each partition", WAIT_MAX, || {
+        // Again and again: after the controller has answered, the broker still takes records into the log that is about to go.
+        if filled.is_none_or(|at: Instant| at.elapsed() >= Duration::from_secs(1)) {
+            fill(&seat.bootstrap, &seat.topic, FEWER, 1);
+            filled = Some(Instant::now());
+        }
         for batch in members.iter().flat_map(Member::take) {
             read.insert(batch.lease().partition());
             batch.lease().abandon(batch.records().len());
@@ -52,6 +82,11 @@ fn a_group_reads_a_topic_that_was_created_again_with_fewer_partitions() {
     });
     eprintln!("read after {} ms", begun.elapsed().as_millis());
     for member in members {
+        // That takes 25 s.
+        let waited: Vec<String> =
+            member.events().into_iter().filter(|event| event.contains("in no group")).collect();
+        assert_eq!(waited, Vec::<String>::new());
         member.stop_abandoning();
     }
+    producer.stop();
 }

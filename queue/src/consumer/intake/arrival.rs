@@ -54,7 +54,7 @@ impl Intake {
         let answered = match arriving.answer.as_ref().map(Receiver::try_recv) {
             None | Some(Err(TryRecvError::Empty)) => return false,
             Some(Err(TryRecvError::Disconnected)) => {
-                Err(Unresolved::Unanswered("nobody has asked the broker".to_owned()))
+                Err(Unresolved::Unanswered("the request to the broker ended without an answer".to_owned()))
             }
             Some(Ok(answered)) => answered,
         };
@@ -66,6 +66,8 @@ impl Intake {
                     (Some(read), Some(now)) if read != now && !self.held.is_empty() => {
                         self.renewal.get_or_insert_with(|| Renewal::TopicReplaced(now.clone()));
                     }
+                    // Only this question had no answer: the client, and what it reads, are the same.
+                    (Some(_), None) => {}
                     _ => self.topic_id = topic_id,
                 }
                 for gap in starts.iter().filter_map(|start| start.gap.as_ref()) {
@@ -85,7 +87,7 @@ impl Intake {
             Err(Unresolved::Unanswered(reason)) => {
                 arriving.answer = None;
                 arriving.ask_at = Instant::now() + RESOLVE_INTERVAL;
-                self.tell_text(&format!("where reading starts is not known yet: {reason}"));
+                self.tell_text(&format!("start offsets unknown, retrying: {reason}"));
                 false
             }
         }
@@ -112,8 +114,8 @@ impl Intake {
         }
         if let Err(error) = accept(&self.client, &list) {
             self.tell(&error);
-            // So librdkafka wants it: after a refused answer both sides begin from nothing. The group believes that we read:
-            // only a new client joins again.
+            // librdkafka requires this: after a failed assign the application must unassign. The group still counts us as the
+            // owner, so only a new client can rejoin.
             let _ = self.client.unassign();
             self.end_leases(|_| true);
             self.held.clear();

@@ -76,14 +76,20 @@ impl Intake {
         }
     }
 
-    /// Replaces the client. What was begun goes on: its effects are fenced, and what a new client reads again changes
-    /// nothing.
+    /// Replaces the client. Records in progress continue: their effects are fenced, so reading them again changes nothing.
     pub(super) fn renew(&mut self) {
         let Some(renewal) = self.renewal.take() else { return };
         self.renewed_at = Instant::now();
         self.renew_interval = (self.renew_interval * 2).min(RENEW_INTERVAL_MAX);
-        // Refused settings are those of the first client, so this fails only without memory or threads.
-        let fresh = match (self.factory)() {
+        // The settings worked for the first client, so this fails only for lack of memory or threads.
+        // A static member that comes back under its id gets its former assignment without a rebalance.
+        if matches!(
+            renewal,
+            Renewal::Outside | Renewal::Unowned | Renewal::Stale { .. } | Renewal::Refused(_)
+        ) {
+            self.successor += 1;
+        }
+        let fresh = match (self.factory)(self.successor) {
             Ok(fresh) => fresh,
             Err(error) => {
                 self.tell_text(&error.to_string());
@@ -98,7 +104,7 @@ impl Intake {
             self.turn_until(Instant::now() + REVOKE_COMMIT_MAX, |this| this.commit_sent.is_none());
         }
         match renewal {
-            // What the former log had is in our hands alone: it is finished like any other record, and not committed.
+            // The former log can no longer be read: process what was already fetched, but do not commit it.
             Renewal::TopicReplaced(_) => self.take_the_rest(),
             // Finished and committed, so that the new client can tell exactly what is missing.
             Renewal::OutOfRange => {
@@ -120,15 +126,15 @@ impl Intake {
         self.held.clear();
         let former = std::mem::replace(&mut self.client, Arc::clone(&fresh));
         self.shared.replace_client(fresh);
-        // Closing leaves the group and waits for librdkafka's threads: not here. Without a thread it is closed here after
-        // all, which only takes longer.
+        // Dropping leaves the group and waits for librdkafka's threads, so do it on another thread; if none can be spawned, the
+        // closure drops it here.
         let _ = thread::Builder::new().name("kafka-close".to_owned()).spawn(move || drop(former));
         (self.commit_sent, self.topic_id, self.outside_since) = (None, None, None);
         self.shared.has_joined.store(false, Ordering::Relaxed);
         self.publish_leases();
     }
 
-    /// Answers the rebalances that wait, and lets the client answer those that follow: it cannot be closed before.
+    /// Answers queued rebalances and lets the client answer later ones itself: a client with an open rebalance cannot be closed.
     fn answer_pending(&mut self) {
         self.client.context().answers_itself.store(true, Ordering::Relaxed);
         let mut pending: Vec<Wish> = Vec::new();

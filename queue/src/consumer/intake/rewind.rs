@@ -22,8 +22,8 @@ pub(super) struct Rewind {
 }
 
 impl Intake {
-    /// Starts the requested rewinds and completes those whose records are finished. `is_last`: a revoke or a stop follows, so
-    /// nothing is waited for.
+    /// Starts the requested rewinds and completes those whose records are finished. `is_last`: the partition or the client is about
+    /// to be given up (revoke, stop, replacement), so complete them without waiting.
     pub(super) fn rewind(&mut self, is_last: bool) {
         // A commit of the former position must not arrive after that of the new one.
         if self.commit_sent.is_some() && !is_last {
@@ -65,7 +65,8 @@ impl Intake {
         is_requested || self.held.iter().any(|held| held.rewind.is_some())
     }
 
-    /// Ends the leases: records in progress finish under them, all others are delivered again.
+    /// Ends the leases: started records finish, others are abandoned. Then everything from the offset on is delivered again, the
+    /// records that have just finished included.
     fn begin_rewinds(&mut self, since: Instant) {
         let until = Instant::now() + self.settle;
         let (mut records, mut partitions) = (0, 0);
@@ -82,13 +83,15 @@ impl Intake {
         (self.events)(&Event::ReadingAgain { partitions, records });
     }
 
-    /// Offsets are missing between what was taken and what came next. Compaction and transactions leave such holes; if
-    /// the records were there after all, reading again from the hole brings them. A hole that stays is one of the log.
+    /// Offsets are missing between the last record taken and the next one. Compaction and transactions leave such holes; seek back
+    /// once in case the records exist. If they are still missing, the hole is accepted.
     pub(super) fn read_hole_again(&mut self, index: usize, expected: i64) {
         self.held[index].hole = Some(expected);
         self.seek(index, expected);
         let partition = self.held[index].lease.partition();
-        self.tell_text(&format!("partition {partition}: a hole at offset {expected} is read again"));
+        self.tell_text(&format!(
+            "partition {partition}: offsets missing from {expected}, seeking back to read them again"
+        ));
     }
 
     /// Waits until librdkafka has dropped what it had fetched; rare enough for this thread. After a failure the next record
