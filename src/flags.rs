@@ -88,6 +88,7 @@ pub(crate) fn command() -> Command {
         )
         .subcommand(crate::loadgen_command::command())
         .subcommand(crate::stock_command::command())
+        .subcommand(crate::prepare_command::command())
         .subcommand(crate::dlq_command::command())
         .subcommand(crate::health_command::command())
         .subcommand(crate::completions_command::command())

@@ -9,8 +9,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::flags::{FAILED, USAGE, failed};
 
-/// Longest answer that is read: a head and a line of JSON.
-const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+/// Longest answer that is read: a page of metrics has some 100 KiB.
+const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The flags.
 pub(crate) fn command() -> Command {
@@ -63,7 +63,14 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     }
 }
 
-fn ask(addr: &str, path: &str, deadline: Instant) -> std::io::Result<String> {
+/// `GET path`: head and body of the answer.
+pub(crate) fn ask(addr: &str, path: &str, deadline: Instant) -> std::io::Result<String> {
+    // 1.0: the answer ends with the connection.
+    exchange(addr, &format!("GET {path} HTTP/1.0\r\nHost: {addr}\r\n\r\n"), deadline)
+}
+
+/// Sends one request over a connection of its own; head and body of the answer.
+pub(crate) fn exchange(addr: &str, request: &str, deadline: Instant) -> std::io::Result<String> {
     let left = || {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() { Err(std::io::Error::from(ErrorKind::TimedOut)) } else { Ok(left) }
@@ -71,14 +78,14 @@ fn ask(addr: &str, path: &str, deadline: Instant) -> std::io::Result<String> {
     let address = addr.to_socket_addrs()?.next().ok_or(ErrorKind::NotFound)?;
     let mut stream = TcpStream::connect_timeout(&address, left()?)?;
     stream.set_write_timeout(Some(left()?))?;
-    // 1.0: the answer ends with the connection.
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {addr}\r\n\r\n")?;
+    stream.write_all(request.as_bytes())?;
     let (mut answer, mut chunk) = (Vec::new(), [0; 4096]);
     while (answer.len() as u64) < ANSWER_BYTES_MAX {
         stream.set_read_timeout(Some(left()?))?;
         match stream.read(&mut chunk) {
             Ok(0) => break,
             Ok(count) => answer.extend_from_slice(&chunk[..count]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(ErrorKind::TimedOut.into()),
             Err(error) => return Err(error),
         }

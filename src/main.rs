@@ -49,6 +49,9 @@ mod report_files;
 /// `flash-sale stock`
 mod stock_command;
 
+/// `flash-sale prepare`
+mod prepare_command;
+
 /// `flash-sale dlq`
 mod dlq_command;
 
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Some(("demo", flags)) => demo_command::run(flags),
         Some(("loadgen", flags)) => loadgen_command::run(flags),
         Some(("stock", flags)) => stock_command::run(flags),
+        Some(("prepare", flags)) => prepare_command::run(flags),
         Some(("dlq", flags)) => dlq_command::run(flags),
         Some(("health", flags)) => health_command::run(flags),
         Some(("completions", flags)) => completions_command::run(flags),

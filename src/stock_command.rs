@@ -27,7 +27,7 @@ mod rebuild;
 /// How long Redis may take to answer before the command gives up.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// Most units an item can be given.
-const UNITS_MAX: u64 = 1_000_000_000_000;
+pub(crate) const UNITS_MAX: u64 = 1_000_000_000_000;
 
 /// The flags.
 pub(crate) fn command() -> Command {
@@ -78,24 +78,13 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
             "REDIS_ADDR is embedded: that stock lives in another process; give a server's address",
         );
     }
-    let policy = model_policy(&shared);
     let items: Vec<String> = flags.get_many::<String>("item").into_iter().flatten().cloned().collect();
     if let Some(wrong) = items.iter().find(|item| wire::order::check_id(item).is_err()) {
         return failed(format!("{wrong:?} is not an item: 1 to 100 characters of A-Z a-z 0-9 _ -"));
     }
-    let source = Source::new(&shared.redis, || store::memory::Memory::new(policy.clone(), 0));
     let units = flags.try_get_one::<u64>("units").ok().flatten().copied().unwrap_or(0);
     let verb = verb.to_owned();
-    let result = Rc::new(RefCell::new(Err(String::new())));
-    let slot = Rc::clone(&result);
-    let life = async move {
-        let store = source.open(&policy, 16);
-        *slot.borrow_mut() = act(&store, &verb, &items, units).await;
-    };
-    if let Err(error) = shard::launch::run(0, None, |_| life) {
-        return failed(error);
-    }
-    match result.replace(Err(String::new())) {
+    match on_store(&shared, async move |store| act(store, &verb, &items, units).await) {
         Ok(text) => {
             print!("{text}");
             ExitCode::SUCCESS
@@ -104,13 +93,38 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     }
 }
 
-async fn act(store: &AnyStore, verb: &str, items: &[String], units: u64) -> Result<String, String> {
+/// Runs `work` with a connection to Redis, once Redis answers.
+pub(crate) fn on_store<T: 'static>(
+    shared: &settings::Shared,
+    work: impl AsyncFnOnce(&AnyStore) -> Result<T, String> + 'static,
+) -> Result<T, String> {
+    let policy = model_policy(shared);
+    let source = Source::new(&shared.redis, || store::memory::Memory::new(policy.clone(), 0));
+    let result = Rc::new(RefCell::new(Err("Redis was not asked".to_owned())));
+    let slot = Rc::clone(&result);
+    let life = async move {
+        let store = source.open(&policy, 16);
+        let done = match reach(&store).await {
+            Ok(()) => work(&store).await,
+            Err(reason) => Err(reason),
+        };
+        *slot.borrow_mut() = done;
+    };
+    shard::launch::run(0, None, |_| life).map_err(|error| error.to_string())?;
+    result.replace(Err(String::new()))
+}
+
+async fn reach(store: &AnyStore) -> Result<(), String> {
     if let AnyStore::Redis(connection) = store
         && !connection.reachable_within(WAIT_MAX).await
     {
         let trouble = store.trouble().unwrap_or_else(|| "it does not answer".to_owned());
         return Err(format!("Redis cannot be reached: {trouble}"));
     }
+    Ok(())
+}
+
+async fn act(store: &AnyStore, verb: &str, items: &[String], units: u64) -> Result<String, String> {
     let names: Vec<&str> = items.iter().map(String::as_str).collect();
     let item_id = names[0];
     if verb == "show" {
@@ -130,7 +144,7 @@ async fn act(store: &AnyStore, verb: &str, items: &[String], units: u64) -> Resu
     }
 }
 
-async fn ask(store: &AnyStore, command: store::Command<'_>) -> Result<Answer, String> {
+pub(crate) async fn ask(store: &AnyStore, command: store::Command<'_>) -> Result<Answer, String> {
     store.ask(&command).await.map_err(|error| error.to_string())
 }
 

@@ -16,6 +16,9 @@
 /// From settings and parts to running cores, and back to nothing.
 pub mod run;
 
+/// Whether the process may open as many files as it needs.
+mod descriptors;
+
 /// What one core owns.
 pub mod core;
 

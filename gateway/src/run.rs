@@ -254,7 +254,7 @@ fn producer_settings(
     }
 }
 
-/// What is checked of the configuration of Redis and Kafka.
+/// What is checked of the configuration of Redis, Kafka and this process.
 fn check_groups(settings: &settings::Gateway, parts: &Parts) -> Vec<Group> {
     let checked = parts.guard.is_none().then(|| queue::checks::Checked {
         bootstrap: parts.kafka_bootstrap.clone(),
@@ -262,7 +262,11 @@ fn check_groups(settings: &settings::Gateway, parts: &Parts) -> Vec<Group> {
         dlq_topic: settings.shared.dlq_topic.clone(),
         order_status_ttl_ms: settings.shared.order_status_ttl_ms,
     });
-    vec![store::redis::checks::group(&parts.source), queue::checks::group(checked)]
+    vec![
+        store::redis::checks::group(&parts.source),
+        queue::checks::group(checked),
+        crate::descriptors::group(settings.connections_max),
+    ]
 }
 
 async fn live(

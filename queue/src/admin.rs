@@ -171,6 +171,18 @@ impl Group {
         Ok(Self { client, name: group.to_owned(), timeout })
     }
 
+    /// Its state as the coordinator names it (`Stable` when all members have their partitions), and its number of members; `None`
+    /// when it never had one.
+    ///
+    /// # Errors
+    /// When Kafka does not answer in time.
+    pub fn members(&self) -> Result<Option<(String, usize)>, AdminError> {
+        let list = self.client.fetch_group_list(Some(&self.name), self.timeout);
+        let list = list.map_err(|error| failed(&format!("group {}", self.name), error))?;
+        let found = list.groups().iter().find(|group| group.name() == self.name);
+        Ok(found.map(|group| (group.state().to_owned(), group.members().len())))
+    }
+
     /// How far each partition is committed, in the order of `watermarks`; `None` where it never was.
     ///
     /// # Errors

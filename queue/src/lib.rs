@@ -51,6 +51,9 @@ pub mod heal;
 /// Are the topics configured as a sale needs it?
 pub mod checks;
 
+/// Records like orders before a sale.
+pub mod rehearsal;
+
 /// What librdkafka says on its own.
 pub mod notices;
 

@@ -20,6 +20,7 @@ mod dependency_failures_are_reported;
 mod kafka_losses_are_recovered_from;
 mod killed_and_restarted;
 mod lost_records_are_reported;
+mod prepare_is_safe_to_repeat;
 mod prometheus_accepts_the_deployment;
 mod shutdown_ends_whatever_hangs;
 mod sigterm_loses_nothing;

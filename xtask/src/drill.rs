@@ -30,6 +30,9 @@ mod dlq_replay;
 /// The processor dies.
 mod orders_not_processing;
 
+/// The hour before a sale.
+mod prepare;
+
 /// A limit is too tight.
 mod rate_limit;
 
@@ -80,6 +83,7 @@ const DRILLS: &[Drill] = &[
         about: stock_correction::ABOUT,
         play: stock_correction::play,
     },
+    Drill { name: "prepare", title: "The hour before a sale", about: prepare::ABOUT, play: prepare::play },
     Drill {
         name: "rate-limit",
         title: "Rate limiting too aggressive",

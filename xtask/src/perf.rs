@@ -160,11 +160,11 @@ pub(crate) fn command() -> Command {
                 .help("A flash-sale binary of another commit, which takes turns with ours"),
         )
         .arg(
-            Arg::new("env")
-                .long("env")
-                .value_name("NAME=VALUE")
+            Arg::new("with")
+                .long("with")
+                .value_name("SETTINGS")
                 .action(ArgAction::Append)
-                .help("A setting of our gateway and processor, for example KAFKA_LINGER=5ms; may be given several times"),
+                .help("Our binary once more with settings such as \"KAFKA_LINGER=5ms WORKERS=1\"; may be given several times"),
         );
     let generator = Command::new("generator")
         .about("Our load generator beside wrk on the raw responder: rate and CPU a request, median, memory over time")
@@ -193,7 +193,7 @@ pub(crate) fn run(args: &ArgMatches) -> Result<()> {
             let field = system::Field {
                 baseline: args.get_one("baseline").cloned(),
                 rates: args.get_many("rates").into_iter().flatten().copied().collect(),
-                env: args.get_many("env").into_iter().flatten().cloned().collect(),
+                settings: args.get_many("with").into_iter().flatten().cloned().collect(),
             };
             system::run(&Options::of(args), &field)
         }

@@ -81,6 +81,9 @@ pub mod checks;
 /// Which items have stock.
 pub mod items;
 
+/// Tables as large as a sale needs them.
+pub mod presize;
+
 /// What version 0.1 left.
 pub mod upgrade;
 

@@ -101,6 +101,16 @@ impl Scene {
         &mut self.transcript
     }
 
+    /// Writes a file; its path, which the transcript shows as its name.
+    pub(crate) fn file(&mut self, name: &str, text: &str) -> Result<String> {
+        let path = self.stage.dir().join(name);
+        std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+        let path = path.display().to_string();
+        self.transcript.show_as(&path, name);
+        self.transcript.command(&format!("cat {name}"), text.trim_end());
+        Ok(path)
+    }
+
     /// A gateway; the first is shown at port 8080.
     pub(crate) fn gateway(&mut self, shown: &'static str) -> Part {
         self.part("gateway", "--listen-addr", shown)

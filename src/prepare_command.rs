@@ -1,0 +1,318 @@
+//! `flash-sale prepare`: makes a deployment ready for a sale of so many orders, and says whether it is.
+//!
+//! First come the checks that change nothing; when one of them refuses, nothing is changed. Then stock, tables of Redis, the
+//! rehearsal on Kafka, and one order through each gateway.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::Duration;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use settings::table;
+use store::open::Source;
+use store::redis::presize::{Ended, Plan, Presizer};
+
+use crate::flags::{USAGE, failed, flag, on_servers};
+use crate::places::model_policy;
+use crate::signals::Interrupt;
+use crate::stock_command;
+
+/// What is checked.
+mod checks;
+
+/// The stock of a sale.
+mod items;
+
+/// What was found.
+mod report;
+
+use report::{Row, State, verdict};
+
+/// How long Redis may take for one answer.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+/// The sale must not be opened.
+const REFUSED: u8 = 3;
+/// The item of the first order of each gateway.
+const ITEM: &str = "flash-sale-prepare";
+/// Records a second of the rehearsal.
+const REHEARSAL_RATE: u64 = 5000;
+/// Slower acknowledgements at the end of a rehearsal are a warning.
+const REHEARSAL_WARNED_MS: f64 = 50.0;
+
+/// The flags.
+pub(crate) fn command() -> Command {
+    let duration = |name: &'static str, default: &'static str| {
+        Arg::new(name).long(name).value_name("DURATION").default_value(default).value_parser(|text: &str| {
+            settings::kind::parse_duration_ms(text)
+                .map(Duration::from_millis)
+                .ok_or("not a duration such as 20s, 1m or 24h")
+        })
+    };
+    let places = [
+        &table::REDIS_ADDR,
+        &table::KAFKA_ADDR,
+        &table::ORDERS_TOPIC,
+        &table::DLQ_TOPIC,
+        &table::ORDERS_PARTITIONS,
+        &table::CONSUMER_GROUP,
+        &table::ORDER_STATUS_TTL,
+    ];
+    Command::new("prepare")
+        .about("Make Redis, Kafka and the gateways ready for a sale, and say whether they are")
+        .args([
+            Arg::new("orders")
+                .long("orders")
+                .value_name("N")
+                .value_parser(value_parser!(u64).range(1..=1_000_000_000))
+                .required_unless_present("undo")
+                .help("Orders that are expected"),
+            Arg::new("items")
+                .long("items")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("Stock to set: `<item> <units>` a line. An item of which units are held or sold is refused"),
+            Arg::new("gateway")
+                .long("gateway")
+                .value_name("HOST:PORT")
+                .action(ArgAction::Append)
+                .help("A gateway to check, with one order of the item flash-sale-prepare; may be given several times"),
+            duration("keep", "24h").help("Placeholders expire this long after now: past the end of the sale"),
+            Arg::new("rate")
+                .long("rate")
+                .value_name("N")
+                .default_value("100000")
+                .value_parser(value_parser!(u64).range(1000..=10_000_000))
+                .help("Placeholders written or deleted a second at most"),
+            duration("rehearsal", "20s").help("How long records like orders are sent to a topic of their own; 0s: not at all"),
+            Arg::new("dry-run")
+                .long("dry-run")
+                .action(ArgAction::SetTrue)
+                .help("Only check; change nothing and send no order"),
+            Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print the result as JSON"),
+            Arg::new("undo")
+                .long("undo")
+                .action(ArgAction::SetTrue)
+                .conflicts_with_all(["orders", "items", "dry-run"])
+                .help("Delete the placeholders, for a sale that was called off"),
+        ])
+        .args(places.map(flag))
+        .after_help(
+            "Redis's tables grow to the size of the sale by placeholder keys (prepare:*), most of which are deleted again;\n\
+             without this Redis is two to three times slower each time the number of keys doubles. It takes about two minutes\n\
+             for 5,000,000 orders and can be repeated and interrupted at any time.\n\n\
+             Examples:\n  \
+             flash-sale prepare --orders 5000000 --items items.txt --gateway 127.0.0.1:8080\n  \
+             flash-sale prepare --orders 5000000 --dry-run --json\n  \
+             flash-sale prepare --undo\n\n\
+             Exit codes: 0 ready, warnings included, 1 it could not be finished, 3 refused: do not open the sale, 64 a setting\n\
+             or a file was refused, 130 or 143 interrupted (repeat it, or --undo).",
+        )
+}
+
+/// How it is told to stop, and what it tells meanwhile.
+struct Run {
+    is_interrupted: Arc<AtomicBool>,
+    signal: Arc<AtomicI32>,
+    shows: bool,
+}
+
+impl Run {
+    fn start() -> std::io::Result<Self> {
+        let run = Self {
+            is_interrupted: Arc::default(),
+            signal: Arc::default(),
+            shows: std::io::stderr().is_terminal(),
+        };
+        let (is_interrupted, signal) = (Arc::clone(&run.is_interrupted), Arc::clone(&run.signal));
+        Interrupt::new()?.spawn(move |number| {
+            signal.store(number, Ordering::Relaxed);
+            is_interrupted.store(true, Ordering::Relaxed);
+        });
+        Ok(run)
+    }
+
+    fn goes_on(&self) -> bool {
+        !self.is_interrupted.load(Ordering::Relaxed)
+    }
+
+    /// Shows how far a step is; false when it must stop.
+    fn progress(&self, what: &str, done: u64, all: u64) -> bool {
+        if self.shows {
+            let end = if done == all { "\n" } else { "" };
+            eprint!("\r{what}: {done:>11} of {all}{end}");
+        }
+        self.goes_on()
+    }
+
+    fn interrupted(&self) -> ExitCode {
+        eprintln!("flash-sale: interrupted; repeat the command to go on, or flash-sale prepare --undo");
+        ExitCode::from(128_u8.saturating_add(self.signal.load(Ordering::Relaxed) as u8))
+    }
+}
+
+/// Runs it.
+pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
+    let shared = match on_servers(flags) {
+        Ok(shared) => shared,
+        Err(code) => return code,
+    };
+    let items = match flags.get_one::<PathBuf>("items").map(|path| items::read(path)).transpose() {
+        Ok(items) => items.unwrap_or_default(),
+        Err(reason) => {
+            eprintln!("flash-sale: --items {reason}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let run = match Run::start() {
+        Ok(run) => run,
+        Err(error) => return failed(error),
+    };
+    let policy = model_policy(&shared);
+    let source = Source::new(&shared.redis, || store::memory::Memory::new(policy, 0));
+    let Source::Redis(server) = &source else { return failed("REDIS_ADDR names no server") };
+    let rate = flags.get_one("rate").copied().unwrap_or(1);
+    let mut presizer = match Presizer::open(server, rate, WAIT_MAX) {
+        Ok(presizer) => presizer,
+        Err(reason) => return failed(format!("Redis cannot be reached: {reason}")),
+    };
+    if flags.get_flag("undo") {
+        return match presizer.undo(&mut |what, done, all| run.progress(what, done, all)) {
+            Ok((Ended::Done, count)) => {
+                println!("{count} placeholders deleted");
+                ExitCode::SUCCESS
+            }
+            // A signal may break off the wait for an answer.
+            _ if !run.goes_on() => run.interrupted(),
+            Ok((Ended::Interrupted, _)) => run.interrupted(),
+            Err(reason) => failed(reason),
+        };
+    }
+    let prepared = prepare(flags, &shared, &source, &items, &mut presizer, &run);
+    let rows = match prepared {
+        // A signal may break off the wait for an answer.
+        _ if !run.goes_on() => return run.interrupted(),
+        Ok(Some(rows)) => rows,
+        Ok(None) => return run.interrupted(),
+        Err(reason) => return failed(reason),
+    };
+    print!("{}", if flags.get_flag("json") { report::json(&rows) } else { report::table(&rows) });
+    match verdict(&rows) {
+        State::Refuse => ExitCode::from(REFUSED),
+        State::Ok | State::Unknown | State::Warning => ExitCode::SUCCESS,
+    }
+}
+
+/// All rows; `None` when it was interrupted.
+fn prepare(
+    flags: &ArgMatches,
+    shared: &settings::Shared,
+    source: &Source,
+    items: &[items::Item],
+    presizer: &mut Presizer,
+    run: &Run,
+) -> Result<Option<Vec<Row>>, String> {
+    let orders = flags.get_one("orders").copied().unwrap_or(1);
+    let gateways: Vec<&String> = flags.get_many("gateway").into_iter().flatten().collect();
+    let duration = |name: &str| flags.get_one::<Duration>(name).copied().unwrap_or_default();
+    let mut rows = checks::configuration(shared, source);
+    let tables = presizer.tables()?;
+    let plan = Plan::new(&tables, orders);
+    rows.push(checks::memory(&tables, &plan, orders));
+    rows.push(checks::clock(presizer));
+    rows.extend(checks::processors(shared));
+    for addr in &gateways {
+        rows.extend(checks::gateway(addr));
+    }
+    if flags.get_flag("dry-run") {
+        rows.push(tables_row(&plan, tables.slots));
+        return Ok(Some(rows));
+    }
+    if verdict(&rows) == State::Refuse {
+        rows.push(Row::new("changes", State::Refuse, "nothing was changed"));
+        return Ok(Some(rows));
+    }
+    if !run.goes_on() {
+        return Ok(None);
+    }
+    if !items.is_empty() {
+        let items = items.to_vec();
+        rows.extend(stock_command::on_store(shared, async move |store| Ok(items::set(store, &items).await))?);
+    }
+    let ended =
+        presizer.grow(&plan, duration("keep"), &mut |what, done, all| run.progress(what, done, all))?;
+    if ended == Ended::Interrupted {
+        return Ok(None);
+    }
+    rows.push(tables_row(&plan, presizer.tables()?.slots));
+    if !duration("rehearsal").is_zero() {
+        match rehearse(shared, duration("rehearsal"), run) {
+            Some(row) => rows.push(row),
+            None => return Ok(None),
+        }
+    }
+    if !run.goes_on() {
+        return Ok(None);
+    }
+    if !gateways.is_empty() {
+        let units = gateways.len() as u64;
+        let set = async move |store: &store::AnyStore| {
+            stock_command::ask(store, store::Command::SetStock { item_id: ITEM, units }).await.map(drop)
+        };
+        stock_command::on_store(shared, set)?;
+    }
+    rows.extend(gateways.iter().map(|addr| checks::first_order(addr, ITEM)));
+    Ok(Some(rows))
+}
+
+fn tables_row(plan: &Plan, slots: Option<u64>) -> Row {
+    let name = "redis_tables";
+    match slots {
+        Some(slots) if slots >= plan.slots => Row::new(name, State::Ok, format!("{slots} slots")),
+        Some(slots) => Row::new(
+            name,
+            State::Warning,
+            format!(
+                "{slots} slots, the sale needs {}: Redis will be slow while they grow; run it without --dry-run",
+                plan.slots
+            ),
+        ),
+        None => Row::new(
+            name,
+            State::Unknown,
+            format!("this Redis does not say how large its tables are; {} slots were wanted", plan.slots),
+        ),
+    }
+}
+
+fn rehearse(shared: &settings::Shared, duration: Duration, run: &Run) -> Option<Row> {
+    let seconds = duration.as_secs();
+    let rehearsed = queue::rehearsal::rehearse(
+        &shared.kafka.to_string(),
+        shared.orders_partitions,
+        REHEARSAL_RATE,
+        duration,
+        |elapsed| run.progress("seconds of the rehearsal", elapsed.as_secs().min(seconds), seconds + 1),
+    );
+    if run.shows {
+        eprintln!();
+    }
+    if !run.goes_on() {
+        return None;
+    }
+    Some(match rehearsed {
+        Ok(found) => {
+            let [median, worst] = found.last_ms;
+            let text = format!(
+                "{} records acknowledged, {} not; at the end after {median:.1} ms, at most {worst:.1} ms",
+                found.acknowledged, found.failed
+            );
+            let state =
+                if found.failed > 0 || median > REHEARSAL_WARNED_MS { State::Warning } else { State::Ok };
+            Row::new("kafka_rehearsal", state, text)
+        }
+        Err(error) => Row::new("kafka_rehearsal", State::Warning, error.to_string()),
+    })
+}

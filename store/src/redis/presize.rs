@@ -1,0 +1,406 @@
+//! Makes Redis's hash tables as large as a sale will need them, before the sale.
+//!
+//! Redis doubles its table of keys, and a second one of keys with a time to live, when the number of keys reaches the number of
+//! slots. While it moves the entries, every command takes two to three times as long: seconds of it at some million keys. Here
+//! placeholder keys make the tables grow in advance, at a bounded rate; then most of them are deleted. Redis shrinks a table
+//! only when few of its slots are used (10 % in Redis 7.0, 12.5 % from 7.4 on: `dict.c`, `HASHTABLE_MIN_FILL`), so
+//! [`KEPT_PERCENT`] stay. Placeholders expire after the sale; [`Presizer::undo`] removes them at once.
+//!
+//! The key [`STATE_KEY`] says which placeholders may exist, so that an interrupted run can be repeated or undone.
+
+use std::collections::HashMap;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use redis::{Connection, Value};
+
+use super::{Server, blocking};
+
+/// Keys of one order at most: its status, and the limit of its user in the current window. Fences of an order share buckets.
+const KEYS_PER_ORDER: u64 = 2;
+/// Share of the slots whose keys stay: above the 12.5 % at which newer versions shrink a table.
+const KEPT_PERCENT: u64 = 13;
+/// Keys beyond those that make a table grow, so that the last growth surely happens.
+const MARGIN_KEYS: u64 = 1000;
+/// Placeholders in one request: about 1 ms of Redis's time, 2 ms while it moves entries.
+const BATCH_KEYS: u64 = 200;
+/// Placeholders looked for in one request: about half a millisecond of Redis's time.
+const COUNTED_KEYS: u64 = 1000;
+/// Between two notes of how far a run is.
+const NOTE_INTERVAL: Duration = Duration::from_secs(1);
+/// Placeholders expire over this much more than the time they are kept for: not all at one moment.
+const EXPIRY_SPREAD_S: u64 = 3600;
+/// Bytes of a placeholder while both tables hold it: entries of 24 bytes in both, key, value object (Redis 7.0, `MEMORY USAGE`).
+const PLACEHOLDER_BYTES: u64 = 120;
+/// Bytes of a slot in both tables, and half as much for the smaller ones that are still being moved.
+const SLOT_BYTES: u64 = 24;
+
+const PREFIX: &str = "prepare:";
+/// One past the last number of the placeholders that may exist.
+const STATE_KEY: &str = "prepare:state";
+
+/// What Redis holds now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tables {
+    /// Keys of the database, without placeholders.
+    pub keys: u64,
+    /// Keys with a time to live, without placeholders.
+    pub expiring: u64,
+    /// Placeholders of earlier runs.
+    pub placeholders: u64,
+    /// Slots of the smaller of both tables; `None` when this version of Redis does not say it in a form that is known.
+    pub slots: Option<u64>,
+    /// Bytes in use.
+    pub used_bytes: u64,
+    /// `maxmemory`, or the machine's memory when it is 0.
+    pub limit_bytes: u64,
+}
+
+/// What a run will do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// Slots that both tables will have.
+    pub slots: u64,
+    /// Placeholders to write, also those that are there: their time to live is renewed.
+    pub written: u64,
+    /// Placeholders that stay.
+    pub kept: u64,
+    /// Bytes in use when all placeholders are written.
+    pub peak_bytes: u64,
+}
+
+impl Plan {
+    /// For so many orders on top of what is there.
+    pub fn new(tables: &Tables, orders: u64) -> Self {
+        let more = orders.saturating_mul(KEYS_PER_ORDER);
+        let slots = (tables.keys.saturating_add(more) + 1).next_power_of_two();
+        // The table with fewer keys needs more of them to grow.
+        let keys = tables.keys.min(tables.expiring);
+        // Larger ones of an earlier run must not shrink either.
+        let largest = slots.max(tables.slots.unwrap_or(0));
+        let kept = (largest * KEPT_PERCENT / 100).saturating_sub(keys);
+        let growing = if largest > slots || tables.slots == Some(slots) {
+            0
+        } else {
+            (slots / 2 + MARGIN_KEYS).saturating_sub(keys)
+        };
+        let written = growing.max(kept);
+        let used = tables.used_bytes.saturating_sub(tables.placeholders * PLACEHOLDER_BYTES);
+        let peak_bytes = used + written.max(tables.placeholders) * PLACEHOLDER_BYTES + slots * SLOT_BYTES;
+        Self { slots, written, kept, peak_bytes }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// All of it is done.
+    Done,
+    /// Interrupted: the same command continues, `undo` removes what was written.
+    Interrupted,
+}
+
+/// Called about once a second with what is done and the whole; false interrupts.
+pub type Progress<'a> = &'a mut dyn FnMut(&str, u64, u64) -> bool;
+
+/// A connection for this work; waits for Redis, so not for a core.
+pub struct Presizer {
+    connection: Connection,
+    db: u32,
+    /// Keys a second at most.
+    rate: u64,
+}
+
+impl Presizer {
+    /// Connects. `rate` bounds the keys that are written or deleted a second, from 1.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub fn open(server: &Server, rate: u64, timeout: Duration) -> Result<Self, String> {
+        let connection = blocking::connect(server, timeout).map_err(|error| error.to_string())?;
+        Ok(Self { connection, db: server.db, rate: rate.max(1) })
+    }
+
+    /// What is there now.
+    ///
+    /// # Errors
+    /// When Redis does not answer, or forbids INFO.
+    pub fn tables(&mut self) -> Result<Tables, String> {
+        let info = self.info()?;
+        let number = |name: &str| -> u64 {
+            let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+        };
+        let placeholders = self.placeholders()?;
+        let limit = match number("maxmemory") {
+            0 => number("total_system_memory"),
+            bytes => bytes,
+        };
+        Ok(Tables {
+            keys: self.count(&info, "keys").saturating_sub(placeholders),
+            expiring: self.count(&info, "expires").saturating_sub(placeholders),
+            placeholders,
+            slots: self.slots_now()?,
+            used_bytes: number("used_memory"),
+            limit_bytes: limit,
+        })
+    }
+
+    fn info(&mut self) -> Result<String, String> {
+        redis::cmd("INFO").query(&mut self.connection).map_err(|error| error.to_string())
+    }
+
+    /// A number of this database in the section Keyspace; 0 when it is empty.
+    fn count(&self, info: &str, name: &str) -> u64 {
+        let database = format!("db{}:", self.db);
+        let counts = info.lines().find_map(|line| line.strip_prefix(database.as_str()));
+        let mut pairs = counts.unwrap_or_default().trim().split(',').filter_map(|pair| pair.split_once('='));
+        let value = pairs.find(|(key, _)| *key == name);
+        value.and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
+    }
+
+    fn slots_now(&mut self) -> Result<Option<u64>, String> {
+        let info = self.info()?;
+        let (keys, expiring) = (self.count(&info, "keys"), self.count(&info, "expires"));
+        self.slots(keys, expiring)
+    }
+
+    /// Slots of the smaller table, from what `MEMORY STATS` says of both. Redis counts 8 bytes a slot, 24 a key, and 16 more for
+    /// the object of a key in the main table (7.0 to 7.4, `getMemoryOverheadData`). Another version gives no whole power of two.
+    fn slots(&mut self, keys: u64, expiring: u64) -> Result<Option<u64>, String> {
+        let stats: HashMap<String, Value> = redis::cmd("MEMORY")
+            .arg("STATS")
+            .query(&mut self.connection)
+            .map_err(|error| error.to_string())?;
+        let Some(database) = stats.get(&format!("db.{}", self.db)) else {
+            return Ok(Some(0).filter(|_| keys == 0));
+        };
+        let database: HashMap<String, u64> =
+            redis::from_redis_value_ref(database).map_err(|e| e.to_string())?;
+        let table = |name: &str, used: u64| slots_of(database.get(name)?.checked_sub(used)? / 8);
+        let main = table("overhead.hashtable.main", keys * 40);
+        let expires = table("overhead.hashtable.expires", expiring * 24);
+        Ok(main.zip(expires).map(|(main, expires)| main.min(expires)))
+    }
+
+    /// Placeholders that are there: some may have expired, and an interrupted run has not written or deleted all.
+    fn placeholders(&mut self) -> Result<u64, String> {
+        let to = self.state()?.unwrap_or(0);
+        let (mut at, mut found) = (0, 0);
+        while at < to {
+            let next = (at + COUNTED_KEYS).min(to);
+            let mut command = redis::cmd("EXISTS");
+            for number in at..next {
+                command.arg(format!("{PREFIX}{number}"));
+            }
+            let there: u64 = command.query(&mut self.connection).map_err(|error| error.to_string())?;
+            (at, found) = (next, found + there);
+        }
+        Ok(found)
+    }
+
+    /// Writes and deletes placeholders as planned. They expire `keep` later, spread over an hour more.
+    ///
+    /// # Errors
+    /// When Redis fails or refuses; the same command continues.
+    pub fn grow(&mut self, plan: &Plan, keep: Duration, progress: Progress<'_>) -> Result<Ended, String> {
+        let takes = Duration::from_secs_f64(plan.written as f64 / self.rate as f64);
+        if keep < takes * 2 {
+            return Err(format!(
+                "they would expire while they are written, which takes {takes:.0?}: keep them longer"
+            ));
+        }
+        // Those of an earlier run are overwritten, or deleted together with ours.
+        let all = plan.written.max(self.state()?.unwrap_or(0));
+        self.note_state(all)?;
+        let ended =
+            self.in_batches("writing placeholders", 0, plan.written, progress, |batch, from, to| {
+                for number in from..to {
+                    let ttl_s = keep.as_secs() + number % EXPIRY_SPREAD_S;
+                    batch
+                        .cmd("SET")
+                        .arg(format!("{PREFIX}{number}"))
+                        .arg(1)
+                        .arg("EX")
+                        .arg(ttl_s.max(1))
+                        .ignore();
+                }
+            })?;
+        if ended == Ended::Interrupted {
+            return Ok(ended);
+        }
+        if self.wait_until_grown(plan.slots, progress)? == Ended::Interrupted {
+            return Ok(Ended::Interrupted);
+        }
+        let ended = self.delete("deleting placeholders", plan.kept, all, progress)?;
+        if ended == Ended::Done {
+            self.note_state(plan.kept)?;
+        }
+        Ok(ended)
+    }
+
+    /// Redis does not grow its tables while it writes a snapshot: waits for that for at most a minute.
+    fn wait_until_grown(&mut self, slots: u64, progress: Progress<'_>) -> Result<Ended, String> {
+        let begun = Instant::now();
+        loop {
+            let now = self.slots_now()?;
+            if now.is_none_or(|now| now >= slots) {
+                return Ok(Ended::Done);
+            }
+            if !progress("waiting for the tables", 0, slots) {
+                return Ok(Ended::Interrupted);
+            }
+            if begun.elapsed() > Duration::from_mins(1) {
+                return Err(format!(
+                    "the tables have {} slots instead of {slots}; is Redis writing a snapshot (INFO persistence)? Repeat the \
+                     command when it has ended",
+                    now.unwrap_or(0)
+                ));
+            }
+            // A key that comes and goes makes a table grow as soon as that is allowed.
+            let key = format!("{PREFIX}grow");
+            redis::cmd("SET")
+                .arg(&key)
+                .arg(1)
+                .arg("EX")
+                .arg(1)
+                .exec(&mut self.connection)
+                .map_err(|error| error.to_string())?;
+            redis::cmd("UNLINK").arg(&key).exec(&mut self.connection).map_err(|error| error.to_string())?;
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// Removes every placeholder; Redis then shrinks its tables by itself. How many there were.
+    ///
+    /// # Errors
+    /// As [`Presizer::grow`].
+    pub fn undo(&mut self, progress: Progress<'_>) -> Result<(Ended, u64), String> {
+        let Some(to) = self.state()? else { return Ok((Ended::Done, 0)) };
+        let there = self.placeholders()?;
+        let ended = self.delete("deleting placeholders", 0, to, progress)?;
+        if ended == Ended::Done {
+            redis::cmd("DEL").arg(STATE_KEY).exec(&mut self.connection).map_err(|error| error.to_string())?;
+        }
+        Ok((ended, there))
+    }
+
+    fn delete(&mut self, what: &str, from: u64, to: u64, progress: Progress<'_>) -> Result<Ended, String> {
+        self.in_batches(what, from, to, progress, |batch, from, to| {
+            let command = batch.cmd("UNLINK");
+            for number in from..to {
+                command.arg(format!("{PREFIX}{number}"));
+            }
+            command.ignore();
+        })
+    }
+
+    /// Requests for `from..to`, no faster than the rate.
+    fn in_batches(
+        &mut self,
+        what: &str,
+        from: u64,
+        to: u64,
+        progress: Progress<'_>,
+        fill: impl Fn(&mut redis::Pipeline, u64, u64),
+    ) -> Result<Ended, String> {
+        let begun = Instant::now();
+        let mut noted = begun;
+        let mut at = from;
+        while at < to {
+            let next = (at + BATCH_KEYS).min(to);
+            let mut batch = redis::pipe();
+            fill(&mut batch, at, next);
+            batch.exec(&mut self.connection).map_err(|error| error.to_string())?;
+            at = next;
+            let due = begun + Duration::from_secs_f64((at - from) as f64 / self.rate as f64);
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            if noted.elapsed() >= NOTE_INTERVAL {
+                noted = Instant::now();
+                if !progress(what, at - from, to - from) {
+                    return Ok(Ended::Interrupted);
+                }
+            }
+        }
+        progress(what, to - from, to - from);
+        Ok(Ended::Done)
+    }
+
+    /// One past the last number of the placeholders that may exist.
+    fn state(&mut self) -> Result<Option<u64>, String> {
+        redis::cmd("GET").arg(STATE_KEY).query(&mut self.connection).map_err(|error| error.to_string())
+    }
+
+    /// Without a time to live, so that `undo` finds all of them whatever their own is.
+    fn note_state(&mut self, to: u64) -> Result<(), String> {
+        redis::cmd("SET").arg(STATE_KEY).arg(to).exec(&mut self.connection).map_err(|error| error.to_string())
+    }
+
+    /// Redis's clock less ours, milliseconds, as well as the round trip tells.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub fn clock_offset_ms(&mut self) -> Result<i64, String> {
+        let sent = Instant::now();
+        let (seconds, micros): (i64, i64) =
+            redis::cmd("TIME").query(&mut self.connection).map_err(|error| error.to_string())?;
+        let there_ms = seconds * 1000 + micros / 1000 + (sent.elapsed() / 2).as_millis() as i64;
+        Ok(there_ms - shard::clock::unix_ms() as i64)
+    }
+}
+
+/// The size that a table has or is getting, from the slots of both halves: while Redis moves entries a table has its former slots
+/// as well, half as many when it grows. `None` when it is no sum of that kind.
+fn slots_of(sum: u64) -> Option<u64> {
+    if sum == 0 {
+        return Some(0);
+    }
+    let larger = 1 << sum.ilog2();
+    match sum - larger {
+        0 => Some(larger),
+        half if half == larger / 2 => Some(larger),
+        smaller if smaller.is_power_of_two() => Some(smaller),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMPTY: Tables =
+        Tables { keys: 0, expiring: 0, placeholders: 0, slots: Some(0), used_bytes: 0, limit_bytes: 0 };
+
+    #[test]
+    fn the_tables_hold_all_keys_of_the_sale() {
+        let plan = Plan::new(&EMPTY, 5_000_000);
+        assert_eq!(plan.slots, 1 << 24);
+        assert_eq!(plan.written, (1 << 23) + MARGIN_KEYS);
+        assert!(plan.kept * 8 > plan.slots, "more than 12.5 % stay");
+        let full = Tables { keys: 4_000_000, expiring: 3_000_000, slots: Some(1 << 22), ..EMPTY };
+        let plan = Plan::new(&full, 5_000_000);
+        assert_eq!((plan.slots, plan.written), (1 << 24, (1 << 23) + MARGIN_KEYS - 3_000_000));
+    }
+
+    #[test]
+    fn the_size_of_a_table_is_known_while_it_changes() {
+        assert_eq!(slots_of(0), Some(0));
+        assert_eq!(slots_of(1 << 20), Some(1 << 20));
+        assert_eq!(slots_of((1 << 20) + (1 << 19)), Some(1 << 20), "grows");
+        assert_eq!(slots_of((1 << 20) + 4), Some(4), "shrinks");
+        assert_eq!(slots_of((1 << 20) + 5), None, "counted in another way");
+    }
+
+    #[test]
+    fn tables_that_are_large_enough_keep_their_size() {
+        let kept = (1 << 24) * KEPT_PERCENT / 100;
+        for placeholders in [0, 3_000_000, 8_400_000] {
+            let sized = Tables { placeholders, slots: Some(1 << 24), ..EMPTY };
+            let plan = Plan::new(&sized, 5_000_000);
+            assert_eq!((plan.written, plan.kept), (kept, kept), "renewed, and the others deleted");
+            // Fewer orders than the last time.
+            let plan = Plan::new(&sized, 100_000);
+            assert_eq!((plan.slots, plan.written, plan.kept), (1 << 18, kept, kept));
+        }
+    }
+}
