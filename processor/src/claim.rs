@@ -6,8 +6,8 @@ use crate::core::Core;
 use crate::read::Work;
 use crate::reserve::ask_until_answered;
 
-/// Returns the orders to reserve, and the rejected ones: those that version 0.1 has finished and, with a reason, those whose id
-/// belongs to another order or that Redis refuses.
+/// Returns the orders to reserve, and the rejected ones: those that version 0.1 has finished, those whose id belongs to another
+/// order, and (with a reason) those that Redis refuses.
 pub(crate) async fn claim(core: &Core, works: Vec<Work>) -> (Vec<Work>, Vec<(Work, Option<String>)>) {
     let fences_since_ms = core.shared.fences_since_ms().await;
     let needs_claim = |work: &Work| {
@@ -45,11 +45,7 @@ async fn claim_ids(
                 work.written_at_ms = work.written_at_ms.min(accepted_at_ms);
                 ours.push(work);
             }
-            Ok(Answer::Claimed(Claimed::Ended(_))) => rejected.push((work, None)),
-            Ok(Answer::Claimed(Claimed::Conflict)) => {
-                rejected
-                    .push((work, Some("the request id belongs to an order with other contents".to_owned())));
-            }
+            Ok(Answer::Claimed(Claimed::Ended(_) | Claimed::Conflict)) => rejected.push((work, None)),
             Ok(other) => rejected.push((work, Some(format!("unexpected answer {other:?}")))),
             Err(reason) => rejected.push((work, Some(reason))),
         }

@@ -28,9 +28,9 @@ use crate::status::write_statuses;
 enum End {
     /// It has this status now, made by us.
     Made(Status),
-    /// Nothing to do: the order already had its final status, or another copy of it makes it.
+    /// Nothing to do: the order already had its final status, another copy of it makes it, or the id belongs to another order.
     Before,
-    /// Redis refused a step, or the id belongs to another order: the order keeps the status it had and becomes a dead letter.
+    /// Redis refused a step: the order keeps the status it had and becomes a dead letter.
     Buried,
 }
 
