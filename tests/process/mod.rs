@@ -243,7 +243,7 @@ impl Process {
     pub fn health(&self) -> Option<u16> {
         let address = format!("127.0.0.1:{}", self.port);
         TcpStream::connect(&address).ok()?;
-        Some(Client::connect(address.as_str()).get("/health").status)
+        Client::connect(address.as_str()).try_get("/health").map(|response| response.status)
     }
 
     pub fn wait_health(&self, code: u16) {

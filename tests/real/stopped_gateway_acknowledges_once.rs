@@ -15,7 +15,7 @@ use crate::process;
 #[test]
 fn a_second_send_is_not_acknowledged() {
     let world = World::new();
-    let variables = [("WORKERS", "2"), ("PUBLISH_TIMEOUT", "500ms")];
+    let variables = [("WORKERS", "2"), ("PUBLISH_TIMEOUT", "1s")];
     let mut gateway = world.start_with("gateway", &variables, Stdio::null(), Stdio::null());
     gateway.wait_health(200);
     // Few connections are shared out: the second one belongs to the other core, which knows nothing of the first order.
@@ -37,7 +37,7 @@ fn a_second_send_is_not_acknowledged() {
     gateway.signal(Signal::Stop);
     second.send_raw(&second.buy_request(order, &[]));
     // No event to wait for: the id has to grow older than PUBLISH_TIMEOUT.
-    std::thread::sleep(Duration::from_millis(1500));
+    std::thread::sleep(Duration::from_secs(3));
     gateway.signal(Signal::Continue);
     let status = second.read_response().status;
     assert!(matches!(status, 409 | 503), "{status}");

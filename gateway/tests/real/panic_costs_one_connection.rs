@@ -14,7 +14,9 @@ const PANICS: usize = 8;
 
 #[test]
 fn everything_else_of_the_core_goes_on() {
-    let test_gateway = TestGateway::new(&[("WORKERS", "1"), ("MAX_IN_FLIGHT", "4")]);
+    // A machine that stands still for two seconds must not open the breaker.
+    let variables = [("WORKERS", "1"), ("MAX_IN_FLIGHT", "4"), ("PUBLISH_TIMEOUT", "30s")];
+    let test_gateway = TestGateway::new(&variables);
     let mut neighbour = test_gateway.client();
     assert_eq!(neighbour.post_buy(&order("n", "before"), &[]).status, 202);
     for (round, point) in ["read", "admitted"].into_iter().cycle().take(PANICS).enumerate() {
