@@ -157,7 +157,7 @@ pub(crate) fn command() -> Command {
                 .long("baseline")
                 .value_name("BINARY")
                 .value_parser(value_parser!(PathBuf))
-                .help("A flash-sale binary of another commit, which takes turns with ours"),
+                .help("A flash-sale binary of another commit, measured in turns with ours"),
         )
         .arg(
             Arg::new("with")

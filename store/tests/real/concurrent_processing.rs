@@ -3,8 +3,8 @@
 //! processed, and processing them again changes nothing. These are the rules of `model` for units and final statuses.
 //!
 //! Method: many tasks on two connections take random records of a few orders for little stock and process them as a processor
-//! does, giving up at random steps before the answer comes; then each record is processed once more to its end. The seed is
-//! printed; `STORE_TEST_SEED` repeats the records and payments, though not the interleaving.
+//! does, giving up at random steps before the answer comes; then each record is processed once more to its final status. The seed
+//! is printed; `STORE_TEST_SEED` repeats the records and payments, though not the interleaving.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -120,7 +120,7 @@ async fn statuses(store: &Connection) -> Vec<Option<Status>> {
     }
 }
 
-/// Everything once more, to its end. A replay that nobody has begun begins here.
+/// Processes every record once more, to its final status. Replays that nobody has started are started here.
 async fn redeliver(store: &Connection, seed: u64) -> Vec<Option<Status>> {
     for attempt in 0..=ATTEMPT_MAX {
         for id in 0..IDS {
