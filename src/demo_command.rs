@@ -3,8 +3,6 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
@@ -61,8 +59,8 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     if let Err(code) = crate::report_files::probe(flags) {
         return code;
     }
-    let ending = match Interrupt::new() {
-        Ok(ending) => ending,
+    let interrupt = match Interrupt::watch() {
+        Ok(interrupt) => interrupt,
         Err(error) => return failed(error),
     };
     let mut defaults = EMBEDDED.to_vec();
@@ -76,9 +74,6 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     if !services.is_ready_within(WAIT_MAX) {
         return failed("Redis or Kafka is not there after 30 s; see REDIS_ADDR and KAFKA_ADDR");
     }
-    let interrupt = Arc::new(AtomicBool::new(false));
-    let stop = Arc::clone(&interrupt);
-    ending.spawn(move |_| stop.store(true, Ordering::Relaxed));
     let number = |name: &str| flags.get_one::<u64>(name).copied().unwrap_or_default();
     let mut plan = Plan::new(services.gateway.address());
     plan.buyers = number("buyers");
@@ -98,7 +93,7 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
         services.places.describe(),
     );
     let audit = AuditSource::Store(services.places.source.clone());
-    let report = loadgen::run(&plan, &audit, progress::for_stderr(), &interrupt);
+    let report = loadgen::run(&plan, &audit, progress::for_stderr(), interrupt.flag());
     let deadline = Deadline::after(services.shutdown_timeout);
     let is_clean = services.stop_by(&deadline);
     let report = match report {

@@ -5,8 +5,6 @@ use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use letters::replay::{Done, Places, Wanted, replay};
@@ -341,21 +339,13 @@ fn settle(places: &Places, flags: &ArgMatches, is_purge: bool) -> ExitCode {
         is_dry,
         is_purge,
     };
-    let interrupt = Arc::new(AtomicBool::new(false));
-    let signal = Arc::new(std::sync::atomic::AtomicI32::new(0));
-    match Interrupt::new() {
-        Ok(ending) => {
-            let (interrupt, signal) = (Arc::clone(&interrupt), Arc::clone(&signal));
-            ending.spawn(move |number| {
-                signal.store(number, Ordering::Relaxed);
-                interrupt.store(true, Ordering::Relaxed);
-            });
-        }
+    let interrupt = match Interrupt::watch() {
+        Ok(interrupt) => interrupt,
         Err(error) => return failed(error),
-    }
+    };
     let shows = std::io::stderr().is_terminal();
     let run = format!("{}-{:x}", std::process::id(), clock::unix_ms());
-    let done = replay(places, &wanted, &run, &interrupt, |done| {
+    let done = replay(places, &wanted, &run, interrupt.flag(), |done| {
         if shows {
             eprint!("\r{:>12} letters settled ", done.settled);
         }
@@ -368,8 +358,8 @@ fn settle(places: &Places, flags: &ArgMatches, is_purge: bool) -> ExitCode {
         Err(error) => return failed(error),
     };
     print!("{}", told(&done, &wanted));
-    if interrupt.load(Ordering::Relaxed) {
-        return ExitCode::from(128_u8.saturating_add(signal.load(Ordering::Relaxed) as u8));
+    if interrupt.is_set() {
+        return interrupt.exit_code();
     }
     if done.not_sent + done.in_doubt > 0 {
         return failed("not all letters could be sent; run the same command again");

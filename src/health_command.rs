@@ -51,26 +51,29 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     };
     let (addr, path) = (text("addr"), if flags.get_flag("live") { "/live" } else { "/health" });
     match ask(addr, path, Instant::now() + Duration::from_millis(timeout_ms)) {
-        Ok(answer) => {
-            let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        Ok(Answer { status, body }) => {
             println!("{body}");
-            match head.split(' ').nth(1) {
-                Some("200") => ExitCode::SUCCESS,
-                _ => ExitCode::from(FAILED),
-            }
+            if status == 200 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
         }
         Err(error) => failed(format!("GET {path} of {addr}: {error}")),
     }
 }
 
-/// `GET path`: head and body of the answer.
-pub(crate) fn ask(addr: &str, path: &str, deadline: Instant) -> std::io::Result<String> {
+/// What a service answered.
+pub(crate) struct Answer {
+    /// 0 when it was no HTTP.
+    pub(crate) status: u16,
+    pub(crate) body: String,
+}
+
+/// `GET path`.
+pub(crate) fn ask(addr: &str, path: &str, deadline: Instant) -> std::io::Result<Answer> {
     // 1.0: the answer ends with the connection.
     exchange(addr, &format!("GET {path} HTTP/1.0\r\nHost: {addr}\r\n\r\n"), deadline)
 }
 
-/// Sends one request over a connection of its own; head and body of the answer.
-pub(crate) fn exchange(addr: &str, request: &str, deadline: Instant) -> std::io::Result<String> {
+/// Sends one request over a connection of its own.
+pub(crate) fn exchange(addr: &str, request: &str, deadline: Instant) -> std::io::Result<Answer> {
     let left = || {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() { Err(std::io::Error::from(ErrorKind::TimedOut)) } else { Ok(left) }
@@ -90,5 +93,8 @@ pub(crate) fn exchange(addr: &str, request: &str, deadline: Instant) -> std::io:
             Err(error) => return Err(error),
         }
     }
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    let text = String::from_utf8_lossy(&answer);
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+    Ok(Answer { status, body: body.to_owned() })
 }

@@ -4,8 +4,6 @@ use std::io::IsTerminal as _;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use clap::parser::ValueSource;
@@ -188,8 +186,8 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     if let Err(code) = report_files::probe(flags) {
         return code;
     }
-    let ending = match Interrupt::new() {
-        Ok(ending) => ending,
+    let interrupt = match Interrupt::watch() {
+        Ok(interrupt) => interrupt,
         Err(error) => return failed(error),
     };
     let (plan, audit) = match plan(flags) {
@@ -199,19 +197,11 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let interrupt = Arc::new(AtomicBool::new(false));
-    let signal = Arc::new(AtomicU8::new(0));
-    let (stop, by) = (Arc::clone(&interrupt), Arc::clone(&signal));
-    ending.spawn(move |signal| {
-        by.store(signal as u8, Ordering::Relaxed);
-        stop.store(true, Ordering::Relaxed);
-    });
-    match loadgen::run(&plan, &audit, progress::for_stderr(), &interrupt) {
+    match loadgen::run(&plan, &audit, progress::for_stderr(), interrupt.flag()) {
         Ok(report) => {
             let code = report_files::deliver(&report, flags, std::io::stdout().is_terminal());
-            // As shells tell it: 130 by Ctrl-C, 143 by SIGTERM.
             let is_interrupted = report.verdict == Verdict::Interrupted && code == ExitCode::from(130);
-            if is_interrupted { ExitCode::from(128 + signal.load(Ordering::Relaxed)) } else { code }
+            if is_interrupted { interrupt.exit_code() } else { code }
         }
         Err(error) => failed(error),
     }

@@ -6,8 +6,6 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -112,30 +110,15 @@ pub(crate) fn command() -> Command {
         )
 }
 
-/// How it is told to stop, and what it tells meanwhile.
+/// How it is told to stop, and what it shows meanwhile.
 struct Run {
-    is_interrupted: Arc<AtomicBool>,
-    signal: Arc<AtomicI32>,
+    interrupt: Interrupt,
     shows: bool,
 }
 
 impl Run {
-    fn start() -> std::io::Result<Self> {
-        let run = Self {
-            is_interrupted: Arc::default(),
-            signal: Arc::default(),
-            shows: std::io::stderr().is_terminal(),
-        };
-        let (is_interrupted, signal) = (Arc::clone(&run.is_interrupted), Arc::clone(&run.signal));
-        Interrupt::new()?.spawn(move |number| {
-            signal.store(number, Ordering::Relaxed);
-            is_interrupted.store(true, Ordering::Relaxed);
-        });
-        Ok(run)
-    }
-
     fn goes_on(&self) -> bool {
-        !self.is_interrupted.load(Ordering::Relaxed)
+        !self.interrupt.is_set()
     }
 
     /// Shows how far a step is; false when it must stop.
@@ -149,7 +132,7 @@ impl Run {
 
     fn interrupted(&self) -> ExitCode {
         eprintln!("flash-sale: interrupted; repeat the command to go on, or flash-sale prepare --undo");
-        ExitCode::from(128_u8.saturating_add(self.signal.load(Ordering::Relaxed) as u8))
+        self.interrupt.exit_code()
     }
 }
 
@@ -166,8 +149,8 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let run = match Run::start() {
-        Ok(run) => run,
+    let run = match Interrupt::watch() {
+        Ok(interrupt) => Run { interrupt, shows: std::io::stderr().is_terminal() },
         Err(error) => return failed(error),
     };
     let policy = model_policy(&shared);

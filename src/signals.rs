@@ -10,8 +10,9 @@
 //! thread itself. It is a thread of its own from the start, waits by the monotonic clock, and ends the process
 //! [`SLACK`] after the time that was allowed.
 
+use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -48,28 +49,48 @@ pub(crate) struct Ending {
     steps: Arc<Steps>,
 }
 
-/// What a tool does with signals: the first one asks it to stop, the second one ends it.
+/// Whether a tool was asked to stop: the first SIGINT or SIGTERM asks it, the second one ends the process.
 pub(crate) struct Interrupt {
-    signals: Signals,
+    is_set: Arc<AtomicBool>,
+    /// The first signal's number.
+    signal: Arc<AtomicI32>,
 }
 
 impl Interrupt {
-    /// Takes over SIGINT and SIGTERM.
-    pub(crate) fn new() -> std::io::Result<Self> {
-        Ok(Self { signals: Signals::new([SIGINT, SIGTERM])? })
-    }
-
-    /// Calls `first` at the first signal, on a thread of its own; a second one ends the process with 128 plus its number.
-    pub(crate) fn spawn(mut self, first: impl FnOnce(i32) + Send + 'static) {
+    /// Takes over both signals from now on: make it before anything is started, so that none is missed.
+    ///
+    /// # Errors
+    /// When the kernel refuses a handler.
+    pub(crate) fn watch() -> std::io::Result<Self> {
+        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        let interrupt = Self { is_set: Arc::default(), signal: Arc::default() };
+        let (is_set, signal) = (Arc::clone(&interrupt.is_set), Arc::clone(&interrupt.signal));
         thread::spawn(move || {
-            let mut signals = self.signals.forever();
-            if let Some(signal) = signals.next() {
-                first(signal);
+            let mut signals = signals.forever();
+            if let Some(first) = signals.next() {
+                signal.store(first, Ordering::Relaxed);
+                is_set.store(true, Ordering::Release);
             }
-            if let Some(signal) = signals.next() {
-                std::process::exit(128 + signal);
+            if let Some(second) = signals.next() {
+                std::process::exit(128 + second);
             }
         });
+        Ok(interrupt)
+    }
+
+    /// True after the first signal.
+    pub(crate) fn is_set(&self) -> bool {
+        self.is_set.load(Ordering::Acquire)
+    }
+
+    /// The same for work that looks by itself.
+    pub(crate) fn flag(&self) -> &Arc<AtomicBool> {
+        &self.is_set
+    }
+
+    /// What shells expect of an interrupted command: 130 after SIGINT, 143 after SIGTERM.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(128_u8.saturating_add(self.signal.load(Ordering::Relaxed) as u8))
     }
 }
 

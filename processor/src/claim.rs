@@ -45,7 +45,7 @@ async fn claim_ids(
                 work.written_at_ms = work.written_at_ms.min(accepted_at_ms);
                 ours.push(work);
             }
-            Ok(Answer::Claimed(Claimed::Ended(_) | Claimed::Conflict)) => rejected.push((work, None)),
+            Ok(Answer::Claimed(Claimed::Ended | Claimed::Conflict)) => rejected.push((work, None)),
             Ok(other) => rejected.push((work, Some(format!("unexpected answer {other:?}")))),
             Err(reason) => rejected.push((work, Some(reason))),
         }

@@ -8,7 +8,7 @@ use store::open::Source;
 use store::redis::presize::{Plan, Presizer, Tables};
 
 use super::report::{Row, State};
-use crate::health_command;
+use crate::health_command::{self, Answer};
 
 /// How long an answer may take.
 const WAIT_MAX: Duration = Duration::from_secs(5);
@@ -155,11 +155,8 @@ pub(super) fn processors(shared: &settings::Shared) -> Vec<Row> {
 pub(super) fn gateway(addr: &str) -> Vec<Row> {
     let deadline = || Instant::now() + WAIT_MAX;
     let health = match health_command::ask(addr, "/health", deadline()) {
-        Ok(answer) if answer.split(' ').nth(1) == Some("200") => {
-            Row::new(format!("gateway {addr}"), State::Ok, "healthy")
-        }
-        Ok(answer) => {
-            let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        Ok(Answer { status: 200, .. }) => Row::new(format!("gateway {addr}"), State::Ok, "healthy"),
+        Ok(Answer { body, .. }) => {
             Row::new(format!("gateway {addr}"), State::Refuse, format!("unhealthy: {body}"))
         }
         Err(error) => return vec![Row::failed(format!("gateway {addr}"), format!("GET /health: {error}"))],
@@ -172,7 +169,7 @@ pub(super) fn gateway(addr: &str) -> Vec<Row> {
                 let (name, value) = rest.split_once("\"} ")?;
                 (value == "0").then(|| name.to_owned())
             };
-            rows.extend(page.lines().filter_map(warned).map(|name| {
+            rows.extend(page.body.lines().filter_map(warned).map(|name| {
                 let text = "its startup check warns; the remedy is in its log (event startup_check)";
                 Row::new(format!("gateway {addr} {name}"), State::Warning, text)
             }));
@@ -198,21 +195,23 @@ pub(super) fn first_order(addr: &str, item_id: &str) -> Row {
         let sent = Instant::now();
         match health_command::exchange(addr, &request, sent + WAIT_MAX) {
             // The gateway looks at the stock of sold-out items ten times a second.
-            Ok(answer) if answer.split(' ').nth(1) == Some("410") && begun.elapsed() < RESTOCKED_WITHIN => {}
+            Ok(Answer { status: 410, .. }) if begun.elapsed() < RESTOCKED_WITHIN => {}
             Ok(answer) => break (answer, sent),
             Err(error) => return Row::failed(name, format!("POST /buy: {error}")),
         }
         std::thread::sleep(Duration::from_millis(50));
     };
     let accepted = sent.elapsed();
-    if answer.split(' ').nth(1) != Some("202") {
-        let line = answer.lines().next().unwrap_or_default();
-        return Row::new(name, State::Refuse, format!("answered {line}; see the log of the gateway"));
+    if answer.status != 202 {
+        let text = format!("answered {} {}; see the log of the gateway", answer.status, answer.body);
+        return Row::new(name, State::Refuse, text);
     }
     let path = format!("/orders/{request_id}");
     while sent.elapsed() < WAIT_MAX {
-        let status = health_command::ask(addr, &path, Instant::now() + WAIT_MAX).unwrap_or_default();
-        let status = status.split_once("\"status\":\"").and_then(|(_, rest)| rest.split_once('"'));
+        // Without an answer it is asked again.
+        let body = health_command::ask(addr, &path, Instant::now() + WAIT_MAX)
+            .map_or_else(|_| String::new(), |answer| answer.body);
+        let status = body.split_once("\"status\":\"").and_then(|(_, rest)| rest.split_once('"'));
         if let Some((status, _)) = status
             && status != "PENDING"
         {

@@ -70,7 +70,7 @@ pub enum Claimed {
     },
     /// Version 0.1 gave this order a final status that nothing changes. A status of this version says where its fence is, and
     /// the fence decides: Redis may have lost the fence and kept the status.
-    Ended(Status),
+    Ended,
     /// The id belongs to an order with other contents.
     Conflict,
 }

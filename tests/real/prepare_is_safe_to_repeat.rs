@@ -3,7 +3,7 @@
 
 use std::process::{Child, Command, Output, Stdio};
 
-use process::World;
+use process::{Process, World};
 use testkit::redis::{Redis, Reply};
 use testkit::wait_until;
 
@@ -60,6 +60,14 @@ fn slots(redis: &Redis) -> [i64; 2] {
     ]
 }
 
+/// A deployment whose processor is in its group.
+fn ready() -> (World, Process) {
+    let world = World::on(Redis::start());
+    let processor = world.start(&[]);
+    processor.wait_health(200);
+    (world, processor)
+}
+
 fn interrupt(child: &Child) {
     let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
     assert!(sent.success());
@@ -67,10 +75,8 @@ fn interrupt(child: &Child) {
 
 #[test]
 fn tables_hold_the_sale_after_one_run_or_several() {
-    let world = World::on(Redis::start());
-    let processor = world.start(&[]);
+    let (world, _processor) = ready();
     let gateway = world.start_gateway(&[]);
-    processor.wait_health(200);
     gateway.wait_health(200);
     let redis = world.redis();
     let items = std::env::temp_dir().join(format!("items-{}.txt", std::process::id()));
@@ -111,9 +117,7 @@ fn tables_hold_the_sale_after_one_run_or_several() {
 
 #[test]
 fn what_is_refused_is_not_changed() {
-    let world = World::on(Redis::start());
-    let processor = world.start(&[]);
-    processor.wait_health(200);
+    let (world, processor) = ready();
     let redis = world.redis();
     redis.call(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
     let (code, said) = prepare(&world, &[]);
@@ -130,9 +134,7 @@ fn what_is_refused_is_not_changed() {
 
 #[test]
 fn the_stock_of_a_running_sale_is_left_alone() {
-    let world = World::on(Redis::start());
-    let processor = world.start(&[]);
-    processor.wait_health(200);
+    let (world, _processor) = ready();
     let redis = world.redis();
     redis.call(&["SET", "inventory:101", "7"]);
     redis.call(&["HSET", "stock_ledger:{inventory:101}", "base", "10", "taken", "3"]);

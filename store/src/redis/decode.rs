@@ -189,7 +189,7 @@ fn claimed(reply: &Reply<'_>, fingerprint: u64, accepted_at_ms: u64) -> Shaped<C
     let status: Status = value.word.parse().map_err(|_| WrongShape)?;
     let is_same = value.fingerprint.is_none_or(|held| held.as_bytes() == hex16(fingerprint));
     if is_same && value.accepted_at_ms.is_none() && status.is_end() && !is_replayable(status) {
-        return Ok(Claimed::Ended(status));
+        return Ok(Claimed::Ended);
     }
     let accepted_at_ms = value.accepted_at_ms.unwrap_or_else(|| accepted_by_0_1_at_ms(fingerprint));
     Ok(if is_same { Claimed::At { accepted_at_ms } } else { Claimed::Conflict })

@@ -140,7 +140,7 @@ impl Presizer {
             keys: self.count(&info, "keys").saturating_sub(placeholders),
             expiring: self.count(&info, "expires").saturating_sub(placeholders),
             placeholders,
-            slots: self.slots_now()?,
+            slots: self.slots()?,
             used_bytes: number("used_memory"),
             limit_bytes: limit,
         })
@@ -159,15 +159,11 @@ impl Presizer {
         value.and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
     }
 
-    fn slots_now(&mut self) -> Result<Option<u64>, String> {
-        let info = self.info()?;
-        let (keys, expiring) = (self.count(&info, "keys"), self.count(&info, "expires"));
-        self.slots(keys, expiring)
-    }
-
     /// Slots of the smaller table, from what `MEMORY STATS` says of both. Redis counts 8 bytes a slot, 24 a key, and 16 more for
     /// the object of a key in the main table (7.0 to 7.4, `getMemoryOverheadData`). Another version gives no whole power of two.
-    fn slots(&mut self, keys: u64, expiring: u64) -> Result<Option<u64>, String> {
+    fn slots(&mut self) -> Result<Option<u64>, String> {
+        let info = self.info()?;
+        let (keys, expiring) = (self.count(&info, "keys"), self.count(&info, "expires"));
         let stats: HashMap<String, Value> = redis::cmd("MEMORY")
             .arg("STATS")
             .query(&mut self.connection)
@@ -243,7 +239,7 @@ impl Presizer {
     fn wait_until_grown(&mut self, slots: u64, progress: Progress<'_>) -> Result<Ended, String> {
         let begun = Instant::now();
         loop {
-            let now = self.slots_now()?;
+            let now = self.slots()?;
             if now.is_none_or(|now| now >= slots) {
                 return Ok(Ended::Done);
             }

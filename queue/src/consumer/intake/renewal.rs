@@ -38,6 +38,11 @@ pub(super) enum Renewal {
 }
 
 impl Renewal {
+    /// The group must assign anew. A static member that comes back under its id gets its former assignment.
+    fn needs_rebalance(&self) -> bool {
+        matches!(self, Self::Outside | Self::Unowned | Self::Stale { .. } | Self::Refused(_))
+    }
+
     fn reason(&self) -> String {
         match self {
             Self::Fatal(error) => format!("fatal error: {error}"),
@@ -82,13 +87,7 @@ impl Intake {
         self.renewed_at = Instant::now();
         self.renew_interval = (self.renew_interval * 2).min(RENEW_INTERVAL_MAX);
         // The settings worked for the first client, so this fails only for lack of memory or threads.
-        // A static member that comes back under its id gets its former assignment without a rebalance.
-        if matches!(
-            renewal,
-            Renewal::Outside | Renewal::Unowned | Renewal::Stale { .. } | Renewal::Refused(_)
-        ) {
-            self.successor += 1;
-        }
+        self.successor += u32::from(renewal.needs_rebalance());
         let fresh = match (self.factory)(self.successor) {
             Ok(fresh) => fresh,
             Err(error) => {
