@@ -66,7 +66,7 @@ pub(crate) fn hand_over(meter: Meter<'_>) {
                 headers: &headers,
                 timestamp_ms: Some(1_700_000_000_000),
             };
-            let wait = publisher.hand_over(&outgoing, began);
+            let wait = publisher.hold(&outgoing, began, 1);
             debug_assert!(wait.is_ok(), "the queue is never full");
             black_box(&wait);
         });

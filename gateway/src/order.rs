@@ -246,13 +246,13 @@ async fn publish(core: &Core, order: &Order<'_>, accepted_at_ms: u64) -> Deliver
     let outgoing = Outgoing {
         topic: Topic::Orders,
         key: Some(order.user_id.as_bytes()),
-        partition: core.publisher.partition_at(sent_at_ms),
+        partition: None,
         value: Some(&value),
         headers,
         // One look at the clock an order less.
         timestamp_ms: Some(sent_at_ms),
     };
-    let handed_over = core.publisher.hand_over(&outgoing, order.began);
+    let handed_over = core.publisher.hold(&outgoing, order.began, core.in_flight.get());
     // The record was copied: the buffer is free for the next order while this one waits.
     core.give_buffer(value);
     match handed_over {

@@ -236,7 +236,9 @@ fn producer_settings(
         client_id: "flash-sale-gateway".to_owned(),
         topics: [settings.shared.orders_topic.clone(), settings.shared.dlq_topic.clone()],
         create_partitions: parts.guard.is_none().then_some(settings.shared.orders_partitions),
-        linger_ms: settings.shared.kafka_linger_ms,
+        // What is held leaves at one moment; librdkafka only waits for the other cores.
+        linger_ms: settings.shared.kafka_linger_ms.min(1),
+        hold_ms: settings.shared.kafka_linger_ms,
         partitioner: match settings.orders_partitioner {
             // A slot is as long as a batch is open.
             settings::Partitioner::Sticky => {

@@ -148,6 +148,7 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         topics: [settings.shared.orders_topic.clone(), settings.shared.dlq_topic.clone()],
         create_partitions: parts.guard.is_none().then_some(settings.shared.orders_partitions),
         linger_ms: settings.shared.kafka_linger_ms,
+        hold_ms: 0,
         partitioner: queue::Partitioner::Murmur2,
         message_timeout_ms: LETTER_TIMEOUT_MS,
         queue_messages_max: in_flight_max * 2,

@@ -17,6 +17,9 @@ pub mod producer;
 /// The producer as one core sees it: publish and await the acknowledgement.
 pub mod publisher;
 
+/// Records of one core that wait for each other, so that they share a request.
+mod held;
+
 /// Which partition an order goes to.
 pub mod spread;
 

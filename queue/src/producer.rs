@@ -147,9 +147,11 @@ pub struct ProducerSettings {
     /// Partitions of a topic that has to be created; `None` leaves missing topics missing (the embedded broker makes its
     /// own).
     pub create_partitions: Option<i32>,
-    /// How long a batch is filled. 1–2 ms lower CPU and p99; 0 doubles the gateway's CPU at few connections.
+    /// How long librdkafka fills a batch.
     pub linger_ms: u64,
-    /// How [`crate::Publisher::partition_at`] finds a partition.
+    /// Length of a slot of [`crate::Publisher::hold`], whose orders share a request; 0 holds nothing.
+    pub hold_ms: u64,
+    /// How [`crate::Publisher::hold`] finds a partition.
     pub partitioner: Partitioner,
     /// When librdkafka gives a record up. It looks once a second, so the report comes up to a second later.
     pub message_timeout_ms: u64,
@@ -172,6 +174,7 @@ impl ProducerSettings {
             topics,
             create_partitions: None,
             linger_ms: 1,
+            hold_ms: 0,
             partitioner: Partitioner::Murmur2,
             message_timeout_ms: 5000,
             queue_messages_max: 10_000,
@@ -332,6 +335,15 @@ impl Producer {
     /// A record was refused by the client itself, which brings no report.
     pub(crate) fn note_refused(&self) {
         self.shared.health.note(false);
+    }
+
+    pub(crate) fn hold_ms(&self) -> u64 {
+        self.shared.settings.hold_ms
+    }
+
+    /// The clock that all cores of the process share.
+    pub(crate) fn uptime_ms(&self) -> u64 {
+        self.shared.health.now_ms()
     }
 
     pub(crate) fn spread(&self) -> Arc<Spread> {

@@ -2,14 +2,23 @@
 //!
 //! One task a core takes the delivery reports of a burst and completes the waiting orders. A wait that outlives the
 //! deadline is ended by [`Publisher::expire`], which the core's sweep calls; its report, when it comes, misses.
+//!
+//! Orders of a time slot share a request ([`Publisher::hold`]). A request costs Kafka, the consumer and librdkafka's
+//! threads more than the orders in it, and `linger.ms` cannot follow the load: with 1 ms the requests are small at 8,000
+//! orders/s, and with 5 ms a client with few connections waits for nothing. So an order is held until the end of its slot,
+//! which all cores share, or until as many orders are held as are elsewhere on their way (being admitted, or with the
+//! broker): half of the orders in flight fill a request while the other half travels, and an order without company leaves
+//! at once. Measured in `perf/budget.md`, "Batches".
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
 
-use shard::waiters::{Wait, Waiters};
+use shard::waiters::{Ticket, Wait, Waiters};
 
+use crate::held::{HEADERS_MAX, Held};
 use crate::native::Client;
 use crate::producer::{Delivery, Outgoing, Producer, SendRefused};
 use crate::spread::Turn;
@@ -22,6 +31,10 @@ pub struct Publisher {
     core: usize,
     waiters: Rc<Waiters<Delivery>>,
     turn: Turn,
+    /// Bounded by the waits, each of which has a record here at most once.
+    held: RefCell<Held>,
+    /// The task that releases what is held at the end of a slot, while it has nothing to do.
+    release_task: RefCell<Option<Waker>>,
     expired: Cell<u64>,
 }
 
@@ -43,7 +56,20 @@ impl Publisher {
         }));
         let turn = Turn::new(producer.spread());
         let client = RefCell::new(producer.client());
-        Rc::new(Self { producer, client, core, waiters, turn, expired: Cell::new(0) })
+        let publisher = Rc::new(Self {
+            producer,
+            client,
+            core,
+            waiters,
+            turn,
+            held: RefCell::default(),
+            release_task: RefCell::default(),
+            expired: Cell::new(0),
+        });
+        if publisher.producer.hold_ms() > 0 {
+            drop(monoio::spawn(Rc::clone(&publisher).release_by_slots()));
+        }
+        publisher
     }
 
     /// Takes the new client when the producer has replaced it. The former one is still held by the producer's thread,
@@ -55,9 +81,63 @@ impl Publisher {
         }
     }
 
-    /// The partition of `ORDERS_TOPIC` for what is sent at this time; `None` leaves it to the key ([`crate::spread`]).
-    pub fn partition_at(&self, unix_ms: u64) -> Option<i32> {
-        self.turn.at(unix_ms)
+    /// Copies one record, to be handed over with others of its time slot, and returns the wait for its fate as
+    /// [`Publisher::hand_over`] does. `in_flight` is the number of orders on their way through this core, this one included.
+    /// A record without a partition gets that of the slot ([`crate::spread`]).
+    ///
+    /// # Errors
+    /// The bound is reached. That librdkafka takes no more comes as the fate of the record.
+    pub fn hold(
+        &self,
+        outgoing: &Outgoing<'_>,
+        now: Instant,
+        in_flight: usize,
+    ) -> Result<Wait<Delivery>, SendRefused> {
+        if outgoing.headers.len() > HEADERS_MAX {
+            return self.hand_over(outgoing, now);
+        }
+        let wait = self.waiters.open(now).ok_or(SendRefused::QueueFull)?;
+        let held_count = {
+            let mut held = self.held.borrow_mut();
+            held.push(outgoing, wait.ticket());
+            held.len()
+        };
+        if held_count * 2 >= in_flight || self.producer.hold_ms() == 0 {
+            self.release();
+        } else if let Some(task) = self.release_task.take() {
+            task.wake();
+        }
+        Ok(wait)
+    }
+
+    /// Releases what is held at the end of each slot; sleeps while nothing is held.
+    async fn release_by_slots(self: Rc<Self>) {
+        loop {
+            std::future::poll_fn(|context| {
+                if self.held.borrow().len() > 0 {
+                    return Poll::Ready(());
+                }
+                *self.release_task.borrow_mut() = Some(context.waker().clone());
+                Poll::Pending
+            })
+            .await;
+            let hold_ms = self.producer.hold_ms();
+            let left_ms = hold_ms - self.producer.uptime_ms() % hold_ms;
+            monoio::time::sleep(Duration::from_millis(left_ms)).await;
+            self.release();
+        }
+    }
+
+    /// Hands over what is held.
+    fn release(&self) {
+        self.renew_client();
+        let partition = self.turn.at(self.producer.uptime_ms());
+        self.held.borrow_mut().drain(|outgoing, ticket| {
+            let outgoing = Outgoing { partition: outgoing.partition.or(partition), ..*outgoing };
+            if let Err(refused) = self.produce(&outgoing, ticket) {
+                self.waiters.complete(ticket, Delivery::Refused(refused));
+            }
+        });
     }
 
     /// Hands one record over, which copies it, and returns the wait for its fate: it ends with the report or with
@@ -68,12 +148,16 @@ impl Publisher {
     pub fn hand_over(&self, outgoing: &Outgoing<'_>, now: Instant) -> Result<Wait<Delivery>, SendRefused> {
         let wait = self.waiters.open(now).ok_or(SendRefused::QueueFull)?;
         self.renew_client();
-        let opaque = wait.ticket().to_bits() | ((self.core as u64) << 56);
-        let handed_over = self.client.borrow().1.produce(outgoing, opaque).map_err(SendRefused::of);
-        if let Err(SendRefused::Other(_)) = handed_over {
+        self.produce(outgoing, wait.ticket()).map(|()| wait)
+    }
+
+    fn produce(&self, outgoing: &Outgoing<'_>, ticket: Ticket) -> Result<(), SendRefused> {
+        let opaque = ticket.to_bits() | ((self.core as u64) << 56);
+        let produced = self.client.borrow().1.produce(outgoing, opaque).map_err(SendRefused::of);
+        if let Err(SendRefused::Other(_)) = produced {
             self.producer.note_refused();
         }
-        handed_over.map(|()| wait)
+        produced
     }
 
     /// Hands one record over and waits for its fate.

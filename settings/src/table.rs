@@ -64,8 +64,8 @@ settings! {
         "Partitions of a topic when it has to be created";
     CONSUMER_GROUP = Both, Kind::Topic, "flash-sale-processor",
         "Consumer group of the processors";
-    KAFKA_LINGER = Both, Kind::Duration { min_ms: 0, max_ms: 1000 }, "1ms",
-        "How long the producer waits to fill a batch; 0 doubles the gateway's CPU at few connections";
+    KAFKA_LINGER = Both, Kind::Duration { min_ms: 0, max_ms: 1000 }, "5ms",
+        "How long an order may wait for others to share its request to Kafka; alone it does not wait";
     ORDER_STATUS_TTL = Both, Kind::Duration { min_ms: 60_000, max_ms: 30 * DAY_MS }, "24h",
         "How long an order's status and contents are kept and its request_id stays taken";
     SHUTDOWN_TIMEOUT = Both, Kind::Duration { min_ms: 100, max_ms: 600_000 }, "30s",

@@ -48,6 +48,9 @@ mod overload;
 /// The whole system at one rate after another.
 mod system;
 
+/// The first second of a fresh gateway.
+mod first_second;
+
 /// A rival made of parts from Debian.
 mod nginx;
 
@@ -140,6 +143,14 @@ pub(crate) fn command() -> Command {
                 .value_parser(value_parser!(f64))
                 .help("Redis gets this share of one core (0.1 to 1), so that it is the bottleneck; needs root"),
         );
+    let baseline = Arg::new("baseline")
+        .long("baseline")
+        .value_name("BINARY")
+        .value_parser(value_parser!(PathBuf))
+        .help("A flash-sale binary of another commit, measured alternately with ours");
+    let first_second = Command::new("first-second")
+        .about("A gateway that has just become healthy: its first second beside its warm seconds; then doors_open.toml")
+        .args([out.clone(), rounds.clone(), baseline.clone()]);
     let system = Command::new("system")
         .about("Gateway, processor, Redis, Kafka and load generator together at one rate after another: CPU an order, p99")
         .args([out.clone(), seconds.clone(), rounds.clone()])
@@ -152,13 +163,7 @@ pub(crate) fn command() -> Command {
                 .default_value("1000,4000,8000,12000,16000,20000,24000")
                 .help("Offered orders a second"),
         )
-        .arg(
-            Arg::new("baseline")
-                .long("baseline")
-                .value_name("BINARY")
-                .value_parser(value_parser!(PathBuf))
-                .help("A flash-sale binary of another commit, measured in turns with ours"),
-        )
+        .arg(baseline.clone())
         .arg(
             Arg::new("with")
                 .long("with")
@@ -173,7 +178,7 @@ pub(crate) fn command() -> Command {
         .about("Measure, and keep the run under perf/runs/; without a subcommand all four, into one folder")
         .args_conflicts_with_subcommands(true)
         .args([out, seconds, rounds, live_keys, soak])
-        .subcommands([road, generator, intake, processor, system, overload, nginx])
+        .subcommands([road, generator, intake, processor, system, first_second, overload, nginx])
         .after_help("Measure with nothing else running: two cores are shared by everything that is measured.")
 }
 
@@ -196,6 +201,9 @@ pub(crate) fn run(args: &ArgMatches) -> Result<()> {
                 settings: args.get_many("with").into_iter().flatten().cloned().collect(),
             };
             system::run(&Options::of(args), &field)
+        }
+        Some(("first-second", args)) => {
+            first_second::run(&Options::of(args), args.get_one("baseline").cloned())
         }
         Some(("nginx", args)) => nginx::run(&Options::of(args)),
         None => all(&Options::of(args)),

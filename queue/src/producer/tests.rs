@@ -1,5 +1,6 @@
 //! Recovery of the producer, on librdkafka's mock broker.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -87,4 +88,71 @@ fn recovery_that_fails_while_kafka_answers_is_told_once() {
     assert!(producer.topics().trouble().is_some_and(|trouble| trouble.contains("missing")));
     thread::sleep(Duration::from_millis(500));
     assert_eq!(told(), 1);
+}
+
+/// Runs `body` with a publisher on a broker of its own.
+fn with_publisher(hold_ms: u64, body: impl AsyncFn(Rc<Publisher>) + 'static) {
+    let embedded = Embedded::start("orders", "orders-dlq", 4).expect("a broker");
+    let (settings, _) = settings(&embedded, ["orders", "orders-dlq"]);
+    let partitioner = Partitioner::Sticky { slot_ms: hold_ms };
+    let settings = ProducerSettings { hold_ms, partitioner, message_timeout_ms: 10_000, ..settings };
+    let producer = Producer::start(&settings, 1, 64).expect("a producer");
+    wait_until("usable", || producer.is_reachable());
+    let life = async |_| body(Publisher::open(Arc::clone(&producer), 0, 64)).await;
+    shard::launch::run(0, None, life).expect("a runtime");
+}
+
+const ORDER: Outgoing<'static> = Outgoing {
+    topic: Topic::Orders,
+    key: Some(b"k"),
+    partition: None,
+    value: Some(b"v"),
+    headers: &[(c"request_id", Some(b"r"))],
+    timestamp_ms: None,
+};
+
+#[test]
+fn half_of_the_orders_in_flight_leave_together() {
+    // No slot ends during the test.
+    with_publisher(3_600_000, async |publisher| {
+        let hold = |in_flight| publisher.hold(&ORDER, Instant::now(), in_flight).expect("there is room");
+        let outstanding = || publisher.producer().stats().outstanding;
+        let first = hold(6);
+        let second = hold(6);
+        assert_eq!(outstanding(), 0, "two of six wait");
+        let third = hold(6);
+        assert_eq!(outstanding(), 3, "three of six have left");
+        let mut partitions = Vec::new();
+        for wait in [first, second, third] {
+            match wait.await {
+                Delivery::Persisted { partition, .. } => partitions.push(partition),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(partitions.iter().all(|&partition| partition == partitions[0]), "{partitions:?}");
+        assert!(
+            matches!(hold(1).await, Delivery::Persisted { .. }),
+            "an order without company leaves at once"
+        );
+    });
+}
+
+#[test]
+fn what_is_held_leaves_at_the_end_of_its_slot() {
+    with_publisher(5, async |publisher| {
+        for _ in 0..3 {
+            let wait = publisher.hold(&ORDER, Instant::now(), 64).expect("there is room");
+            assert!(matches!(wait.await, Delivery::Persisted { .. }));
+        }
+    });
+}
+
+#[test]
+fn a_held_record_that_librdkafka_refuses_has_that_fate() {
+    with_publisher(5, async |publisher| {
+        let large = vec![b'x'; MESSAGE_BYTES_MAX + 1];
+        let outgoing = Outgoing { value: Some(&large), ..ORDER };
+        let wait = publisher.hold(&outgoing, Instant::now(), 64).expect("there is room");
+        assert_eq!(wait.await, Delivery::Refused(SendRefused::TooLarge));
+    });
 }

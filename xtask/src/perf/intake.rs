@@ -14,7 +14,7 @@ use crate::perf::stage::Stage;
 use crate::step::Result;
 
 /// The broker, before anything counts.
-mod warm;
+pub(super) mod warm;
 
 /// Who is measured.
 mod rivals;

@@ -15,7 +15,7 @@ const CHANGE_MAX: f64 = 0.1;
 const TIME_MAX: Duration = Duration::from_mins(1);
 
 /// Shoots at a gateway of its own until Kafka's CPU an order is steady; what was found.
-pub(super) fn broker(stage: &Stage) -> Result<String> {
+pub(in crate::perf) fn broker(stage: &Stage) -> Result<String> {
     let gateway = stage.intake("orders-warm-up", &[], &[])?;
     let begun = Instant::now();
     let mut seen: Vec<f64> = Vec::new();
