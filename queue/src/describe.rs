@@ -132,7 +132,15 @@ unsafe fn text(text: *const c_char) -> String {
     unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }
 
-/// What one metadata request says of a topic: ids of the partitions that have a leader, ascending; empty when the topic
+/// A partition that has a leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Led {
+    pub(crate) partition: i32,
+    /// The broker's id.
+    pub(crate) leader: i32,
+}
+
+/// What one metadata request says of a topic: the partitions that have a leader, ascending; empty when the topic
 /// does not exist. It also refreshes what the client itself knows of the topic.
 ///
 /// # Errors
@@ -141,12 +149,15 @@ pub(crate) fn led_partitions<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
     timeout: Duration,
-) -> Result<Vec<i32>, KafkaError> {
+) -> Result<Vec<Led>, KafkaError> {
     let metadata = client.fetch_metadata(Some(topic), timeout)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
     let partitions = found.map(|found| found.partitions()).unwrap_or_default();
-    let mut led: Vec<i32> =
-        partitions.iter().filter(|partition| partition.leader() >= 0).map(|led| led.id()).collect();
+    let mut led: Vec<Led> = partitions
+        .iter()
+        .filter(|partition| partition.leader() >= 0)
+        .map(|found| Led { partition: found.id(), leader: found.leader() })
+        .collect();
     led.sort_unstable();
     Ok(led)
 }

@@ -8,13 +8,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rdkafka::client::Client;
 use rdkafka::producer::Producer as _;
 
 use super::Shared;
 use crate::admin;
-use crate::describe::{describe, led_partitions};
+use crate::describe::{Led, describe, led_partitions};
 use crate::event::Event;
 use crate::heal::{HealClock, Look};
+use crate::native::Context;
 use crate::topics::TopicIds;
 
 /// Between two looks while all is well.
@@ -40,6 +42,8 @@ struct Keeper {
     heal: HealClock,
     /// Ids of the topics that the present client was made for.
     ids: TopicIds,
+    /// Brokers that the present client has a connection to.
+    connected: Vec<i32>,
     answered_at: Instant,
     /// Since when every look has found Kafka usable.
     usable_since: Option<Instant>,
@@ -53,6 +57,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
     let mut keeper = Keeper {
         heal: HealClock::new(shared.settings.heal_timeout),
         ids: [None, None],
+        connected: Vec::new(),
         answered_at: Instant::now(),
         usable_since: None,
         replaced_at: None,
@@ -101,11 +106,28 @@ impl Keeper {
         if led.is_empty() {
             return Look::Unusable(format!("no partition of {} has a leader", names[0]));
         }
-        shared.spread.note(&led);
+        self.connect(client, &names[0], &led);
+        let partitions: Vec<i32> = led.iter().map(|led| led.partition).collect();
+        shared.spread.note(&partitions);
         if shared.health.failing() >= FAILING_MAX && self.has_had_its_chance() {
             self.replace(shared, "every publish has failed for 5 s although Kafka answers");
         }
         Look::Usable
+    }
+
+    /// Lets the client connect to each leader before the first order needs it: by itself it does so for the first record. A
+    /// leader that does not answer is asked again by the next look; the partitions of the others can be used meanwhile.
+    fn connect(&mut self, client: &Client<Context>, topic: &str, led: &[Led]) {
+        for Led { partition, leader } in led {
+            if self.connected.contains(leader) {
+                continue;
+            }
+            // Its offsets are only known to the leader itself.
+            if client.fetch_watermarks(topic, *partition, ANSWER_MAX).is_err() {
+                return;
+            }
+            self.connected.push(*leader);
+        }
     }
 
     fn silent(&mut self, shared: &Shared, reason: &str) -> Look {
@@ -130,6 +152,7 @@ impl Keeper {
     fn replace(&mut self, shared: &Shared, reason: &str) {
         self.replaced_at = Some(Instant::now());
         self.ids = [None, None];
+        self.connected.clear();
         match shared.replace_client(reason) {
             Ok(()) => self.is_recovering = true,
             Err(error) => (shared.settings.notice)(true, &error.to_string()),

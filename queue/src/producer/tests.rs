@@ -3,6 +3,8 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use rdkafka::mocking::MockCluster;
+
 use super::*;
 use crate::embedded::Embedded;
 use crate::publisher::Publisher;
@@ -155,4 +157,33 @@ fn a_held_record_that_librdkafka_refuses_has_that_fate() {
         let wait = publisher.hold(&outgoing, Instant::now(), 64).expect("there is room");
         assert_eq!(wait.await, Delivery::Refused(SendRefused::TooLarge));
     });
+}
+
+/// Established connections of this process to a port of the loopback (proc_net_tcp(5)).
+fn connections_to(port: u16) -> usize {
+    let table = std::fs::read_to_string("/proc/self/net/tcp").expect("Linux");
+    let remote = format!(" 0100007F:{port:04X} 01 ");
+    table.lines().filter(|line| line.contains(&remote)).count()
+}
+
+#[test]
+fn a_usable_producer_is_connected_to_every_leader() {
+    let cluster = MockCluster::new(3).expect("three brokers");
+    for topic in ["orders", "orders-dlq"] {
+        cluster.create_topic(topic, 3, 3).expect("a topic");
+    }
+    let servers = cluster.bootstrap_servers();
+    let ports: Vec<u16> = servers
+        .split(',')
+        .map(|server| server.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("host:port"))
+        .collect();
+    let before: Vec<usize> = ports.iter().map(|&port| connections_to(port)).collect();
+    let topics = ["orders".to_owned(), "orders-dlq".to_owned()];
+    let settings = ProducerSettings::new(&servers, "test", topics);
+    let producer = Producer::start(&settings, 1, 64).expect("a producer");
+    wait_until("usable", || producer.is_reachable());
+    let rises: Vec<usize> =
+        ports.iter().zip(before).map(|(&port, before)| connections_to(port).saturating_sub(before)).collect();
+    assert_eq!(ports.len(), 3);
+    assert!(rises.iter().all(|&rise| rise > 0), "connections to each broker: {rises:?}");
 }

@@ -7,6 +7,8 @@ use super::contest::shoot;
 use crate::perf::stage::Stage;
 use crate::step::{self, Result};
 
+/// The topic of the warm-up.
+pub(in crate::perf) const TOPIC: &str = "orders-warm-up";
 /// A shot long enough to know Kafka's CPU by ticks of 10 ms.
 const SHOT_S: u64 = 3;
 /// A shot that differs by less from both of the two before it is the end: one alone is passed by a slow fall as well.
@@ -16,7 +18,7 @@ const TIME_MAX: Duration = Duration::from_mins(1);
 
 /// Shoots at a gateway of its own until Kafka's CPU an order is steady; what was found.
 pub(in crate::perf) fn broker(stage: &Stage) -> Result<String> {
-    let gateway = stage.intake("orders-warm-up", &[], &[])?;
+    let gateway = stage.intake(TOPIC, &[], &[])?;
     let begun = Instant::now();
     let mut seen: Vec<f64> = Vec::new();
     let mut is_steady = false;
