@@ -4,7 +4,7 @@
 //! same moment on the same core: received = successful + failed + validation_failed + idempotency_rejected +
 //! rate_limited + sold_out + shed.
 
-use shard::cells::{Cell, Cells, Durations, Page};
+use shard::cells::{Cell, CoreCells, Durations, Page};
 use shard::dependency;
 use shard::launch::Driver;
 use std::time::Instant;
@@ -83,7 +83,7 @@ pub enum Gauge {
 const GAUGES: usize = Gauge::OverloadDelayUs as usize + 1;
 
 /// The cells of one core.
-pub type GatewayCells = Cells<{ Counter::COUNT }, GAUGES, 1>;
+pub type GatewayCells = CoreCells<{ Counter::COUNT }, GAUGES, 1>;
 
 /// Index of the histogram `gateway_request_duration_seconds`.
 pub const REQUEST_DURATION: usize = 0;

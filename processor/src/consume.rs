@@ -42,7 +42,7 @@ pub(crate) async fn tick(core: Rc<Core>) {
         tick += 1;
         core.shared.watchdog.tick(core.index);
         core.log.flush();
-        core.cells().gauges[PAYMENTS_IN_FLIGHT].set(core.payments_desk.taken() as u64);
+        core.cells().gauges[PAYMENTS_IN_FLIGHT].set(core.payments_in_flight() as u64);
         core.shared.store_reachable[core.index].store(core.store.is_reachable(), Ordering::Relaxed);
         if let Some(loss) = core.store.take_possible_loss() {
             core.shared.losses_of_redis.note(&loss);

@@ -20,9 +20,9 @@ use shard::log::{CoreLog, Sink};
 use shard::watchdog::Watchdog;
 use store::AnyStore;
 use store::redis::PossibleLoss;
+use tokio::sync::Semaphore;
 
 use crate::dependencies::{Dependencies, Unwritten};
-use crate::desk::Desk;
 use crate::metrics::{Counter, ProcessorCells};
 use crate::pay::{ChargeLimits, Simulator};
 
@@ -193,10 +193,14 @@ pub struct Core {
     pub payments: Simulator,
     /// How long and how often it is asked.
     pub charge_limits: ChargeLimits,
-    /// Payments under way.
-    pub payments_desk: Rc<Desk>,
-    /// Commands at the store: a Redis that is given more than it does in its deadline looks dead.
-    pub store_desk: Rc<Desk>,
+    /// One for each payment under way: this core's share of `PAYMENT_CONCURRENCY`.
+    pub payment_permits: Semaphore,
+    /// How many of these there are.
+    pub payment_permits_max: usize,
+    /// One for each command at the store: a Redis that is given more than it does in its deadline looks dead.
+    pub store_permits: Semaphore,
+    /// How many of these there are.
+    pub store_permits_max: usize,
     /// Its log.
     pub log: CoreLog,
     /// Items this core has seen.
@@ -213,6 +217,11 @@ impl Core {
     /// This core's cells.
     pub fn cells(&self) -> &ProcessorCells {
         &self.shared.cells[self.index]
+    }
+
+    /// Charges under way on this core.
+    pub fn payments_in_flight(&self) -> usize {
+        self.payment_permits_max - self.payment_permits.available_permits()
     }
 
     /// Counts one.

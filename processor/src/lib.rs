@@ -36,9 +36,6 @@ mod reserve;
 /// 6. Takes payments.
 pub mod pay;
 
-/// How many payments, and how many commands, are under way at once.
-pub mod desk;
-
 /// 7. Settles or refunds.
 mod settle;
 

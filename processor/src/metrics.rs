@@ -7,7 +7,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use shard::cells::{Cell, Cells, Page};
+use shard::cells::{Cell, CoreCells, Page};
 use shard::clock;
 use shard::dependency;
 use shard::launch::Driver;
@@ -39,7 +39,7 @@ impl Counter {
 }
 
 /// The cells of one core.
-pub type ProcessorCells = Cells<{ Counter::COUNT }, 1, 2>;
+pub type ProcessorCells = CoreCells<{ Counter::COUNT }, 1, 2>;
 
 /// Index of the gauge `processor_payments_in_flight`.
 pub const PAYMENTS_IN_FLIGHT: usize = 0;

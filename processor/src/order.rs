@@ -209,7 +209,7 @@ fn pay_at_once(core: &Core, work: &Work) -> Option<Paid> {
 async fn pay_slowly(core: Rc<Core>, batch: Rc<Batch>, work: Work) {
     let order = (work.request_id.as_str(), work.amount, work.attempt);
     let is_ours = || !batch.lease().is_ending();
-    match collect(&core.payments, &core.payments_desk, core.charge_limits, order, is_ours).await {
+    match collect(&core.payments, &core.payment_permits, core.charge_limits, order, is_ours).await {
         Some(paid) => close(&core, &batch, vec![(work, paid)], Vec::new()).await,
         // Its units stay held by this attempt: whoever gets the record next goes on from there.
         None => batch.lease().abandon(1),

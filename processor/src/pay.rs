@@ -1,10 +1,9 @@
 //! Money: who is asked.
 
 use std::future::Future;
-use std::rc::Rc;
 use std::time::Duration;
 
-use crate::desk::Desk;
+use tokio::sync::Semaphore;
 
 /// What a payment came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +45,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// in the pauses. `None`: before a charge the order was not ours any more, and was left to its next owner.
 pub async fn collect(
     gateway: &impl PaymentGateway,
-    desk: &Rc<Desk>,
+    permits: &Semaphore,
     charge_limits: ChargeLimits,
     order: (&str, u32, u32),
     is_ours: impl Fn() -> bool,
@@ -58,7 +57,8 @@ pub async fn collect(
             monoio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
-        let _seat = desk.seat(1).await;
+        // It is never closed, which would be the only error.
+        let _permit = permits.acquire().await;
         if !is_ours() {
             return None;
         }

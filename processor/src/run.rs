@@ -25,11 +25,11 @@ use shard::watchdog::Watchdog;
 use store::Policy;
 use store::open::Source;
 use store::redis::Role;
+use tokio::sync::Semaphore;
 
 use crate::consume;
 use crate::core::{Core, Losses, RedisLosses, Shared};
 use crate::dependencies::{self, Dependencies, Unwritten};
-use crate::desk::Desk;
 use crate::inventory;
 use crate::metrics::ProcessorCells;
 use crate::pay::{ChargeLimits, Simulator};
@@ -281,6 +281,8 @@ async fn live(
 ) {
     shard::turns::take_turns();
     shared.drivers.lock()[seat.index] = Some(seat.driver);
+    let payment_permits_max = settings.payment_concurrency.div_ceil(cores);
+    let store_permits_max = STORE_COMMANDS_MAX.div_ceil(cores);
     let core = Rc::new(Core {
         index: seat.index,
         store: source.open_monitored(
@@ -303,8 +305,10 @@ async fn live(
             timeout: settings.payment_timeout,
             trials_max: settings.payment_attempts_max,
         },
-        payments_desk: Desk::new(settings.payment_concurrency.div_ceil(cores)),
-        store_desk: Desk::new(STORE_COMMANDS_MAX.div_ceil(cores)),
+        payment_permits: Semaphore::new(payment_permits_max),
+        payment_permits_max,
+        store_permits: Semaphore::new(store_permits_max),
+        store_permits_max,
         log: CoreLog::new(Arc::clone(&shared.sink)),
         items: RefCell::default(),
         letters_logged: Cell::new(0),

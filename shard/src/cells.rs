@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crossbeam_utils::CachePadded;
 use prometheus::proto;
 
 /// Upper bounds of the duration buckets in microseconds; the last bucket is open. 1-2.5-5 steps from 100 µs: finer
@@ -62,8 +63,7 @@ impl Durations {
 }
 
 /// The cells of one core: `C` counters, `G` gauges and `H` histograms, each index a variant of the owner's enum.
-/// Aligned to two cache lines so that neighbours never share one.
-#[repr(align(128))]
+/// Use them as [`CoreCells`].
 #[derive(Debug)]
 pub struct Cells<const C: usize, const G: usize, const H: usize> {
     /// Only rise.
@@ -73,6 +73,9 @@ pub struct Cells<const C: usize, const G: usize, const H: usize> {
     /// Durations.
     pub durations: [Durations; H],
 }
+
+/// The same in cache lines of their own: cores write beside each other.
+pub type CoreCells<const C: usize, const G: usize, const H: usize> = CachePadded<Cells<C, G, H>>;
 
 impl<const C: usize, const G: usize, const H: usize> Default for Cells<C, G, H> {
     fn default() -> Self {

@@ -163,7 +163,14 @@ pub(crate) fn command() -> Command {
                 .default_value("1000,4000,8000,12000,16000,20000,24000")
                 .help("Offered orders a second"),
         )
-        .arg(baseline.clone())
+        .arg(baseline)
+        .arg(
+            Arg::new("prepared")
+                .long("prepared")
+                .value_name("ORDERS")
+                .value_parser(value_parser!(u64).range(1..))
+                .help("Our binary once more, after `flash-sale prepare` for so many orders"),
+        )
         .arg(
             Arg::new("with")
                 .long("with")
@@ -197,6 +204,7 @@ pub(crate) fn run(args: &ArgMatches) -> Result<()> {
         Some(("system", args)) => {
             let field = system::Field {
                 baseline: args.get_one("baseline").cloned(),
+                prepared_orders: args.get_one("prepared").copied(),
                 rates: args.get_many("rates").into_iter().flatten().copied().collect(),
                 settings: args.get_many("with").into_iter().flatten().cloned().collect(),
             };

@@ -81,7 +81,7 @@ fn command_line() -> Command {
             number("sticky-partitions", "0")
                 .help("As the gateway does: each slot of linger-ms has one of so many partitions; 0 leaves it to the key"),
         )
-        .arg(number("linger-ms", "1").help("As KAFKA_LINGER_MS of the gateway"))
+        .arg(number("linger-ms", "1").help("How long a batch is filled, and a slot of --sticky-partitions lasts"))
 }
 
 fn run(args: &ArgMatches) -> Result<String, Box<dyn std::error::Error>> {

@@ -24,7 +24,7 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     scene.transcript().step("The sale is open");
     scene.flash_sale(&["stock", "set", "101", STOCK])?;
     let door = scene.start(&gateway, &[])?;
-    let desk = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
+    let running = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
     scene.start_prometheus(&[&gateway], &[&processor])?;
     scene.wait("both are scraped and no rule fails", Duration::from_secs(30), |scene| {
         let troubles = scene.prometheus()?.troubles()?;
@@ -34,12 +34,12 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     scene.promtool("ALERTS")?;
 
     breaker_opens(scene, &gateway)?;
-    let desk = dead_letters_pile_up(scene, &gateway, &processor, desk)?;
+    let running = dead_letters_pile_up(scene, &gateway, &processor, running)?;
     stock_runs_low(scene, &gateway)?;
 
     scene.transcript().step("The end");
     scene.end(door)?;
-    scene.end(desk)
+    scene.end(running)
 }
 
 fn breaker_opens(scene: &mut Scene, gateway: &Part) -> Result<()> {
@@ -85,21 +85,26 @@ fn breaker_opens(scene: &mut Scene, gateway: &Part) -> Result<()> {
 }
 
 /// Returns the processor that runs afterwards.
-fn dead_letters_pile_up(scene: &mut Scene, gateway: &Part, processor: &Part, desk: Actor) -> Result<Actor> {
+fn dead_letters_pile_up(
+    scene: &mut Scene,
+    gateway: &Part,
+    processor: &Part,
+    running: Actor,
+) -> Result<Actor> {
     scene.transcript().step("DlqSizeHigh");
     scene.transcript().prose("The payment provider is away: every payment fails.");
-    scene.end(desk)?;
-    let desk = scene.start(processor, &[("PAYMENT_FAILURE_RATE", "1")])?;
+    scene.end(running)?;
+    let running = scene.start(processor, &[("PAYMENT_FAILURE_RATE", "1")])?;
     buy(scene, gateway, FAILING)?;
     awaited(scene, "DlqSizeHigh", "firing", Duration::from_mins(3))?;
     scene.flash_sale(&["dlq", "stats"])?;
     scene.transcript().prose("It is back. The letters are replayed, and their orders complete.");
-    scene.end(desk)?;
-    let desk = scene.start(processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
+    scene.end(running)?;
+    let running = scene.start(processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
     scene.flash_sale(&["dlq", "replay", "--reason", "Payment Timeout", "--rate", "500"])?;
     awaited(scene, "DlqSizeHigh", "inactive", Duration::from_mins(2))?;
     scene.flash_sale(&["dlq", "stats"])?;
-    Ok(desk)
+    Ok(running)
 }
 
 fn stock_runs_low(scene: &mut Scene, gateway: &Part) -> Result<()> {

@@ -14,7 +14,7 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     scene.transcript().step("The sale is open");
     scene.flash_sale(&["stock", "set", "101", "1000"])?;
     let door = scene.start(&gateway, &[("CIRCUIT_BREAKER_BASE_TIMEOUT", "5s")])?;
-    let desk = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
+    let running = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
     scene.buy(&gateway, "before");
 
     scene.transcript().step("Kafka stands still");
@@ -51,7 +51,7 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
 
     scene.transcript().step("The end");
     scene.end(door)?;
-    scene.end(desk)
+    scene.end(running)
 }
 
 /// As `/health` has it.

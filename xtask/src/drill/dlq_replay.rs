@@ -17,7 +17,7 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     scene.transcript().step("Payments fail");
     scene.flash_sale(&["stock", "set", "101", "5000"])?;
     let door = scene.start(&gateway, &[])?;
-    let desk = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "1")])?;
+    let running = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "1")])?;
     let load = ["--buyers", "300", "--rate", "300", "--no-audit", "--keep-stock"];
     scene.flash_sale(&[&["loadgen", "--target", target.as_str()][..], &load].concat())?;
     let is_open = |wanted: f64| {
@@ -35,8 +35,8 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     scene.flash_sale(&["stock", "show", "101"])?;
 
     scene.transcript().step("The provider is back");
-    scene.end(desk)?;
-    let desk = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
+    scene.end(running)?;
+    let running = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
     scene.flash_sale(&["dlq", "replay", "--reason", "Payment Timeout", "--dry-run"])?;
     scene.flash_sale(&["dlq", "replay", "--reason", "Payment Timeout", "--max", "100", "--rate", "500"])?;
     scene.flash_sale(&["dlq", "replay", "--reason", "Payment Timeout", "--rate", "500"])?;
@@ -50,5 +50,5 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
 
     scene.transcript().step("The end");
     scene.end(door)?;
-    scene.end(desk)
+    scene.end(running)
 }

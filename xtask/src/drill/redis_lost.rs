@@ -16,7 +16,7 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     scene.transcript().step("The sale is open");
     scene.flash_sale(&["stock", "set", "101", "10"])?;
     let door = scene.start(&gateway, &[])?;
-    let desk = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
+    let running = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
     let processed = |wanted: f64| {
         let address = processor.clone();
         move |_: &mut Scene| {
@@ -49,5 +49,5 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
 
     scene.transcript().step("The end");
     scene.end(door)?;
-    scene.end(desk)
+    scene.end(running)
 }

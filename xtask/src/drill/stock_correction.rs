@@ -14,7 +14,7 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     scene.transcript().step("Sold out");
     scene.flash_sale(&["stock", "set", "101", "2"])?;
     let door = scene.start(&gateway, &[])?;
-    let desk = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
+    let running = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
     scene.buy(&gateway, "first");
     scene.buy(&gateway, "second");
     scene.wait("the gateway knows", Duration::from_secs(20), |_| {
@@ -54,5 +54,5 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
 
     scene.transcript().step("The end");
     scene.end(door)?;
-    scene.end(desk)
+    scene.end(running)
 }

@@ -16,11 +16,14 @@ use crate::perf::Options;
 use crate::perf::intake::warm;
 use crate::perf::record::Record;
 use crate::perf::stage::{Actor, Stage, flash_sale_binary};
+use crate::perf::system;
 use crate::perf::wrk::{self, Shot};
 use crate::step::{self, Result};
 use crate::workspace;
 
 const CONNECTIONS: usize = 256;
+/// More than anyone buys.
+const STOCK: &str = "100000000";
 /// Load between the first second and the warm ones.
 const WARM_UP_S: u64 = 5;
 /// Warm seconds of a round.
@@ -99,14 +102,20 @@ fn seconds(stage: &Stage, binary: &PathBuf, name: &str) -> Result<[f64; 2]> {
 fn doors_open(stage: &Stage) -> Result<Value> {
     stage.redis.call(&["FLUSHALL"]);
     let (binary, topic) = (flash_sale_binary(), "doors-open");
-    let before = start(stage, &binary, "gateway", "--listen-addr", topic)?;
+    let pair = || -> Result<(Actor, Actor)> {
+        let gateway = start(stage, &binary, "gateway", "--listen-addr", topic)?;
+        Ok((gateway, start(stage, &binary, "processor", "--metrics-addr", topic)?))
+    };
+    let (gateway, processor) = pair()?;
+    stage.redis.call(&["SET", "inventory:101", STOCK]);
     let shot =
-        Shot { address: &before.address, run: "before", item: "101", connections: 64, seconds: WARM_UP_S };
+        Shot { address: &gateway.address, run: "before", item: "101", connections: 64, seconds: WARM_UP_S };
     wrk::fire(&shot)?;
-    before.end()?;
+    system::drain(&gateway, &processor)?;
+    processor.end()?;
+    gateway.end()?;
     stage.redis.call(&["FLUSHALL"]);
-    let gateway = start(stage, &binary, "gateway", "--listen-addr", topic)?;
-    let processor = start(stage, &binary, "processor", "--metrics-addr", topic)?;
+    let (gateway, processor) = pair()?;
     let json = stage.dir().join("doors-open.json");
     let mut command = Command::new(&binary);
     command
