@@ -159,7 +159,7 @@ fn a_held_record_that_librdkafka_refuses_has_that_fate() {
     });
 }
 
-/// Established connections of this process to a port of the loopback (proc_net_tcp(5)).
+/// Established connections of this process to a port of the loopback (`/proc/net/tcp`, proc(5)).
 fn connections_to(port: u16) -> usize {
     let table = std::fs::read_to_string("/proc/self/net/tcp").expect("Linux");
     let remote = format!(" 0100007F:{port:04X} 01 ");

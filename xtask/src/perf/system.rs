@@ -100,7 +100,8 @@ pub(super) fn run(options: &Options, field: &Field) -> Result<()> {
         "Poisson arrivals over 256 connections. Times in ms: from the intended time to the answer, `worst p99` of all \
          buckets of time (200 ms, in long runs more); `processed` from the record's timestamp to the final status. CPU in µs \
          an accepted order.\n\n\
-         | offered/s | who | 202/s | p50 | p99 | p99.9 | worst p99 | processed p99 | gateway | processor | Redis | Kafka | sum | loadgen |\n\
+         | offered/s | who | 202/s | p50 | p99 | p99.9 | worst p99 | processed p99 | gateway | processor | Redis | Kafka | sum \
+         | loadgen |\n\
          |---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     let mut held = vec![0; variants.len()];
