@@ -239,6 +239,7 @@ fn producer_settings(
         // What is held leaves at one moment; librdkafka only waits for the other cores.
         linger_ms: settings.shared.kafka_linger_ms.min(1),
         hold_ms: settings.shared.kafka_linger_ms,
+        connects_early: true,
         partitioner: match settings.orders_partitioner {
             // A slot is as long as a batch is open.
             settings::Partitioner::Sticky => {
@@ -247,8 +248,9 @@ fn producer_settings(
             settings::Partitioner::Murmur2 => queue::Partitioner::Murmur2,
         },
         // librdkafka looks for records over their time once a second: with half of PUBLISH_TIMEOUT the certain
-        // «not persisted» still comes in time, instead of our own «nobody knows».
-        message_timeout_ms: (publish_timeout_ms / 2).max(settings.shared.kafka_linger_ms + 100),
+        // «not persisted» still comes in time, instead of our own «nobody knows». Its clock starts when an order is no
+        // longer held.
+        message_timeout_ms: (publish_timeout_ms / 2).saturating_sub(settings.shared.kafka_linger_ms).max(100),
         queue_messages_max: settings.in_flight_max * 2,
         heal_timeout: settings.shared.heal_timeout,
         notice: dependencies.notices.notice(),

@@ -149,6 +149,8 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         create_partitions: parts.guard.is_none().then_some(settings.shared.orders_partitions),
         linger_ms: settings.shared.kafka_linger_ms,
         hold_ms: 0,
+        // It only writes dead letters, for which nobody waits.
+        connects_early: false,
         partitioner: queue::Partitioner::Murmur2,
         message_timeout_ms: LETTER_TIMEOUT_MS,
         queue_messages_max: in_flight_max * 2,

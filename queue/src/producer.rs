@@ -151,6 +151,8 @@ pub struct ProducerSettings {
     pub linger_ms: u64,
     /// Length of a slot of [`crate::Publisher::hold`], whose orders share a request; 0 holds nothing.
     pub hold_ms: u64,
+    /// Connect to the leaders of the orders before the producer counts as usable, and keep these connections.
+    pub connects_early: bool,
     /// How [`crate::Publisher::hold`] finds a partition.
     pub partitioner: Partitioner,
     /// When librdkafka gives a record up. It looks once a second, so the report comes up to a second later.
@@ -175,6 +177,7 @@ impl ProducerSettings {
             create_partitions: None,
             linger_ms: 1,
             hold_ms: 0,
+            connects_early: false,
             partitioner: Partitioner::Murmur2,
             message_timeout_ms: 5000,
             queue_messages_max: 10_000,
@@ -342,8 +345,8 @@ impl Producer {
     }
 
     /// The clock that all cores of the process share.
-    pub(crate) fn uptime_ms(&self) -> u64 {
-        self.shared.health.now_ms()
+    pub(crate) fn uptime(&self) -> Duration {
+        self.shared.health.since.elapsed()
     }
 
     pub(crate) fn spread(&self) -> Arc<Spread> {

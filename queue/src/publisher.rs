@@ -11,7 +11,7 @@
 //! at once. Measured in `perf/budget.md`, "Batches".
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use shard::waiters::{Ticket, Wait, Waiters};
 
 use crate::held::{HEADERS_MAX, Held};
 use crate::native::Client;
-use crate::producer::{Delivery, Outgoing, Producer, SendRefused};
+use crate::producer::{Delivery, Outgoing, Producer, SendRefused, Topic};
 use crate::spread::Turn;
 
 /// A core's share of the producer. Not `Send`.
@@ -67,7 +67,7 @@ impl Publisher {
             expired: Cell::new(0),
         });
         if publisher.producer.hold_ms() > 0 {
-            drop(monoio::spawn(Rc::clone(&publisher).release_by_slots()));
+            drop(monoio::spawn(Self::release_by_slots(Rc::downgrade(&publisher))));
         }
         publisher
     }
@@ -83,7 +83,8 @@ impl Publisher {
 
     /// Copies one record, to be handed over with others of its time slot, and returns the wait for its fate as
     /// [`Publisher::hand_over`] does. `in_flight` is the number of orders on their way through this core, this one included.
-    /// A record without a partition gets that of the slot ([`crate::spread`]).
+    /// An order without a partition gets that of the slot ([`crate::spread`]). A record with more than [`HEADERS_MAX`] headers is
+    /// handed over at once.
     ///
     /// # Errors
     /// The bound is reached. That librdkafka takes no more comes as the fate of the record.
@@ -110,30 +111,39 @@ impl Publisher {
         Ok(wait)
     }
 
-    /// Releases what is held at the end of each slot; sleeps while nothing is held.
-    async fn release_by_slots(self: Rc<Self>) {
-        loop {
-            std::future::poll_fn(|context| {
-                if self.held.borrow().len() > 0 {
-                    return Poll::Ready(());
-                }
-                *self.release_task.borrow_mut() = Some(context.waker().clone());
-                Poll::Pending
-            })
-            .await;
-            let hold_ms = self.producer.hold_ms();
-            let left_ms = hold_ms - self.producer.uptime_ms() % hold_ms;
-            monoio::time::sleep(Duration::from_millis(left_ms)).await;
-            self.release();
+    /// Releases what is held at the end of each slot; sleeps while nothing is held and ends with the publisher.
+    async fn release_by_slots(weak: Weak<Self>) {
+        while let Some(publisher) = Self::holding(&weak).await {
+            let slot = Duration::from_millis(publisher.producer.hold_ms());
+            let into_slot_ns = publisher.producer.uptime().as_nanos() % slot.as_nanos();
+            monoio::time::sleep(slot.saturating_sub(Duration::from_nanos(into_slot_ns as u64))).await;
+            publisher.release();
         }
     }
 
-    /// Hands over what is held.
+    /// Waits until something is held; `None` when the publisher is gone.
+    async fn holding(weak: &Weak<Self>) -> Option<Rc<Self>> {
+        std::future::poll_fn(|context| {
+            let Some(publisher) = weak.upgrade() else { return Poll::Ready(None) };
+            if publisher.held.borrow().len() > 0 {
+                return Poll::Ready(Some(publisher));
+            }
+            *publisher.release_task.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Hands over what is held, except what nobody waits for any more: the order was answered at its deadline.
     fn release(&self) {
         self.renew_client();
-        let partition = self.turn.at(self.producer.uptime_ms());
+        let partition = self.turn.at(self.producer.uptime().as_millis() as u64);
         self.held.borrow_mut().drain(|outgoing, ticket| {
-            let outgoing = Outgoing { partition: outgoing.partition.or(partition), ..*outgoing };
+            if !self.waiters.is_waiting(ticket) {
+                return;
+            }
+            let of_slot = partition.filter(|_| outgoing.topic == Topic::Orders);
+            let outgoing = Outgoing { partition: outgoing.partition.or(of_slot), ..*outgoing };
             if let Err(refused) = self.produce(&outgoing, ticket) {
                 self.waiters.complete(ticket, Delivery::Refused(refused));
             }

@@ -3,8 +3,10 @@
 //! A batch of librdkafka belongs to one partition. Orders spread by the hash of their key fill a batch for each of N
 //! partitions at once, each with a share of the orders, a request and an answer of its own. Here all orders of a slot
 //! of time go to one partition and those of the next slot to the next one, as the Kafka clients' own sticky
-//! partitioners do (KIP-480, KIP-794 with `partitioner.ignore.keys`): one full request a slot, and the partition that
-//! waits for its acknowledgement has N - 1 slots for it. Every partition gets the same share of time.
+//! partitioners do (KIP-480, KIP-794 with `partitioner.ignore.keys`): one full request a slot. Slots are mapped to partitions
+//! by multiplication with the golden ratio: every partition gets the same share of time, also when only every second or
+//! third slot is used because a timer is late (taking turns would then leave out half of the partitions), and a
+//! partition has some slots of others between two of its own, for its acknowledgement.
 //!
 //! Only partitions with a leader take part, so that one that has none for a while holds up no buyer.
 //!
@@ -66,7 +68,7 @@ impl Turn {
     }
 
     /// The partition whose slot this is; `None` leaves it to the key.
-    pub(crate) fn at(&self, unix_ms: u64) -> Option<i32> {
+    pub(crate) fn at(&self, time_ms: u64) -> Option<i32> {
         let Partitioner::Sticky { slot_ms } = self.spread.partitioner else { return None };
         let changes = self.spread.changes.load(Ordering::Acquire);
         if changes != self.seen.get() {
@@ -74,9 +76,10 @@ impl Turn {
             *self.led.borrow_mut() = Arc::clone(&self.spread.led.lock());
         }
         let led = self.led.borrow();
-        let slot = unix_ms / slot_ms.max(1);
-        // The remainder is below the length, which is below 2^31.
-        (!led.is_empty()).then(|| led[(slot % led.len() as u64) as usize])
+        // 2^64 divided by the golden ratio: Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4).
+        let share = (time_ms / slot_ms.max(1)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // The product of a share of 2^64 and the length, divided by 2^64, is below the length.
+        led.get(((u128::from(share) * led.len() as u128) >> 64) as usize).copied()
     }
 }
 
@@ -91,11 +94,34 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_has_one_partition_and_each_partition_its_slots() {
-        let (_, turn) = turn(Partitioner::Sticky { slot_ms: 2 }, &[0, 1, 2]);
-        let found: Vec<_> = (1000..1012).map(|ms| turn.at(ms)).collect();
-        let wanted: Vec<_> = [2, 2, 0, 0, 1, 1, 2, 2, 0, 0, 1, 1].map(Some).into();
-        assert_eq!(found, wanted);
+    fn a_slot_has_one_partition() {
+        let (_, turn) = turn(Partitioner::Sticky { slot_ms: 5 }, &[0, 1, 2]);
+        assert!((0..1000).all(|slot| (slot * 5..slot * 5 + 5).all(|ms| turn.at(ms) == turn.at(slot * 5))));
+    }
+
+    #[test]
+    fn partitions_share_the_slots_equally_however_many_are_skipped() {
+        for count in [1, 2, 3, 16, 100] {
+            let led: Vec<i32> = (0..count).collect();
+            let (_, turn) = turn(Partitioner::Sticky { slot_ms: 5 }, &led);
+            for stride in 1..=8 {
+                let mut slots = vec![0_u64; led.len()];
+                for slot in 0..1000 * count as u64 {
+                    slots[turn.at(slot * stride * 5).expect("led") as usize] += 1;
+                }
+                let expected = 1000.0;
+                let worst = slots.iter().map(|&n| (n as f64 / expected - 1.0).abs()).fold(0.0, f64::max);
+                assert!(worst < 0.05, "{count} partitions, every {stride}th slot: {slots:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_partition_has_slots_of_others_between_its_own() {
+        let led: Vec<i32> = (0..16).collect();
+        let (_, turn) = turn(Partitioner::Sticky { slot_ms: 1 }, &led);
+        let found: Vec<_> = (0..10_000).map(|ms| turn.at(ms)).collect();
+        assert!(found.windows(8).all(|window| window[1..].iter().all(|next| *next != window[0])));
     }
 
     #[test]

@@ -292,6 +292,15 @@ impl<'a> Reader<'a> {
                 kind::Millis(gateway.breaker_base_timeout.as_millis() as u64),
             ));
         }
+        let linger = Duration::from_millis(gateway.shared.kafka_linger_ms);
+        if linger * 2 > gateway.publish_timeout {
+            self.errors.push(format!(
+                "KAFKA_LINGER: {} is more than half of PUBLISH_TIMEOUT ({}), so orders would time out while they wait for their \
+                 request; give less, or a longer PUBLISH_TIMEOUT",
+                kind::Millis(gateway.shared.kafka_linger_ms),
+                kind::Millis(gateway.publish_timeout.as_millis() as u64),
+            ));
+        }
         if (self.variables)("IDEMPOTENCY_TTL").is_some_and(|value| !value.is_empty()) {
             self.notices.push(
                 "IDEMPOTENCY_TTL is set and has no effect any more: a request_id is remembered as long as its status \
@@ -370,9 +379,15 @@ mod tests {
 
     #[test]
     fn contradictions_stop_the_start() {
-        let (_, finished, _) = read(&[("CIRCUIT_BREAKER_MAX_TIMEOUT", "1s"), ("DLQ_TOPIC", "orders")]);
-        let Err(BadSettings(lines)) = finished else { panic!("must be refused") };
-        assert_eq!(lines.len(), 2, "{lines:?}");
+        let contradictions = [
+            ("CIRCUIT_BREAKER_MAX_TIMEOUT", "1s"),
+            ("DLQ_TOPIC", "orders"),
+            ("KAFKA_LINGER", "1s"),
+            ("PUBLISH_TIMEOUT", "1900ms"),
+        ];
+        let Err(BadSettings(lines)) = read(&contradictions).1 else { panic!("must be refused") };
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert_eq!(read(&[("KAFKA_LINGER", "1s"), ("PUBLISH_TIMEOUT", "2s")]).1, Ok(()));
     }
 
     #[test]

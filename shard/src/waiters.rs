@@ -102,6 +102,14 @@ impl<T> Waiters<T> {
         true
     }
 
+    /// True while somebody waits for that ticket and it has no answer.
+    pub fn is_waiting(&self, ticket: Ticket) -> bool {
+        let table = self.table.borrow();
+        table.slots.get(ticket.slot as usize).is_some_and(|entry| {
+            entry.generation == ticket.generation && matches!(entry.state, State::Waiting { .. })
+        })
+    }
+
     /// Answers every slot that was opened before `opened_before`; returns how many. A sweep calls this, so that no
     /// order needs a timer of its own.
     pub fn expire(&self, opened_before: Instant, mut answer: impl FnMut() -> T) -> usize {

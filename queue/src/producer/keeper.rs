@@ -44,6 +44,8 @@ struct Keeper {
     ids: TopicIds,
     /// Brokers that the present client has a connection to.
     connected: Vec<i32>,
+    /// Looks so far: decides whose connection is used by the next one.
+    looks: usize,
     answered_at: Instant,
     /// Since when every look has found Kafka usable.
     usable_since: Option<Instant>,
@@ -58,6 +60,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
         heal: HealClock::new(shared.settings.heal_timeout),
         ids: [None, None],
         connected: Vec::new(),
+        looks: 0,
         answered_at: Instant::now(),
         usable_since: None,
         replaced_at: None,
@@ -106,27 +109,39 @@ impl Keeper {
         if led.is_empty() {
             return Look::Unusable(format!("no partition of {} has a leader", names[0]));
         }
-        self.connect(client, &names[0], &led);
         let partitions: Vec<i32> = led.iter().map(|led| led.partition).collect();
         shared.spread.note(&partitions);
         if shared.health.failing() >= FAILING_MAX && self.has_had_its_chance() {
             self.replace(shared, "every publish has failed for 5 s although Kafka answers");
+        } else if shared.settings.connects_early {
+            self.connect(shared, client, &led);
         }
         Look::Usable
     }
 
-    /// Lets the client connect to each leader before the first order needs it: by itself it does so for the first record. A
-    /// leader that does not answer is asked again by the next look; the partitions of the others can be used meanwhile.
-    fn connect(&mut self, client: &Client<Context>, topic: &str, led: &[Led]) {
-        for Led { partition, leader } in led {
-            if self.connected.contains(leader) {
+    /// Lets the client connect to each leader before the first order needs it, and asks one of those connected again each time, so
+    /// that neither side closes an idle connection (Kafka does so after 10 min by default): by itself the client connects for
+    /// a record. What is not answered in the time of one question is asked by the next look.
+    fn connect(&mut self, shared: &Shared, client: &Client<Context>, led: &[Led]) {
+        let deadline = Instant::now() + ANSWER_MAX;
+        let mut leaders: Vec<Led> = led.to_vec();
+        leaders.sort_by_key(|led| led.leader);
+        leaders.dedup_by_key(|led| led.leader);
+        self.looks = self.looks.wrapping_add(1);
+        for (number, Led { partition, leader }) in leaders.iter().enumerate() {
+            let is_connected = self.connected.contains(leader);
+            if is_connected && number != self.looks % leaders.len() {
                 continue;
             }
-            // Its offsets are only known to the leader itself.
-            if client.fetch_watermarks(topic, *partition, ANSWER_MAX).is_err() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || shared.is_stopping() {
                 return;
             }
-            self.connected.push(*leader);
+            self.connected.retain(|connected| connected != leader);
+            // Its offsets are only known to the leader itself.
+            if client.fetch_watermarks(&shared.settings.topics[0], *partition, left).is_ok() {
+                self.connected.push(*leader);
+            }
         }
     }
 

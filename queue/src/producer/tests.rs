@@ -179,11 +179,25 @@ fn a_usable_producer_is_connected_to_every_leader() {
         .collect();
     let before: Vec<usize> = ports.iter().map(|&port| connections_to(port)).collect();
     let topics = ["orders".to_owned(), "orders-dlq".to_owned()];
-    let settings = ProducerSettings::new(&servers, "test", topics);
+    let settings =
+        ProducerSettings { connects_early: true, ..ProducerSettings::new(&servers, "test", topics) };
     let producer = Producer::start(&settings, 1, 64).expect("a producer");
     wait_until("usable", || producer.is_reachable());
     let rises: Vec<usize> =
         ports.iter().zip(before).map(|(&port, before)| connections_to(port).saturating_sub(before)).collect();
     assert_eq!(ports.len(), 3);
     assert!(rises.iter().all(|&rise| rise > 0), "connections to each broker: {rises:?}");
+}
+
+#[test]
+fn what_nobody_waits_for_is_not_sent() {
+    with_publisher(3_600_000, async |publisher| {
+        let hold = |in_flight| publisher.hold(&ORDER, Instant::now(), in_flight).expect("there is room");
+        let late = hold(64);
+        publisher.expire(Instant::now());
+        assert!(matches!(late.await, Delivery::PossiblyPersisted { code: 0 }));
+        let in_time = hold(1);
+        assert_eq!(publisher.producer().stats().outstanding, 1, "the late one has not left");
+        assert!(matches!(in_time.await, Delivery::Persisted { .. }));
+    });
 }

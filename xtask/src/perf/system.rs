@@ -211,7 +211,7 @@ fn measure(stage: &Stage, variant: &Variant, run: &str, rate: &str, duration: &s
     })
 }
 
-/// The hour before. Its verdict is of no interest: a Redis without persistence is refused, and wanted here.
+/// The hour before. Its verdict is of no interest (a Redis without persistence is refused, and wanted here), but its placeholders are.
 fn prepare(stage: &Stage, binary: &Path, topics: &[String; 2], orders: u64) -> Result<()> {
     let mut command = Command::new(binary);
     command
@@ -225,7 +225,9 @@ fn prepare(stage: &Stage, binary: &Path, topics: &[String; 2], orders: u64) -> R
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let mut process = child::spawn(command).map_err(|error| format!("prepare: {error}"))?;
-    process.wait().map_err(|error| format!("prepare: {error}"))?;
+    let status = process.wait().map_err(|error| format!("prepare: {error}"))?;
+    let keys = stage.redis.call(&["DBSIZE"]);
+    step::say(format_args!("prepare for {orders} orders: {}, DBSIZE {keys:?}", child::describe(status)));
     Ok(())
 }
 
