@@ -1,7 +1,7 @@
 //! The hand-off to librdkafka, against the broker in this process.
 //!
-//! Counted is what the core's thread does: open a slot, build the headers, `rd_kafka_producev` (which copies the record,
-//! finds the partition and appends to its queue), and free the slot. librdkafka's own threads do the rest, and no clock
+//! Counted is what the core's thread does: open a slot, hold the record (which copies it), release it (headers and
+//! `rd_kafka_producev`, which copies it again, finds the partition and appends to its queue), and free the slot. librdkafka's own threads do the rest, and no clock
 //! tells their share from ours: it is counted, not timed.
 
 use std::hint::black_box;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use gateway::bench::encode_record;
 use gateway::order::Order;
 use queue::embedded::Embedded;
-use queue::{Outgoing, Producer, ProducerSettings, Publisher, Topic};
+use queue::{OrderRecord, Producer, ProducerSettings, Publisher};
 
 use crate::Meter;
 use crate::orders::{self, COUNT};
@@ -54,19 +54,17 @@ pub(crate) fn hand_over(meter: Meter<'_>) {
         let publisher = Publisher::open(Arc::clone(&producer), 0, IN_FLIGHT_MAX);
         meter(&mut |number| {
             let (fields, value) = black_box(&values[number % COUNT]);
-            let headers = [
-                (c"correlation_id", Some(fields.request_id.as_bytes())),
-                (c"request_id", Some(fields.request_id.as_bytes())),
-            ];
-            let outgoing = Outgoing {
-                topic: Topic::Orders,
-                key: Some(fields.user_id.as_bytes()),
-                partition: None,
-                value: Some(value),
-                headers: &headers,
-                timestamp_ms: Some(1_700_000_000_000),
+            let record = OrderRecord {
+                key: fields.user_id.as_bytes(),
+                value,
+                headers: [
+                    Some((c"correlation_id", fields.request_id.as_bytes())),
+                    Some((c"request_id", fields.request_id.as_bytes())),
+                    None,
+                ],
+                timestamp_ms: 1_700_000_000_000,
             };
-            let wait = publisher.hold(&outgoing, began, 1);
+            let wait = publisher.hold(&record, began, 1);
             debug_assert!(wait.is_ok(), "the queue is never full");
             black_box(&wait);
         });

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use queue::{Delivery, Outgoing, SendRefused, Topic};
+use queue::{Delivery, OrderRecord, SendRefused};
 use shard::dependency::Reason;
 use store::{Admission, Admit, Answer, Command, Retract, Store, StoreError, StoreSteps};
 use wire::content::Unsupported;
@@ -237,25 +237,20 @@ async fn publish(core: &Core, order: &Order<'_>, accepted_at_ms: u64) -> Deliver
     let mut value = core.take_buffer();
     let sent_at_ms = core.unix_ms_at(order.began);
     encode(order, accepted_at_ms, &mut value);
-    let headers = [
-        (CORRELATION_ID, Some(order.correlation_id.as_bytes())),
-        (REQUEST_ID, Some(order.request_id.as_bytes())),
-        (TRACEPARENT, order.traceparent.map(str::as_bytes)),
-    ];
-    let headers = if order.traceparent.is_some() { &headers[..] } else { &headers[..2] };
-    let outgoing = Outgoing {
-        topic: Topic::Orders,
-        key: Some(order.user_id.as_bytes()),
-        partition: None,
-        value: Some(&value),
-        headers,
-        // One look at the clock an order less.
-        timestamp_ms: Some(sent_at_ms),
+    let record = OrderRecord {
+        key: order.user_id.as_bytes(),
+        value: &value,
+        headers: [
+            Some((CORRELATION_ID, order.correlation_id.as_bytes())),
+            Some((REQUEST_ID, order.request_id.as_bytes())),
+            order.traceparent.map(|traceparent| (TRACEPARENT, traceparent.as_bytes())),
+        ],
+        timestamp_ms: sent_at_ms,
     };
-    let handed_over = core.publisher.hold(&outgoing, order.began, core.in_flight.get());
+    let held = core.publisher.hold(&record, order.began, core.in_flight.get());
     // The record was copied: the buffer is free for the next order while this one waits.
     core.give_buffer(value);
-    match handed_over {
+    match held {
         Ok(wait) => wait.await,
         Err(refused) => Delivery::Refused(refused),
     }

@@ -236,20 +236,20 @@ fn producer_settings(
         client_id: "flash-sale-gateway".to_owned(),
         topics: [settings.shared.orders_topic.clone(), settings.shared.dlq_topic.clone()],
         create_partitions: parts.guard.is_none().then_some(settings.shared.orders_partitions),
-        // What is held leaves at one moment; librdkafka only waits for the other cores.
+        // Each core hands over its held orders in one go, so librdkafka only has to wait for the other cores.
         linger_ms: settings.shared.kafka_linger_ms.min(1),
         hold_ms: settings.shared.kafka_linger_ms,
-        connects_early: true,
+        keeps_leaders_connected: true,
         partitioner: match settings.orders_partitioner {
-            // A slot is as long as a batch is open.
+            // The partition changes once per slot of `hold_ms`.
             settings::Partitioner::Sticky => {
                 queue::Partitioner::Sticky { slot_ms: settings.shared.kafka_linger_ms.max(1) }
             }
             settings::Partitioner::Murmur2 => queue::Partitioner::Murmur2,
         },
-        // librdkafka looks for records over their time once a second: with half of PUBLISH_TIMEOUT the certain
-        // «not persisted» still comes in time, instead of our own «nobody knows». Its clock starts when an order is no
-        // longer held.
+        // librdkafka looks for expired records once a second. With half of PUBLISH_TIMEOUT its definite "not persisted" arrives
+        // before our own timeout, which leaves the outcome unknown. Its timeout starts when an order is no longer held, so the
+        // longest hold is subtracted.
         message_timeout_ms: (publish_timeout_ms / 2).saturating_sub(settings.shared.kafka_linger_ms).max(100),
         queue_messages_max: settings.in_flight_max * 2,
         heal_timeout: settings.shared.heal_timeout,

@@ -193,13 +193,13 @@ pub struct Core {
     pub payments: Simulator,
     /// How long and how often it is asked.
     pub charge_limits: ChargeLimits,
-    /// One for each payment under way: this core's share of `PAYMENT_CONCURRENCY`.
+    /// Limits concurrent charges to this core's share of `PAYMENT_CONCURRENCY`.
     pub payment_permits: Semaphore,
-    /// How many of these there are.
+    /// Total number of `payment_permits`.
     pub payment_permits_max: usize,
-    /// One for each command at the store: a Redis that is given more than it does in its deadline looks dead.
+    /// Limits concurrent commands to Redis: with more than it answers within the deadline, Redis would look down.
     pub store_permits: Semaphore,
-    /// How many of these there are.
+    /// Total number of `store_permits`.
     pub store_permits_max: usize,
     /// Its log.
     pub log: CoreLog,
@@ -219,7 +219,7 @@ impl Core {
         &self.shared.cells[self.index]
     }
 
-    /// Charges under way on this core.
+    /// Charges in flight on this core.
     pub fn payments_in_flight(&self) -> usize {
         self.payment_permits_max - self.payment_permits.available_permits()
     }

@@ -57,7 +57,7 @@ pub async fn collect(
             monoio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
-        // It is never closed, which would be the only error.
+        // `acquire` fails only on a closed semaphore; this one is never closed.
         let _permit = permits.acquire().await;
         if !is_ours() {
             return None;

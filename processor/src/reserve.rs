@@ -65,7 +65,7 @@ pub(crate) async fn ask_until_answered(core: &Core, commands: &[Command<'_>]) ->
         let asked: Vec<Command<'_>> = open.iter().map(|&at| commands[at]).collect();
         let mut still_open = Vec::new();
         let answered = {
-            // A batch of more than there are waits for all of them. It is never closed, which would be the only error.
+            // A batch larger than the limit takes all permits. `acquire_many` fails only on a closed semaphore; this one never is.
             let count = asked.len().min(core.store_permits_max) as u32;
             let _permits = core.store_permits.acquire_many(count).await;
             core.store.ask_all(&asked).await

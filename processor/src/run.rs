@@ -149,8 +149,8 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         create_partitions: parts.guard.is_none().then_some(settings.shared.orders_partitions),
         linger_ms: settings.shared.kafka_linger_ms,
         hold_ms: 0,
-        // It only writes dead letters, for which nobody waits.
-        connects_early: false,
+        // This producer writes only dead letters, and no client waits for those.
+        keeps_leaders_connected: false,
         partitioner: queue::Partitioner::Murmur2,
         message_timeout_ms: LETTER_TIMEOUT_MS,
         queue_messages_max: in_flight_max * 2,

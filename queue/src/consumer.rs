@@ -61,13 +61,13 @@ pub const SPAN_RECORDS_MAX: usize = 65_536;
 /// Fetched ahead per partition at most, inside librdkafka: 3,000 orders of 1.3 KiB.
 pub const PREFETCH_KBYTES_MAX: usize = 4096;
 
-/// The broker answers a fetch when it has this many bytes, about 80 orders, or after [`FETCH_WAIT_MS_MAX`]. With librdkafka's
-/// default of 1 byte each small batch of the gateway costs broker and processor a request, and Redis a script: at 4,000
-/// orders/s the processor used 62 µs an order and Kafka 156, now 33 and 97 (`perf/budget.md`, "Batches").
+/// A broker answers a fetch once it has this many bytes (about 80 orders), or after [`FETCH_WAIT_MS_MAX`]. With the default of
+/// 1 byte, each small batch of the gateway costs the broker and the processor a request, and Redis a script
+/// (`perf/budget.md`, "Batches").
 const FETCH_BYTES_MIN: usize = 20_000;
 
-/// What a final status may come later for it. An idle processor asks the broker 50 times a second, which costs it less than
-/// 1 % of a core.
+/// Upper bound of the delay that [`FETCH_BYTES_MIN`] adds to a final status. An idle processor sends 50 fetches per second to each
+/// broker: less than 1 % of a core for the processor, about 5 % for a broker that has just started.
 const FETCH_WAIT_MS_MAX: u64 = 20;
 
 /// How a consumer is set up.

@@ -132,15 +132,14 @@ unsafe fn text(text: *const c_char) -> String {
     unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }
 
-/// A partition that has a leader.
+/// A partition and the broker id of its leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Led {
+pub(crate) struct PartitionLeader {
     pub(crate) partition: i32,
-    /// The broker's id.
     pub(crate) leader: i32,
 }
 
-/// What one metadata request says of a topic: the partitions that have a leader, ascending; empty when the topic
+/// Partitions of a topic that have a leader, from one metadata request, in ascending order; empty when the topic
 /// does not exist. It also refreshes what the client itself knows of the topic.
 ///
 /// # Errors
@@ -149,14 +148,14 @@ pub(crate) fn led_partitions<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
     timeout: Duration,
-) -> Result<Vec<Led>, KafkaError> {
+) -> Result<Vec<PartitionLeader>, KafkaError> {
     let metadata = client.fetch_metadata(Some(topic), timeout)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
     let partitions = found.map(|found| found.partitions()).unwrap_or_default();
-    let mut led: Vec<Led> = partitions
+    let mut led: Vec<PartitionLeader> = partitions
         .iter()
         .filter(|partition| partition.leader() >= 0)
-        .map(|found| Led { partition: found.id(), leader: found.leader() })
+        .map(|found| PartitionLeader { partition: found.id(), leader: found.leader() })
         .collect();
     led.sort_unstable();
     Ok(led)

@@ -1,33 +1,40 @@
-//! Records of one core that wait for each other, so that they share a request.
+//! Buffer of the orders that one core holds so that they share a request.
 
 use std::ffi::CStr;
 use std::ops::Range;
 
 use shard::waiters::Ticket;
 
-use crate::producer::{Outgoing, Topic};
+/// Most headers of an order: correlation id, request id and traceparent.
+const HEADERS_MAX: usize = 3;
 
-/// Headers of a record that can be held; an order has three at most.
-pub(crate) const HEADERS_MAX: usize = 4;
+/// The record of an order.
+#[derive(Debug, Clone, Copy)]
+pub struct OrderRecord<'a> {
+    /// The record's key.
+    pub key: &'a [u8],
+    /// The record's value.
+    pub value: &'a [u8],
+    /// Name and value; `None` is left out.
+    pub headers: [Option<(&'static CStr, &'a [u8])>; HEADERS_MAX],
+    /// The record's timestamp, Unix milliseconds.
+    pub timestamp_ms: u64,
+}
 
-/// Copies of records in one buffer, in the order they came. The buffers keep their capacity from batch to batch.
+/// Copies of records in the order they came. The buffers keep their capacity from batch to batch.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     bytes: Vec<u8>,
-    /// Name with its NUL, and value.
-    headers: Vec<(Range<usize>, Option<Range<usize>>)>,
-    records: Vec<Record>,
+    records: Vec<Entry>,
 }
 
 #[derive(Debug)]
-struct Record {
+struct Entry {
     ticket: Ticket,
-    topic: Topic,
-    key: Option<Range<usize>>,
-    partition: Option<i32>,
-    value: Option<Range<usize>>,
-    headers: Range<usize>,
-    timestamp_ms: Option<u64>,
+    key: Range<usize>,
+    value: Range<usize>,
+    headers: [Option<(&'static CStr, Range<usize>)>; HEADERS_MAX],
+    timestamp_ms: u64,
 }
 
 impl Held {
@@ -35,47 +42,36 @@ impl Held {
         self.records.len()
     }
 
-    /// Copies a record of at most [`HEADERS_MAX`] headers.
-    pub(crate) fn push(&mut self, outgoing: &Outgoing<'_>, ticket: Ticket) {
+    pub(crate) fn push(&mut self, order: &OrderRecord<'_>, ticket: Ticket) {
         let bytes = &mut self.bytes;
         let mut copy = |part: &[u8]| {
             let start = bytes.len();
             bytes.extend_from_slice(part);
             start..bytes.len()
         };
-        let key = outgoing.key.map(&mut copy);
-        let value = outgoing.value.map(&mut copy);
-        let first_header = self.headers.len();
-        for (name, header) in outgoing.headers {
-            self.headers.push((copy(name.to_bytes_with_nul()), header.map(&mut copy)));
-        }
-        let Outgoing { topic, partition, timestamp_ms, .. } = *outgoing;
-        let headers = first_header..self.headers.len();
-        self.records.push(Record { ticket, topic, key, partition, value, headers, timestamp_ms });
+        self.records.push(Entry {
+            ticket,
+            key: copy(order.key),
+            value: copy(order.value),
+            headers: order.headers.map(|header| header.map(|(name, value)| (name, copy(value)))),
+            timestamp_ms: order.timestamp_ms,
+        });
     }
 
-    /// Gives each record to `produce`, in order, and keeps none.
-    pub(crate) fn drain(&mut self, mut produce: impl FnMut(&Outgoing<'_>, Ticket)) {
-        let mut headers: [(&CStr, Option<&[u8]>); HEADERS_MAX] = [(c"", None); HEADERS_MAX];
+    /// Passes the records to `produce` in order, then clears the buffers.
+    pub(crate) fn drain(&mut self, mut produce: impl FnMut(&OrderRecord<'_>, Ticket)) {
         let bytes = |range: &Range<usize>| &self.bytes[range.clone()];
-        for record in &self.records {
-            for (header, (name, value)) in headers.iter_mut().zip(&self.headers[record.headers.clone()]) {
-                // It was copied with its NUL.
-                let name = CStr::from_bytes_until_nul(bytes(name)).unwrap_or_default();
-                *header = (name, value.as_ref().map(bytes));
-            }
-            let outgoing = Outgoing {
-                topic: record.topic,
-                key: record.key.as_ref().map(bytes),
-                partition: record.partition,
-                value: record.value.as_ref().map(bytes),
-                headers: &headers[..record.headers.len()],
-                timestamp_ms: record.timestamp_ms,
+        for held in &self.records {
+            let header = |(name, value): &(&'static CStr, Range<usize>)| (*name, bytes(value));
+            let order = OrderRecord {
+                key: bytes(&held.key),
+                value: bytes(&held.value),
+                headers: held.headers.each_ref().map(|found| found.as_ref().map(header)),
+                timestamp_ms: held.timestamp_ms,
             };
-            produce(&outgoing, record.ticket);
+            produce(&order, held.ticket);
         }
         self.records.clear();
-        self.headers.clear();
         self.bytes.clear();
     }
 }
@@ -84,45 +80,32 @@ impl Held {
 mod tests {
     use super::*;
 
-    type Parts = (Option<Vec<u8>>, Option<Vec<u8>>, Vec<(Vec<u8>, Option<Vec<u8>>)>, u64);
+    type Parts = (Vec<u8>, Vec<u8>, Vec<Option<(Vec<u8>, Vec<u8>)>>, u64, u64);
 
-    fn parts(outgoing: &Outgoing<'_>, ticket: Ticket) -> Parts {
-        let owned = |part: Option<&[u8]>| part.map(<[u8]>::to_vec);
-        let headers = outgoing.headers.iter().map(|&(name, value)| (name.to_bytes().to_vec(), owned(value)));
-        (owned(outgoing.key), owned(outgoing.value), headers.collect(), ticket.to_bits())
+    fn parts(order: &OrderRecord<'_>, ticket: Ticket) -> Parts {
+        let owned = |(name, value): (&CStr, &[u8])| (name.to_bytes().to_vec(), value.to_vec());
+        let headers = order.headers.iter().map(|header| header.map(owned));
+        (order.key.to_vec(), order.value.to_vec(), headers.collect(), order.timestamp_ms, ticket.to_bits())
     }
 
     #[test]
     fn records_come_out_as_they_went_in() {
-        let headers: [(&CStr, Option<&[u8]>); 3] =
-            [(c"a", Some(b"1")), (c"", None), (c"long-name", Some(b""))];
-        let base = Outgoing {
-            topic: Topic::Orders,
-            key: None,
-            partition: Some(3),
-            value: None,
-            headers: &[],
-            timestamp_ms: Some(7),
-        };
-        let records = [
-            base,
-            Outgoing { key: Some(b"k"), value: Some(b"value"), headers: &headers, ..base },
-            Outgoing { key: Some(b""), value: Some(b""), headers: &headers[1..], ..base },
-        ];
+        let base = OrderRecord { key: b"k", value: b"value", headers: [None; HEADERS_MAX], timestamp_ms: 7 };
+        let headers: [Option<(&'static CStr, &[u8])>; HEADERS_MAX] =
+            [Some((c"a", b"1")), None, Some((c"long-name", b""))];
+        let records =
+            [base, OrderRecord { headers, timestamp_ms: 8, ..base }, OrderRecord { key: b"", ..base }];
         let mut held = Held::default();
         for _ in 0..2 {
-            let mut expected = Vec::new();
+            let tickets = (0..).map(Ticket::from_bits);
+            let expected: Vec<Parts> =
+                records.iter().zip(tickets).map(|(record, ticket)| parts(record, ticket)).collect();
             for (number, record) in records.iter().enumerate() {
-                let ticket = Ticket::from_bits(number as u64);
-                held.push(record, ticket);
-                expected.push(parts(record, ticket));
+                held.push(record, Ticket::from_bits(number as u64));
             }
             assert_eq!(held.len(), 3);
             let mut found = Vec::new();
-            held.drain(|outgoing, ticket| {
-                assert_eq!((outgoing.partition, outgoing.timestamp_ms), (Some(3), Some(7)));
-                found.push(parts(outgoing, ticket));
-            });
+            held.drain(|order, ticket| found.push(parts(order, ticket)));
             assert_eq!(found, expected);
             assert_eq!(held.len(), 0);
         }

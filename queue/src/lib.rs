@@ -17,7 +17,7 @@ pub mod producer;
 /// The producer as one core sees it: publish and await the acknowledgement.
 pub mod publisher;
 
-/// Records of one core that wait for each other, so that they share a request.
+/// Buffer of the orders that one core holds so that they share a request.
 mod held;
 
 /// Which partition an order goes to.
@@ -70,6 +70,7 @@ pub mod reader;
 pub mod embedded;
 
 pub use event::{Event, Events, Gap, GapCause, Unhealable};
+pub use held::OrderRecord;
 pub use native::Notice;
 pub use notices::Notices;
 pub use producer::{Delivery, Outgoing, Producer, ProducerSettings, SendRefused, Topic};

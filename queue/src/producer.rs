@@ -147,13 +147,13 @@ pub struct ProducerSettings {
     /// Partitions of a topic that has to be created; `None` leaves missing topics missing (the embedded broker makes its
     /// own).
     pub create_partitions: Option<i32>,
-    /// How long librdkafka fills a batch.
+    /// librdkafka's `linger.ms`.
     pub linger_ms: u64,
-    /// Length of a slot of [`crate::Publisher::hold`], whose orders share a request; 0 holds nothing.
+    /// Length of the time slots of [`crate::Publisher::hold`]; 0 disables holding.
     pub hold_ms: u64,
-    /// Connect to the leaders of the orders before the producer counts as usable, and keep these connections.
-    pub connects_early: bool,
-    /// How [`crate::Publisher::hold`] finds a partition.
+    /// Connect to every leader of the orders topic before the producer counts as usable, and keep these connections in use.
+    pub keeps_leaders_connected: bool,
+    /// How [`crate::Publisher::hold`] chooses a partition.
     pub partitioner: Partitioner,
     /// When librdkafka gives a record up. It looks once a second, so the report comes up to a second later.
     pub message_timeout_ms: u64,
@@ -177,7 +177,7 @@ impl ProducerSettings {
             create_partitions: None,
             linger_ms: 1,
             hold_ms: 0,
-            connects_early: false,
+            keeps_leaders_connected: false,
             partitioner: Partitioner::Murmur2,
             message_timeout_ms: 5000,
             queue_messages_max: 10_000,
@@ -344,7 +344,7 @@ impl Producer {
         self.shared.settings.hold_ms
     }
 
-    /// The clock that all cores of the process share.
+    /// Time since the producer was created. All cores share it, so their time slots end together.
     pub(crate) fn uptime(&self) -> Duration {
         self.shared.health.since.elapsed()
     }

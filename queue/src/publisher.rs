@@ -3,14 +3,14 @@
 //! One task a core takes the delivery reports of a burst and completes the waiting orders. A wait that outlives the
 //! deadline is ended by [`Publisher::expire`], which the core's sweep calls; its report, when it comes, misses.
 //!
-//! Orders of a time slot share a request ([`Publisher::hold`]). A request costs Kafka, the consumer and librdkafka's
-//! threads more than the orders in it, and `linger.ms` cannot follow the load: with 1 ms the requests are small at 8,000
-//! orders/s, and with 5 ms a client with few connections waits for nothing. So an order is held until the end of its slot,
-//! which all cores share, or until as many orders are held as are elsewhere on their way (being admitted, or with the
-//! broker): half of the orders in flight fill a request while the other half travels, and an order without company leaves
-//! at once. Measured in `perf/budget.md`, "Batches".
+//! Orders of a time slot share a request ([`Publisher::hold`]). A request costs Kafka, the consumer and librdkafka's threads
+//! more than the orders in it, and a fixed `linger.ms` does not adapt to the load: 1 ms gives small requests at 8,000 orders/s,
+//! and 5 ms delays a client with few connections although no other order can arrive. So a core holds an order until its slot
+//! ends (all cores share the slots). It releases earlier if, when an order arrives, at least half of the core's orders in flight
+//! are held. An order that is alone in flight is released at once. Measurements: `perf/budget.md`, "Batches".
 
 use std::cell::{Cell, RefCell};
+use std::ffi::CStr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use shard::waiters::{Ticket, Wait, Waiters};
 
-use crate::held::{HEADERS_MAX, Held};
+use crate::held::{Held, OrderRecord};
 use crate::native::Client;
 use crate::producer::{Delivery, Outgoing, Producer, SendRefused, Topic};
 use crate::spread::Turn;
@@ -31,9 +31,9 @@ pub struct Publisher {
     core: usize,
     waiters: Rc<Waiters<Delivery>>,
     turn: Turn,
-    /// Bounded by the waits, each of which has a record here at most once.
+    /// At most one order per open wait, plus those whose wait expired since the last release.
     held: RefCell<Held>,
-    /// The task that releases what is held at the end of a slot, while it has nothing to do.
+    /// Wakes [`Publisher::release_by_slots`]; set while that task sleeps because nothing is held.
     release_task: RefCell<Option<Waker>>,
     expired: Cell<u64>,
 }
@@ -81,26 +81,23 @@ impl Publisher {
         }
     }
 
-    /// Copies one record, to be handed over with others of its time slot, and returns the wait for its fate as
-    /// [`Publisher::hand_over`] does. `in_flight` is the number of orders on their way through this core, this one included.
-    /// An order without a partition gets that of the slot ([`crate::spread`]). A record with more than [`HEADERS_MAX`] headers is
-    /// handed over at once.
+    /// Copies one order and holds it, to hand it over together with the others of its time slot, and returns the wait for
+    /// its delivery. `in_flight` is the number of orders in flight on this core, this one included. It goes to `ORDERS_TOPIC`,
+    /// to the partition of the slot in which it is released ([`crate::spread`]).
     ///
     /// # Errors
-    /// The bound is reached. That librdkafka takes no more comes as the fate of the record.
+    /// The maximum number of records is already waiting. If librdkafka rejects a held order, the wait returns
+    /// [`Delivery::Refused`].
     pub fn hold(
         &self,
-        outgoing: &Outgoing<'_>,
+        order: &OrderRecord<'_>,
         now: Instant,
         in_flight: usize,
     ) -> Result<Wait<Delivery>, SendRefused> {
-        if outgoing.headers.len() > HEADERS_MAX {
-            return self.hand_over(outgoing, now);
-        }
         let wait = self.waiters.open(now).ok_or(SendRefused::QueueFull)?;
         let held_count = {
             let mut held = self.held.borrow_mut();
-            held.push(outgoing, wait.ticket());
+            held.push(order, wait.ticket());
             held.len()
         };
         if held_count * 2 >= in_flight || self.producer.hold_ms() == 0 {
@@ -111,9 +108,9 @@ impl Publisher {
         Ok(wait)
     }
 
-    /// Releases what is held at the end of each slot; sleeps while nothing is held and ends with the publisher.
+    /// Releases the held orders at the end of each slot. Sleeps while nothing is held; ends when the publisher is dropped.
     async fn release_by_slots(weak: Weak<Self>) {
-        while let Some(publisher) = Self::holding(&weak).await {
+        while let Some(publisher) = Self::wait_until_held(&weak).await {
             let slot = Duration::from_millis(publisher.producer.hold_ms());
             let into_slot_ns = publisher.producer.uptime().as_nanos() % slot.as_nanos();
             monoio::time::sleep(slot.saturating_sub(Duration::from_nanos(into_slot_ns as u64))).await;
@@ -121,8 +118,8 @@ impl Publisher {
         }
     }
 
-    /// Waits until something is held; `None` when the publisher is gone.
-    async fn holding(weak: &Weak<Self>) -> Option<Rc<Self>> {
+    /// Waits until an order is held; `None` once the publisher is dropped.
+    async fn wait_until_held(weak: &Weak<Self>) -> Option<Rc<Self>> {
         std::future::poll_fn(|context| {
             let Some(publisher) = weak.upgrade() else { return Poll::Ready(None) };
             if publisher.held.borrow().len() > 0 {
@@ -134,16 +131,28 @@ impl Publisher {
         .await
     }
 
-    /// Hands over what is held, except what nobody waits for any more: the order was answered at its deadline.
+    /// Hands over all held orders, except those that were already answered at their deadline.
     fn release(&self) {
         self.renew_client();
         let partition = self.turn.at(self.producer.uptime().as_millis() as u64);
-        self.held.borrow_mut().drain(|outgoing, ticket| {
+        self.held.borrow_mut().drain(|order, ticket| {
             if !self.waiters.is_waiting(ticket) {
                 return;
             }
-            let of_slot = partition.filter(|_| outgoing.topic == Topic::Orders);
-            let outgoing = Outgoing { partition: outgoing.partition.or(of_slot), ..*outgoing };
+            let mut headers: [(&CStr, Option<&[u8]>); 3] = [(c"", None); 3];
+            let mut count = 0;
+            for (name, value) in order.headers.into_iter().flatten() {
+                headers[count] = (name, Some(value));
+                count += 1;
+            }
+            let outgoing = Outgoing {
+                topic: Topic::Orders,
+                key: Some(order.key),
+                partition,
+                value: Some(order.value),
+                headers: &headers[..count],
+                timestamp_ms: Some(order.timestamp_ms),
+            };
             if let Err(refused) = self.produce(&outgoing, ticket) {
                 self.waiters.complete(ticket, Delivery::Refused(refused));
             }

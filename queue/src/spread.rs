@@ -1,12 +1,12 @@
 //! Which partition an order goes to: a sticky partitioner that all cores share.
 //!
 //! A batch of librdkafka belongs to one partition. Orders spread by the hash of their key fill a batch for each of N
-//! partitions at once, each with a share of the orders, a request and an answer of its own. Here all orders of a slot
-//! of time go to one partition and those of the next slot to the next one, as the Kafka clients' own sticky
-//! partitioners do (KIP-480, KIP-794 with `partitioner.ignore.keys`): one full request a slot. Slots are mapped to partitions
-//! by multiplication with the golden ratio: every partition gets the same share of time, also when only every second or
-//! third slot is used because a timer is late (taking turns would then leave out half of the partitions), and a
-//! partition has some slots of others between two of its own, for its acknowledgement.
+//! partitions at once, each with a share of the orders, a request and an answer of its own. Here all orders that are released
+//! in the same time slot go to the same partition, as with the sticky partitioners of Kafka's own clients (KIP-480, KIP-794 with
+//! `partitioner.ignore.keys`), so few full requests replace many small ones. Slots map to partitions by multiplicative hashing
+//! with the golden ratio. Every partition gets the same share of the slots, even if late timers use only every second or third
+//! slot; round robin would then skip partitions. With three or more partitions, consecutive slots use different partitions, which
+//! leaves a partition time for its acknowledgement.
 //!
 //! Only partitions with a leader take part, so that one that has none for a while holds up no buyer.
 //!
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_has_slots_of_others_between_its_own() {
+    fn with_16_partitions_a_partition_is_not_reused_within_8_slots() {
         let led: Vec<i32> = (0..16).collect();
         let (_, turn) = turn(Partitioner::Sticky { slot_ms: 1 }, &led);
         let found: Vec<_> = (0..10_000).map(|ms| turn.at(ms)).collect();

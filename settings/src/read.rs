@@ -295,8 +295,8 @@ impl<'a> Reader<'a> {
         let linger = Duration::from_millis(gateway.shared.kafka_linger_ms);
         if linger * 2 > gateway.publish_timeout {
             self.errors.push(format!(
-                "KAFKA_LINGER: {} is more than half of PUBLISH_TIMEOUT ({}), so orders would time out while they wait for their \
-                 request; give less, or a longer PUBLISH_TIMEOUT",
+                "KAFKA_LINGER: {} is more than half of PUBLISH_TIMEOUT ({}), which leaves Kafka too little time to acknowledge an \
+                 order; lower KAFKA_LINGER or raise PUBLISH_TIMEOUT",
                 kind::Millis(gateway.shared.kafka_linger_ms),
                 kind::Millis(gateway.publish_timeout.as_millis() as u64),
             ));

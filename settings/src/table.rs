@@ -65,7 +65,7 @@ settings! {
     CONSUMER_GROUP = Both, Kind::Topic, "flash-sale-processor",
         "Consumer group of the processors";
     KAFKA_LINGER = Both, Kind::Duration { min_ms: 0, max_ms: 1000 }, "5ms",
-        "How long an order may wait for others to share its request to Kafka; alone it does not wait";
+        "Longest time the gateway holds an order to share its request to Kafka (an order alone is not held); processor: linger.ms";
     ORDER_STATUS_TTL = Both, Kind::Duration { min_ms: 60_000, max_ms: 30 * DAY_MS }, "24h",
         "How long an order's status and contents are kept and its request_id stays taken";
     SHUTDOWN_TIMEOUT = Both, Kind::Duration { min_ms: 100, max_ms: 600_000 }, "30s",

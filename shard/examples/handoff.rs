@@ -1,11 +1,11 @@
-//! What a hand-off of delivery reports from one thread to a core costs: our mailbox beside `crossbeam`'s bounded queue and channel.
+//! Compares our mailbox with `crossbeam`'s bounded queue and channel: the cost of passing delivery reports to a core.
 //!
 //! ```sh
 //! cargo run --release --locked -p shard --example handoff
 //! ```
 //!
-//! One thread posts and takes bursts, so nothing contends; then two threads, one that posts as fast as there is room and one that
-//! takes, which sleeps when there is nothing. Nanoseconds an item, the least of seven runs.
+//! First, one thread posts and takes bursts, without contention. Then one thread posts as fast as there is room while another
+//! takes, and sleeps when there is nothing. Results: nanoseconds per item, minimum of seven runs.
 
 use std::future::Future as _;
 use std::hint::black_box;
@@ -25,10 +25,10 @@ type Item = [u64; 4];
 
 const ITEMS: usize = 1_000_000;
 const RUNS: usize = 7;
-/// As many reports as a core may have orders in flight.
+/// Maximum number of orders in flight of a core, hence of delivery reports.
 const CAPACITY: usize = 16_384;
 
-/// A hand-off whose taker can sleep.
+/// A queue whose consumer can sleep.
 trait HandOff: Send + Sync + 'static {
     /// Posts what fits, in order, and leaves the rest.
     fn post(&self, burst: &mut Vec<Item>);
@@ -36,7 +36,7 @@ trait HandOff: Send + Sync + 'static {
     fn take(&self, into: &mut Vec<Item>);
 }
 
-/// Wakes a thread that polls by itself.
+/// Unparks a thread that polls a future itself.
 struct Unpark(Thread);
 
 impl Wake for Unpark {

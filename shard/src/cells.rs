@@ -63,7 +63,7 @@ impl Durations {
 }
 
 /// The cells of one core: `C` counters, `G` gauges and `H` histograms, each index a variant of the owner's enum.
-/// Use them as [`CoreCells`].
+/// Wrap it as [`CoreCells`] when several cores have one each.
 #[derive(Debug)]
 pub struct Cells<const C: usize, const G: usize, const H: usize> {
     /// Only rise.
@@ -74,7 +74,7 @@ pub struct Cells<const C: usize, const G: usize, const H: usize> {
     pub durations: [Durations; H],
 }
 
-/// The same in cache lines of their own: cores write beside each other.
+/// [`Cells`] padded to whole cache lines, because each core writes its own next to those of the others (no false sharing).
 pub type CoreCells<const C: usize, const G: usize, const H: usize> = CachePadded<Cells<C, G, H>>;
 
 impl<const C: usize, const G: usize, const H: usize> Default for Cells<C, G, H> {

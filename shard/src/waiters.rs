@@ -102,7 +102,7 @@ impl<T> Waiters<T> {
         true
     }
 
-    /// True while somebody waits for that ticket and it has no answer.
+    /// Whether the wait of this ticket is still open: neither answered nor dropped.
     pub fn is_waiting(&self, ticket: Ticket) -> bool {
         let table = self.table.borrow();
         table.slots.get(ticket.slot as usize).is_some_and(|entry| {

@@ -149,7 +149,7 @@ pub(crate) fn command() -> Command {
         .value_parser(value_parser!(PathBuf))
         .help("A flash-sale binary of another commit, measured alternately with ours");
     let first_second = Command::new("first-second")
-        .about("A gateway that has just become healthy: its first second beside its warm seconds; then doors_open.toml")
+        .about("Throughput of a gateway in its first second after /health is 200, compared with warm seconds; then doors_open.toml")
         .args([out.clone(), rounds.clone(), baseline.clone()]);
     let system = Command::new("system")
         .about("Gateway, processor, Redis, Kafka and load generator together at one rate after another: CPU an order, p99")
@@ -169,7 +169,7 @@ pub(crate) fn command() -> Command {
                 .long("prepared")
                 .value_name("ORDERS")
                 .value_parser(value_parser!(u64).range(1..))
-                .help("Our binary once more, after `flash-sale prepare` for so many orders"),
+                .help("Also measure our binary on a Redis prepared by `flash-sale prepare` for this many orders"),
         )
         .arg(
             Arg::new("with")

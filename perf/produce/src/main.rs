@@ -79,9 +79,9 @@ fn command_line() -> Command {
         .arg(number("seconds", "5").help("How long is measured, after one second that is not"))
         .arg(
             number("sticky-partitions", "0")
-                .help("As the gateway does: each slot of linger-ms has one of so many partitions; 0 leaves it to the key"),
+                .help("One partition per slot of linger-ms, in rotation over this many partitions; 0 partitions by key"),
         )
-        .arg(number("linger-ms", "1").help("How long a batch is filled, and a slot of --sticky-partitions lasts"))
+        .arg(number("linger-ms", "1").help("linger.ms of the producer, and slot length of --sticky-partitions"))
 }
 
 fn run(args: &ArgMatches) -> Result<String, Box<dyn std::error::Error>> {

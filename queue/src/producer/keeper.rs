@@ -13,7 +13,7 @@ use rdkafka::producer::Producer as _;
 
 use super::Shared;
 use crate::admin;
-use crate::describe::{Led, describe, led_partitions};
+use crate::describe::{PartitionLeader, describe, led_partitions};
 use crate::event::Event;
 use crate::heal::{HealClock, Look};
 use crate::native::Context;
@@ -42,9 +42,9 @@ struct Keeper {
     heal: HealClock,
     /// Ids of the topics that the present client was made for.
     ids: TopicIds,
-    /// Brokers that the present client has a connection to.
+    /// Brokers that answered their last offsets query to the present client.
     connected: Vec<i32>,
-    /// Looks so far: decides whose connection is used by the next one.
+    /// Number of looks so far; selects the leader that the next look queries first.
     looks: usize,
     answered_at: Instant,
     /// Since when every look has found Kafka usable.
@@ -113,34 +113,35 @@ impl Keeper {
         shared.spread.note(&partitions);
         if shared.health.failing() >= FAILING_MAX && self.has_had_its_chance() {
             self.replace(shared, "every publish has failed for 5 s although Kafka answers");
-        } else if shared.settings.connects_early {
+        } else if shared.settings.keeps_leaders_connected {
             self.connect(shared, client, &led);
         }
         Look::Usable
     }
 
-    /// Lets the client connect to each leader before the first order needs it, and asks one of those connected again each time, so
-    /// that neither side closes an idle connection (Kafka does so after 10 min by default): by itself the client connects for
-    /// a record. What is not answered in the time of one question is asked by the next look.
-    fn connect(&mut self, shared: &Shared, client: &Client<Context>, led: &[Led]) {
+    /// Connects to the leader of every partition of the orders topic, because librdkafka itself connects only when it has a
+    /// record to send. Each look also queries one connected leader again, so that no connection becomes idle (Kafka closes idle
+    /// connections after 10 min by default). All queries of one look share [`ANSWER_MAX`]; the next look starts with another
+    /// leader.
+    fn connect(&mut self, shared: &Shared, client: &Client<Context>, partitions: &[PartitionLeader]) {
         let deadline = Instant::now() + ANSWER_MAX;
-        let mut leaders: Vec<Led> = led.to_vec();
-        leaders.sort_by_key(|led| led.leader);
-        leaders.dedup_by_key(|led| led.leader);
+        let mut leaders = partitions.to_vec();
+        leaders.sort_by_key(|found| found.leader);
+        leaders.dedup_by_key(|found| found.leader);
         self.looks = self.looks.wrapping_add(1);
-        for (number, Led { partition, leader }) in leaders.iter().enumerate() {
-            let is_connected = self.connected.contains(leader);
-            if is_connected && number != self.looks % leaders.len() {
+        let first = self.looks % leaders.len().max(1);
+        for (number, found) in leaders.iter().cycle().skip(first).take(leaders.len()).enumerate() {
+            if number > 0 && self.connected.contains(&found.leader) {
                 continue;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || shared.is_stopping() {
                 return;
             }
-            self.connected.retain(|connected| connected != leader);
-            // Its offsets are only known to the leader itself.
-            if client.fetch_watermarks(&shared.settings.topics[0], *partition, left).is_ok() {
-                self.connected.push(*leader);
+            self.connected.retain(|connected| *connected != found.leader);
+            // Only the leader itself answers an offsets query, so the client has to connect to it.
+            if client.fetch_watermarks(&shared.settings.topics[0], found.partition, left).is_ok() {
+                self.connected.push(found.leader);
             }
         }
     }

@@ -7,6 +7,7 @@ use rdkafka::mocking::MockCluster;
 
 use super::*;
 use crate::embedded::Embedded;
+use crate::held::OrderRecord;
 use crate::publisher::Publisher;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -92,7 +93,7 @@ fn recovery_that_fails_while_kafka_answers_is_told_once() {
     assert_eq!(told(), 1);
 }
 
-/// Runs `body` with a publisher on a broker of its own.
+/// Runs `body` with a publisher on its own embedded broker.
 fn with_publisher(hold_ms: u64, body: impl AsyncFn(Rc<Publisher>) + 'static) {
     let embedded = Embedded::start("orders", "orders-dlq", 4).expect("a broker");
     let (settings, _) = settings(&embedded, ["orders", "orders-dlq"]);
@@ -104,26 +105,24 @@ fn with_publisher(hold_ms: u64, body: impl AsyncFn(Rc<Publisher>) + 'static) {
     shard::launch::run(0, None, life).expect("a runtime");
 }
 
-const ORDER: Outgoing<'static> = Outgoing {
-    topic: Topic::Orders,
-    key: Some(b"k"),
-    partition: None,
-    value: Some(b"v"),
-    headers: &[(c"request_id", Some(b"r"))],
-    timestamp_ms: None,
+const ORDER: OrderRecord<'static> = OrderRecord {
+    key: b"k",
+    value: b"v",
+    headers: [Some((c"request_id", b"r")), None, None],
+    timestamp_ms: 1_764_453_360_007,
 };
 
 #[test]
-fn half_of_the_orders_in_flight_leave_together() {
+fn held_orders_are_released_when_they_are_half_of_those_in_flight() {
     // No slot ends during the test.
     with_publisher(3_600_000, async |publisher| {
         let hold = |in_flight| publisher.hold(&ORDER, Instant::now(), in_flight).expect("there is room");
         let outstanding = || publisher.producer().stats().outstanding;
         let first = hold(6);
         let second = hold(6);
-        assert_eq!(outstanding(), 0, "two of six wait");
+        assert_eq!(outstanding(), 0, "two of six are held");
         let third = hold(6);
-        assert_eq!(outstanding(), 3, "three of six have left");
+        assert_eq!(outstanding(), 3, "three of six are released");
         let mut partitions = Vec::new();
         for wait in [first, second, third] {
             match wait.await {
@@ -134,13 +133,13 @@ fn half_of_the_orders_in_flight_leave_together() {
         assert!(partitions.iter().all(|&partition| partition == partitions[0]), "{partitions:?}");
         assert!(
             matches!(hold(1).await, Delivery::Persisted { .. }),
-            "an order without company leaves at once"
+            "an order alone in flight is released at once"
         );
     });
 }
 
 #[test]
-fn what_is_held_leaves_at_the_end_of_its_slot() {
+fn held_orders_are_released_at_the_end_of_the_slot() {
     with_publisher(5, async |publisher| {
         for _ in 0..3 {
             let wait = publisher.hold(&ORDER, Instant::now(), 64).expect("there is room");
@@ -150,16 +149,16 @@ fn what_is_held_leaves_at_the_end_of_its_slot() {
 }
 
 #[test]
-fn a_held_record_that_librdkafka_refuses_has_that_fate() {
+fn a_held_order_that_librdkafka_rejects_is_reported_as_refused() {
     with_publisher(5, async |publisher| {
         let large = vec![b'x'; MESSAGE_BYTES_MAX + 1];
-        let outgoing = Outgoing { value: Some(&large), ..ORDER };
-        let wait = publisher.hold(&outgoing, Instant::now(), 64).expect("there is room");
+        let order = OrderRecord { value: &large, ..ORDER };
+        let wait = publisher.hold(&order, Instant::now(), 64).expect("there is room");
         assert_eq!(wait.await, Delivery::Refused(SendRefused::TooLarge));
     });
 }
 
-/// Established connections of this process to a port of the loopback (`/proc/net/tcp`, proc(5)).
+/// Number of established connections of this process to a loopback port (`/proc/net/tcp`, proc(5)).
 fn connections_to(port: u16) -> usize {
     let table = std::fs::read_to_string("/proc/self/net/tcp").expect("Linux");
     let remote = format!(" 0100007F:{port:04X} 01 ");
@@ -180,7 +179,7 @@ fn a_usable_producer_is_connected_to_every_leader() {
     let before: Vec<usize> = ports.iter().map(|&port| connections_to(port)).collect();
     let topics = ["orders".to_owned(), "orders-dlq".to_owned()];
     let settings =
-        ProducerSettings { connects_early: true, ..ProducerSettings::new(&servers, "test", topics) };
+        ProducerSettings { keeps_leaders_connected: true, ..ProducerSettings::new(&servers, "test", topics) };
     let producer = Producer::start(&settings, 1, 64).expect("a producer");
     wait_until("usable", || producer.is_reachable());
     let rises: Vec<usize> =
@@ -190,14 +189,14 @@ fn a_usable_producer_is_connected_to_every_leader() {
 }
 
 #[test]
-fn what_nobody_waits_for_is_not_sent() {
+fn an_expired_held_order_is_not_sent() {
     with_publisher(3_600_000, async |publisher| {
         let hold = |in_flight| publisher.hold(&ORDER, Instant::now(), in_flight).expect("there is room");
         let late = hold(64);
         publisher.expire(Instant::now());
         assert!(matches!(late.await, Delivery::PossiblyPersisted { code: 0 }));
         let in_time = hold(1);
-        assert_eq!(publisher.producer().stats().outstanding, 1, "the late one has not left");
+        assert_eq!(publisher.producer().stats().outstanding, 1, "the expired order was not sent");
         assert!(matches!(in_time.await, Delivery::Persisted { .. }));
     });
 }

@@ -23,8 +23,8 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
 
     scene.transcript().step("The sale is open");
     scene.flash_sale(&["stock", "set", "101", STOCK])?;
-    let door = scene.start(&gateway, &[])?;
-    let running = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
+    let gateway_actor = scene.start(&gateway, &[])?;
+    let processor_actor = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
     scene.start_prometheus(&[&gateway], &[&processor])?;
     scene.wait("both are scraped and no rule fails", Duration::from_secs(30), |scene| {
         let troubles = scene.prometheus()?.troubles()?;
@@ -34,12 +34,12 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     scene.promtool("ALERTS")?;
 
     breaker_opens(scene, &gateway)?;
-    let running = dead_letters_pile_up(scene, &gateway, &processor, running)?;
+    let processor_actor = dead_letters_pile_up(scene, &gateway, &processor, processor_actor)?;
     stock_runs_low(scene, &gateway)?;
 
     scene.transcript().step("The end");
-    scene.end(door)?;
-    scene.end(running)
+    scene.end(gateway_actor)?;
+    scene.end(processor_actor)
 }
 
 fn breaker_opens(scene: &mut Scene, gateway: &Part) -> Result<()> {
@@ -89,22 +89,22 @@ fn dead_letters_pile_up(
     scene: &mut Scene,
     gateway: &Part,
     processor: &Part,
-    running: Actor,
+    processor_actor: Actor,
 ) -> Result<Actor> {
     scene.transcript().step("DlqSizeHigh");
     scene.transcript().prose("The payment provider is away: every payment fails.");
-    scene.end(running)?;
-    let running = scene.start(processor, &[("PAYMENT_FAILURE_RATE", "1")])?;
+    scene.end(processor_actor)?;
+    let processor_actor = scene.start(processor, &[("PAYMENT_FAILURE_RATE", "1")])?;
     buy(scene, gateway, FAILING)?;
     awaited(scene, "DlqSizeHigh", "firing", Duration::from_mins(3))?;
     scene.flash_sale(&["dlq", "stats"])?;
     scene.transcript().prose("It is back. The letters are replayed, and their orders complete.");
-    scene.end(running)?;
-    let running = scene.start(processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
+    scene.end(processor_actor)?;
+    let processor_actor = scene.start(processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
     scene.flash_sale(&["dlq", "replay", "--reason", "Payment Timeout", "--rate", "500"])?;
     awaited(scene, "DlqSizeHigh", "inactive", Duration::from_mins(2))?;
     scene.flash_sale(&["dlq", "stats"])?;
-    Ok(running)
+    Ok(processor_actor)
 }
 
 fn stock_runs_low(scene: &mut Scene, gateway: &Part) -> Result<()> {

@@ -13,8 +13,8 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     let processor = scene.processor("127.0.0.1:9090");
     scene.transcript().step("The sale is open");
     scene.flash_sale(&["stock", "set", "101", "1000"])?;
-    let door = scene.start(&gateway, &[("CIRCUIT_BREAKER_BASE_TIMEOUT", "5s")])?;
-    let running = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
+    let gateway_actor = scene.start(&gateway, &[("CIRCUIT_BREAKER_BASE_TIMEOUT", "5s")])?;
+    let processor_actor = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
     scene.buy(&gateway, "before");
 
     scene.transcript().step("Kafka stands still");
@@ -28,7 +28,7 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     scene.get(&gateway, "/health");
     scene.transcript().prose("From now on the answer comes at once, and neither Redis nor Kafka is asked.");
     scene.buy(&gateway, "refused");
-    scene.log_lines(&door, "circuit_breaker")?;
+    scene.log_lines(&gateway_actor, "circuit_breaker")?;
 
     scene.transcript().step("Kafka goes on");
     scene.resume_kafka()?;
@@ -50,8 +50,8 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     scene.flash_sale(&["stock", "audit"])?;
 
     scene.transcript().step("The end");
-    scene.end(door)?;
-    scene.end(running)
+    scene.end(gateway_actor)?;
+    scene.end(processor_actor)
 }
 
 /// As `/health` has it.

@@ -16,8 +16,8 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     let target = format!("http://{}", gateway.address);
     scene.transcript().step("Payments fail");
     scene.flash_sale(&["stock", "set", "101", "5000"])?;
-    let door = scene.start(&gateway, &[])?;
-    let running = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "1")])?;
+    let gateway_actor = scene.start(&gateway, &[])?;
+    let processor_actor = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "1")])?;
     let load = ["--buyers", "300", "--rate", "300", "--no-audit", "--keep-stock"];
     scene.flash_sale(&[&["loadgen", "--target", target.as_str()][..], &load].concat())?;
     let is_open = |wanted: f64| {
@@ -35,8 +35,8 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     scene.flash_sale(&["stock", "show", "101"])?;
 
     scene.transcript().step("The provider is back");
-    scene.end(running)?;
-    let running = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
+    scene.end(processor_actor)?;
+    let processor_actor = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
     scene.flash_sale(&["dlq", "replay", "--reason", "Payment Timeout", "--dry-run"])?;
     scene.flash_sale(&["dlq", "replay", "--reason", "Payment Timeout", "--max", "100", "--rate", "500"])?;
     scene.flash_sale(&["dlq", "replay", "--reason", "Payment Timeout", "--rate", "500"])?;
@@ -49,6 +49,6 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     scene.flash_sale(&["stock", "audit"])?;
 
     scene.transcript().step("The end");
-    scene.end(door)?;
-    scene.end(running)
+    scene.end(gateway_actor)?;
+    scene.end(processor_actor)
 }

@@ -14,8 +14,9 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     let target = format!("http://{}", gateway.address);
     scene.transcript().step("The sale is open");
     scene.flash_sale(&["stock", "set", "101", "5000"])?;
-    let door = scene.start(&gateway, &[])?;
-    let running = scene.start(&processor, &[("PAYMENT_LATENCY", "20ms"), ("PAYMENT_CONCURRENCY", "8")])?;
+    let gateway_actor = scene.start(&gateway, &[])?;
+    let processor_actor =
+        scene.start(&processor, &[("PAYMENT_LATENCY", "20ms"), ("PAYMENT_CONCURRENCY", "8")])?;
 
     scene.transcript().step("The processor dies");
     let load = ["--buyers", "3000", "--rate", "600", "--no-audit", "--keep-stock"];
@@ -26,7 +27,7 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
         let processed = sample(&said, "processor_orders_processed_total");
         Ok(if processed > 200.0 { Ok(()) } else { Err(format!("{processed} so far")) })
     })?;
-    scene.kill(running);
+    scene.kill(processor_actor);
     scene.finish("loadgen", buyers)?;
 
     scene.transcript().step("What is seen");
@@ -36,7 +37,7 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     scene.fails(&["health", "--addr", &processor.address], 1)?;
 
     scene.transcript().step("A new processor");
-    let running = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "0.1")])?;
+    let processor_actor = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "0.1")])?;
     scene.wait("nothing waits any more", Duration::from_mins(2), |_| {
         let said = processor.look("/metrics");
         let lag = sample(&said, "processor_consumer_lag");
@@ -48,8 +49,8 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     scene.flash_sale(&["stock", "audit"])?;
 
     scene.transcript().step("The end");
-    scene.end(door)?;
-    scene.end(running)
+    scene.end(gateway_actor)?;
+    scene.end(processor_actor)
 }
 
 /// The value of a metric without labels; NaN when it is not there.

@@ -10,7 +10,7 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     let gateway = scene.gateway("127.0.0.1:8080");
     scene.transcript().step("Too tight");
     scene.flash_sale(&["stock", "set", "101", "100"])?;
-    let door = scene.start(&gateway, &[("RATE_LIMIT_MAX_REQUESTS", "2")])?;
+    let gateway_actor = scene.start(&gateway, &[("RATE_LIMIT_MAX_REQUESTS", "2")])?;
     let buys = |scene: &mut Scene, ids: &[&str]| -> Vec<u16> {
         ids.iter().map(|id| scene.buy_as(&gateway, "u1", id)).collect()
     };
@@ -26,12 +26,12 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     scene
         .transcript()
         .prose("The two orders of the minute still count; the refused one may be sent again under its id.");
-    scene.end(door)?;
-    let door = scene.start(&gateway, &[("RATE_LIMIT_MAX_REQUESTS", "120")])?;
+    scene.end(gateway_actor)?;
+    let gateway_actor = scene.start(&gateway, &[("RATE_LIMIT_MAX_REQUESTS", "120")])?;
     expect(&buys(scene, &["r-3", "r-4"]), &[202, 202])?;
 
     scene.transcript().step("The end");
-    scene.end(door)
+    scene.end(gateway_actor)
 }
 
 fn expect(answers: &[u16], wanted: &[u16]) -> Result<()> {

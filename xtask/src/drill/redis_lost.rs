@@ -15,8 +15,8 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     let processor = scene.processor("127.0.0.1:9090");
     scene.transcript().step("The sale is open");
     scene.flash_sale(&["stock", "set", "101", "10"])?;
-    let door = scene.start(&gateway, &[])?;
-    let running = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
+    let gateway_actor = scene.start(&gateway, &[])?;
+    let processor_actor = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
     let processed = |wanted: f64| {
         let address = processor.clone();
         move |_: &mut Scene| {
@@ -48,6 +48,6 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     scene.redis_cli(&["GET", "inventory:101"]);
 
     scene.transcript().step("The end");
-    scene.end(door)?;
-    scene.end(running)
+    scene.end(gateway_actor)?;
+    scene.end(processor_actor)
 }

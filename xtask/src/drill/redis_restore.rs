@@ -19,8 +19,8 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     let dir = folder(scene)?;
     scene.transcript().show_as(&dir.display().to_string(), "/data");
     scene.flash_sale(&["stock", "set", "101", "1000"])?;
-    let door = scene.start(&gateway, &[])?;
-    let running = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
+    let gateway_actor = scene.start(&gateway, &[])?;
+    let processor_actor = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
     sell(scene, &gateway, &processor, "200")?;
 
     scene.transcript().step("Backup");
@@ -33,8 +33,8 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     scene.flash_sale(&["stock", "show", "101"])?;
 
     scene.transcript().step("Redis is lost");
-    scene.end(door)?;
-    scene.end(running)?;
+    scene.end(gateway_actor)?;
+    scene.end(processor_actor)?;
     scene.transcript().command("kill -KILL <pid of redis>; rm -rf /data/appendonlydir /data/dump.rdb", "");
     scene.stage.redis.stop();
     fs::remove_dir_all(dir.join("appendonlydir")).map_err(|error| format!("appendonlydir: {error}"))?;
@@ -55,15 +55,15 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     scene.redis_cli(&["GET", "inventory:101"]);
 
     scene.transcript().step("The sale goes on");
-    let door = scene.start(&gateway, &[])?;
-    let running = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
+    let gateway_actor = scene.start(&gateway, &[])?;
+    let processor_actor = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
     sell(scene, &gateway, &processor, "50")?;
     scene.redis_cli(&["GET", "inventory:101"]);
     scene.flash_sale(&["stock", "show", "101"])?;
 
     scene.transcript().step("The end");
-    scene.end(door)?;
-    scene.end(running)
+    scene.end(gateway_actor)?;
+    scene.end(processor_actor)
 }
 
 /// Where Redis keeps its files.

@@ -13,8 +13,8 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     let processor = scene.processor("127.0.0.1:9090");
     scene.transcript().step("Sold out");
     scene.flash_sale(&["stock", "set", "101", "2"])?;
-    let door = scene.start(&gateway, &[])?;
-    let running = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
+    let gateway_actor = scene.start(&gateway, &[])?;
+    let processor_actor = scene.start(&processor, &[("PAYMENT_FAILURE_RATE", "0")])?;
     scene.buy(&gateway, "first");
     scene.buy(&gateway, "second");
     scene.wait("the gateway knows", Duration::from_secs(20), |_| {
@@ -53,6 +53,6 @@ pub(super) fn play(scene: &mut Scene) -> Result<()> {
     scene.flash_sale(&["stock", "show", "101"])?;
 
     scene.transcript().step("The end");
-    scene.end(door)?;
-    scene.end(running)
+    scene.end(gateway_actor)?;
+    scene.end(processor_actor)
 }

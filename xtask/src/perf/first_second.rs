@@ -1,29 +1,26 @@
-//! The first second of a sale: a gateway that has just become healthy, on a broker that is warm.
+//! Measures the first second of a sale: the throughput of a gateway that has just become healthy, on a warm broker.
 //!
-//! Each round starts a gateway on an empty Redis and drives it over 256 new connections as soon as `/health` says 200: a second
-//! that counts as the first, then until it is warm, then seconds of the same kind, whose median is the warm rate. Binaries
-//! alternate. Afterwards `perf/scenarios/doors_open.toml` runs against a fresh gateway and processor. All use topics that
-//! have carried orders before: the first records of a new topic make the broker slow, whoever sends them.
+//! Each round starts a gateway on an empty Redis and loads it over 256 connections as soon as `/health` returns 200: for one
+//! second, then a warm-up, then three single seconds, whose median is the warm rate. Every run opens new connections. The binaries
+//! alternate. Then `perf/scenarios/doors_open.toml` runs once, with our binary, on a fresh gateway and processor. All topics have
+//! carried orders before, because the first records of a new topic slow the broker down.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use testkit::child;
 
 use crate::perf::Options;
+use crate::perf::intake::contest::median;
 use crate::perf::intake::warm;
 use crate::perf::record::Record;
-use crate::perf::stage::{Actor, Stage, flash_sale_binary};
+use crate::perf::stage::{GATEWAY, Stage, flash_sale_binary};
 use crate::perf::system;
 use crate::perf::wrk::{self, Shot};
 use crate::step::{self, Result};
 use crate::workspace;
 
 const CONNECTIONS: usize = 256;
-/// More than anyone buys.
-const STOCK: &str = "100000000";
 /// Load between the first second and the warm ones.
 const WARM_UP_S: u64 = 5;
 /// Warm seconds of a round.
@@ -35,53 +32,40 @@ pub(super) fn run(options: &Options, baseline: Option<PathBuf>) -> Result<()> {
     let stage = Stage::set()?;
     let mut text = warm::broker(&stage)?;
     text.push_str(
-        "\n202 a second over 256 connections, closed loop, each second with new connections.\n\n\
-         | round | who | first second | warm second | ratio |\n|---|---|---|---|---|\n",
+        "\nAccepted orders per second over 256 connections, closed loop, each second with new connections.\n\n\
+         | round | variant | first second | warm second | ratio |\n|---|---|---|---|---|\n",
     );
     let mut binaries = vec![("ours", flash_sale_binary())];
     binaries.extend(baseline.map(|binary| ("baseline", binary)));
     let mut ratios = vec![Vec::new(); binaries.len()];
     for round in 0..options.rounds as usize {
         for turn in 0..binaries.len() {
-            // The first of a round is another one each time.
+            // Each round starts with the next binary.
             let index = (turn + round) % binaries.len();
-            let (who, binary) = &binaries[index];
-            let [first, warm] = step::timed(who, || seconds(&stage, binary, &format!("{who}-{round}")))?;
+            let (name, binary) = &binaries[index];
+            let [first, warm] = step::timed(name, || seconds(&stage, binary, &format!("{name}-{round}")))?;
             ratios[index].push(first / warm);
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "| {round} | {who} | {first:.0} | {warm:.0} | {:.2} |", first / warm);
+            let _ = writeln!(text, "| {round} | {name} | {first:.0} | {warm:.0} | {:.2} |", first / warm);
         }
     }
-    for ((who, _), ratios) in binaries.iter().zip(&mut ratios) {
-        let _ =
-            writeln!(text, "\n{who}: {:.2} of its warm rate (median of {})", median(ratios), ratios.len());
+    for ((name, _), ratios) in binaries.iter().zip(&ratios) {
+        let middle = median(ratios.iter().copied());
+        let _ = writeln!(text, "\n{name}: {middle:.2} of its warm rate (median of {})", ratios.len());
     }
     let report = step::timed("doors_open.toml", || doors_open(&stage))?;
-    let _ = writeln!(text, "\n`doors_open.toml` on a fresh gateway and processor: {}", tell(&report));
+    let _ = writeln!(text, "\n`doors_open.toml` on a fresh gateway and processor: {}", summary(&report));
     record.write("first-second", &text)
 }
 
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+fn topics(orders: &str) -> [String; 2] {
+    [orders.to_owned(), format!("{orders}-dlq")]
 }
 
-fn start(stage: &Stage, binary: &PathBuf, name: &'static str, listen: &str, topic: &str) -> Result<Actor> {
-    let address = format!("127.0.0.1:{}", testkit::free_port());
-    let mut command = Command::new(binary);
-    command
-        .arg(name)
-        .args(["--redis-addr", &stage.redis.addr(), "--kafka-addr", &stage.kafka.addr(), listen, &address])
-        .args(["--orders-topic", topic, "--dlq-topic", &format!("{topic}-dlq")]);
-    let mut actor = stage.launch(name, address, command)?;
-    actor.wait_healthy()?;
-    Ok(actor)
-}
-
-/// 202 in the first second, and in a warm one.
-fn seconds(stage: &Stage, binary: &PathBuf, name: &str) -> Result<[f64; 2]> {
+/// Accepted orders per second: in the first second, and the median of the warm seconds.
+fn seconds(stage: &Stage, binary: &Path, name: &str) -> Result<[f64; 2]> {
     stage.redis.call(&["FLUSHALL"]);
-    let gateway = start(stage, binary, "gateway", "--listen-addr", warm::TOPIC)?;
+    let gateway = stage.start(binary, GATEWAY, &topics(warm::TOPIC), &[])?;
     let mut number = 0;
     let mut second = |seconds| -> Result<f64> {
         number += 1;
@@ -93,21 +77,17 @@ fn seconds(stage: &Stage, binary: &PathBuf, name: &str) -> Result<[f64; 2]> {
     };
     let first = second(1)?;
     second(WARM_UP_S)?;
-    let mut warm = (0..WARM_SECONDS).map(|_| second(1)).collect::<Result<Vec<f64>>>()?;
+    let warm = (0..WARM_SECONDS).map(|_| second(1)).collect::<Result<Vec<f64>>>()?;
     gateway.end()?;
-    Ok([first, median(&mut warm)])
+    Ok([first, median(warm.into_iter())])
 }
 
-/// Runs the scenario; the report of the load generator.
+/// Runs `doors_open.toml`; returns the report of the load generator.
 fn doors_open(stage: &Stage) -> Result<Value> {
     stage.redis.call(&["FLUSHALL"]);
-    let (binary, topic) = (flash_sale_binary(), "doors-open");
-    let pair = || -> Result<(Actor, Actor)> {
-        let gateway = start(stage, &binary, "gateway", "--listen-addr", topic)?;
-        Ok((gateway, start(stage, &binary, "processor", "--metrics-addr", topic)?))
-    };
-    let (gateway, processor) = pair()?;
-    stage.redis.call(&["SET", "inventory:101", STOCK]);
+    let (binary, topics) = (flash_sale_binary(), topics("doors-open"));
+    let (gateway, processor) = stage.pair(&binary, &topics, &[])?;
+    stage.redis.call(&["SET", "inventory:101", system::STOCK]);
     let shot =
         Shot { address: &gateway.address, run: "before", item: "101", connections: 64, seconds: WARM_UP_S };
     wrk::fire(&shot)?;
@@ -115,40 +95,24 @@ fn doors_open(stage: &Stage) -> Result<Value> {
     processor.end()?;
     gateway.end()?;
     stage.redis.call(&["FLUSHALL"]);
-    let (gateway, processor) = pair()?;
-    let json = stage.dir().join("doors-open.json");
-    let mut command = Command::new(&binary);
-    command
-        .args(["loadgen", "--target", &format!("http://{}", gateway.address)])
-        .args(["--processor-metrics", &processor.address])
-        .args(["--redis", &stage.redis.addr(), "--kafka", &stage.kafka.addr()])
-        .env("ORDERS_TOPIC", topic)
-        .env("DLQ_TOPIC", format!("{topic}-dlq"))
-        .arg("--scenario")
-        .arg(workspace::root().join("perf/scenarios/doors_open.toml"))
-        .arg("--json")
-        .arg(&json)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    // Its exit code is the verdict, which the report has as well.
-    let mut process = child::spawn(command).map_err(|error| format!("loadgen: {error}"))?;
-    process.wait().map_err(|error| format!("loadgen: {error}"))?;
-    let report =
-        std::fs::read_to_string(&json).map_err(|error| format!("loadgen left no report: {error}"))?;
+    let (gateway, processor) = stage.pair(&binary, &topics, &[])?;
+    let scenario = workspace::root().join("perf/scenarios/doors_open.toml").display().to_string();
+    let target = format!("http://{}", gateway.address);
+    // The topics have orders of before, so only Redis can be audited.
+    let args = ["--scenario", &scenario, "--target", &target, "--processor-metrics", &processor.address];
+    let (report, _) = system::loadgen(stage, &[&args[..], &["--redis", &stage.redis.addr()]].concat())?;
     processor.end()?;
     gateway.end()?;
-    Ok(serde_json::from_str(&report)?)
+    Ok(report)
 }
 
-/// What matters of the report.
-fn tell(report: &Value) -> String {
+/// One line for the record from the report of the load generator.
+fn summary(report: &Value) -> String {
     let width_ms = report["series"]["width_ms"].as_f64().unwrap_or(f64::NAN);
     let buckets = report["series"]["buckets"].as_array().map_or(&[][..], Vec::as_slice);
     let first = &buckets[..buckets.len().min((1000.0 / width_ms) as usize)];
     let number = |value: &Value| value.as_f64().unwrap_or_default();
     let accepted: f64 = first.iter().map(|bucket| number(&bucket["outcomes"]["202"])).sum();
-    let worst_ms = first.iter().map(|bucket| number(&bucket["p99_ms"])).fold(0.0, f64::max);
     let outcomes: Vec<String> = report["outcomes"]
         .as_object()
         .into_iter()
@@ -157,8 +121,9 @@ fn tell(report: &Value) -> String {
         .collect();
     let wait = &report["outcomes"]["202"]["latency_ms"];
     format!(
-        "{accepted:.0} answers 202 in the first second, worst p99 of a bucket of {width_ms} ms there {worst_ms:.0} ms; the whole \
-         run: {}; p50 {:.1} ms, p99 {:.1} ms; verdict {}",
+        "{accepted:.0} orders accepted (202) in the first second, highest p99 of its {width_ms} ms buckets {:.0} ms; whole run: {}; \
+         p50 {:.1} ms, p99 {:.1} ms; verdict {}",
+        system::worst_p99_ms(first),
         outcomes.join(", "),
         number(&wait["p50"]),
         number(&wait["p99"]),

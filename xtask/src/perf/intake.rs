@@ -20,7 +20,7 @@ pub(super) mod warm;
 mod rivals;
 
 /// How: shots, rows, turns.
-mod contest;
+pub(super) mod contest;
 
 /// System calls and allocations.
 mod counts;

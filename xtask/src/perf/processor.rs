@@ -44,7 +44,7 @@ pub(super) fn run(options: &Options, rate: Option<u64>) -> Result<()> {
     let produce = Stage::build("produce")?;
     let record = Record::open(options, "The processor by itself")?;
     let stage = Stage::set()?;
-    // A broker that compiles itself takes a core, and orders are old before the processor sees them.
+    // While the broker's JIT compiles, it takes a core, and orders wait in Kafka before the processor sees them.
     let mut text = warm::broker(&stage)?;
     text.push_str(
         "\n| what | orders/s | processor µs | Redis µs | Kafka µs | RSS MiB | |\n|---|---|---|---|---|---|---|\n",
@@ -321,7 +321,7 @@ impl Run {
         command
             .args(["--kafka", &self.stage.kafka.addr(), "--topic", topic, "--item", topic, "--run", topic])
             .args(["--rate", &rate.to_string(), "--seconds", &(seconds + SETTLE_S).to_string()])
-            // Placed and gathered as the gateway does it.
+            // Slots as long as the gateway's default. Unlike the gateway, `produce` rotates partitions and never sends early.
             .args(["--sticky-partitions", "16", "--linger-ms", "5"])
             .stdout(std::process::Stdio::null());
         // What it had to send while it was still connecting is late by that, and no fault of the processor's.

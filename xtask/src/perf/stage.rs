@@ -15,6 +15,10 @@ use crate::services::Programs;
 use crate::step::{self, Result};
 use crate::workspace;
 
+/// Subcommand, and the flag of the address at which it answers HTTP.
+pub(crate) const GATEWAY: (&str, &str) = ("gateway", "--listen-addr");
+/// The same of the processor.
+pub(crate) const PROCESSOR: (&str, &str) = ("processor", "--metrics-addr");
 /// How long a process may take to be healthy.
 const WAIT_MAX: Duration = Duration::from_mins(1);
 
@@ -95,6 +99,37 @@ impl Stage {
             .args(args)
             .envs(env.iter().copied());
         self.launch(name, address, command)
+    }
+
+    /// Starts `<binary> <name>` of any commit on topics of orders and dead letters, and waits until it is healthy.
+    pub(crate) fn start(
+        &self,
+        binary: &Path,
+        (name, listen): (&'static str, &str),
+        topics: &[String; 2],
+        env: &[(String, String)],
+    ) -> Result<Actor> {
+        let address = format!("127.0.0.1:{}", free_port());
+        let mut command = Command::new(binary);
+        command
+            .arg(name)
+            .args(["--redis-addr", &self.redis.addr(), "--kafka-addr", &self.kafka.addr(), listen, &address])
+            .args(["--orders-topic", &topics[0], "--dlq-topic", &topics[1]])
+            .envs(env.iter().map(|(name, value)| (name, value)));
+        let mut actor = self.launch(name, address, command)?;
+        actor.wait_healthy()?;
+        Ok(actor)
+    }
+
+    /// Starts a gateway and a processor, see [`Stage::start`].
+    pub(crate) fn pair(
+        &self,
+        binary: &Path,
+        topics: &[String; 2],
+        env: &[(String, String)],
+    ) -> Result<(Actor, Actor)> {
+        let gateway = self.start(binary, GATEWAY, topics, env)?;
+        Ok((gateway, self.start(binary, PROCESSOR, topics, env)?))
     }
 
     /// Starts any program that will answer HTTP at `address`.

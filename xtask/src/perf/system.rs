@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use testkit::child;
-use testkit::free_port;
 
 use crate::perf::Options;
 use crate::perf::cpu;
@@ -22,11 +21,13 @@ use crate::step::{self, Result};
 
 const CONNECTIONS: &str = "256";
 /// More than anyone buys.
-const STOCK: &str = "100000000";
+pub(super) const STOCK: &str = "100000000";
 /// Before each run, so that the new processes have done everything once.
 const WARM_UP: (&str, &str) = ("2000", "2s");
 /// The broker's JIT compiles during the first seconds, which are not representative.
 const BROKER_WARM_UP: (&str, &str) = ("10000", "60s");
+/// How long `flash-sale prepare` may take: 10 million orders at 100,000/s, and its checks.
+const PREPARE_MAX: Duration = Duration::from_mins(3);
 /// How long the processor may take to process what was accepted.
 const DRAIN_MAX: Duration = Duration::from_mins(1);
 /// A buyer may wait this long at the 99th percentile (issue of the whole system under load).
@@ -41,7 +42,7 @@ pub(super) struct Field {
     pub(super) baseline: Option<PathBuf>,
     /// Offered orders a second, ascending.
     pub(super) rates: Vec<u64>,
-    /// Our binary once more, each run after `flash-sale prepare` for so many orders.
+    /// Also measure our binary on a Redis prepared by `flash-sale prepare` for this many orders.
     pub(super) prepared_orders: Option<u64>,
     /// Our binary once more for each of these, with such settings of gateway and processor: `NAME=VALUE NAME=VALUE`.
     pub(super) settings: Vec<String>,
@@ -68,7 +69,7 @@ struct Row {
     accepted_rate: f64,
     /// From the intended time to the answer: median, 99th and 99.9th percentile.
     wait_ms: [f64; 3],
-    /// The worst 99th percentile of a bucket of the load generator's series: no 2 s have a higher one.
+    /// Highest p99 of any bucket of the load generator's time series (200 ms wide, wider in long runs).
     worst_p99_ms: f64,
     /// CPU µs an accepted order: gateway, processor, Redis, Kafka, load generator.
     cpu_us: [f64; 5],
@@ -97,9 +98,9 @@ pub(super) fn run(options: &Options, field: &Field) -> Result<()> {
         measure(&stage, &variants[0], "warm-up", BROKER_WARM_UP.0, BROKER_WARM_UP.1).map(drop)
     })?;
     let mut text = String::from(
-        "Poisson arrivals over 256 connections. Times in ms: from the intended time to the answer, `worst p99` of all \
-         buckets of time (200 ms, in long runs more); `processed` from the record's timestamp to the final status. CPU in µs \
-         an accepted order.\n\n\
+        "Poisson arrivals over 256 connections. Times in ms: from the intended time to the answer; `worst p99`: highest p99 of any \
+         bucket of the time series (200 ms, wider in long runs); `processed`: from the record's timestamp to the final status. \
+         CPU in µs per accepted order.\n\n\
          | offered/s | who | 202/s | p50 | p99 | p99.9 | worst p99 | processed p99 | gateway | processor | Redis | Kafka | sum \
          | loadgen |\n\
          |---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
@@ -156,21 +157,7 @@ pub(super) fn run(options: &Options, field: &Field) -> Result<()> {
 fn measure(stage: &Stage, variant: &Variant, run: &str, rate: &str, duration: &str) -> Result<Row> {
     stage.redis.call(&["FLUSHALL"]);
     let topics = [format!("orders-{run}"), format!("orders-dlq-{run}")];
-    let start = |name: &'static str, listen: &str| -> Result<Actor> {
-        let address = format!("127.0.0.1:{}", free_port());
-        let mut command = Command::new(&variant.binary);
-        command
-            .arg(name)
-            .args(["--redis-addr", &stage.redis.addr(), "--kafka-addr", &stage.kafka.addr()])
-            .args(["--orders-topic", &topics[0], "--dlq-topic", &topics[1]])
-            .args([listen, &address])
-            .envs(variant.env.iter().map(|(name, value)| (name, value)));
-        let mut actor = stage.launch(name, address, command)?;
-        actor.wait_healthy()?;
-        Ok(actor)
-    };
-    let gateway = start("gateway", "--listen-addr")?;
-    let processor = start("processor", "--metrics-addr")?;
+    let (gateway, processor) = stage.pair(&variant.binary, &topics, &variant.env)?;
     stage.redis.call(&["SET", "inventory:101", STOCK]);
     if let Some(orders) = variant.prepared_orders {
         prepare(stage, &variant.binary, &topics, orders)?;
@@ -195,12 +182,7 @@ fn measure(stage: &Stage, variant: &Variant, run: &str, rate: &str, duration: &s
     Ok(Row {
         accepted_rate: count / report["duration_s"].as_f64().unwrap_or(f64::NAN),
         wait_ms: [wait("p50"), wait("p99"), wait("p999")],
-        worst_p99_ms: report["series"]["buckets"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|bucket| bucket["p99_ms"].as_f64())
-            .fold(0.0, f64::max),
+        worst_p99_ms: worst_p99_ms(report["series"]["buckets"].as_array().map_or(&[], Vec::as_slice)),
         cpu_us,
         processed_p99_ms: Page::quantile_between(
             &before.1,
@@ -211,35 +193,33 @@ fn measure(stage: &Stage, variant: &Variant, run: &str, rate: &str, duration: &s
     })
 }
 
-/// The hour before. Its verdict is of no interest (a Redis without persistence is refused, and wanted here), but its placeholders are.
+/// Runs `flash-sale prepare`, as an operator does before a sale, so that Redis has its tables at full size.
 fn prepare(stage: &Stage, binary: &Path, topics: &[String; 2], orders: u64) -> Result<()> {
     let mut command = Command::new(binary);
     command
-        // The broker is warm.
+        // No rehearsal: the broker is already warm.
         .args(["prepare", "--orders", &orders.to_string(), "--rehearsal", "0s"])
-        .env("REDIS_ADDR", stage.redis.addr())
-        .env("KAFKA_ADDR", stage.kafka.addr())
-        .env("ORDERS_TOPIC", &topics[0])
-        .env("DLQ_TOPIC", &topics[1])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let mut process = child::spawn(command).map_err(|error| format!("prepare: {error}"))?;
-    let status = process.wait().map_err(|error| format!("prepare: {error}"))?;
-    let keys = stage.redis.call(&["DBSIZE"]);
-    step::say(format_args!("prepare for {orders} orders: {}, DBSIZE {keys:?}", child::describe(status)));
-    Ok(())
+        .args(["--redis-addr", &stage.redis.addr(), "--kafka-addr", &stage.kafka.addr()])
+        .args(["--orders-topic", &topics[0], "--dlq-topic", &topics[1]]);
+    step::capture(command, PREPARE_MAX).map(drop)
 }
 
-/// Runs the load generator; its report and its CPU seconds.
 fn load(stage: &Stage, gateway: &Actor, rate: &str, duration: &str) -> Result<(Value, f64)> {
-    let json = stage.dir().join("system.json");
+    let target = format!("http://{}", gateway.address);
+    let args = ["--no-audit", "--no-gateway-metrics", "--poisson", "--connections", CONNECTIONS, "--target"];
+    loadgen(stage, &[&args[..], &[&target, "--rate", rate, "--duration", duration]].concat())
+}
+
+/// Runs the load generator; its report and its CPU seconds. Its exit code is the verdict, which the report has as well.
+pub(super) fn loadgen(stage: &Stage, args: &[&str]) -> Result<(Value, f64)> {
+    let json = stage.dir().join("loadgen.json");
     drop(std::fs::remove_file(&json));
     let mut command = Command::new(flash_sale_binary());
     command
-        .args(["loadgen", "--no-audit", "--no-gateway-metrics", "--poisson", "--connections", CONNECTIONS])
-        .args(["--target", &format!("http://{}", gateway.address), "--rate", rate, "--duration", duration])
-        .args(["--json", &json.display().to_string()])
+        .arg("loadgen")
+        .args(args)
+        .arg("--json")
+        .arg(&json)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
@@ -254,6 +234,11 @@ fn load(stage: &Stage, gateway: &Actor, rate: &str, duration: &str) -> Result<(V
     let report =
         std::fs::read_to_string(&json).map_err(|error| format!("loadgen left no report: {error}"))?;
     Ok((serde_json::from_str(&report)?, used_s))
+}
+
+/// Highest p99 of these buckets of a report's time series.
+pub(super) fn worst_p99_ms(buckets: &[Value]) -> f64 {
+    buckets.iter().filter_map(|bucket| bucket["p99_ms"].as_f64()).fold(0.0, f64::max)
 }
 
 /// Waits until the processor has processed what the gateway has accepted.

@@ -105,7 +105,7 @@ impl Row {
 }
 
 /// The one in the middle; NaN of nothing.
-pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(in crate::perf) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)

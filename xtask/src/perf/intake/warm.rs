@@ -7,7 +7,7 @@ use super::contest::shoot;
 use crate::perf::stage::Stage;
 use crate::step::{self, Result};
 
-/// The topic of the warm-up.
+/// Topic of the warm-up orders.
 pub(in crate::perf) const TOPIC: &str = "orders-warm-up";
 /// A shot long enough to know Kafka's CPU by ticks of 10 ms.
 const SHOT_S: u64 = 3;
@@ -16,7 +16,7 @@ const CHANGE_MAX: f64 = 0.1;
 /// A broker that is not steady by then is measured as it is, and the text says so.
 const TIME_MAX: Duration = Duration::from_mins(1);
 
-/// Shoots at a gateway of its own until Kafka's CPU an order is steady; what was found.
+/// Loads a throwaway gateway until Kafka's CPU per order is steady; returns a line for the report.
 pub(in crate::perf) fn broker(stage: &Stage) -> Result<String> {
     let gateway = stage.intake(TOPIC, &[], &[])?;
     let begun = Instant::now();
@@ -32,7 +32,7 @@ pub(in crate::perf) fn broker(stage: &Stage) -> Result<String> {
     let shots: Vec<String> = seen.iter().map(|us| format!("{us:.1}")).collect();
     let word = if is_steady { "steady" } else { "NOT steady" };
     Ok(format!(
-        "Before the first contestant Kafka's CPU was {word}: {} µs an order in shots of {SHOT_S} s.\n",
+        "Kafka's CPU was {word} after the warm-up: {} µs per order in runs of {SHOT_S} s.\n",
         shots.join(", ")
     ))
 }
