@@ -1,8 +1,8 @@
 //! The hand-off to librdkafka, against the broker in this process.
 //!
 //! Counted is what the core's thread does: open a slot, hold the record (which copies it), release it (headers and
-//! `rd_kafka_producev`, which copies it again, finds the partition and appends to its queue), and free the slot. librdkafka's own threads do the rest, and no clock
-//! tells their share from ours: it is counted, not timed.
+//! `rd_kafka_producev`, which copies it again, finds the partition and appends to its queue), and free the slot. librdkafka's
+//! own threads do the rest, and no clock tells their share from ours: it is counted, not timed.
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -121,8 +121,8 @@ fn summary(report: &Value) -> String {
         .collect();
     let wait = &report["outcomes"]["202"]["latency_ms"];
     format!(
-        "{accepted:.0} orders accepted (202) in the first second, highest p99 of its {width_ms} ms buckets {:.0} ms; whole run: {}; \
-         p50 {:.1} ms, p99 {:.1} ms; verdict {}",
+        "{accepted:.0} orders accepted (202) in the first second, highest p99 of its {width_ms} ms buckets {:.0} ms; whole run: \
+         {}; p50 {:.1} ms, p99 {:.1} ms; verdict {}",
         system::worst_p99_ms(first),
         outcomes.join(", "),
         number(&wait["p50"]),
