@@ -130,7 +130,8 @@ impl Run {
         })
     }
 
-    /// Makes a topic as a gateway would, and puts its item on sale in a Redis without other keys.
+    /// Makes a topic as a gateway would, and puts its item on sale in a Redis without other keys. A processor has run on that
+    /// Redis: records from before the first one are taken for those of version 0.1, which costs a claim and an import.
     fn topic(&self, topic: &str) -> Result<()> {
         self.stage.redis.call(&["FLUSHALL"]);
         let mut gateway = self.stage.flash_sale(
@@ -139,6 +140,9 @@ impl Run {
             &["--orders-topic", topic, "--dlq-topic", &dlq(topic)],
         )?;
         gateway.wait_healthy()?;
+        let mut processor = self.processor(topic, &[])?;
+        processor.wait_healthy()?;
+        processor.end()?;
         gateway.end()?;
         self.stage.ask(&["stock", "set", topic, STOCK])?;
         Ok(())
