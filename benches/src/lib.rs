@@ -1,4 +1,4 @@
-//! The stations of an order's road, each by itself, for instruction counts and for wall time.
+//! The stages of the request path, measured one by one: instruction counts and wall time.
 //!
 //! Owns: the orders that are measured ([`orders`]), the stations ([`stations`]) and the contestants of the parser
 //! ([`json`]). Called by the program of this crate, which runs one station under callgrind (`cargo xtask bench`), and by

@@ -1,4 +1,4 @@
-//! The road of an order from a socket to the broker's acknowledgement and back.
+//! The request path of an order: from a socket to the broker's acknowledgement and back.
 //!
 //! Owns: the listening sockets, the connections, the gates, the breaker and what a buyer is told. One monoio runtime
 //! a core; a core owns everything it touches ([`core::Core`]). What crosses cores: the breaker's state, the

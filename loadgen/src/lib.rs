@@ -1,4 +1,4 @@
-//! The load generator that judges: it sells a sale to itself and says whether the books add up.
+//! Load generator: runs a sale against a gateway, judges it by thresholds and audits every order.
 //!
 //! Owns: the arrival times ([`schedule`]), what is asked for ([`workload`]), the buyers' connections, the
 //! notes taken of every answer ([`outcome`], [`series`]), the ledger of every request id ([`ledger`]), the

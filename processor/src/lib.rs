@@ -1,4 +1,4 @@
-//! From an acknowledged order to exactly one end.
+//! From an acknowledged order to exactly one final status.
 //!
 //! Owns: the group member, the branches of an order ([`order`]), payments, dead letters, the metrics and their page. Cores
 //! are monoio runtimes; the consumer has a thread of its own and posts batches to them.

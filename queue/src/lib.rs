@@ -1,4 +1,4 @@
-//! Kafka behind one door.
+//! Kafka: producer, consumer, topics, and an embedded broker for demo and tests.
 //!
 //! Owns: the producer with its three publish results ([`producer`], [`publisher`]), the consumer on its
 //! own thread with offsets committed only below the watermark of finished records ([`consumer`], [`offsets`]), topics

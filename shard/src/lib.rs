@@ -1,4 +1,4 @@
-//! What one core owns, and the little that may cross cores.
+//! What one core owns (event loop, mailboxes, metric cells, log), and the little that cores share.
 //!
 //! Owned here: the runtime of a core ([`launch`]), the mailbox into a core ([`mailbox`]), the table of orders that
 //! wait for an answer ([`waiters`]), the phases of a shutdown ([`drain`]), the metric cells ([`cells`]), the log

@@ -1,4 +1,4 @@
-//! The truth about stock, limits and ids.
+//! Stock, limits and request ids: in Redis, and a model of it in memory.
 //!
 //! One trait, [`Store`], with two implementations: [`redis`] (plain commands and Lua scripts over one
 //! pipelined connection a core) and [`memory`] (its reference model, and the embedded default).
