@@ -241,10 +241,7 @@ fn producer_settings(
         hold_ms: settings.shared.kafka_linger_ms,
         keeps_leaders_connected: true,
         partitioner: match settings.orders_partitioner {
-            // The partition changes once per slot of `hold_ms`.
-            settings::Partitioner::Sticky => {
-                queue::Partitioner::Sticky { slot_ms: settings.shared.kafka_linger_ms.max(1) }
-            }
+            settings::Partitioner::Sticky => queue::Partitioner::Sticky,
             settings::Partitioner::Murmur2 => queue::Partitioner::Murmur2,
         },
         // librdkafka looks for expired records once a second. With half of PUBLISH_TIMEOUT its definite "not persisted" arrives

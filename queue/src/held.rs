@@ -6,7 +6,7 @@ use std::ops::Range;
 use shard::waiters::Ticket;
 
 /// Most headers of an order: correlation id, request id and traceparent.
-const HEADERS_MAX: usize = 3;
+pub(crate) const HEADERS_MAX: usize = 3;
 
 /// The record of an order.
 #[derive(Debug, Clone, Copy)]

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use shard::waiters::{Ticket, Wait, Waiters};
 
-use crate::held::{Held, OrderRecord};
+use crate::held::{HEADERS_MAX, Held, OrderRecord};
 use crate::native::Client;
 use crate::producer::{Delivery, Outgoing, Producer, SendRefused, Topic};
 use crate::spread::Turn;
@@ -134,12 +134,13 @@ impl Publisher {
     /// Hands over all held orders, except those that were already answered at their deadline.
     fn release(&self) {
         self.renew_client();
-        let partition = self.turn.at(self.producer.uptime().as_millis() as u64);
+        let slot = self.producer.uptime().as_millis() as u64 / self.producer.hold_ms().max(1);
+        let partition = self.turn.at(slot);
         self.held.borrow_mut().drain(|order, ticket| {
             if !self.waiters.is_waiting(ticket) {
                 return;
             }
-            let mut headers: [(&CStr, Option<&[u8]>); 3] = [(c"", None); 3];
+            let mut headers: [(&CStr, Option<&[u8]>); HEADERS_MAX] = [(c"", None); HEADERS_MAX];
             let mut count = 0;
             for (name, value) in order.headers.into_iter().flatten() {
                 headers[count] = (name, Some(value));

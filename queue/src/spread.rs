@@ -22,11 +22,8 @@ use parking_lot::Mutex;
 /// How the partition of an order is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Partitioner {
-    /// Slots of so many milliseconds, at least 1.
-    Sticky {
-        /// Length of a slot.
-        slot_ms: u64,
-    },
+    /// All orders of a time slot go to one partition.
+    Sticky,
     /// The hash of the key, as Java's producer has it.
     Murmur2,
 }
@@ -68,8 +65,10 @@ impl Turn {
     }
 
     /// The partition whose slot this is; `None` leaves it to the key.
-    pub(crate) fn at(&self, time_ms: u64) -> Option<i32> {
-        let Partitioner::Sticky { slot_ms } = self.spread.partitioner else { return None };
+    pub(crate) fn at(&self, slot: u64) -> Option<i32> {
+        if self.spread.partitioner == Partitioner::Murmur2 {
+            return None;
+        }
         let changes = self.spread.changes.load(Ordering::Acquire);
         if changes != self.seen.get() {
             self.seen.set(changes);
@@ -77,7 +76,7 @@ impl Turn {
         }
         let led = self.led.borrow();
         // 2^64 divided by the golden ratio: Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4).
-        let share = (time_ms / slot_ms.max(1)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let share = slot.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         // The product of a share of 2^64 and the length, divided by 2^64, is below the length.
         led.get(((u128::from(share) * led.len() as u128) >> 64) as usize).copied()
     }
@@ -94,20 +93,14 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_has_one_partition() {
-        let (_, turn) = turn(Partitioner::Sticky { slot_ms: 5 }, &[0, 1, 2]);
-        assert!((0..1000).all(|slot| (slot * 5..slot * 5 + 5).all(|ms| turn.at(ms) == turn.at(slot * 5))));
-    }
-
-    #[test]
     fn partitions_share_the_slots_equally_however_many_are_skipped() {
         for count in [1, 2, 3, 16, 100] {
             let led: Vec<i32> = (0..count).collect();
-            let (_, turn) = turn(Partitioner::Sticky { slot_ms: 5 }, &led);
+            let (_, turn) = turn(Partitioner::Sticky, &led);
             for stride in 1..=8 {
                 let mut slots = vec![0_u64; led.len()];
                 for slot in 0..1000 * count as u64 {
-                    slots[turn.at(slot * stride * 5).expect("led") as usize] += 1;
+                    slots[turn.at(slot * stride).expect("led") as usize] += 1;
                 }
                 let expected = 1000.0;
                 let worst = slots.iter().map(|&n| (n as f64 / expected - 1.0).abs()).fold(0.0, f64::max);
@@ -119,21 +112,21 @@ mod tests {
     #[test]
     fn with_16_partitions_a_partition_is_not_reused_within_8_slots() {
         let led: Vec<i32> = (0..16).collect();
-        let (_, turn) = turn(Partitioner::Sticky { slot_ms: 1 }, &led);
-        let found: Vec<_> = (0..10_000).map(|ms| turn.at(ms)).collect();
+        let (_, turn) = turn(Partitioner::Sticky, &led);
+        let found: Vec<_> = (0..10_000).map(|slot| turn.at(slot)).collect();
         assert!(found.windows(8).all(|window| window[1..].iter().all(|next| *next != window[0])));
     }
 
     #[test]
     fn two_cores_agree() {
-        let (spread, first) = turn(Partitioner::Sticky { slot_ms: 1 }, &[0, 1, 2, 3]);
+        let (spread, first) = turn(Partitioner::Sticky, &[0, 1, 2, 3]);
         let second = Turn::new(spread);
         assert!((0..100).all(|ms| first.at(ms) == second.at(ms)));
     }
 
     #[test]
     fn a_partition_without_a_leader_has_no_slot_until_it_has_one() {
-        let (spread, turn) = turn(Partitioner::Sticky { slot_ms: 1 }, &[0, 1, 2]);
+        let (spread, turn) = turn(Partitioner::Sticky, &[0, 1, 2]);
         assert!((0..9).any(|ms| turn.at(ms) == Some(1)));
         spread.note(&[0, 2]);
         assert!((0..9).all(|ms| turn.at(ms) != Some(1)));
@@ -143,14 +136,8 @@ mod tests {
 
     #[test]
     fn what_is_not_known_or_not_wanted_is_the_keys() {
-        let (_, unknown) = turn(Partitioner::Sticky { slot_ms: 1 }, &[]);
+        let (_, unknown) = turn(Partitioner::Sticky, &[]);
         let (_, keyed) = turn(Partitioner::Murmur2, &[0, 1, 2]);
         assert!((0..9).all(|ms| unknown.at(ms).is_none() && keyed.at(ms).is_none()));
-    }
-
-    #[test]
-    fn a_slot_of_nothing_is_one_of_a_millisecond() {
-        let (_, turn) = turn(Partitioner::Sticky { slot_ms: 0 }, &[0, 1]);
-        assert_eq!((turn.at(0), turn.at(1)), (Some(0), Some(1)));
     }
 }

@@ -344,6 +344,12 @@ mod tests {
         (gateway, reader.finish(), reader.notices().to_vec())
     }
 
+    /// The lines of a refusal.
+    fn refusal(variables: &[(&str, &str)]) -> Vec<String> {
+        let Err(BadSettings(lines)) = read(variables).1 else { panic!("must be refused: {variables:?}") };
+        lines
+    }
+
     #[test]
     fn defaults_are_the_runbooks() {
         let (gateway, finished, notices) = read(&[]);
@@ -367,7 +373,7 @@ mod tests {
             ("KAFKA_ADDR", "nowhere"),
             ("SOLD_OUT_GATE", "maybe"),
         ];
-        let Err(BadSettings(lines)) = read(&bad).1 else { panic!("must be refused") };
+        let lines = refusal(&bad);
         assert_eq!(lines.len(), bad.len());
         for (name, value) in bad {
             assert!(
@@ -385,7 +391,7 @@ mod tests {
             ("KAFKA_LINGER", "1s"),
             ("PUBLISH_TIMEOUT", "1900ms"),
         ];
-        let Err(BadSettings(lines)) = read(&contradictions).1 else { panic!("must be refused") };
+        let lines = refusal(&contradictions);
         assert_eq!(lines.len(), 3, "{lines:?}");
         assert_eq!(read(&[("KAFKA_LINGER", "1s"), ("PUBLISH_TIMEOUT", "2s")]).1, Ok(()));
     }
@@ -411,9 +417,7 @@ mod tests {
 
     #[test]
     fn a_refused_address_does_not_show_its_password() {
-        let Err(BadSettings(lines)) = read(&[("REDIS_ADDR", "redis://u:secret@h:x")]).1 else {
-            panic!("refused")
-        };
+        let lines = refusal(&[("REDIS_ADDR", "redis://u:secret@h:x")]);
         assert!(!lines[0].contains("secret"), "{lines:?}");
     }
 

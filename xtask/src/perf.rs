@@ -59,7 +59,7 @@ mod nginx;
 pub(crate) struct Options {
     /// Where the results go: one folder, also when several measurements fill it.
     out: PathBuf,
-    /// How long each shot lasts.
+    /// How long each run lasts.
     seconds: u64,
     /// How often contestants take turns.
     rounds: u64,
@@ -85,7 +85,7 @@ pub(crate) fn command() -> Command {
             .default_value(default)
             .value_parser(value_parser!(u64).range(range))
     };
-    let seconds = number("seconds", "8", 1..=600).help("How long each shot lasts");
+    let seconds = number("seconds", "8", 1..=600).help("How long each run lasts");
     let soak =
         number("soak-seconds", "60", 10..=3600).help("How long the memory of the generator is watched");
     let rounds = number("rounds", "3", 1..=99)
@@ -116,7 +116,7 @@ pub(crate) fn command() -> Command {
                 .help("Orders a second of which half are sent when --only half is asked for"),
         );
     let nginx = Command::new("nginx")
-        .about("The rival of nginx and Lua alone: one order followed into Redis and Kafka, then shots; nothing is kept")
+        .about("The rival of nginx and Lua alone: one order followed into Redis and Kafka, then runs; nothing is kept")
         .arg(seconds.clone());
     let overload = Command::new("overload")
         .about("The gateway at twice its capacity over 2,000 and 10,000 connections, and at a cold start, beside a former one")

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use clap::{Arg, ArgMatches, value_parser};
 
 use crate::perf::stage::{Actor, Stage};
-use crate::perf::wrk::{self, Shot};
+use crate::perf::wrk::{self, Load};
 use crate::services::{apt, cargo_tool};
 use crate::step::{self, Result};
 use crate::workspace;
@@ -70,7 +70,7 @@ pub(crate) fn run(args: &ArgMatches) -> Result<()> {
     let mut gateway = stage.flash_sale("gateway", "--listen-addr", &[])?;
     gateway.wait_healthy()?;
     let fire = |run: &str, seconds: u64| {
-        wrk::fire(&Shot { address: &gateway.address, run, item: "sale", connections, seconds })
+        wrk::fire(&Load { address: &gateway.address, run, item: "sale", connections, seconds })
     };
     step::timed("warm-up", || fire("w", 5))?;
     let data = out.join("perf.data");

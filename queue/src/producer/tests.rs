@@ -97,7 +97,7 @@ fn recovery_that_fails_while_kafka_answers_is_told_once() {
 fn with_publisher(hold_ms: u64, body: impl AsyncFn(Rc<Publisher>) + 'static) {
     let embedded = Embedded::start("orders", "orders-dlq", 4).expect("a broker");
     let (settings, _) = settings(&embedded, ["orders", "orders-dlq"]);
-    let partitioner = Partitioner::Sticky { slot_ms: hold_ms };
+    let partitioner = Partitioner::Sticky;
     let settings = ProducerSettings { hold_ms, partitioner, message_timeout_ms: 10_000, ..settings };
     let producer = Producer::start(&settings, 1, 64).expect("a producer");
     wait_until("usable", || producer.is_reachable());

@@ -16,7 +16,7 @@ use crate::perf::intake::warm;
 use crate::perf::record::Record;
 use crate::perf::stage::{GATEWAY, Stage, flash_sale_binary};
 use crate::perf::system;
-use crate::perf::wrk::{self, Shot};
+use crate::perf::wrk::{self, Load};
 use crate::step::{self, Result};
 use crate::workspace;
 
@@ -70,9 +70,9 @@ fn seconds(stage: &Stage, binary: &Path, name: &str) -> Result<[f64; 2]> {
     let mut second = |seconds| -> Result<f64> {
         number += 1;
         let run = format!("{name}-{number}");
-        let shot =
-            Shot { address: &gateway.address, run: &run, item: "101", connections: CONNECTIONS, seconds };
-        let hits = wrk::fire(&shot)?;
+        let load =
+            Load { address: &gateway.address, run: &run, item: "101", connections: CONNECTIONS, seconds };
+        let hits = wrk::fire(&load)?;
         Ok(hits.requests.saturating_sub(hits.refused) as f64 / hits.seconds)
     };
     let first = second(1)?;
@@ -88,9 +88,9 @@ fn doors_open(stage: &Stage) -> Result<Value> {
     let (binary, topics) = (flash_sale_binary(), topics("doors-open"));
     let (gateway, processor) = stage.pair(&binary, &topics, &[])?;
     stage.redis.call(&["SET", "inventory:101", system::STOCK]);
-    let shot =
-        Shot { address: &gateway.address, run: "before", item: "101", connections: 64, seconds: WARM_UP_S };
-    wrk::fire(&shot)?;
+    let load =
+        Load { address: &gateway.address, run: "before", item: "101", connections: 64, seconds: WARM_UP_S };
+    wrk::fire(&load)?;
     system::drain(&gateway, &processor)?;
     processor.end()?;
     gateway.end()?;

@@ -15,7 +15,7 @@ use crate::perf::cpu;
 use crate::perf::oha;
 use crate::perf::record::Record;
 use crate::perf::stage::{self, Actor};
-use crate::perf::wrk::{self, Shot};
+use crate::perf::wrk::{self, Load};
 use crate::step::{self, Result};
 
 /// Pairs measured for each number of connections; the median is told.
@@ -41,7 +41,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
             let name = format!("wrk and loadgen, {connections} connections, pair {}", pair + 1);
             step::timed(&name, || {
                 let run = format!("g{connections}p{pair}");
-                pairs.0.push(Row::of_wrk(&wrk::fire(&Shot {
+                pairs.0.push(Row::of_wrk(&wrk::fire(&Load {
                     address: &responder.address,
                     run: &run,
                     item: "101",

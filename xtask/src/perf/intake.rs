@@ -4,7 +4,7 @@
 //! - our gateway, at `LOG_LEVEL` info and warn, with partitions by user, on epoll, and on one core;
 //! - `perf/rivals/`: what others would write, with the same admission rules as one script, and the same durability.
 //!
-//! Each contestant has a topic of its own, a warm-up, and a Redis without keys before every shot. Then come what has no
+//! Each contestant has a topic of its own, a warm-up, and a Redis without keys before every run. Then come what has no
 //! rival: Redis's baseline, half of capacity in an open loop, gates, idle and few connections, a full Redis.
 
 use crate::perf::Options;
@@ -19,7 +19,7 @@ pub(super) mod warm;
 /// Who is measured.
 mod rivals;
 
-/// How: shots, rows, turns.
+/// How: runs, rows, turns.
 pub(super) mod contest;
 
 /// System calls and allocations.

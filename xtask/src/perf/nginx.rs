@@ -16,7 +16,7 @@ use testkit::http::Client;
 use crate::perf::Options;
 use crate::perf::cpu;
 use crate::perf::stage::{Actor, Stage};
-use crate::perf::wrk::{self, Shot};
+use crate::perf::wrk::{self, Load};
 use crate::services::{Programs, apt, kafka_home};
 use crate::step::{self, Result};
 use crate::workspace;
@@ -130,7 +130,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let pids = [actor.pid(), stage.redis.pid().unwrap_or(0), stage.kafka.pid().unwrap_or(0)];
     for (run, connections) in [("w", 256), ("a", 64), ("b", 256), ("c", 1024)] {
         let before = pids.map(cpu::family_seconds);
-        let hits = wrk::fire(&Shot { address: &actor.address, run, item: "sale", connections, seconds })?;
+        let hits = wrk::fire(&Load { address: &actor.address, run, item: "sale", connections, seconds })?;
         let after = pids.map(cpu::family_seconds);
         let per_order = |at: usize| (after[at] - before[at]) * 1e6 / hits.requests as f64;
         step::say(format_args!(

@@ -14,7 +14,7 @@ use crate::perf::cpu;
 use crate::perf::page::{Page, identity};
 use crate::perf::record::Record;
 use crate::perf::stage::{Actor, Stage};
-use crate::perf::wrk::{self, Shot};
+use crate::perf::wrk::{self, Load};
 use crate::services::apt;
 use crate::step::{self, Result};
 
@@ -34,7 +34,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     gateway.wait_healthy()?;
     let seconds = options.seconds;
     let shoot = |address: &str, run: &str, seconds: u64| {
-        wrk::fire(&Shot { address, run, item: "sale", connections: 256, seconds })
+        wrk::fire(&Load { address, run, item: "sale", connections: 256, seconds })
     };
     let bare = step::timed("wrk on the raw responder", || {
         let mut responder = stage.responder()?;

@@ -11,10 +11,10 @@ use crate::workspace;
 
 /// What wrk was asked to do.
 #[derive(Debug, Clone)]
-pub(crate) struct Shot<'a> {
+pub(crate) struct Load<'a> {
     /// `127.0.0.1:port`.
     pub(crate) address: &'a str,
-    /// First part of every id; another one for every shot.
+    /// First part of every id; another one for every load.
     pub(crate) run: &'a str,
     pub(crate) item: &'a str,
     pub(crate) connections: usize,
@@ -45,7 +45,7 @@ impl Hits {
 }
 
 /// Fires. wrk has one thread: two would take the second core from what is measured.
-pub(crate) fn fire(shot: &Shot<'_>) -> Result<Hits> {
+pub(crate) fn fire(load: &Load<'_>) -> Result<Hits> {
     let program = apt::program("wrk", "wrk")?;
     let script = workspace::root().join("perf/wrk/orders.lua");
     // `times` tells what the client itself used; its last line.
@@ -55,14 +55,14 @@ pub(crate) fn fire(shot: &Shot<'_>) -> Result<Hits> {
         .arg("\"$0\" \"$@\"; code=$?; times; exit $code")
         .arg(program)
         .args(["--threads", "1", "--timeout", "10s"])
-        .args(["--connections", &shot.connections.to_string()])
-        .args(["--duration", &format!("{}s", shot.seconds)])
+        .args(["--connections", &load.connections.to_string()])
+        .args(["--duration", &format!("{}s", load.seconds)])
         .arg("--script")
         .arg(script)
-        .arg(format!("http://{}/buy", shot.address))
-        .env("RUN", shot.run)
-        .env("ITEM", shot.item);
-    let text = step::capture(command, Duration::from_secs(shot.seconds + 60))?;
+        .arg(format!("http://{}/buy", load.address))
+        .env("RUN", load.run)
+        .env("ITEM", load.item);
+    let text = step::capture(command, Duration::from_secs(load.seconds + 60))?;
     let line = text
         .lines()
         .find(|line| line.starts_with('{'))

@@ -1,4 +1,4 @@
-//! One shot and what it cost, and the turns in which contestants are shot at.
+//! One run and what it cost, and the order in which contestants are measured.
 //!
 //! All contestants live at the same time and are measured one after another; each round begins with another one. What
 //! drifts with the machine (a broker that compiles itself, other guests of the host) then meets all of them alike, and
@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::perf::Options;
 use crate::perf::cpu;
 use crate::perf::stage::{Actor, Stage};
-use crate::perf::wrk::{self, Shot};
+use crate::perf::wrk::{self, Load};
 use crate::step::{self, Result};
 
-/// How long each contestant is shot at before anything counts.
+/// How long each contestant is loaded before anything counts.
 const WARM_UP_S: u64 = 3;
 
 /// A server and how it is measured.
@@ -46,7 +46,7 @@ pub(super) struct Row {
     /// Commands sent to Redis an order, and commands run by it, those inside scripts included.
     pub(super) redis_calls: f64,
     pub(super) redis_commands: f64,
-    /// Of the server, by shots of their own.
+    /// Of the server, by runs of their own.
     pub(super) syscalls: f64,
     pub(super) allocations: f64,
     pub(super) rss_mib: f64,
@@ -111,7 +111,7 @@ pub(in crate::perf) fn median(values: impl Iterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// First part of every id of a shot: another one for every shot, always as long.
+/// First part of every id of a run: another one for every run, always as long.
 pub(super) fn fresh_run() -> String {
     static SHOTS: AtomicU64 = AtomicU64::new(0);
     // Relaxed: only the numbers must differ.
@@ -163,7 +163,7 @@ impl Meters {
     }
 }
 
-/// One shot of wrk; Redis is as it is found.
+/// One run of wrk; Redis is as it is found.
 pub(super) fn shoot(
     stage: &Stage,
     actor: &Actor,
@@ -173,7 +173,7 @@ pub(super) fn shoot(
 ) -> Result<Row> {
     let before = Meters::read(stage, Some(actor.pid()));
     let run = fresh_run();
-    let hits = wrk::fire(&Shot { address: &actor.address, run: &run, item: "sale", connections, seconds })?;
+    let hits = wrk::fire(&Load { address: &actor.address, run: &run, item: "sale", connections, seconds })?;
     let after = Meters::read(stage, Some(actor.pid()));
     let orders = hits.requests.saturating_sub(hits.refused) as f64;
     let mut row = Row::empty(who, connections);
@@ -197,7 +197,7 @@ pub(super) fn take_turns(stage: &Stage, field: &mut [Contestant], options: &Opti
             shoot(stage, &contestant.actor, contestant.who, 256, WARM_UP_S)
         })?;
     }
-    let mut shots: Vec<Vec<Row>> = Vec::new();
+    let mut runs: Vec<Vec<Row>> = Vec::new();
     for round in 0..options.rounds as usize {
         for turn in 0..field.len() {
             let contestant = &field[place(round, turn, field.len())];
@@ -214,20 +214,20 @@ pub(super) fn take_turns(stage: &Stage, field: &mut [Contestant], options: &Opti
                 let is_same = |rows: &&mut Vec<Row>| {
                     rows.iter().any(|old| old.who == row.who && old.connections == row.connections)
                 };
-                match shots.iter_mut().find(is_same) {
+                match runs.iter_mut().find(is_same) {
                     Some(rows) => rows.push(row),
-                    None => shots.push(vec![row]),
+                    None => runs.push(vec![row]),
                 }
             }
         }
     }
-    let mut rows: Vec<Row> = shots.iter().filter_map(|rows| Row::median(rows)).collect();
+    let mut rows: Vec<Row> = runs.iter().filter_map(|rows| Row::median(rows)).collect();
     let seat = |row: &Row| field.iter().position(|contestant| contestant.who == row.who);
     rows.sort_by_key(|row| (seat(row), row.connections));
     Ok(rows)
 }
 
-/// One that needs services of its own, after all others: a shot for each number of connections. It takes no turns, for two
+/// One that needs services of its own, after all others: a run for each number of connections. It takes no turns, for two
 /// brokers would share the cores.
 pub(super) fn alone(
     stage: &Stage,
@@ -237,13 +237,13 @@ pub(super) fn alone(
     seconds: u64,
 ) -> Result<Vec<Row>> {
     step::timed(&format!("{who}: warm-up"), || shoot(stage, actor, who, 256, 2 * WARM_UP_S))?;
-    let shot = |&connections: &usize| {
+    let measure = |&connections: &usize| {
         stage.redis.call(&["FLUSHALL"]);
         step::timed(&format!("{who}, {connections} connections"), || {
             shoot(stage, actor, who, connections, seconds)
         })
     };
-    all.iter().map(shot).collect()
+    all.iter().map(measure).collect()
 }
 
 /// Who has this turn: each round begins one further, and every other one goes backwards, so that nobody always comes

@@ -1,5 +1,5 @@
-//! System calls and allocations of a server, by `perf stat` attached to it during shots of their own: what counts also
-//! slows, so no other figure is taken from these shots.
+//! System calls and allocations of a server, by `perf stat` attached to it during runs of their own: what counts also
+//! slows, so no other figure is taken from these runs.
 //!
 //! System calls are `raw_syscalls:sys_enter`, over all threads. Allocations are calls into the allocators, by probes at
 //! their entries: mimalloc's (the allocator of the gateway's and the rivals' Rust) and libc's (librdkafka's C, and Rust
@@ -17,13 +17,13 @@ use testkit::child;
 use super::contest::{Contestant, Row, fresh_run};
 use crate::perf::cpu;
 use crate::perf::stage::{Actor, Stage};
-use crate::perf::wrk::{self, Shot};
+use crate::perf::wrk::{self, Load};
 use crate::services::apt;
 use crate::step::{self, Result};
 
-/// How long such a shot lasts.
-const SHOT_S: u64 = 3;
-/// How long `perf stat` may take to attach, and stays after the shot.
+/// How long such a run lasts.
+const RUN_S: u64 = 3;
+/// How long `perf stat` may take to attach, and stays after the run.
 const MARGIN: Duration = Duration::from_secs(1);
 /// The entries that mimalloc's Rust crate calls.
 const MIMALLOC: &[&str] = &["mi_malloc_aligned", "mi_zalloc_aligned", "mi_realloc_aligned"];
@@ -34,7 +34,7 @@ const LIBC: &[&str] = &["malloc", "calloc", "realloc", "posix_memalign", "aligne
 /// below the table.
 pub(super) fn count(stage: &Stage, field: &[Contestant], rows: &mut [Row]) -> Result<String> {
     let mut text = format!(
-        "\n¹ At 256 connections, by perf(1) in shots of their own of {SHOT_S} s, which it slows. Allocations by allocator: "
+        "\n¹ At 256 connections, by perf(1) in runs of their own of {RUN_S} s, which it slows. Allocations by allocator: "
     );
     let perf = match apt::program("perf", "linux-perf") {
         Ok(perf) => perf,
@@ -91,17 +91,17 @@ fn shoot_counted(perf: &Path, actor: &Actor, events: &[String]) -> Result<Vec<f6
     command.args(["stat", "-x", ";", "-e", &events.join(","), "-p", &pids.join(","), "-o"]).arg(&out).args([
         "--",
         "sleep",
-        &(SHOT_S + 2 * MARGIN.as_secs()).to_string(),
+        &(RUN_S + 2 * MARGIN.as_secs()).to_string(),
     ]);
     let mut counter = child::spawn(command).map_err(|error| format!("perf: {error}"))?;
     std::thread::sleep(MARGIN);
     let run = fresh_run();
-    let hits = wrk::fire(&Shot {
+    let hits = wrk::fire(&Load {
         address: &actor.address,
         run: &run,
         item: "sale",
         connections: 256,
-        seconds: SHOT_S,
+        seconds: RUN_S,
     })?;
     let status = loop {
         match counter.ended() {

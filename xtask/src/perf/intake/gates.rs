@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::perf::cpu;
 use crate::perf::page::Page;
 use crate::perf::stage::Stage;
-use crate::perf::wrk::{self, Shot};
+use crate::perf::wrk::{self, Load};
 use crate::step::{self, Result};
 
 /// Fills the gates before anything counts.
@@ -19,7 +19,7 @@ pub(super) fn answers(stage: &Stage, seconds: u64) -> Result<String> {
          |---|---|---|---|---|---|---|\n",
     );
     let fire = |address: &str, run: &str, item: &str, seconds| {
-        wrk::fire(&Shot { address, run, item, connections: 256, seconds })
+        wrk::fire(&Load { address, run, item, connections: 256, seconds })
     };
     let mut responder = stage.responder()?;
     responder.wait_open()?;

@@ -7,8 +7,8 @@ use super::contest::Row;
 /// All rows and what the columns are.
 pub(super) fn text(rows: &[Row], seconds: u64, rounds: u64) -> String {
     let mut text = format!(
-        "## Acknowledged orders\n\nwrk, one thread, closed loop, unique orders, shots of {seconds} s; medians of {rounds} \
-         rounds in turn (64 and 1,024 connections at warn: one shot). CPU in µs an acknowledged order; the other columns \
+        "## Acknowledged orders\n\nwrk, one thread, closed loop, unique orders, runs of {seconds} s; medians of {rounds} \
+         rounds in turn (64 and 1,024 connections at warn: one run). CPU in µs an acknowledged order; the other columns \
          an order as well. `perf/README.md` says how each one is measured.\n\n\
          | who | connections | orders/s | p50 ms | p99 ms | p99.9 ms | server CPU | Redis CPU | Kafka CPU | client CPU \
          | Redis calls | Redis commands | syscalls¹ | allocations¹ | RSS MiB | refused |\n\

@@ -9,9 +9,9 @@ use crate::step::{self, Result};
 
 /// Topic of the warm-up orders.
 pub(in crate::perf) const TOPIC: &str = "orders-warm-up";
-/// A shot long enough to know Kafka's CPU by ticks of 10 ms.
-const SHOT_S: u64 = 3;
-/// A shot that differs by less from both of the two before it is the end: one alone is passed by a slow fall as well.
+/// A run long enough to know Kafka's CPU by ticks of 10 ms.
+const RUN_S: u64 = 3;
+/// A run that differs by less from both of the two before it is the end: one alone is passed by a slow fall as well.
 const CHANGE_MAX: f64 = 0.1;
 /// A broker that is not steady by then is measured as it is, and the text says so.
 const TIME_MAX: Duration = Duration::from_mins(1);
@@ -22,18 +22,18 @@ pub(in crate::perf) fn broker(stage: &Stage) -> Result<String> {
     let begun = Instant::now();
     let mut seen: Vec<f64> = Vec::new();
     let mut is_steady = false;
-    while !is_steady && begun.elapsed() + Duration::from_secs(SHOT_S) < TIME_MAX {
+    while !is_steady && begun.elapsed() + Duration::from_secs(RUN_S) < TIME_MAX {
         stage.redis.call(&["FLUSHALL"]);
-        let row = step::timed("warm-up of the broker", || shoot(stage, &gateway, "warm-up", 256, SHOT_S))?;
+        let row = step::timed("warm-up of the broker", || shoot(stage, &gateway, "warm-up", 256, RUN_S))?;
         seen.push(row.kafka_us);
         is_steady = is_level(&seen);
     }
     gateway.end()?;
-    let shots: Vec<String> = seen.iter().map(|us| format!("{us:.1}")).collect();
+    let runs: Vec<String> = seen.iter().map(|us| format!("{us:.1}")).collect();
     let word = if is_steady { "steady" } else { "NOT steady" };
     Ok(format!(
-        "Kafka's CPU was {word} after the warm-up: {} µs per order in runs of {SHOT_S} s.\n",
-        shots.join(", ")
+        "Kafka's CPU was {word} after the warm-up: {} µs per order in runs of {RUN_S} s.\n",
+        runs.join(", ")
     ))
 }
 
