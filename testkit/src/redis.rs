@@ -15,7 +15,7 @@ const START_S: u64 = 20;
 /// Starts on a fresh port before giving up: another test may take a port between our look and Redis' bind.
 const START_TRIES: u32 = 5;
 /// How long [`call`] waits for a connection and for its answer.
-const CALL_S: u64 = 10;
+const CALL_S: u64 = 60;
 
 /// A `redis-server` child without persistence, on its own port, in its own directory.
 ///
@@ -259,7 +259,7 @@ impl Reply {
 /// the outcome of a test, not for load.
 ///
 /// # Panics
-/// When the server cannot be reached, does not answer within 10 s, or answers something that is not RESP2.
+/// When the server cannot be reached, does not answer within 60 s, or answers something that is not RESP2.
 pub fn call(addr: &str, args: &[&str]) -> Reply {
     let exchange = || -> io::Result<Reply> {
         let mut stream = connect(addr, Duration::from_secs(CALL_S))?;

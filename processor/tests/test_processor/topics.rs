@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
@@ -113,12 +113,28 @@ impl Topics {
         producer.flush(WAIT_MAX).expect("all acknowledged");
     }
 
-    /// Low and high watermark of each partition of a topic.
+    /// Low and high watermark of each partition of a topic; waits for a partition whose leader is being elected.
     fn reach(&self, topic: &str) -> BTreeMap<i32, (i64, i64)> {
         let client = self.reader("test-reach");
-        let reach = |partition| {
-            let marks = client.fetch_watermarks(topic, partition, WAIT_MAX).expect("watermarks");
-            (partition, marks)
+        let deadline = Instant::now() + WAIT_MAX;
+        let reach = |partition| loop {
+            match client.fetch_watermarks(topic, partition, WAIT_MAX) {
+                Ok(marks) => return (partition, marks),
+                // For a moment after a topic is created, and while a leader changes.
+                Err(error)
+                    if Instant::now() < deadline
+                        && matches!(
+                            error.rdkafka_error_code(),
+                            Some(
+                                RDKafkaErrorCode::NotLeaderForPartition
+                                    | RDKafkaErrorCode::LeaderNotAvailable
+                            )
+                        ) =>
+                {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(error) => panic!("watermarks of {topic}, partition {partition}: {error}"),
+            }
         };
         (0..self.partitions).map(reach).collect()
     }
