@@ -1,4 +1,4 @@
-//! Leads librdkafka's timed waits to `src/monotonic_waits.rs`; that file says why.
+//! Redirects librdkafka's timed waits to `src/monotonic_waits.rs`, which explains why.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

@@ -1,25 +1,25 @@
-//! `flash-sale loadgen audit`: are the books right, whoever sent the orders?
+//! `flash-sale loadgen audit`: audits all orders in the topics, whoever sent them.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use audit::topics::{self, TopicsReport};
 use clap::{Arg, ArgMatches, Command, value_parser};
-use loadgen::output;
-use loadgen::report::{CheckState, Verdict};
-use loadgen::topics::{self, TopicsReport};
+use report::output;
+use report::{CheckState, Verdict};
 use settings::table;
 use store::memory::Memory;
 use store::open::Source;
 
-use crate::flags::{failed, flag, on_servers};
-use crate::places::model_policy;
+use crate::backends::policy_without_admissions;
+use crate::flags::{failed, flag, server_settings};
 
 /// The flags.
 pub(crate) fn command() -> Command {
     Command::new("audit")
         .about(
-            "Audit what lies in the topics: every order has one end, every failure its letter, units add up",
+            "Audit the orders in the topics: one final status per order, a dead letter per failure, units add up",
         )
         .args([&table::REDIS_ADDR, &table::KAFKA_ADDR, &table::ORDERS_TOPIC, &table::DLQ_TOPIC].map(flag))
         .arg(
@@ -27,25 +27,25 @@ pub(crate) fn command() -> Command {
                 .long("json")
                 .value_name("FILE")
                 .value_parser(value_parser!(PathBuf))
-                .help("Where the report goes as JSON"),
+                .help("JSON report file"),
         )
         .after_help(
             "Examples:\n  \
              flash-sale loadgen audit --redis-addr 127.0.0.1:6379 --kafka-addr 127.0.0.1:9092\n  \
-             flash-sale loadgen audit --json books.json\n\n\
-             Run it when the consumer group has no lag: what is still on the road counts as without an end.\n\
-             Exit codes: 0 the books are right, 1 could not read, or write the report, 4 they are not, 64 a setting was refused.",
+             flash-sale loadgen audit --json audit.json\n\n\
+             Run it when the consumer group has no lag: an order still in flight counts as one without a final status.\n\
+             Exit codes: 0 no violations, 1 could not read, or write the report, 4 violations found, 64 invalid setting.",
         )
 }
 
 /// Runs it.
 pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
-    let shared = match on_servers(flags) {
+    let shared = match server_settings(flags) {
         Ok(shared) => shared,
         Err(code) => return code,
     };
-    let places = topics::Places {
-        source: Source::new(&shared.redis, || Memory::new(model_policy(&shared), 0)),
+    let places = topics::Services {
+        source: Source::new(&shared.redis, || Memory::new(policy_without_admissions(&shared), 0)),
         kafka: shared.kafka.to_string(),
         orders_topic: shared.orders_topic.clone(),
         dlq_topic: shared.dlq_topic.clone(),
@@ -78,21 +78,21 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
 fn table_of(report: &TopicsReport) -> String {
     use std::fmt::Write as _;
     let mut text = format!(
-        "{} records of {} orders ({} repeats, {} no orders), {} dead letters\n",
-        report.records, report.orders, report.repeats, report.not_orders, report.letters
+        "{} records of {} orders ({} repeats, {} not orders), {} dead letters\n",
+        report.records, report.orders, report.repeats, report.not_orders, report.dead_letters
     );
     // Writing to a string cannot fail.
-    for (end, count) in &report.ends {
-        let _ = writeln!(text, "  {end:<24} {count:>12}");
+    for (status, count) in &report.ends {
+        let _ = writeln!(text, "  {status:<24} {count:>12}");
     }
-    for (reason, count) in &report.letters_by_reason {
-        let _ = writeln!(text, "  letter: {reason:<16} {count:>12}");
+    for (reason, count) in &report.dead_letters_by_reason {
+        let _ = writeln!(text, "  dead letter: {reason:<16} {count:>12}");
     }
     for item in &report.items {
         let cell = |value: Option<i64>| value.map_or_else(|| "unknown".to_owned(), |value| value.to_string());
         let _ = writeln!(
             text,
-            "  item {}: brought in {}, sold {}, left {}, given back {}",
+            "  item {}: brought in {}, sold {}, left {}, refunded {}",
             item.item_id,
             cell(item.brought_in),
             item.sold,
@@ -114,8 +114,8 @@ fn table_of(report: &TopicsReport) -> String {
             check.name, check.relation, check.limit, check.detail
         );
     }
-    for offence in &report.offences {
-        let _ = writeln!(text, "  {}: {}", offence.rule, offence.request_ids.join(", "));
+    for violation in &report.violations {
+        let _ = writeln!(text, "  {}: {}", violation.rule, violation.request_ids.join(", "));
     }
     text
 }

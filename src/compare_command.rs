@@ -1,4 +1,4 @@
-//! `flash-sale loadgen compare`: is this run worse than that one?
+//! `flash-sale loadgen compare`: checks two reports for regressions.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,23 +14,23 @@ pub(crate) fn command() -> Command {
         Arg::new(name).value_name(name).required(true).value_parser(value_parser!(PathBuf)).help(help)
     };
     Command::new("compare")
-        .about("Two JSON reports side by side: rates, latencies by outcome, CPU a request")
-        .arg(report("A", "The report to compare with"))
-        .arg(report("B", "The report that must not be worse"))
+        .about("Compare two JSON reports: rates, latencies by outcome, CPU per request")
+        .arg(report("A", "Baseline report"))
+        .arg(report("B", "Report that must not be worse than A"))
         .arg(
             Arg::new("threshold")
                 .long("threshold")
                 .value_name("SHARE")
                 .default_value("5%")
                 .value_parser(parse_share)
-                .help("By how much a number may be worse, as 5% or 0.05"),
+                .help("Allowed regression, for example 5% or 0.05"),
         )
         .after_help(
             "Examples:\n  \
              flash-sale loadgen compare before.json after.json\n  \
              flash-sale loadgen compare before.json after.json --threshold 10%\n\n\
-             A quantile is judged when at least 10 answers lie beyond it in both reports. A verdict that no longer holds \
-             is worse.\n\
+             A quantile is compared only if at least 10 responses lie beyond it in both reports. B is also worse if A \
+             passed and B did not.\n\
              Exit codes: 0 B is the same or better, 1 a report cannot be read, 2 usage, 3 B is worse.",
         )
 }
@@ -49,15 +49,15 @@ fn parse_share(text: &str) -> Result<f64, String> {
 /// Runs it.
 pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     let read = |name: &str| {
-        let path = flags.get_one::<PathBuf>(name).expect("clap asks for both");
-        loadgen::read::read(path)
+        let path = flags.get_one::<PathBuf>(name).expect("clap requires both");
+        report::read::read(path)
     };
     let (before, after) = match read("A").and_then(|before| Ok((before, read("B")?))) {
         Ok(both) => both,
         Err(reason) => return failed(reason),
     };
     let threshold = flags.get_one::<f64>("threshold").copied().unwrap_or_default();
-    let comparison = loadgen::compare::compare(&before, &after, threshold);
+    let comparison = report::compare::compare(&before, &after, threshold);
     if !report_files::print(comparison.table().trim_end()) {
         return ExitCode::from(FAILED);
     }

@@ -1,5 +1,5 @@
-//! `flash-sale completions` and `flash-sale man`: what a shell and a package want to know of the command line, made
-//! from the very flags that are parsed.
+//! `flash-sale completions` and `flash-sale man`: shell completions and man pages, generated from the definitions that also
+//! parse the command line.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -13,13 +13,13 @@ use crate::flags::failed;
 /// `completions`
 pub(crate) fn command() -> Command {
     Command::new("completions")
-        .about("Print the completions of a shell")
+        .about("Print shell completions")
         .arg(
             Arg::new("shell")
                 .value_name("SHELL")
                 .required(true)
                 .value_parser(value_parser!(Shell))
-                .help("Which shell"),
+                .help("Shell to generate completions for"),
         )
         .after_help(
             "Examples:\n  \
@@ -32,28 +32,28 @@ pub(crate) fn command() -> Command {
 /// `man`
 pub(crate) fn man_command() -> Command {
     Command::new("man")
-        .about("Write the man pages, one for each subcommand, or print the first")
+        .about("Write the man pages, one per subcommand, or print the main page")
         .arg(
             Arg::new("dir")
                 .long("dir")
                 .value_name("DIR")
-                .help("Folder for all pages; without it the first is printed"),
+                .help("Write all pages to this directory (default: print the main page)"),
         )
         .after_help("Examples:\n  flash-sale man | man -l -\n  flash-sale man --dir ~/.local/share/man/man1")
 }
 
-/// Prints the completions.
-pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
+/// Prints the completions of `command`, the whole command line.
+pub(crate) fn run(flags: &ArgMatches, mut command: Command) -> ExitCode {
     let Some(&shell) = flags.get_one::<Shell>("shell") else { return failed("no shell") };
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut crate::flags::command(), "flash-sale", &mut script);
+    clap_complete::generate(shell, &mut command, "flash-sale", &mut script);
     print(&script)
 }
 
-/// Prints or writes the pages.
-pub(crate) fn man(flags: &ArgMatches) -> ExitCode {
-    // There is no page of `help`, so none may name it.
-    let command = crate::flags::command().disable_help_subcommand(true);
+/// Prints or writes the man pages of `command`, the whole command line.
+pub(crate) fn man(flags: &ArgMatches, command: Command) -> ExitCode {
+    // The `help` subcommand has no page, so no page may refer to it.
+    let command = command.disable_help_subcommand(true);
     match flags.get_one::<String>("dir") {
         None => {
             let mut page = Vec::new();
@@ -67,13 +67,13 @@ pub(crate) fn man(flags: &ArgMatches) -> ExitCode {
                 std::fs::create_dir_all(dir).and_then(|()| clap_mangen::generate_to(command, Path::new(dir)));
             match written {
                 Ok(()) => ExitCode::SUCCESS,
-                Err(error) => failed(format!("{dir}: {error}; give a folder that can be written")),
+                Err(error) => failed(format!("{dir}: {error}; give a writable directory")),
             }
         }
     }
 }
 
-/// A reader that has had enough (`head`) is no failure.
+/// A closed pipe (as by `head`) is not an error.
 fn print(bytes: &[u8]) -> ExitCode {
     match std::io::stdout().write_all(bytes) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => failed(error),

@@ -1,12 +1,13 @@
-//! `flash-sale demo`: a whole sale in this process, with a live view, a verdict and an HTML report.
+//! `flash-sale demo`: a complete sale in one process, with a live view, a verdict and an HTML report.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use audit::{AuditSource, Item};
 use clap::{Arg, ArgMatches, Command, value_parser};
-use loadgen::{AuditSource, Item, Plan, progress};
+use loadgen::{Plan, progress};
 use settings::table;
 use shard::deadline::Deadline;
 use shard::log::Level;
@@ -15,10 +16,10 @@ use crate::flags::failed;
 use crate::services::{EMBEDDED, Services};
 use crate::signals::Interrupt;
 
-/// How long Redis and Kafka may take to be there.
+/// How long to wait for Redis and Kafka.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// The flags of the demo, beside the settings.
+/// The flags of the demo, in addition to the settings.
 pub(crate) fn flags(command: Command) -> Command {
     let number = |name: &'static str, default: &'static str, help: &'static str| {
         Arg::new(name)
@@ -29,28 +30,28 @@ pub(crate) fn flags(command: Command) -> Command {
             .help(help)
     };
     command.args([
-        number("buyers", "100000", "Orders, each of its own buyer"),
+        number("buyers", "100000", "Number of orders, each by a different buyer"),
         number("stock", "2000", "Units on sale"),
-        number("rate", "10000", "Arrivals a second, open loop"),
-        number("connections", "128", "Sockets of the load generator"),
-        number("seed", "1", "Fixes arrival times and orders"),
+        number("rate", "10000", "Arrivals per second (open loop)"),
+        number("connections", "128", "Connections of the load generator"),
+        number("seed", "1", "Random seed for arrival times and orders"),
         Arg::new("duplicates")
             .long("duplicates")
             .value_name("SHARE")
             .default_value("0.02")
             .value_parser(value_parser!(f64))
-            .help("Share of the orders that are sent twice"),
+            .help("Share of orders that are sent twice"),
         Arg::new("html")
             .long("html")
             .value_name("FILE")
             .default_value("flash-sale-report.html")
             .value_parser(value_parser!(PathBuf))
-            .help("Where the report goes"),
+            .help("HTML report file"),
         Arg::new("json")
             .long("json")
             .value_name("FILE")
             .value_parser(value_parser!(PathBuf))
-            .help("Where the report goes as JSON"),
+            .help("JSON report file"),
     ])
 }
 
@@ -66,13 +67,13 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     let mut defaults = EMBEDDED.to_vec();
     defaults.push((&table::LISTEN_ADDR, "127.0.0.1:0"));
     defaults.push((&table::METRICS_ADDR, "127.0.0.1:0"));
-    // Its log would run through the live view: only what somebody should look at, beside it.
+    // The log shares stderr with the live view, so only errors are logged.
     let services = match Services::start(flags, &defaults, Some(Level::Error), std::io::stderr()) {
         Ok(services) => services,
         Err(code) => return code,
     };
     if !services.is_ready_within(WAIT_MAX) {
-        return failed("Redis or Kafka is not there after 30 s; see REDIS_ADDR and KAFKA_ADDR");
+        return failed("Redis or Kafka is not reachable after 30 s; check REDIS_ADDR and KAFKA_ADDR");
     }
     let number = |name: &str| flags.get_one::<u64>(name).copied().unwrap_or_default();
     let mut plan = Plan::new(services.gateway.address());
@@ -84,15 +85,15 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     plan.items = vec![Item { id: "101".to_owned(), stock: number("stock") }];
     plan.processor_metrics = Some(services.processor.metrics_addr());
     eprintln!(
-        "{} buyers want {} units at {} a second; gateway on {} ({}), {}",
+        "{} buyers for {} units at {} orders/s; gateway on {} ({}), {}",
         plan.buyers,
         number("stock"),
         plan.rate_per_s,
         services.gateway.address(),
-        services.gateway.drivers().first().map_or("no driver", |driver| driver.name()),
-        services.places.describe(),
+        services.gateway.drivers().first().map_or("no IO driver", |driver| driver.name()),
+        services.backends.describe(),
     );
-    let audit = AuditSource::Store(services.places.source.clone());
+    let audit = AuditSource::Store(services.backends.source.clone());
     let report = loadgen::run(&plan, &audit, progress::for_stderr(), interrupt.flag());
     let deadline = Deadline::after(services.shutdown_timeout);
     let is_clean = services.stop_by(&deadline);
@@ -102,7 +103,7 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     };
     let code = crate::report_files::deliver(&report, flags, std::io::stdout().is_terminal());
     if !is_clean {
-        return failed("the processes did not stop clean");
+        return failed("gateway or processor did not shut down cleanly");
     }
     code
 }

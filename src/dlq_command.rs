@@ -1,4 +1,4 @@
-//! `flash-sale dlq list|show|stats|replay|purge`: dead letters, for people.
+//! `flash-sale dlq list|show|stats|replay|purge`: inspect, replay or purge dead letters.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,22 +7,22 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use letters::replay::{Done, Places, Wanted, replay};
-use letters::scan::scan;
-use letters::{Filter, Letter};
+use dead_letters::replay::{Endpoints, ReplayCounts, ReplayOptions, replay};
+use dead_letters::scan::scan;
+use dead_letters::{DeadLetter, Filter};
 use settings::kind::parse_duration_ms;
 use settings::table;
 use shard::clock;
 
-use crate::flags::{failed, flag, on_servers};
+use crate::flags::{failed, flag, server_settings};
 use crate::signals::Interrupt;
 
-/// Replays of an order before its letter stays where it is.
+/// Default of `--attempts-max`.
 const ATTEMPTS_MAX: &str = "3";
 
 /// The flags.
 pub(crate) fn command() -> Command {
-    let with_places = |command: Command| {
+    let with_endpoints = |command: Command| {
         command
             .args([&table::REDIS_ADDR, &table::KAFKA_ADDR, &table::ORDERS_TOPIC, &table::DLQ_TOPIC].map(flag))
     };
@@ -32,57 +32,57 @@ pub(crate) fn command() -> Command {
     let dry_run = Arg::new("dry-run")
         .long("dry-run")
         .action(ArgAction::SetTrue)
-        .help("Say how many letters it would be, and do nothing");
+        .help("Only report how many dead letters would be settled");
     let all = Arg::new("all")
         .long("all")
         .action(ArgAction::SetTrue)
-        .help("Those that were replayed or purged as well");
+        .help("Include dead letters that were already replayed or purged");
     Command::new("dlq")
         .about("List, count, replay or purge dead letters")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(with_places(with_filter(Command::new("list").about("A line for each open letter"))).args([
-            max("Most letters listed [default: 100]"),
+        .subcommand(with_endpoints(with_filter(Command::new("list").about("List open dead letters, one per line"))).args([
+            max("Maximum number of dead letters to list [default: 100]"),
             all.clone(),
-            Arg::new("json").long("json").action(ArgAction::SetTrue).help("A JSON object a line"),
+            Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print one JSON object per line"),
         ]))
         .subcommand(
-            with_places(Command::new("show").about("Everything that one letter says")).arg(
-                Arg::new("letter")
+            with_endpoints(Command::new("show").about("Show all fields of a dead letter")).arg(
+                Arg::new("dead-letter")
                     .required(true)
-                    .value_name("LETTER")
-                    .help("Its place as listed, such as 3/17, or the request_id or correlation_id of its order"),
+                    .value_name("DEAD_LETTER")
+                    .help("Partition and offset as listed (3/17), or the request_id or correlation_id of the order"),
             ),
         )
-        .subcommand(with_places(with_filter(Command::new("stats").about("How many letters, by reason and item"))).arg(all))
+        .subcommand(with_endpoints(with_filter(Command::new("stats").about("Count dead letters by reason and item"))).arg(all))
         .subcommand(
-            with_places(with_filter(
-                Command::new("replay").about("Send letters back into the topic of orders, each at most once"),
+            with_endpoints(with_filter(
+                Command::new("replay").about("Send dead letters back to the orders topic, each at most once"),
             ))
             .args([
                 dry_run.clone(),
-                max("Most letters replayed"),
+                max("Maximum number of dead letters to replay"),
                 Arg::new("rate")
                     .long("rate")
                     .value_name("N")
                     .value_parser(value_parser!(u64).range(1..=1_000_000))
-                    .help("Letters a second; without it as fast as Kafka takes them"),
+                    .help("Maximum replay rate in records per second (default: unlimited)"),
                 Arg::new("attempts-max")
                     .long("attempts-max")
                     .value_name("N")
                     .default_value(ATTEMPTS_MAX)
                     .value_parser(value_parser!(u32).range(1..=1000))
-                    .help("An order that was replayed so often already stays in quarantine"),
+                    .help("Leave orders in quarantine that were already replayed this often"),
             ]),
         )
         .subcommand(
-            with_places(with_filter(
-                Command::new("purge").about("Mark letters as settled without replaying them; Kafka keeps them"),
+            with_endpoints(with_filter(
+                Command::new("purge").about("Mark dead letters as settled without a replay; Kafka keeps the records"),
             ))
             .args([
                 dry_run,
-                max("Most letters purged"),
-                Arg::new("yes").long("yes").action(ArgAction::SetTrue).help("Really; else it is a dry run"),
+                max("Maximum number of dead letters to purge"),
+                Arg::new("yes").long("yes").action(ArgAction::SetTrue).help("Purge; without this flag it is a dry run"),
             ]),
         )
         .after_help(
@@ -92,10 +92,11 @@ pub(crate) fn command() -> Command {
              flash-sale dlq show 3/17\n  \
              flash-sale dlq replay --reason \"Payment Timeout\" --rate 500 --dry-run\n  \
              flash-sale dlq purge --reason \"Invalid Order Format\" --yes\n\n\
-             A replay may be stopped and started again at any time. processor_dlq_size and the age of the oldest letter\n\
-             count open letters: those neither replayed nor purged. docs/dead-letters.md says what lies where.\n\n\
-             Exit codes: 0 done, 1 could not go on or letters could not be sent, 64 a setting was refused, 130 and 143\n\
-             interrupted (what was settled stays settled).",
+             A replay can be stopped and restarted at any time. processor_dlq_size and the age of the oldest dead letter\n\
+             count only open dead letters: those neither replayed nor purged. docs/dead-letters.md describes where they are\n\
+             stored.\n\n\
+             Exit codes: 0 done, 1 failed or not all dead letters could be sent, 64 invalid setting, 130 or 143 interrupted\n\
+             (settled dead letters stay settled).",
         )
 }
 
@@ -103,24 +104,24 @@ fn with_filter(command: Command) -> Command {
     let text = |name: &'static str, value: &'static str, help: &'static str| {
         Arg::new(name).long(name).value_name(value).help(help)
     };
-    let time = |name: &'static str, help: &'static str| text(name, "TIME", help).value_parser(moment_ms);
+    let time = |name: &'static str, help: &'static str| text(name, "TIME", help).value_parser(parse_time_ms);
     command.args([
         text(
             "reason",
             "REASON",
-            "Payment Timeout, Redis Failure, Unknown Item or Invalid Order Format; may be repeated",
+            "Only this reason: Payment Timeout, Redis Failure, Unknown Item or Invalid Order Format; may be repeated",
         )
         .action(ArgAction::Append),
-        text("item", "ID", "Letters of this item"),
-        text("correlation-id", "ID", "Letters with this correlation id"),
-        text("request-id", "ID", "Letters of this order"),
-        time("since", "Written since then: so long ago, as 90m, or Unix milliseconds"),
-        time("until", "Written before then, likewise"),
+        text("item", "ID", "Only dead letters of this item"),
+        text("correlation-id", "ID", "Only dead letters with this correlation id"),
+        text("request-id", "ID", "Only dead letters of this order"),
+        time("since", "Only dead letters written since then: an age, such as 90m, or Unix milliseconds"),
+        time("until", "Only dead letters written before then: an age or Unix milliseconds"),
     ])
 }
 
-/// `90m` is a moment ninety minutes ago; digits alone are Unix milliseconds.
-fn moment_ms(text: &str) -> Result<i64, String> {
+/// `90m` means ninety minutes ago; digits alone are Unix milliseconds.
+fn parse_time_ms(text: &str) -> Result<i64, String> {
     let ago = parse_duration_ms(text).map(|ago_ms| clock::unix_ms().saturating_sub(ago_ms) as i64);
     text.parse()
         .ok()
@@ -141,38 +142,38 @@ fn filter(flags: &ArgMatches) -> Filter {
     }
 }
 
-/// Runs one of them.
+/// Runs the subcommand.
 pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     let Some((verb, flags)) = flags.subcommand() else { return failed("no subcommand") };
-    let shared = match on_servers(flags) {
+    let shared = match server_settings(flags) {
         Ok(shared) => shared,
         Err(code) => return code,
     };
-    let places = Places {
+    let endpoints = Endpoints {
         redis: shared.redis.clone(),
         kafka: shared.kafka.to_string(),
         orders_topic: shared.orders_topic.clone(),
         dlq_topic: shared.dlq_topic.clone(),
     };
     match verb {
-        "list" => list(&places, flags),
-        "show" => show(&places, flags),
-        "stats" => stats(&places, flags),
-        _ => settle(&places, flags, verb == "purge"),
+        "list" => list(&endpoints, flags),
+        "show" => show(&endpoints, flags),
+        "stats" => stats(&endpoints, flags),
+        _ => settle(&endpoints, flags, verb == "purge"),
     }
 }
 
-fn list(places: &Places, flags: &ArgMatches) -> ExitCode {
+fn list(endpoints: &Endpoints, flags: &ArgMatches) -> ExitCode {
     let max = flags.get_one::<u64>("max").copied().unwrap_or(100);
     let (shows_all, is_json) = (flags.get_flag("all"), flags.get_flag("json"));
     let mut listed = 0;
     if !is_json {
         println!(
-            "{:<10} {:<24} {:<20} {:>7} {:<12} request_id",
-            "letter", "written", "reason", "attempt", "item"
+            "{:<12} {:<24} {:<20} {:>7} {:<12} request_id",
+            "dead letter", "written", "reason", "attempt", "item"
         );
     }
-    let result = scan(places, &filter(flags), |letter, is_handled| {
+    let result = scan(endpoints, &filter(flags), |dead_letter, is_handled| {
         if is_handled && !shows_all {
             return ControlFlow::Continue(());
         }
@@ -181,16 +182,17 @@ fn list(places: &Places, flags: &ArgMatches) -> ExitCode {
         }
         listed += 1;
         if is_json {
-            println!("{}", json(&letter, is_handled));
+            println!("{}", json(&dead_letter, is_handled));
         } else {
-            let reason = if is_handled { format!("({})", letter.reason) } else { letter.reason.clone() };
+            let reason =
+                if is_handled { format!("({})", dead_letter.reason) } else { dead_letter.reason.clone() };
             println!(
-                "{:<10} {:<24} {reason:<20} {:>7} {:<12} {}",
-                letter.place.to_string(),
-                written(&letter),
-                letter.attempt,
-                letter.item_id.as_deref().unwrap_or("-"),
-                letter.request_id.as_deref().unwrap_or("-")
+                "{:<12} {:<24} {reason:<20} {:>7} {:<12} {}",
+                dead_letter.position.to_string(),
+                written(&dead_letter),
+                dead_letter.attempt,
+                dead_letter.item_id.as_deref().unwrap_or("-"),
+                dead_letter.request_id.as_deref().unwrap_or("-")
             );
         }
         ControlFlow::Continue(())
@@ -199,7 +201,7 @@ fn list(places: &Places, flags: &ArgMatches) -> ExitCode {
         Ok(()) => {
             if listed == max {
                 eprintln!(
-                    "flash-sale: the first {max}; --max N shows more, flash-sale dlq stats counts them all"
+                    "flash-sale: only the first {max} are listed; --max N lists more, flash-sale dlq stats counts all"
                 );
             }
             ExitCode::SUCCESS
@@ -208,65 +210,65 @@ fn list(places: &Places, flags: &ArgMatches) -> ExitCode {
     }
 }
 
-fn written(letter: &Letter) -> String {
-    letter.written_ms.map_or_else(|| "-".to_owned(), |ms| clock::rfc3339_ms(ms.max(0) as u64))
+fn written(dead_letter: &DeadLetter) -> String {
+    dead_letter.written_ms.map_or_else(|| "-".to_owned(), |ms| clock::rfc3339_ms(ms.max(0) as u64))
 }
 
-fn json(letter: &Letter, is_handled: bool) -> serde_json::Value {
+fn json(dead_letter: &DeadLetter, is_handled: bool) -> serde_json::Value {
     serde_json::json!({
-        "letter": letter.place.to_string(),
-        "written": written(letter),
-        "reason": letter.reason,
-        "message": letter.message,
-        "request_id": letter.request_id,
-        "correlation_id": letter.correlation_id,
-        "item_id": letter.item_id,
-        "user_id": letter.user_id,
-        "amount": letter.amount,
-        "attempt": letter.attempt,
+        "letter": dead_letter.position.to_string(),
+        "written": written(dead_letter),
+        "reason": dead_letter.reason,
+        "message": dead_letter.message,
+        "request_id": dead_letter.request_id,
+        "correlation_id": dead_letter.correlation_id,
+        "item_id": dead_letter.item_id,
+        "user_id": dead_letter.user_id,
+        "amount": dead_letter.amount,
+        "attempt": dead_letter.attempt,
         "settled": is_handled,
     })
 }
 
-fn show(places: &Places, flags: &ArgMatches) -> ExitCode {
-    let wanted = flags.get_one::<String>("letter").cloned().unwrap_or_default();
+fn show(endpoints: &Endpoints, flags: &ArgMatches) -> ExitCode {
+    let wanted = flags.get_one::<String>("dead-letter").cloned().unwrap_or_default();
     let mut found = 0;
-    let result = scan(places, &Filter::default(), |letter, is_handled| {
-        let is_it = letter.place.to_string() == wanted
-            || letter.request_id.as_ref() == Some(&wanted)
-            || letter.correlation_id.as_ref() == Some(&wanted);
-        if is_it {
+    let result = scan(endpoints, &Filter::default(), |dead_letter, is_handled| {
+        let matches = dead_letter.position.to_string() == wanted
+            || dead_letter.request_id.as_ref() == Some(&wanted)
+            || dead_letter.correlation_id.as_ref() == Some(&wanted);
+        if matches {
             found += 1;
-            print!("{}", sheet(&letter, is_handled));
+            print!("{}", details(&dead_letter, is_handled));
         }
         ControlFlow::Continue(())
     });
     match result {
         Ok(()) if found > 0 => ExitCode::SUCCESS,
-        Ok(()) => failed(format!("no letter {wanted:?}; flash-sale dlq list names them")),
+        Ok(()) => failed(format!("no dead letter {wanted:?}; flash-sale dlq list shows all")),
         Err(error) => failed(error),
     }
 }
 
-fn sheet(letter: &Letter, is_handled: bool) -> String {
+fn details(dead_letter: &DeadLetter, is_handled: bool) -> String {
     let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
     let bytes = |bytes: &Option<Vec<u8>>| {
         bytes.as_ref().map_or_else(|| "-".to_owned(), |bytes| String::from_utf8_lossy(bytes).into_owned())
     };
     let mut text = String::new();
     for (name, value) in [
-        ("letter", letter.place.to_string()),
+        ("dead letter", dead_letter.position.to_string()),
         ("state", if is_handled { "replayed or purged" } else { "open" }.to_owned()),
-        ("written", written(letter)),
-        ("reason", letter.reason.clone()),
-        ("message", letter.message.clone()),
-        ("attempt", letter.attempt.to_string()),
-        ("request_id", or_none(&letter.request_id)),
-        ("correlation_id", or_none(&letter.correlation_id)),
-        ("item_id", or_none(&letter.item_id)),
-        ("user_id", or_none(&letter.user_id)),
-        ("key", bytes(&letter.key)),
-        ("value", bytes(&letter.value)),
+        ("written", written(dead_letter)),
+        ("reason", dead_letter.reason.clone()),
+        ("message", dead_letter.message.clone()),
+        ("attempt", dead_letter.attempt.to_string()),
+        ("request_id", or_none(&dead_letter.request_id)),
+        ("correlation_id", or_none(&dead_letter.correlation_id)),
+        ("item_id", or_none(&dead_letter.item_id)),
+        ("user_id", or_none(&dead_letter.user_id)),
+        ("key", bytes(&dead_letter.key)),
+        ("value", bytes(&dead_letter.value)),
     ] {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{name:<15} {}", value.escape_debug());
@@ -275,21 +277,21 @@ fn sheet(letter: &Letter, is_handled: bool) -> String {
     text
 }
 
-fn stats(places: &Places, flags: &ArgMatches) -> ExitCode {
+fn stats(endpoints: &Endpoints, flags: &ArgMatches) -> ExitCode {
     let shows_all = flags.get_flag("all");
     let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
     let mut items: BTreeMap<String, u64> = BTreeMap::new();
     let (mut open, mut settled, mut oldest_ms) = (0_u64, 0_u64, i64::MAX);
-    let result = scan(places, &filter(flags), |letter, is_handled| {
+    let result = scan(endpoints, &filter(flags), |dead_letter, is_handled| {
         if is_handled {
             settled += 1;
         } else {
             open += 1;
-            oldest_ms = oldest_ms.min(letter.written_ms.unwrap_or(i64::MAX));
+            oldest_ms = oldest_ms.min(dead_letter.written_ms.unwrap_or(i64::MAX));
         }
         if !is_handled || shows_all {
-            *reasons.entry(letter.reason).or_default() += 1;
-            *items.entry(letter.item_id.unwrap_or_else(|| "-".to_owned())).or_default() += 1;
+            *reasons.entry(dead_letter.reason).or_default() += 1;
+            *items.entry(dead_letter.item_id.unwrap_or_else(|| "-".to_owned())).or_default() += 1;
         }
         ControlFlow::Continue(())
     });
@@ -309,7 +311,7 @@ fn stats(places: &Places, flags: &ArgMatches) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The most frequent first, with a bar of its share of the largest.
+/// One line per name, most frequent first, with a bar relative to the largest count.
 fn bars(title: &str, counts: BTreeMap<String, u64>) -> String {
     const SHOWN: usize = 20;
     const WIDTH: u64 = 40;
@@ -328,12 +330,12 @@ fn bars(title: &str, counts: BTreeMap<String, u64>) -> String {
     text
 }
 
-fn settle(places: &Places, flags: &ArgMatches, is_purge: bool) -> ExitCode {
+fn settle(endpoints: &Endpoints, flags: &ArgMatches, is_purge: bool) -> ExitCode {
     let is_dry = flags.get_flag("dry-run") || (is_purge && !flags.get_flag("yes"));
     let number = |name: &str| flags.try_get_one::<u64>(name).ok().flatten().copied();
-    let wanted = Wanted {
+    let wanted = ReplayOptions {
         filter: filter(flags),
-        letters_max: number("max"),
+        dead_letters_max: number("max"),
         rate_per_s: number("rate"),
         attempts_max: flags.try_get_one("attempts-max").ok().flatten().copied().unwrap_or(u32::MAX),
         is_dry,
@@ -345,9 +347,9 @@ fn settle(places: &Places, flags: &ArgMatches, is_purge: bool) -> ExitCode {
     };
     let shows = std::io::stderr().is_terminal();
     let run = format!("{}-{:x}", std::process::id(), clock::unix_ms());
-    let done = replay(places, &wanted, &run, interrupt.flag(), |done| {
+    let done = replay(endpoints, &wanted, &run, interrupt.flag(), |done| {
         if shows {
-            eprint!("\r{:>12} letters settled ", done.settled);
+            eprint!("\r{:>12} dead letters settled ", done.settled);
         }
     });
     if shows {
@@ -357,20 +359,20 @@ fn settle(places: &Places, flags: &ArgMatches, is_purge: bool) -> ExitCode {
         Ok(done) => done,
         Err(error) => return failed(error),
     };
-    print!("{}", told(&done, &wanted));
+    print!("{}", summary(&done, &wanted));
     if interrupt.is_set() {
         return interrupt.exit_code();
     }
     if done.not_sent + done.in_doubt > 0 {
-        return failed("not all letters could be sent; run the same command again");
+        return failed("not all dead letters could be sent; run the same command again");
     }
     if is_purge && is_dry && !flags.get_flag("dry-run") {
-        eprintln!("flash-sale: nothing was purged; say --yes to do it");
+        eprintln!("flash-sale: nothing was purged; add --yes to purge");
     }
     ExitCode::SUCCESS
 }
 
-fn told(done: &Done, wanted: &Wanted) -> String {
+fn summary(done: &ReplayCounts, wanted: &ReplayOptions) -> String {
     let verb = match (wanted.is_purge, wanted.is_dry) {
         (false, false) => "replayed",
         (false, true) => "would be replayed",
@@ -379,14 +381,14 @@ fn told(done: &Done, wanted: &Wanted) -> String {
     };
     let mut text = format!("{} {verb}\n", done.settled);
     for (count, what) in [
-        (done.found, "of a killed run found in the topic of orders, and marked"),
-        (done.returned, "of a killed run not in the topic of orders, and open again"),
-        (done.handled_before, "settled before"),
-        (done.not_meant, "not meant by the filter"),
+        (done.found, "from a killed run: found in the orders topic, marked as replayed"),
+        (done.returned, "from a killed run: not in the orders topic, open again"),
+        (done.handled_before, "already settled"),
+        (done.not_selected, "not matched by the filter"),
         (done.quarantined, "in quarantine: replayed too often"),
-        (done.not_orders, "without an order that could be tried again"),
-        (done.not_sent, "not sent: open as before"),
-        (done.in_doubt, "in doubt: the next replay finds out"),
+        (done.not_orders, "contain no order that could be retried"),
+        (done.not_sent, "not sent: still open"),
+        (done.in_doubt, "in doubt: the next replay resolves them"),
     ] {
         if count > 0 {
             // Writing to a string cannot fail.

@@ -1,4 +1,4 @@
-//! `flash-sale loadgen`: the judge.
+//! `flash-sale loadgen`: load generator with latency thresholds and an audit.
 
 use std::io::IsTerminal as _;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -6,18 +6,20 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use audit::{AuditSource, Item, Stocking, Topics};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use loadgen::plan::Retries;
-use loadgen::report::Verdict;
 use loadgen::scenario::Scenario;
-use loadgen::{Arrivals, AuditSource, Item, Plan, Shard, Stocking, Topics, progress};
+use loadgen::{Arrivals, Plan, progress};
+use report::Shard;
+use report::Verdict;
 
 use crate::flags::failed;
 use crate::report_files;
 use crate::signals::Interrupt;
 
-/// The command line was wrong (contract of the load generator's exit codes).
+/// Invalid command line (contract, exit codes of the load generator).
 const USAGE: u8 = 2;
 
 /// The flags.
@@ -52,79 +54,79 @@ pub(crate) fn command() -> Command {
         .subcommand(crate::compare_command::command())
         .subcommand_negates_reqs(true)
         .args_conflicts_with_subcommands(true)
-        .about("Judges a sale: open-loop load, latencies from the intended time, and an audit of every order")
+        .about("Open-loop load generator with latency thresholds and an audit of every order")
         .args(vec![
-            Arg::new("target").long("target").value_name("URL").required(true).help("The gateway: http://host:port"),
+            Arg::new("target").long("target").value_name("URL").required(true).help("Gateway to load: http://host:port"),
             Arg::new("scenario")
                 .long("scenario")
                 .value_name("FILE")
                 .value_parser(value_parser!(PathBuf))
-                .help("What to do, as a file (perf/scenarios/*.toml); flags that are given win over it"),
+                .help("Scenario file (perf/scenarios/*.toml); explicit flags take precedence"),
             Arg::new("rate-scale")
                 .long("rate-scale")
                 .value_name("FACTOR")
                 .default_value("1")
                 .value_parser(value_parser!(f64))
-                .help("Multiplies every rate of the scenario: the same sale for a smaller or larger machine"),
-            number("rate", "5000", "Arrivals a second, open loop"),
-            number("buyers", "0", "Orders; 0 takes rate × duration"),
-            duration("duration", "10s", "How long arrivals last when --buyers is not given"),
-            number("connections", "128", "Sockets to the target"),
-            number("workers", "1", "Cores of the generator"),
+                .help("Multiply every rate of the scenario, to run the same sale on a smaller or larger machine"),
+            number("rate", "5000", "Arrivals per second (open loop)"),
+            number("buyers", "0", "Number of orders; 0 means rate × duration"),
+            duration("duration", "10s", "How long orders arrive if --buyers is not given"),
+            number("connections", "128", "Connections to the target"),
+            number("workers", "1", "Cores used by the load generator"),
             number("stock", "2000", "Units of each item"),
-            number("items", "1", "Items on sale: 101, 102 and so on; the first is the hot one"),
-            number("amount-max", "1", "Most units of an order"),
-            number("seed", "1", "Fixes arrival times and orders"),
-            share("hot-share", "1", "Share of the orders that want the first item"),
-            share("duplicates", "0", "Share of the orders that are sent twice"),
-            share("reused", "0", "Share of the orders whose id is used again with other contents"),
-            share("invalid", "0", "Share of the orders that break a rule of the contract"),
-            share("bots", "0", "Share of the orders that come from ten users far over the limit"),
+            number("items", "1", "Number of items on sale: 101, 102 and so on; the first is the hot item"),
+            number("amount-max", "1", "Maximum units per order"),
+            number("seed", "1", "Random seed for arrival times and orders"),
+            share("hot-share", "1", "Share of orders for the first item"),
+            share("duplicates", "0", "Share of orders that are sent twice"),
+            share("reused", "0", "Share of orders whose request id is reused with other contents"),
+            share("invalid", "0", "Share of invalid orders"),
+            share("bots", "0", "Share of orders from ten users far over the rate limit"),
             Arg::new("zipf")
                 .long("zipf")
                 .value_name("EXPONENT")
                 .value_parser(value_parser!(f64))
-                .help("Items by Zipf's law instead of one hot item"),
-            number("retries", "0", "Sends of an order at most after trouble, under the same id; 0 gives up at once"),
-            duration("retry-back-off", "200ms", "Wait before the second send; doubles"),
-            Arg::new("poisson").long("poisson").action(ArgAction::SetTrue).help("Independent buyers instead of equal distances"),
+                .help("Choose items by Zipf's law instead of one hot item"),
+            number("retries", "0", "Maximum sends of an order with the same id after errors, 2 to 16; 0 disables retries"),
+            duration("retry-back-off", "200ms", "Delay before the second send; doubles with each further send"),
+            Arg::new("poisson").long("poisson").action(ArgAction::SetTrue).help("Poisson arrivals instead of a constant rate"),
             Arg::new("requests-per-connection")
                 .long("requests-per-connection")
                 .value_name("N")
                 .value_parser(value_parser!(u64).range(1..))
-                .help("Close and reopen a connection after so many answers"),
-            duration("drain-timeout", "60s", "How long acknowledged orders may take to end"),
+                .help("Close and reopen a connection after this many responses"),
+            duration("drain-timeout", "60s", "How long to wait for acknowledged orders to get a final status"),
             Arg::new("p99-ms")
                 .long("p99-ms")
                 .value_name("MS")
                 .value_parser(value_parser!(f64))
-                .help("Most that the 99th percentile of 202 may be"),
+                .help("Fail if the p99 latency of 202 responses exceeds this"),
             Arg::new("end-to-end-p99-ms")
                 .long("end-to-end-p99-ms")
                 .value_name("MS")
                 .value_parser(value_parser!(f64))
-                .help("Most that the 99th percentile from the intended time to the end of an order may be"),
-            Arg::new("closed").long("closed").action(ArgAction::SetTrue).help("Closed loop, for finding the knee"),
+                .help("Fail if the p99 time from the intended send time to the final status exceeds this"),
+            Arg::new("closed").long("closed").action(ArgAction::SetTrue).help("Closed-loop mode, to find the saturation point"),
             Arg::new("keep-stock").long("keep-stock").action(ArgAction::SetTrue).help(
-                "Do not set the stock; it must be there already",
+                "Do not set the stock; it must already be set",
             ),
             Arg::new("redis").long("redis").value_name("ADDR").help("Audit against this Redis"),
             Arg::new("kafka").long("kafka").value_name("ADDR").help(
-                "Bootstrap list; the audit then reads orders and orders-dlq too",
+                "Kafka bootstrap servers; the audit then also reads orders and orders-dlq",
             ),
-            Arg::new("no-audit").long("no-audit").action(ArgAction::SetTrue).help("Latencies and counts only"),
+            Arg::new("no-audit").long("no-audit").action(ArgAction::SetTrue).help("Skip the audit; latencies and counts only"),
             Arg::new("processor-metrics")
                 .long("processor-metrics")
                 .value_name("ADDR")
-                .help("ip:port of the processor's /metrics, to check its counters too"),
+                .help("ip:port of the processor's /metrics, to check its counters as well"),
             Arg::new("no-gateway-metrics")
                 .long("no-gateway-metrics")
                 .action(ArgAction::SetTrue)
-                .help("Do not read GET /metrics of the target; for targets that have none"),
+                .help("Do not read GET /metrics of the target, for targets without metrics"),
             Arg::new("run-id")
                 .long("run-id")
                 .value_name("ID")
-                .help("First part of every request id, the same in every shard; fresh unless given"),
+                .help("Prefix of every request id, the same in all shards (default: generated)"),
             Arg::new("shard")
                 .long("shard")
                 .value_name("I/N")
@@ -135,18 +137,18 @@ pub(crate) fn command() -> Command {
                 .long("alerts")
                 .value_name("FILE")
                 .value_parser(value_parser!(PathBuf))
-                .help("Prometheus rule file, such as deploy/alerts.yml: each of its alerts becomes a check"),
+                .help("Prometheus rule file, such as deploy/alerts.yml; each of its alerts becomes a check"),
             Arg::new("ignore-alert")
                 .long("ignore-alert")
                 .value_name("NAME")
                 .action(ArgAction::Append)
-                .help("An alert that is not judged; may be given several times"),
-            duration("scrape-interval", "500ms", "How often /metrics of the target are read for alerts and plots"),
+                .help("Do not evaluate this alert; may be given several times"),
+            duration("scrape-interval", "500ms", "Interval for reading the target's /metrics for alerts and plots"),
             Arg::new("metrics-addr")
                 .long("metrics-addr")
                 .value_name("IP:PORT")
                 .value_parser(value_parser!(SocketAddr))
-                .help("Where the run serves its own /metrics while it lasts"),
+                .help("Address at which the load generator serves its own /metrics during the run"),
         ])
         .args(report_files::flags())
         .after_help(format!(
@@ -155,15 +157,15 @@ pub(crate) fn command() -> Command {
              flash-sale loadgen --target http://127.0.0.1:8080 --scenario perf/scenarios/flash_sale.toml --html report.html\n  \
              flash-sale loadgen --target http://127.0.0.1:8080 --closed --no-audit --connections 256\n  \
              flash-sale loadgen --target http://10.0.0.7:8080 --rate 40000 --run-id k7 --shard 0/2 --json 0.json\n\n\
-             Without --redis the audit asks GET /orders/{{request_id}} of the target.\n\
-             --alerts judges gateway alerts by /metrics of the target and processor alerts by --processor-metrics. \
-             An alert of severity warning is told and breaks nothing; a metric that is on no page is not judged. \
-             A sale with payment failures fills the DLQ by design: --ignore-alert DlqSizeHigh.\n\
-             Shards: the first one sets the stock, so start it first; --rate is that of all together; `loadgen merge` adds \
-             their reports and judges the units.\n\
+             Without --redis the audit queries GET /orders/{{request_id}} of the target.\n\
+             --alerts evaluates gateway alerts from the target's /metrics and processor alerts from --processor-metrics. \
+             An alert of severity warning is reported but does not fail the run; an alert without its metric is not \
+             evaluated. Failed payments fill the DLQ by design: add --ignore-alert DlqSizeHigh.\n\
+             Shards: the first shard sets the stock, so start it first. --rate is the total of all shards. `loadgen merge` \
+             merges their reports and checks the units.\n\
              {}\n\
-             Exit codes: 0 held, 1 could not run or write a report, 2 usage, 3 threshold broken, 4 ledger violated, 5 generator \
-             saturated or a fault script failed, 130 or 143 interrupted by SIGINT or SIGTERM (nothing is judged).",
+             Exit codes: 0 passed, 1 could not run or write a report, 2 usage, 3 threshold exceeded, 4 ledger violated, 5 load \
+             generator saturated or a fault script failed, 130 or 143 interrupted by SIGINT or SIGTERM (no verdict).",
             report_files::HELP
         ))
 }
@@ -219,12 +221,12 @@ fn plan(flags: &ArgMatches) -> Result<(Plan, AuditSource), String> {
         let scale = flags.get_one::<f64>("rate-scale").copied().unwrap_or(1.0);
         Scenario::read(path)?.apply(&mut plan, scale)?;
     }
-    // With a scenario, a flag counts only when somebody typed it.
+    // With a scenario, only flags that were given explicitly count, not their defaults.
     let has_scenario = plan.scenario.is_some();
-    let is_said = |name: &str| !has_scenario || flags.value_source(name) == Some(ValueSource::CommandLine);
-    if has_scenario && ["rate", "buyers", "duration"].into_iter().any(is_said) {
+    let is_given = |name: &str| !has_scenario || flags.value_source(name) == Some(ValueSource::CommandLine);
+    if has_scenario && ["rate", "buyers", "duration"].into_iter().any(is_given) {
         return Err(
-            "--scenario says when buyers arrive; use --rate-scale instead of --rate, --buyers, --duration"
+            "--scenario determines when buyers arrive; use --rate-scale instead of --rate, --buyers or --duration"
                 .to_owned(),
         );
     }
@@ -243,7 +245,7 @@ fn plan(flags: &ArgMatches) -> Result<(Plan, AuditSource), String> {
     plan.metrics_addr = flags.get_one::<SocketAddr>("metrics-addr").copied();
     plan.gateway_metrics = !flags.get_flag("no-gateway-metrics");
     for (name, field) in [("connections", &mut plan.connections), ("workers", &mut plan.workers)] {
-        if is_said(name) {
+        if is_given(name) {
             *field = number(name) as usize;
         }
     }
@@ -254,20 +256,20 @@ fn plan(flags: &ArgMatches) -> Result<(Plan, AuditSource), String> {
         ("invalid", &mut plan.invalid_share),
         ("bots", &mut plan.bots_share),
     ] {
-        if is_said(name) {
+        if is_given(name) {
             *field = share(name);
         }
     }
-    if is_said("seed") {
+    if is_given("seed") {
         plan.seed = number("seed");
     }
-    if is_said("amount-max") {
+    if is_given("amount-max") {
         plan.amount_max = number("amount-max") as u32;
     }
-    if is_said("drain-timeout") {
+    if is_given("drain-timeout") {
         plan.drain_timeout = duration("drain-timeout");
     }
-    if is_said("retries") && number("retries") > 0 {
+    if is_given("retries") && number("retries") > 0 {
         let attempts_max = number("retries").min(u64::from(u32::MAX)) as u32;
         plan.retries = Some(Retries { attempts_max, back_off: duration("retry-back-off") });
     }
@@ -278,14 +280,14 @@ fn plan(flags: &ArgMatches) -> Result<(Plan, AuditSource), String> {
     limits.p99_ms_max = flags.get_one::<f64>("p99-ms").copied().or(limits.p99_ms_max);
     limits.end_to_end_p99_ms_max =
         flags.get_one::<f64>("end-to-end-p99-ms").copied().or(limits.end_to_end_p99_ms_max);
-    if is_said("items") {
-        let stock = if is_said("stock") { number("stock") } else { plan.items[0].stock };
+    if is_given("items") {
+        let stock = if is_given("stock") { number("stock") } else { plan.items[0].stock };
         plan.items =
             (0..number("items")).map(|index| Item { id: (101 + index).to_string(), stock }).collect();
-    } else if is_said("stock") {
+    } else if is_given("stock") {
         plan.items.iter_mut().for_each(|item| item.stock = number("stock"));
     }
-    if has_scenario && ["duplicates", "reused"].into_iter().any(is_said) {
+    if has_scenario && ["duplicates", "reused"].into_iter().any(is_given) {
         let phases = std::mem::take(&mut plan.phases);
         plan.set_phases(phases);
     }

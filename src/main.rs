@@ -1,20 +1,23 @@
-//! `flash-sale`: one binary, a subcommand for each part (contract, "Processes"). No logic lives here: a subcommand
-//! reads its settings, starts what the crates offer and waits for a signal.
+//! `flash-sale`: one binary with a subcommand for each part (contract, "Processes"). It contains no business logic: a
+//! subcommand reads its settings, starts services from the library crates and waits for a signal.
 
-/// Settings as flags, and the exit codes.
+/// The whole command line.
+mod command_line;
+
+/// Settings as command-line flags, and exit codes.
 mod flags;
 
-/// The first SIGTERM or SIGINT, the second and the third, and the watchdog over the end.
+/// Handles the first, second and third SIGTERM or SIGINT, and runs the shutdown watchdog.
 mod signals;
 
-/// librdkafka's timed waits by the monotonic clock.
+/// Makes librdkafka's timed waits use the monotonic clock.
 mod monotonic_waits;
 
-/// What systemd gives and wants to be told.
+/// systemd socket activation and service notifications.
 mod systemd;
 
-/// Where Redis and Kafka are: in this process or behind an address.
-mod places;
+/// The store and the broker: embedded in this process, or Redis and Kafka at an address.
+mod backends;
 
 /// `flash-sale gateway`
 mod gateway_command;
@@ -22,7 +25,7 @@ mod gateway_command;
 /// `flash-sale processor`
 mod processor_command;
 
-/// Both in one process.
+/// Gateway and processor in one process.
 mod services;
 
 /// `flash-sale serve`
@@ -43,7 +46,7 @@ mod merge_command;
 /// `flash-sale loadgen compare`
 mod compare_command;
 
-/// Where reports go.
+/// Flags and files of reports.
 mod report_files;
 
 /// `flash-sale stock`
@@ -61,7 +64,7 @@ mod health_command;
 /// `flash-sale completions` and `flash-sale man`
 mod completions_command;
 
-/// What documents and `--help` show is what the command line takes.
+/// Test: the command line accepts every command that the documentation and `--help` show.
 #[cfg(test)]
 mod documented_commands;
 
@@ -71,7 +74,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let matches = flags::command().get_matches();
+    let matches = command_line::command().get_matches();
     match matches.subcommand() {
         Some(("gateway", flags)) => gateway_command::run(flags),
         Some(("processor", flags)) => processor_command::run(flags),
@@ -82,9 +85,9 @@ fn main() -> ExitCode {
         Some(("prepare", flags)) => prepare_command::run(flags),
         Some(("dlq", flags)) => dlq_command::run(flags),
         Some(("health", flags)) => health_command::run(flags),
-        Some(("completions", flags)) => completions_command::run(flags),
-        Some(("man", flags)) => completions_command::man(flags),
-        // clap asks for a subcommand and knows all of them.
+        Some(("completions", flags)) => completions_command::run(flags, command_line::command()),
+        Some(("man", flags)) => completions_command::man(flags, command_line::command()),
+        // Unreachable: clap requires a subcommand and rejects unknown ones.
         _ => ExitCode::from(flags::USAGE),
     }
 }

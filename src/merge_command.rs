@@ -1,4 +1,4 @@
-//! `flash-sale loadgen merge`: the reports of several generators as one.
+//! `flash-sale loadgen merge`: merges the reports of several load generators.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -9,13 +9,13 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use crate::flags::failed;
 use crate::report_files;
 
-/// The reports do not belong together.
+/// The reports are not all the shards of one run.
 const USAGE: u8 = 2;
 
 /// The flags.
 pub(crate) fn command() -> Command {
     Command::new("merge")
-        .about("Add the JSON reports of all shards of a run to one, without loss, and judge it anew")
+        .about("Merge the JSON reports of all shards of a run losslessly and recompute the verdict")
         .arg(
             Arg::new("reports")
                 .value_name("REPORT")
@@ -28,11 +28,11 @@ pub(crate) fn command() -> Command {
         .after_help(format!(
             "Examples:\n  \
              flash-sale loadgen merge a.json b.json --json all.json --html all.html\n\n\
-             Judged again from what was added: latency, rates, failures, every rule about orders, and the units, which no \
-             shard can judge alone. Of every other check the worst of all shards stands.\n\
+             Recomputed from the merged data: latency, rates, failures, every rule about orders, and the units, which no shard \
+             can check alone. For every other check, the worst result of all shards counts.\n\
              {}\n\
-             Exit codes: 0 held, 1 a report cannot be read or written, 2 the reports are not all the shards of one run, \
-             3 threshold broken, 4 ledger violated, 5 a generator saturated, 130 a shard was interrupted.",
+             Exit codes: 0 passed, 1 a report cannot be read or written, 2 the reports are not all the shards of one run, \
+             3 threshold exceeded, 4 ledger violated, 5 a load generator saturated, 130 a shard was interrupted.",
             report_files::HELP
         ))
 }
@@ -44,7 +44,7 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     }
     let mut reports = Vec::new();
     for path in flags.get_many::<PathBuf>("reports").into_iter().flatten() {
-        match loadgen::read::read(path) {
+        match report::read::read(path) {
             Ok(report) => reports.push(report),
             Err(reason) => return failed(reason),
         }

@@ -1,7 +1,7 @@
-//! `flash-sale prepare`: makes a deployment ready for a sale of so many orders, and says whether it is.
+//! `flash-sale prepare`: prepares a deployment for a sale with a given number of orders and reports whether it is ready.
 //!
-//! First come the checks that change nothing; when one of them refuses, nothing is changed. Then stock, tables of Redis, the
-//! rehearsal on Kafka, and one order through each gateway.
+//! The checks come first and change nothing; if one of them refuses, nothing is changed. Then follow the stock, the tables of
+//! Redis, the rehearsal on Kafka, and one order through each gateway.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -11,33 +11,33 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use settings::table;
 use store::open::Source;
-use store::redis::presize::{Ended, Plan, Presizer};
+use store::redis::presize::{Completion, Plan, Presizer};
 
-use crate::flags::{USAGE, failed, flag, on_servers};
-use crate::places::model_policy;
+use crate::backends::policy_without_admissions;
+use crate::flags::{USAGE, failed, flag, server_settings};
 use crate::signals::Interrupt;
 use crate::stock_command;
 
-/// What is checked.
+/// The checks.
 mod checks;
 
 /// The stock of a sale.
 mod items;
 
-/// What was found.
+/// The results.
 mod report;
 
 use report::{Row, State, verdict};
 
-/// How long Redis may take for one answer.
+/// Timeout for a Redis reply.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 /// The sale must not be opened.
 const REFUSED: u8 = 3;
-/// The item of the first order of each gateway.
+/// The item of the test order sent through each gateway.
 const ITEM: &str = "flash-sale-prepare";
-/// Records a second of the rehearsal.
+/// Rehearsal rate, in records per second.
 const REHEARSAL_RATE: u64 = 5000;
-/// Slower acknowledgements at the end of a rehearsal are a warning.
+/// A median acknowledgement latency above this at the end of the rehearsal is a warning.
 const REHEARSAL_WARNED_MS: f64 = 50.0;
 
 /// The flags.
@@ -49,7 +49,7 @@ pub(crate) fn command() -> Command {
                 .ok_or("not a duration such as 20s, 1m or 24h")
         })
     };
-    let places = [
+    let settings = [
         &table::REDIS_ADDR,
         &table::KAFKA_ADDR,
         &table::ORDERS_TOPIC,
@@ -59,86 +59,88 @@ pub(crate) fn command() -> Command {
         &table::ORDER_STATUS_TTL,
     ];
     Command::new("prepare")
-        .about("Make Redis, Kafka and the gateways ready for a sale, and say whether they are")
+        .about("Prepare Redis, Kafka and the gateways for a sale, and report whether they are ready")
         .args([
             Arg::new("orders")
                 .long("orders")
                 .value_name("N")
                 .value_parser(value_parser!(u64).range(1..=1_000_000_000))
                 .required_unless_present("undo")
-                .help("Orders that are expected"),
+                .help("Expected number of orders"),
             Arg::new("items")
                 .long("items")
                 .value_name("FILE")
                 .value_parser(value_parser!(PathBuf))
-                .help("Stock to set: `<item> <units>` a line. An item of which units are held or sold is refused"),
+                .help("Stock to set, one `<item> <units>` per line. Items with units held or sold are refused"),
             Arg::new("gateway")
                 .long("gateway")
                 .value_name("HOST:PORT")
                 .action(ArgAction::Append)
-                .help("A gateway to check, with one order of the item flash-sale-prepare; may be given several times"),
-            duration("keep", "24h").help("Placeholders expire this long after now: past the end of the sale"),
+                .help("Gateway to check, with one order for the item flash-sale-prepare; may be given several times"),
+            duration("keep", "24h").help("Placeholders expire after this time; choose it beyond the end of the sale"),
             Arg::new("rate")
                 .long("rate")
                 .value_name("N")
                 .default_value("100000")
                 .value_parser(value_parser!(u64).range(1000..=10_000_000))
-                .help("Placeholders written or deleted a second at most"),
-            duration("rehearsal", "20s").help("How long records like orders are sent to a topic of their own; 0s: not at all"),
+                .help("Maximum number of placeholders written or deleted per second"),
+            duration("rehearsal", "20s").help("How long to send order-like records to a separate topic; 0s skips the rehearsal"),
             Arg::new("dry-run")
                 .long("dry-run")
                 .action(ArgAction::SetTrue)
-                .help("Only check; change nothing and send no order"),
+                .help("Only run the checks; change nothing and send no order"),
             Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print the result as JSON"),
             Arg::new("undo")
                 .long("undo")
                 .action(ArgAction::SetTrue)
                 .conflicts_with_all(["orders", "items", "dry-run"])
-                .help("Delete the placeholders, for a sale that was called off"),
+                .help("Delete the placeholders, if the sale was cancelled"),
         ])
-        .args(places.map(flag))
+        .args(settings.map(flag))
         .after_help(
-            "Redis's tables grow to the size of the sale by placeholder keys (prepare:*), most of which are deleted again;\n\
-             without this Redis is two to three times slower each time the number of keys doubles. It takes about two minutes\n\
-             for 5,000,000 orders and can be repeated and interrupted at any time.\n\n\
+            "The command writes placeholder keys (prepare:*) so that Redis's hash tables grow to the size of the sale, and\n\
+             deletes most of them again. Without it, Redis is two to three times slower each time the number of keys\n\
+             doubles. It takes about two minutes for 5,000,000 orders and can be repeated and interrupted at any time.\n\n\
              Examples:\n  \
              flash-sale prepare --orders 5000000 --items items.txt --gateway 127.0.0.1:8080\n  \
              flash-sale prepare --orders 5000000 --dry-run --json\n  \
              flash-sale prepare --undo\n\n\
-             Exit codes: 0 ready, warnings included, 1 it could not be finished, 3 refused: do not open the sale, 64 a setting\n\
-             or a file was refused, 130 or 143 interrupted (repeat it, or --undo).",
+             Exit codes: 0 ready, possibly with warnings, 1 failed, 3 refused: do not open the sale, 64 invalid setting\n\
+             or file, 130 or 143 interrupted (repeat the command, or use --undo).",
         )
 }
 
-/// How it is told to stop, and what it shows meanwhile.
+/// Interruption and progress display of one run.
 struct Run {
     interrupt: Interrupt,
-    shows: bool,
+    shows_progress: bool,
 }
 
 impl Run {
-    fn goes_on(&self) -> bool {
+    fn may_continue(&self) -> bool {
         !self.interrupt.is_set()
     }
 
-    /// Shows how far a step is; false when it must stop.
+    /// Shows the progress of a step; false when the run must stop.
     fn progress(&self, what: &str, done: u64, all: u64) -> bool {
-        if self.shows {
+        if self.shows_progress {
             let end = if done == all { "\n" } else { "" };
             eprint!("\r{what}: {done:>11} of {all}{end}");
         }
-        self.goes_on()
+        self.may_continue()
     }
 
     fn interrupted(&self) -> ExitCode {
-        eprintln!("flash-sale: interrupted; repeat the command to go on, or flash-sale prepare --undo");
+        eprintln!(
+            "flash-sale: interrupted; repeat the command to continue, or use flash-sale prepare --undo"
+        );
         self.interrupt.exit_code()
     }
 }
 
 /// Runs it.
 pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
-    let shared = match on_servers(flags) {
+    let shared = match server_settings(flags) {
         Ok(shared) => shared,
         Err(code) => return code,
     };
@@ -150,12 +152,12 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
         }
     };
     let run = match Interrupt::watch() {
-        Ok(interrupt) => Run { interrupt, shows: std::io::stderr().is_terminal() },
+        Ok(interrupt) => Run { interrupt, shows_progress: std::io::stderr().is_terminal() },
         Err(error) => return failed(error),
     };
-    let policy = model_policy(&shared);
+    let policy = policy_without_admissions(&shared);
     let source = Source::new(&shared.redis, || store::memory::Memory::new(policy, 0));
-    let Source::Redis(server) = &source else { return failed("REDIS_ADDR names no server") };
+    let Source::Redis(server) = &source else { return failed("REDIS_ADDR is not a server address") };
     let rate = flags.get_one("rate").copied().unwrap_or(1);
     let mut presizer = match Presizer::open(server, rate, WAIT_MAX) {
         Ok(presizer) => presizer,
@@ -163,20 +165,20 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     };
     if flags.get_flag("undo") {
         return match presizer.undo(&mut |what, done, all| run.progress(what, done, all)) {
-            Ok((Ended::Done, count)) => {
+            Ok((Completion::Done, count)) => {
                 println!("{count} placeholders deleted");
                 ExitCode::SUCCESS
             }
-            // A signal may break off the wait for an answer.
-            _ if !run.goes_on() => run.interrupted(),
-            Ok((Ended::Interrupted, _)) => run.interrupted(),
+            // A signal may interrupt the wait for a reply.
+            _ if !run.may_continue() => run.interrupted(),
+            Ok((Completion::Interrupted, _)) => run.interrupted(),
             Err(reason) => failed(reason),
         };
     }
     let prepared = prepare(flags, &shared, &source, &items, &mut presizer, &run);
     let rows = match prepared {
-        // A signal may break off the wait for an answer.
-        _ if !run.goes_on() => return run.interrupted(),
+        // A signal may interrupt the wait for a reply.
+        _ if !run.may_continue() => return run.interrupted(),
         Ok(Some(rows)) => rows,
         Ok(None) => return run.interrupted(),
         Err(reason) => return failed(reason),
@@ -188,7 +190,7 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     }
 }
 
-/// All rows; `None` when it was interrupted.
+/// The results of all steps; `None` when interrupted.
 fn prepare(
     flags: &ArgMatches,
     shared: &settings::Shared,
@@ -217,7 +219,7 @@ fn prepare(
         rows.push(Row::new("changes", State::Refuse, "nothing was changed"));
         return Ok(Some(rows));
     }
-    if !run.goes_on() {
+    if !run.may_continue() {
         return Ok(None);
     }
     if !items.is_empty() {
@@ -226,7 +228,7 @@ fn prepare(
     }
     let ended =
         presizer.grow(&plan, duration("keep"), &mut |what, done, all| run.progress(what, done, all))?;
-    if ended == Ended::Interrupted {
+    if ended == Completion::Interrupted {
         return Ok(None);
     }
     rows.push(tables_row(&plan, presizer.tables()?.slots));
@@ -236,7 +238,7 @@ fn prepare(
             None => return Ok(None),
         }
     }
-    if !run.goes_on() {
+    if !run.may_continue() {
         return Ok(None);
     }
     if !gateways.is_empty() {
@@ -258,14 +260,14 @@ fn tables_row(plan: &Plan, slots: Option<u64>) -> Row {
             name,
             State::Warning,
             format!(
-                "{slots} slots, the sale needs {}: Redis will be slow while they grow; run it without --dry-run",
+                "{slots} slots, the sale needs {}: Redis is slow while its tables grow; run prepare without --dry-run",
                 plan.slots
             ),
         ),
         None => Row::new(
             name,
             State::Unknown,
-            format!("this Redis does not say how large its tables are; {} slots were wanted", plan.slots),
+            format!("Redis does not report the size of its tables; {} slots are needed", plan.slots),
         ),
     }
 }
@@ -277,19 +279,19 @@ fn rehearse(shared: &settings::Shared, duration: Duration, run: &Run) -> Option<
         shared.orders_partitions,
         REHEARSAL_RATE,
         duration,
-        |elapsed| run.progress("seconds of the rehearsal", elapsed.as_secs().min(seconds), seconds + 1),
+        |elapsed| run.progress("rehearsal seconds", elapsed.as_secs().min(seconds), seconds + 1),
     );
-    if run.shows {
+    if run.shows_progress {
         eprintln!();
     }
-    if !run.goes_on() {
+    if !run.may_continue() {
         return None;
     }
     Some(match rehearsed {
         Ok(found) => {
             let [median, worst] = found.last_ms;
             let text = format!(
-                "{} records acknowledged, {} not; at the end after {median:.1} ms, at most {worst:.1} ms",
+                "{} records acknowledged, {} failed; latency at the end: median {median:.1} ms, maximum {worst:.1} ms",
                 found.acknowledged, found.failed
             );
             let state =

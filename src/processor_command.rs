@@ -8,10 +8,10 @@ use clap::ArgMatches;
 use processor::Parts;
 use shard::log::{Level, Sink};
 
+use crate::backends::{Backends, level, log_corrected_settings, policy_without_admissions};
 use crate::flags::{FAILED, failed, read_settings};
-use crate::places::{Places, announce_notices, level, model_policy};
 use crate::services::exit_when_unhealable;
-use crate::signals::{Cause, Ending};
+use crate::signals::{Cause, Shutdown};
 use crate::systemd::{self, State};
 
 /// Runs a processor until a signal.
@@ -20,37 +20,37 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
         Ok(read) => read,
         Err(code) => return code,
     };
-    let ending = match Ending::new() {
-        Ok(ending) => ending,
+    let shutdown = match Shutdown::new() {
+        Ok(shutdown) => shutdown,
         Err(error) => return failed(error),
     };
     let sink = match Sink::start("processor", level(settings.shared.log_level), std::io::stdout()) {
         Ok((sink, _)) => sink,
         Err(error) => return failed(error),
     };
-    announce_notices(&sink, &notices);
-    let places = match Places::open(&settings.shared, &model_policy(&settings.shared)) {
-        Ok(places) => places,
+    log_corrected_settings(&sink, &notices);
+    let backends = match Backends::open(&settings.shared, &policy_without_admissions(&settings.shared)) {
+        Ok(backends) => backends,
         Err(error) => return failed(error),
     };
-    places.announce(&sink);
+    backends.warn_if_embedded(&sink);
     let parts = Parts {
         sink: Arc::clone(&sink),
-        source: places.source.clone(),
-        kafka_bootstrap: places.bootstrap.clone(),
-        guard: places.guard(),
+        source: backends.source.clone(),
+        kafka_bootstrap: backends.bootstrap.clone(),
+        guard: backends.guard(),
         unhealable: exit_when_unhealable(&sink),
     };
     let running = match processor::start(&settings, &parts) {
         Ok(running) => running,
         Err(error) => return failed(error),
     };
-    sink.line(Level::Info, "processor_started", "The processor works", |line| {
+    sink.line(Level::Info, "processor_started", "Processor running", |line| {
         line.text("metrics_addr", &running.metrics_addr().to_string())
             .text("redis_addr", &settings.shared.redis.to_string())
-            .text("kafka_addr", &places.bootstrap);
+            .text("kafka_addr", &backends.bootstrap);
     });
-    let cause = systemd::ready_when(&ending, || running.is_healthy()).unwrap_or_else(|| ending.wait());
+    let cause = systemd::ready_when(&shutdown, || running.is_healthy()).unwrap_or_else(|| shutdown.wait());
     systemd::notify(State::Stopping);
     sink.line(Level::Info, "processor_stopping", "Draining", |line| {
         if let Cause::Signal(signal) = cause {
@@ -58,10 +58,13 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
         }
     });
     let timeout = settings.shared.shutdown_timeout;
-    ending.begin(Duration::ZERO, timeout);
-    let stopped = running.stop_by(ending.drain(timeout));
-    let message =
-        if stopped.is_clean { "Every order begun has its end" } else { "Orders were left to the next owner" };
+    shutdown.begin(Duration::ZERO, timeout);
+    let stopped = running.stop_by(shutdown.drain(timeout));
+    let message = if stopped.is_clean {
+        "Shutdown complete: all started orders finished"
+    } else {
+        "Unfinished orders left for the next partition owner"
+    };
     sink.line(
         if stopped.is_clean { Level::Info } else { Level::Error },
         "processor_stopped",

@@ -1,22 +1,22 @@
-//! Where reports go: the flags, and the files of them.
+//! Report output: the flags that select report files, and writing the files.
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, value_parser};
-use loadgen::Report;
-use loadgen::output::{self, Form};
+use report::Report;
+use report::output::{self, Format};
 
 use crate::flags::{FAILED, failed};
 
-/// For `--help` of whatever writes reports.
-pub(crate) const HELP: &str = "The verdict is printed before any file is written. A file is whole or not there; when one \
-                               cannot be written the others still are, and the exit code is 1 whatever the verdict is.";
+/// Part of `--help` for every command that writes reports.
+pub(crate) const HELP: &str = "The verdict is printed before any file is written. A file is complete or absent; when one \
+                               cannot be written, the others still are, and the exit code is 1 whatever the verdict is.";
 
-/// A flag for each form.
+/// One flag per report format.
 pub(crate) fn flags() -> impl Iterator<Item = Arg> {
-    Form::ALL.into_iter().map(|form| {
+    Format::ALL.into_iter().map(|form| {
         Arg::new(form.name())
             .long(form.name())
             .value_name("FILE")
@@ -25,9 +25,9 @@ pub(crate) fn flags() -> impl Iterator<Item = Arg> {
     })
 }
 
-/// Says, before a run is spent on it, that a file cannot be put where it should go.
+/// Checks before a run that each report file can be written.
 pub(crate) fn probe(flags: &ArgMatches) -> Result<(), ExitCode> {
-    let mut faults = asked(flags).filter_map(|(form, path)| output::probe(form, path).err()).peekable();
+    let mut faults = requested(flags).filter_map(|(form, path)| output::probe(form, path).err()).peekable();
     if faults.peek().is_none() {
         return Ok(());
     }
@@ -37,10 +37,10 @@ pub(crate) fn probe(flags: &ArgMatches) -> Result<(), ExitCode> {
     Err(ExitCode::from(FAILED))
 }
 
-/// Prints the verdict, then writes the files; the exit code of it all.
+/// Prints the verdict, then writes the files; returns the exit code.
 pub(crate) fn deliver(report: &Report, flags: &ArgMatches, has_colours: bool) -> ExitCode {
     let mut is_delivered = print(&report.table(has_colours));
-    for (form, path) in asked(flags) {
+    for (form, path) in requested(flags) {
         match output::write(report, form, path) {
             Ok(files) => {
                 for file in files {
@@ -56,7 +56,7 @@ pub(crate) fn deliver(report: &Report, flags: &ArgMatches, has_colours: bool) ->
     ExitCode::from(if is_delivered { report.verdict.exit_code() } else { FAILED })
 }
 
-/// A line on standard output, which may be a full disk as well; false when it could not be written.
+/// Prints a line to standard output; false if that failed, for example on a full disk.
 pub(crate) fn print(text: &str) -> bool {
     let mut out = io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
@@ -68,9 +68,9 @@ pub(crate) fn print(text: &str) -> bool {
     }
 }
 
-/// Not every command has every form.
-fn asked(flags: &ArgMatches) -> impl Iterator<Item = (Form, &PathBuf)> {
-    Form::ALL.into_iter().filter_map(|form| {
+/// The report files that were requested. Not every command has a flag for every format.
+fn requested(flags: &ArgMatches) -> impl Iterator<Item = (Format, &PathBuf)> {
+    Format::ALL.into_iter().filter_map(|form| {
         let path = flags.try_get_one::<PathBuf>(form.name()).ok().flatten()?;
         Some((form, path))
     })

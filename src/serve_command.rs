@@ -1,4 +1,4 @@
-//! `flash-sale serve`: gateway and processor in one process, for trying with curl.
+//! `flash-sale serve`: gateway and processor in one process, to try with curl.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use store::Command;
 
 use crate::flags::{FAILED, failed};
 use crate::services::{EMBEDDED, Services};
-use crate::signals::Ending;
+use crate::signals::Shutdown;
 
-/// How long Redis and Kafka may take to be there.
+/// How long to wait for Redis and Kafka.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Runs both until a signal.
 pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
-    let ending = match Ending::new() {
-        Ok(ending) => ending,
+    let shutdown = match Shutdown::new() {
+        Ok(shutdown) => shutdown,
         Err(error) => return failed(error),
     };
     let item = flags.get_one::<String>("item").cloned().unwrap_or_default();
@@ -29,23 +29,28 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
         Ok(services) => services,
         Err(code) => return code,
     };
-    if let store::open::Source::Memory(memory) = &services.places.source
+    if let store::open::Source::Memory(memory) = &services.backends.source
         && let Err(error) = memory.apply(&Command::SetStock { item_id: &item, units: stock })
     {
         return failed(error);
     }
     if !services.is_ready_within(WAIT_MAX) {
-        services.sink.line(Level::Warn, "not_ready", "Redis or Kafka is not there yet; see /health", |_| {});
+        services.sink.line(
+            Level::Warn,
+            "not_ready",
+            "Redis or Kafka is not reachable yet; see /health",
+            |_| {},
+        );
     }
     let address = services.gateway.address();
     eprintln!(
         "gateway   http://{address}\nprocessor http://{}/metrics\n\nTry:\n  curl -i http://{address}/buy -H 'Content-Type: \
          application/json' -d '{{\"user_id\":\"u1\",\"item_id\":\"{item}\",\"amount\":1,\"request_id\":\"r-1\"}}'\n  \
-         curl http://{address}/orders/r-1\n\nCtrl-C ends it.",
+         curl http://{address}/orders/r-1\n\nPress Ctrl-C to stop.",
         services.processor.metrics_addr()
     );
-    ending.wait();
+    shutdown.wait();
     let timeout = services.shutdown_timeout;
-    ending.begin(Duration::ZERO, timeout);
-    if services.stop_by(ending.drain(timeout)) { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+    shutdown.begin(Duration::ZERO, timeout);
+    if services.stop_by(shutdown.drain(timeout)) { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
 }

@@ -9,19 +9,19 @@ use settings::table::{self, Setting};
 use shard::deadline::Deadline;
 use shard::log::{Level, Sink};
 
+use crate::backends::{Backends, log_corrected_settings};
 use crate::flags::{failed, read_settings};
-use crate::places::{Places, announce_notices};
 
-/// Everything that is up. Fields drop in order: the embedded broker last.
+/// The running services. Fields drop in order: the embedded broker last.
 pub(crate) struct Services {
     pub(crate) gateway: gateway::Running,
     pub(crate) processor: processor::Running,
     pub(crate) sink: Arc<Sink>,
-    pub(crate) places: Places,
+    pub(crate) backends: Backends,
     pub(crate) shutdown_timeout: Duration,
 }
 
-/// Ends the process when recovery has failed for `DEPENDENCY_HEAL_TIMEOUT`; its line is in the log by then.
+/// Exits the process when recovery has failed for `DEPENDENCY_HEAL_TIMEOUT`. The reason has been logged by then.
 pub(crate) fn exit_when_unhealable(sink: &Arc<Sink>) -> queue::Unhealable {
     let sink = Arc::clone(sink);
     Arc::new(move |_| {
@@ -30,12 +30,12 @@ pub(crate) fn exit_when_unhealable(sink: &Arc<Sink>) -> queue::Unhealable {
     })
 }
 
-/// Settings that are embedded unless given.
+/// Defaults that select the embedded store and broker.
 pub(crate) const EMBEDDED: [(&Setting, &str); 2] =
     [(&table::REDIS_ADDR, "embedded"), (&table::KAFKA_ADDR, "embedded")];
 
 impl Services {
-    /// Starts both on one truth and one broker. `level` is the least level logged; `None` takes `LOG_LEVEL`.
+    /// Starts both services on the same store and broker. `level` is the minimum level logged; `None` means `LOG_LEVEL`.
     pub(crate) fn start(
         flags: &ArgMatches,
         defaults: &[(&Setting, &str)],
@@ -44,21 +44,21 @@ impl Services {
     ) -> Result<Self, ExitCode> {
         let ((for_gateway, mut for_processor), notices) =
             read_settings(flags, defaults, |reader| (reader.gateway(), reader.processor()))?;
-        // WORKERS are the gateway's cores; the processor beside it has one.
+        // WORKERS is the number of gateway cores; the processor in the same process has one core.
         for_processor.shared.workers = None;
-        let level = level.unwrap_or(crate::places::level(for_gateway.shared.log_level));
+        let level = level.unwrap_or(crate::backends::level(for_gateway.shared.log_level));
         let (sink, _) = Sink::start("flash-sale", level, out).map_err(failed)?;
-        announce_notices(&sink, &notices);
-        let places =
-            Places::open(&for_gateway.shared, &gateway::run::policy(&for_gateway)).map_err(failed)?;
-        places.announce(&sink);
+        log_corrected_settings(&sink, &notices);
+        let backends =
+            Backends::open(&for_gateway.shared, &gateway::run::policy(&for_gateway)).map_err(failed)?;
+        backends.warn_if_embedded(&sink);
         let processor = processor::start(
             &for_processor,
             &processor::Parts {
                 sink: Arc::clone(&sink),
-                source: places.source.clone(),
-                kafka_bootstrap: places.bootstrap.clone(),
-                guard: places.guard(),
+                source: backends.source.clone(),
+                kafka_bootstrap: backends.bootstrap.clone(),
+                guard: backends.guard(),
                 unhealable: exit_when_unhealable(&sink),
             },
         )
@@ -67,18 +67,18 @@ impl Services {
             &for_gateway,
             &gateway::Parts {
                 sink: Arc::clone(&sink),
-                source: places.source.clone(),
-                kafka_bootstrap: places.bootstrap.clone(),
-                guard: places.guard(),
+                source: backends.source.clone(),
+                kafka_bootstrap: backends.bootstrap.clone(),
+                guard: backends.guard(),
                 unhealable: exit_when_unhealable(&sink),
             },
         )
         .map_err(failed)?;
         let shutdown_timeout = for_gateway.shared.shutdown_timeout;
-        Ok(Self { gateway, processor, sink, places, shutdown_timeout })
+        Ok(Self { gateway, processor, sink, backends, shutdown_timeout })
     }
 
-    /// Waits until both are ready; false when they are not within `wait_max`.
+    /// Waits until both services are ready; false if they are not ready within `wait_max`.
     pub(crate) fn is_ready_within(&self, wait_max: Duration) -> bool {
         let deadline = Instant::now() + wait_max;
         while Instant::now() < deadline {
@@ -90,12 +90,12 @@ impl Services {
         false
     }
 
-    /// Stops intake first, then what follows it, both by `deadline`; true when nothing was left in flight.
+    /// Stops the gateway, then the processor, both by `deadline`; true if no order was left in flight.
     pub(crate) fn stop_by(self, deadline: &Deadline) -> bool {
         let is_answered = self.gateway.stop_by(deadline).is_clean;
         let is_finished = self.processor.stop_by(deadline).is_clean;
         self.sink.flush();
-        drop(self.places);
+        drop(self.backends);
         is_answered && is_finished
     }
 }

@@ -1,14 +1,14 @@
-//! Told to end: each SIGTERM or SIGINT goes one step further.
+//! Shutdown by signals: each further SIGTERM or SIGINT shortens the shutdown.
 //!
-//! | signal | what it does |
+//! | signal | effect |
 //! |---|---|
-//! | first | starts an orderly end: `SHUTDOWN_DELAY`, then a drain of at most `SHUTDOWN_TIMEOUT` |
-//! | second | ends the delay and leaves the drain [`HURRIED`] |
-//! | third | ends the process at once, with 128 plus its number |
+//! | first | starts an orderly shutdown: `SHUTDOWN_DELAY`, then a drain of at most `SHUTDOWN_TIMEOUT` |
+//! | second | ends the delay and limits the drain to `DRAIN_AFTER_SECOND_SIGNAL` |
+//! | third | exits at once, with code 128 plus the signal number |
 //!
-//! A watchdog sees that an orderly end does end, whatever hangs: a core, a thread of librdkafka, the log, the main
-//! thread itself. It is a thread of its own from the start, waits by the monotonic clock, and ends the process
-//! [`SLACK`] after the time that was allowed.
+//! A watchdog makes sure that the shutdown ends whatever hangs: a core, a librdkafka thread, the log or the main thread.
+//! It has its own thread from the start, waits by the monotonic clock, and ends the process `SLACK` after the allowed
+//! time.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,16 +24,16 @@ use signal_hook::iterator::Signals;
 
 use crate::flags::FAILED;
 
-/// What is in flight gets this long after a second signal: a round trip to Redis and one to Kafka, many times over.
-pub(crate) const HURRIED: Duration = Duration::from_secs(1);
-/// What an orderly end may take beyond its time: the last commit and leaving the group (3 s each at most), and the last
-/// lines of the log (1 s).
+/// Drain time left after a second signal: many times a round trip to Redis and one to Kafka.
+pub(crate) const DRAIN_AFTER_SECOND_SIGNAL: Duration = Duration::from_secs(1);
+/// How long an orderly shutdown may take beyond delay and drain: the final commit and leaving the consumer group (at most 3 s
+/// each), and the last log lines (1 s).
 pub(crate) const SLACK: Duration = Duration::from_secs(8);
 
-/// Threads that run until the process ends; everything else that is still there is what the end waits for.
+/// Threads that run until the process exits. Shutdown waits for all others; the watchdog's message names those still running.
 const PERMANENT: [&str; 5] = ["signals", "shutdown-watch", "last-line", "log", "handover"];
 
-/// Why a process ends.
+/// Why the process shuts down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
     /// A signal, by number.
@@ -42,25 +42,25 @@ pub(crate) enum Cause {
     HandedOver,
 }
 
-/// Signals from the moment this is made: make it before anything is started, so that none is missed.
-pub(crate) struct Ending {
+/// Shutdown signals and deadlines. Create it before anything is started, so that no signal is missed.
+pub(crate) struct Shutdown {
     causes: Receiver<Cause>,
     sender: Sender<Cause>,
-    steps: Arc<Steps>,
+    deadlines: Arc<Deadlines>,
 }
 
-/// Whether a tool was asked to stop: the first SIGINT or SIGTERM asks it, the second one ends the process.
+/// Interruption of a command-line tool: the first SIGINT or SIGTERM requests a stop, the second exits the process.
 pub(crate) struct Interrupt {
     is_set: Arc<AtomicBool>,
-    /// The first signal's number.
+    /// Number of the first signal.
     signal: Arc<AtomicI32>,
 }
 
 impl Interrupt {
-    /// Takes over both signals from now on: make it before anything is started, so that none is missed.
+    /// Installs the signal handlers. Call it before anything is started, so that no signal is missed.
     ///
     /// # Errors
-    /// When the kernel refuses a handler.
+    /// When a signal handler cannot be installed.
     pub(crate) fn watch() -> std::io::Result<Self> {
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
         let interrupt = Self { is_set: Arc::default(), signal: Arc::default() };
@@ -83,102 +83,102 @@ impl Interrupt {
         self.is_set.load(Ordering::Acquire)
     }
 
-    /// The same for work that looks by itself.
+    /// The same as a flag, for code that polls it.
     pub(crate) fn flag(&self) -> &Arc<AtomicBool> {
         &self.is_set
     }
 
-    /// What shells expect of an interrupted command: 130 after SIGINT, 143 after SIGTERM.
+    /// The exit code that shells expect of an interrupted command: 130 after SIGINT, 143 after SIGTERM.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(128_u8.saturating_add(self.signal.load(Ordering::Relaxed) as u8))
     }
 }
 
-/// What the signals move, each towards now.
+/// The deadlines that signals bring forward.
 #[derive(Debug, Default)]
-struct Steps {
-    /// Over after the second signal; after the first one when there is no other reason to end.
+struct Deadlines {
+    /// Over after the second signal, or after the first one if a shutdown had already begun (hand-over).
     delay: Deadline,
     drain: Deadline,
     watchdog: Deadline,
-    is_ending: AtomicBool,
+    is_shutting_down: AtomicBool,
 }
 
-impl Ending {
+impl Shutdown {
     /// Takes over SIGINT and SIGTERM.
     pub(crate) fn new() -> std::io::Result<Self> {
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
         let (sender, causes) = channel();
-        let steps = Arc::new(Steps::default());
-        let watched = Arc::clone(&steps);
+        let deadlines = Arc::new(Deadlines::default());
+        let watched = Arc::clone(&deadlines);
         thread::Builder::new().name("shutdown-watch".to_owned()).spawn(move || {
             watched.watchdog.wait();
             let running = abrupt::thread_names(&PERMANENT).join(", ");
-            let line = format!("shutdown took longer than it may; ending without waiting for: {running}");
+            let line = format!("shutdown exceeded its time limit; exiting without waiting for: {running}");
             abrupt::end(&line, i32::from(FAILED));
         })?;
-        let (told, moved) = (sender.clone(), Arc::clone(&steps));
+        let (causes_sender, moved) = (sender.clone(), Arc::clone(&deadlines));
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
             let mut count = 0;
             for signal in signals.forever() {
                 count += 1;
                 match count {
                     1 => {
-                        // A process that leaves to a successor has begun before.
-                        if moved.is_ending.load(Ordering::Acquire) {
+                        // A process that has handed over to a successor is already shutting down.
+                        if moved.is_shutting_down.load(Ordering::Acquire) {
                             moved.delay.bring_forward(Duration::ZERO);
                         }
-                        // The main thread reads it as soon as it waits for one.
-                        let _ = told.send(Cause::Signal(signal));
+                        // The main thread receives it when it next waits for a cause.
+                        let _ = causes_sender.send(Cause::Signal(signal));
                     }
                     2 => {
                         moved.delay.bring_forward(Duration::ZERO);
-                        moved.drain.bring_forward(HURRIED);
-                        moved.watchdog.bring_forward(HURRIED + SLACK);
+                        moved.drain.bring_forward(DRAIN_AFTER_SECOND_SIGNAL);
+                        moved.watchdog.bring_forward(DRAIN_AFTER_SECOND_SIGNAL + SLACK);
                     }
-                    _ => abrupt::end("third signal: ending at once", 128 + signal),
+                    _ => abrupt::end("third signal: exiting at once", 128 + signal),
                 }
             }
         })?;
-        Ok(Self { causes, sender, steps })
+        Ok(Self { causes, sender, deadlines })
     }
 
-    /// For whoever else may end this process in order.
+    /// Sender for other causes of an orderly shutdown.
     pub(crate) fn sender(&self) -> Sender<Cause> {
         self.sender.clone()
     }
 
     /// Waits for the first cause.
     pub(crate) fn wait(&self) -> Cause {
-        // A sender is kept here: there is always one.
+        // Cannot fail: `self` holds a sender.
         self.causes.recv().unwrap_or(Cause::Signal(SIGTERM))
     }
 
-    /// The same for at most `timeout`.
+    /// Waits for the first cause, for at most `timeout`.
     pub(crate) fn wait_for(&self, timeout: Duration) -> Option<Cause> {
         self.causes.recv_timeout(timeout).ok()
     }
 
-    /// Begins the end: from now on it may take `delay`, then `drain`, then [`SLACK`].
+    /// Begins the shutdown: from now on it may take `delay`, then `drain`, then `SLACK`.
     pub(crate) fn begin(&self, delay: Duration, drain: Duration) {
-        self.steps.is_ending.store(true, Ordering::Release);
-        self.steps.delay.bring_forward(delay);
-        self.steps.watchdog.bring_forward(delay + drain + SLACK);
+        self.deadlines.is_shutting_down.store(true, Ordering::Release);
+        self.deadlines.delay.bring_forward(delay);
+        self.deadlines.watchdog.bring_forward(delay + drain + SLACK);
     }
 
     /// True once the delay is over.
     pub(crate) fn is_delay_over(&self) -> bool {
-        self.steps.delay.is_over()
+        self.deadlines.delay.is_over()
     }
 
     /// Waits for the end of the delay.
     pub(crate) fn wait_delay(&self) {
-        self.steps.delay.wait();
+        self.deadlines.delay.wait();
     }
 
-    /// Starts the drain and its time.
+    /// Starts the drain and returns its deadline.
     pub(crate) fn drain(&self, timeout: Duration) -> &Deadline {
-        self.steps.drain.bring_forward(timeout);
-        &self.steps.drain
+        self.deadlines.drain.bring_forward(timeout);
+        &self.deadlines.drain
     }
 }

@@ -12,21 +12,21 @@ use settings::table;
 use store::open::Source;
 use store::{Answer, AnyStore, Store};
 
+use crate::backends::policy_without_admissions;
 use crate::flags::{failed, flag, read_settings};
-use crate::places::model_policy;
 
 /// `stock audit`
 mod audit;
 
-/// Orders that wait for nothing, for `stock audit`.
+/// Stuck orders, for `stock audit`.
 mod pending;
 
 /// `stock rebuild`
 mod rebuild;
 
-/// How long Redis may take to answer before the command gives up.
+/// Timeout for a Redis reply.
 const WAIT_MAX: Duration = Duration::from_secs(5);
-/// Most units an item can be given.
+/// Maximum stock of an item.
 pub(crate) const UNITS_MAX: u64 = 1_000_000_000_000;
 
 /// The flags.
@@ -38,7 +38,7 @@ pub(crate) fn command() -> Command {
         .about("Set, add, show, audit or rebuild the inventory of items")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(Command::new("set").about("Set the units left of an item").args([
+        .subcommand(Command::new("set").about("Set the number of units left of an item").args([
             item(),
             units(),
             redis(),
@@ -46,7 +46,7 @@ pub(crate) fn command() -> Command {
         .subcommand(Command::new("add").about("Add units to a known item").args([item(), units(), redis()]))
         .subcommand(
             Command::new("show")
-                .about("Show units left, held or sold, and the drift between them and what was brought in")
+                .about("Show the units brought in, left, and held or sold, and the drift between them")
                 .args([Arg::new("item").required(true).num_args(1..=1024), redis()]),
         )
         .subcommand(audit::command())
@@ -61,7 +61,7 @@ pub(crate) fn command() -> Command {
         )
 }
 
-/// Runs one of them.
+/// Runs the subcommand.
 pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     let Some((verb, flags)) = flags.subcommand() else { return failed("no subcommand") };
     match verb {
@@ -75,16 +75,16 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     };
     if shared.redis == RedisAddress::Embedded {
         return failed(
-            "REDIS_ADDR is embedded: that stock lives in another process; give a server's address",
+            "REDIS_ADDR is embedded: that stock is in the memory of another process; give the address of a server",
         );
     }
     let items: Vec<String> = flags.get_many::<String>("item").into_iter().flatten().cloned().collect();
     if let Some(wrong) = items.iter().find(|item| wire::order::check_id(item).is_err()) {
-        return failed(format!("{wrong:?} is not an item: 1 to 100 characters of A-Z a-z 0-9 _ -"));
+        return failed(format!("{wrong:?} is not a valid item: 1 to 100 characters of A-Z a-z 0-9 _ -"));
     }
     let units = flags.try_get_one::<u64>("units").ok().flatten().copied().unwrap_or(0);
     let verb = verb.to_owned();
-    match on_store(&shared, async move |store| act(store, &verb, &items, units).await) {
+    match on_store(&shared, async move |store| change_or_show(store, &verb, &items, units).await) {
         Ok(text) => {
             print!("{text}");
             ExitCode::SUCCESS
@@ -93,38 +93,43 @@ pub(crate) fn run(flags: &ArgMatches) -> ExitCode {
     }
 }
 
-/// Runs `work` with a connection to Redis, once Redis answers.
+/// Runs `work` with a connection to Redis, as soon as Redis responds.
 pub(crate) fn on_store<T: 'static>(
     shared: &settings::Shared,
     work: impl AsyncFnOnce(&AnyStore) -> Result<T, String> + 'static,
 ) -> Result<T, String> {
-    let policy = model_policy(shared);
+    let policy = policy_without_admissions(shared);
     let source = Source::new(&shared.redis, || store::memory::Memory::new(policy.clone(), 0));
-    let result = Rc::new(RefCell::new(Err("Redis was not asked".to_owned())));
+    let result = Rc::new(RefCell::new(Err("Redis was not queried".to_owned())));
     let slot = Rc::clone(&result);
-    let life = async move {
+    let task = async move {
         let store = source.open(&policy, 16);
-        let done = match reach(&store).await {
+        let done = match wait_until_reachable(&store).await {
             Ok(()) => work(&store).await,
             Err(reason) => Err(reason),
         };
         *slot.borrow_mut() = done;
     };
-    shard::launch::run(0, None, |_| life).map_err(|error| error.to_string())?;
+    shard::launch::run(0, None, |_| task).map_err(|error| error.to_string())?;
     result.replace(Err(String::new()))
 }
 
-async fn reach(store: &AnyStore) -> Result<(), String> {
+async fn wait_until_reachable(store: &AnyStore) -> Result<(), String> {
     if let AnyStore::Redis(connection) = store
         && !connection.reachable_within(WAIT_MAX).await
     {
-        let trouble = store.trouble().unwrap_or_else(|| "it does not answer".to_owned());
+        let trouble = store.last_error().unwrap_or_else(|| "it does not respond".to_owned());
         return Err(format!("Redis cannot be reached: {trouble}"));
     }
     Ok(())
 }
 
-async fn act(store: &AnyStore, verb: &str, items: &[String], units: u64) -> Result<String, String> {
+async fn change_or_show(
+    store: &AnyStore,
+    verb: &str,
+    items: &[String],
+    units: u64,
+) -> Result<String, String> {
     let names: Vec<&str> = items.iter().map(String::as_str).collect();
     let item_id = names[0];
     if verb == "show" {
@@ -140,7 +145,7 @@ async fn act(store: &AnyStore, verb: &str, items: &[String], units: u64) -> Resu
         Answer::StockLeft(None) => Err(format!(
             "the stock of {item_id} is unknown; set it first: flash-sale stock set {item_id} UNITS"
         )),
-        _ => Err("unexpected answer".to_owned()),
+        _ => Err("unexpected reply".to_owned()),
     }
 }
 
@@ -150,10 +155,10 @@ pub(crate) async fn ask(store: &AnyStore, command: store::Command<'_>) -> Result
 
 async fn show(store: &AnyStore, names: &[&str]) -> Result<String, String> {
     let Answer::Stock(levels) = ask(store, store::Command::Stock { items: names }).await? else {
-        return Err("unexpected answer".to_owned());
+        return Err("unexpected reply".to_owned());
     };
     let Answer::Ledgers(ledgers) = ask(store, store::Command::Ledgers { items: names }).await? else {
-        return Err("unexpected answer".to_owned());
+        return Err("unexpected reply".to_owned());
     };
     let mut text =
         format!("{:<24} {:>12} {:>12} {:>12} {:>8}\n", "item", "brought in", "left", "taken", "drift");

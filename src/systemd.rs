@@ -1,8 +1,8 @@
-//! systemd's two protocols: sockets that it holds (`LISTEN_FDS`, sd_listen_fds(3)) and what it wants to be told
-//! (`NOTIFY_SOCKET`, sd_notify(3)). Without a systemd nothing happens.
+//! The two systemd protocols: socket activation (`LISTEN_FDS`, sd_listen_fds(3)) and service notifications
+//! (`NOTIFY_SOCKET`, sd_notify(3)). Without systemd, nothing happens.
 //!
-//! Words and variables are `sd-notify`'s. Own code sends the datagram, and takes a descriptor by its number, which needs
-//! `unsafe`.
+//! The crate `sd-notify` provides states and variables. Sending the datagram is done here, and so is taking ownership of a
+//! descriptor by its number, which needs `unsafe`.
 #![allow(unsafe_code)]
 
 use std::ffi::OsStr;
@@ -16,25 +16,25 @@ use std::{env, io, process};
 
 use sd_notify::NotifyState;
 
-use crate::signals::{Cause, Ending};
+use crate::signals::{Cause, Shutdown};
 
-/// How often a service that starts looks whether it is healthy.
-const LOOK: Duration = Duration::from_millis(50);
+/// Interval of health checks while a service starts.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What a service manager is told.
+/// Service state reported to the service manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Healthy; this process is the main one, also after a hand-over from another.
+    /// Healthy; this process is the main one, also after it has taken over from another.
     Ready,
     /// A successor is starting.
     Reloading,
-    /// Told to end.
+    /// Shutting down.
     Stopping,
-    /// Started, not healthy yet.
+    /// Started but not healthy yet.
     Waiting,
 }
 
-/// Tells the service manager, if there is one.
+/// Notifies the service manager, if there is one.
 pub(crate) fn notify(state: State) {
     let Some(name) = env::var_os("NOTIFY_SOCKET") else { return };
     let sent = match state {
@@ -53,7 +53,7 @@ pub(crate) fn notify(state: State) {
     }
 }
 
-/// `sd_notify::notify` knows no abstract names and waits for a manager that does not read.
+/// Replaces `sd_notify::notify`, which does not support abstract socket names and blocks when the manager does not read.
 fn send(name: &OsStr, states: &[NotifyState<'_>]) -> io::Result<()> {
     let states: Vec<String> = states.iter().map(NotifyState::to_string).collect();
     let text = states.join("\n");
@@ -66,12 +66,12 @@ fn send(name: &OsStr, states: &[NotifyState<'_>]) -> io::Result<()> {
     socket.send_to_addr(text.as_bytes(), &address).map(drop)
 }
 
-/// Says that the service is ready as soon as it is. A cause to end that comes before is given back.
-pub(crate) fn ready_when(ending: &Ending, is_ready: impl Fn() -> bool) -> Option<Cause> {
+/// Waits until the service is ready and reports it. Returns the cause of a shutdown that is requested first.
+pub(crate) fn ready_when(shutdown: &Shutdown, is_ready: impl Fn() -> bool) -> Option<Cause> {
     env::var_os("NOTIFY_SOCKET")?;
     notify(State::Waiting);
     while !is_ready() {
-        if let Some(cause) = ending.wait_for(LOOK) {
+        if let Some(cause) = shutdown.wait_for(POLL_INTERVAL) {
             return Some(cause);
         }
     }
@@ -79,24 +79,24 @@ pub(crate) fn ready_when(ending: &Ending, is_ready: impl Fn() -> bool) -> Option
     None
 }
 
-/// The sockets that systemd holds for this process, whatever their names; none without one. Call once.
+/// The listening sockets that systemd passed to this process, whatever their names; empty without systemd. Call once.
 ///
 /// # Errors
-/// The variables contradict themselves, or a descriptor is no listening socket.
+/// The variables are inconsistent, or a descriptor is not a listening TCP socket.
 pub(crate) fn listeners() -> Result<Vec<TcpListener>, String> {
     let passed = sd_notify::listen_fds_with_names().map_err(|error| format!("LISTEN_FDS: {error}"))?;
     passed.map(|(descriptor, name)| listener(descriptor, &name)).collect()
 }
 
 fn listener(descriptor: i32, name: &str) -> Result<TcpListener, String> {
-    // SAFETY: sd_notify has just set a flag on it, so it is open; by LISTEN_PID it was passed to this process, and nobody
-    // else here owns it.
+    // SAFETY: sd_notify has just set a flag on it, so it is open; LISTEN_PID shows that it was passed to this process, and no
+    // other code here owns it.
     let socket = socket2::Socket::from(unsafe { OwnedFd::from_raw_fd(descriptor) });
     let is_tcp = socket.r#type().is_ok_and(|kind| kind == socket2::Type::STREAM)
         && socket.local_addr().is_ok_and(|address| address.as_socket().is_some());
     if is_tcp && socket.is_listener().is_ok_and(|is_listener| is_listener) {
         Ok(socket.into())
     } else {
-        Err(format!("LISTEN_FDS: descriptor {descriptor} ({name}) is no listening TCP socket"))
+        Err(format!("LISTEN_FDS: descriptor {descriptor} ({name}) is not a listening TCP socket"))
     }
 }

@@ -1,8 +1,8 @@
-//! Claim: under `deploy/seccomp.json` the binary lives on `io_uring`, takes an order to its end and stops clean; without the
-//! calls of the ring it lives on epoll and says so. Method: the file's names become a filter that a child puts on itself
-//! before it becomes `flash-sale serve`.
+//! Property: under `deploy/seccomp.json` the binary runs on `io_uring`, processes an order and stops cleanly; without the
+//! system calls of `io_uring` it runs on epoll and reports that. Method: the names in the file become a filter that a child
+//! process installs before it executes `flash-sale serve`.
 
-// The filter is put on between fork and exec.
+// The filter is installed between fork and exec.
 #![allow(unsafe_code)]
 
 use std::os::unix::process::CommandExt as _;
@@ -18,16 +18,16 @@ use testkit::{free_port, wait_until};
 const WAIT_MAX: Duration = Duration::from_secs(30);
 const RING: [&str; 3] = ["io_uring_setup", "io_uring_enter", "io_uring_register"];
 
-/// The names that the committed file allows.
+/// The system calls that the committed file allows.
 fn allowed() -> Vec<String> {
     let text = include_str!("../deploy/seccomp.json");
     let profile: Value = serde_json::from_str(text).expect("the profile is JSON");
-    assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO", "what is not named is refused");
-    let groups = profile["syscalls"].as_array().expect("groups of calls");
+    assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO", "calls that are not listed are denied");
+    let groups = profile["syscalls"].as_array().expect("groups of system calls");
     let names = |group: &Value| -> Vec<String> {
         assert_eq!(group["action"], "SCMP_ACT_ALLOW");
         let names = group["names"].as_array().expect("names");
-        names.iter().map(|name| name.as_str().expect("a text").to_owned()).collect()
+        names.iter().map(|name| name.as_str().expect("a string").to_owned()).collect()
     };
     groups.iter().flat_map(names).collect()
 }
@@ -37,9 +37,11 @@ fn program(names: &[String]) -> BpfProgram {
     let filter = json!({
         "serve": { "mismatch_action": { "errno": 1 }, "match_action": "allow", "filter": calls }
     });
-    let arch = TargetArch::try_from(std::env::consts::ARCH).expect("an architecture of the filter's");
-    let mut programs = compile_from_json(filter.to_string().as_bytes(), arch).expect("every name is a call");
-    programs.remove("serve").expect("as named above")
+    let arch =
+        TargetArch::try_from(std::env::consts::ARCH).expect("an architecture that the filter supports");
+    let mut programs =
+        compile_from_json(filter.to_string().as_bytes(), arch).expect("every name is a system call");
+    programs.remove("serve").expect("the program named above")
 }
 
 struct Serve {
@@ -52,28 +54,28 @@ fn serve(program: BpfProgram) -> Serve {
     let mut command = Command::new(env!("CARGO_BIN_EXE_flash-sale"));
     command
         .args(["serve", "--listen-addr", &gateway, "--metrics-addr", &metrics])
-        // Also where the environment names servers.
+        // Even if the environment names servers.
         .args(["--redis-addr", "embedded", "--kafka-addr", "embedded"])
         .env("PAYMENT_FAILURE_RATE", "0")
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     let filter = move || apply_filter(&program).map_err(|error| std::io::Error::other(error.to_string()));
-    // SAFETY: between fork and exec only prctl(2) and seccomp(2) are called, on memory that was laid out before.
+    // SAFETY: between fork and exec only prctl(2) and seccomp(2) are called, on memory that was prepared before.
     unsafe { command.pre_exec(filter) };
     let process = child::spawn(command).expect("it starts under the filter");
     Serve { process, gateway }
 }
 
-/// Health, an order to its end, the drivers, a clean end.
-fn lives_on(driver: &str, names: &[String]) {
+/// Checks health, an order up to its final status, the IO driver, and a clean shutdown.
+fn runs_on(driver: &str, names: &[String]) {
     let mut serve = serve(program(names));
     wait_until("it is healthy", WAIT_MAX, || {
-        let ended = serve.process.ended();
-        assert!(ended.is_none(), "ended with {ended:?}");
+        let exited = serve.process.ended();
+        assert!(exited.is_none(), "exited with {exited:?}");
         std::net::TcpStream::connect(&serve.gateway).is_ok()
             && Client::connect(serve.gateway.as_str())
                 .try_get("/health")
-                .is_some_and(|said| said.status == 200)
+                .is_some_and(|response| response.status == 200)
     });
     let mut client = Client::connect(serve.gateway.as_str());
     let order = r#"{"user_id":"u1","item_id":"101","amount":1,"request_id":"r-1"}"#;
@@ -85,24 +87,24 @@ fn lives_on(driver: &str, names: &[String]) {
     let cores = |name: &str| {
         let wanted = format!("gateway_io_driver{{driver=\"{name}\"}} ");
         let line = page.lines().find_map(|line| line.strip_prefix(wanted.as_str()));
-        line.expect("both drivers are told").parse::<f64>().expect("a number")
+        line.expect("both drivers are on the page").parse::<f64>().expect("a number")
     };
     let other = if driver == "epoll" { "io_uring" } else { "epoll" };
     assert!(cores(driver) >= 1.0 && cores(other) == 0.0, "{page}");
-    serve.process.signal(Signal::Terminate).expect("it still runs");
-    let status = serve.process.wait().expect("it ends");
+    serve.process.signal(Signal::Terminate).expect("it is still running");
+    let status = serve.process.wait().expect("it exits");
     assert!(status.success(), "{status}");
 }
 
 #[test]
-fn it_lives_on_the_ring_with_the_profile() {
+fn profile_allows_io_uring() {
     let names = allowed();
     assert!(RING.iter().all(|call| names.iter().any(|name| name == call)));
-    lives_on("io_uring", &names);
+    runs_on("io_uring", &names);
 }
 
 #[test]
-fn it_lives_on_epoll_without_the_ring() {
+fn epoll_is_used_without_io_uring() {
     let names: Vec<String> = allowed().into_iter().filter(|name| !RING.contains(&name.as_str())).collect();
-    lives_on("epoll", &names);
+    runs_on("epoll", &names);
 }

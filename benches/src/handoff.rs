@@ -1,8 +1,8 @@
-//! The hand-off to librdkafka, against the broker in this process.
+//! The hand-off to librdkafka, with the embedded broker.
 //!
-//! Counted is what the core's thread does: open a slot, hold the record (which copies it), release it (headers and
+//! Only the work of the core's thread is counted: open a slot, hold the record (which copies it), release it (headers and
 //! `rd_kafka_producev`, which copies it again, finds the partition and appends to its queue), and free the slot. librdkafka's
-//! own threads do the rest, and no clock tells their share from ours: it is counted, not timed.
+//! own threads do the rest. Wall time cannot separate their share from ours, so this stage is counted but not timed.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use queue::{OrderRecord, Producer, ProducerSettings, Publisher};
 use crate::Meter;
 use crate::orders::{self, COUNT};
 
-/// More than any meter hands over in one run, so that the queue is never full.
+/// More records than any meter hands over in one run, so that the queue is never full.
 const IN_FLIGHT_MAX: usize = 65_536;
-/// Batches are filled for so long: longer than a run, so that no batch leaves in the middle of it.
+/// Linger time of batches: longer than a run, so that no batch is sent during a run.
 const LINGER_MS: u64 = 60_000;
 
 pub(crate) fn hand_over(meter: Meter<'_>) {
-    let embedded = Embedded::start("orders", "orders-dlq", 16).expect("the broker needs no more than memory");
+    let embedded = Embedded::start("orders", "orders-dlq", 16).expect("the embedded broker starts");
     let topics = ["orders".to_owned(), "orders-dlq".to_owned()];
     let settings = ProducerSettings {
         linger_ms: LINGER_MS,
@@ -31,7 +31,7 @@ pub(crate) fn hand_over(meter: Meter<'_>) {
         notice: Arc::new(|_, text| eprintln!("kafka: {text}")),
         ..ProducerSettings::new(embedded.bootstrap(), "benches", topics)
     };
-    let producer = Producer::start(&settings, 1, IN_FLIGHT_MAX).expect("good settings");
+    let producer = Producer::start(&settings, 1, IN_FLIGHT_MAX).expect("valid settings");
     let began = Instant::now();
     while !producer.is_reachable() && began.elapsed() < Duration::from_mins(1) {
         std::thread::sleep(Duration::from_millis(20));
@@ -45,12 +45,12 @@ pub(crate) fn hand_over(meter: Meter<'_>) {
             request_id: &fields.request_id,
             correlation_id: &fields.request_id,
             traceparent: None,
-            began,
+            started_at: began,
         };
         encode_record(&order, 1_764_453_360_007, &mut value);
         (fields, value)
     });
-    let life = async |_| {
+    let task = async |_| {
         let publisher = Publisher::open(Arc::clone(&producer), 0, IN_FLIGHT_MAX);
         meter(&mut |number| {
             let (fields, value) = black_box(&values[number % COUNT]);
@@ -69,5 +69,5 @@ pub(crate) fn hand_over(meter: Meter<'_>) {
             black_box(&wait);
         });
     };
-    shard::launch::run(0, None, life).expect("epoll at least");
+    shard::launch::run(0, None, task).expect("a runtime, at least on epoll");
 }

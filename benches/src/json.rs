@@ -1,10 +1,9 @@
-//! Our parser beside others, on the same bodies: each makes an order that keeps the rules out of bytes that were just
-//! received.
+//! Compares our parser with others on the same bodies: each turns received bytes into a valid order.
 //!
-//! All are given the body in a buffer they may write to, copied there anew (as a read from a socket does; simd-json and
-//! our parser write into it), all read into borrowed texts, refuse a field given twice and ignore unknown ones, and all
-//! apply the rules of the fields. The others do it by serde, into [`Fields`]. Ours keeps more: the bytes as they came, for
-//! the second look at a refused body.
+//! Each parser gets the body in a writable buffer into which it was just copied (as a read from a socket does; simd-json and
+//! our parser write into it). All parse into borrowed strings, reject a duplicate field, ignore unknown fields and apply the
+//! rules of the fields. The others use serde, into `Fields`. Ours additionally keeps the original bytes, to parse a
+//! rejected body a second time.
 
 use std::borrow::Cow;
 use std::hint::black_box;
@@ -15,18 +14,17 @@ use wire::order;
 use wire::order_json::{OrderReader, PADDING_BYTES};
 
 use crate::orders::{self, BODY_BYTES, COUNT};
-use crate::stations::{timed, whole_body};
-use crate::{Meter, Station};
+use crate::{Meter, Stage};
 
-/// Ours is `parse_json` of the road.
-pub const CONTESTANTS: &[Station] = &[
-    timed("json_copy_alone", copy_alone),
-    timed("json_simd_json", simd_json_typed),
-    timed("json_sonic_rs", sonic_typed),
-    timed("json_serde_json", serde_json_typed),
+/// The candidates. Our own parser is the stage `parse_json` of the request path.
+pub const PARSERS: &[Stage] = &[
+    Stage::timed("json_copy_alone", copy_alone),
+    Stage::timed("json_simd_json", simd_json_typed),
+    Stage::timed("json_sonic_rs", sonic_typed),
+    Stage::timed("json_serde_json", serde_json_typed),
 ];
 
-/// An order as serde reads it.
+/// An order as deserialized by serde.
 #[derive(Debug, Deserialize)]
 struct Fields<'a> {
     #[serde(borrow)]
@@ -38,7 +36,7 @@ struct Fields<'a> {
     request_id: Cow<'a, str>,
 }
 
-/// Gives `read` each body in a buffer of its own that ends with the padding.
+/// Calls `read` with each body, copied into a buffer with padding at the end.
 fn with_bodies(meter: Meter<'_>, mut read: impl FnMut(&mut [u8])) {
     let bodies = orders::each(|number| orders::body(number).into_bytes());
     let mut buffer = vec![0_u8; BODY_BYTES + PADDING_BYTES];
@@ -48,7 +46,7 @@ fn with_bodies(meter: Meter<'_>, mut read: impl FnMut(&mut [u8])) {
     });
 }
 
-fn keeps_the_rules(record: &Fields<'_>) -> bool {
+fn is_valid(record: &Fields<'_>) -> bool {
     order::check_id(&record.user_id).is_ok()
         && order::check_id(&record.item_id).is_ok()
         && order::check_amount(i128::from(record.amount)).is_ok()
@@ -59,41 +57,41 @@ fn keeps_the_rules(record: &Fields<'_>) -> bool {
 pub(crate) fn ours(meter: Meter<'_>) {
     let mut reader = OrderReader::default();
     with_bodies(meter, |buffer| {
-        let order = reader.read(buffer, whole_body());
+        let order = reader.read(buffer, orders::whole_body());
         debug_assert!(order.is_ok(), "{order:?}");
         black_box(&order);
     });
 }
 
-/// What every contestant does besides.
+/// The copy alone, which is part of every candidate's work.
 fn copy_alone(meter: Meter<'_>) {
     with_bodies(meter, |buffer| {
         black_box(buffer);
     });
 }
 
-fn judged<E>(read: Result<Fields<'_>, E>) {
-    let record = read.ok().filter(keeps_the_rules);
-    debug_assert!(record.is_some(), "every body is an order");
+fn check<E>(read: Result<Fields<'_>, E>) {
+    let record = read.ok().filter(is_valid);
+    debug_assert!(record.is_some(), "every body is a valid order");
     black_box(&record);
 }
 
-/// simd-json by serde, with kept buffers.
+/// simd-json with serde and reused buffers.
 fn simd_json_typed(meter: Meter<'_>) {
     let mut buffers = Buffers::new(1024);
     with_bodies(meter, |buffer| {
         let mut read =
             simd_json::Deserializer::from_slice_with_buffers(&mut buffer[..BODY_BYTES], &mut buffers);
-        judged(read.as_mut().map_err(drop).and_then(|read| Fields::deserialize(read).map_err(drop)));
+        check(read.as_mut().map_err(drop).and_then(|read| Fields::deserialize(read).map_err(drop)));
     });
 }
 
-/// sonic-rs by serde.
+/// sonic-rs with serde.
 fn sonic_typed(meter: Meter<'_>) {
-    with_bodies(meter, |buffer| judged(sonic_rs::from_slice::<Fields<'_>>(&buffer[..BODY_BYTES])));
+    with_bodies(meter, |buffer| check(sonic_rs::from_slice::<Fields<'_>>(&buffer[..BODY_BYTES])));
 }
 
 /// `serde_json`.
 fn serde_json_typed(meter: Meter<'_>) {
-    with_bodies(meter, |buffer| judged(serde_json::from_slice::<Fields<'_>>(&buffer[..BODY_BYTES])));
+    with_bodies(meter, |buffer| check(serde_json::from_slice::<Fields<'_>>(&buffer[..BODY_BYTES])));
 }

@@ -1,43 +1,50 @@
 //! The stages of the request path, measured one by one: instruction counts and wall time.
 //!
-//! Owns: the orders that are measured ([`orders`]), the stations ([`stations`]) and the contestants of the parser
-//! ([`json`]). Called by the program of this crate, which runs one station under callgrind (`cargo xtask bench`), and by
-//! `benches/wall.rs`, which times all of them with criterion.
+//! Owns: the measured orders ([`orders`]), the stages ([`stages`]) and the candidate parsers ([`json`]).
+//! Called by: the program of this crate, which runs one stage under callgrind (`cargo xtask bench`), and
+//! `benches/wall.rs`, which times all stages with criterion.
 //!
-//! Invariants: a station's work is the same at each run (no clock, no chance, no growth after the first round over
-//! [`orders::COUNT`] orders); what it needs is made before the meter starts. It never judges: the limits stand in
-//! `instructions.toml` and are the business of xtask.
+//! Invariants: a stage does the same work in each run (no clock, no randomness, no growth after the first round over
+//! [`orders::COUNT`] orders); its setup is complete before the meter starts. It never compares counts with limits: xtask
+//! does, and the limits are in `instructions.toml`.
 
-/// What is measured with.
+/// The measured orders.
 pub mod orders;
 
-/// The road.
-pub mod stations;
+/// The stages of the request path.
+pub mod stages;
 
-/// Our parser beside others.
+/// Our JSON parser compared with others.
 pub mod json;
 
 /// The hand-off to librdkafka.
 mod handoff;
 
-/// One piece of work: called with the number of the order, again and again.
+/// The work of a stage: called repeatedly with the number of an order.
 pub type Work<'a> = &'a mut dyn FnMut(usize);
 
-/// Whoever counts or times; gets the work when everything it needs was made.
+/// Counts or times the work; called after the setup of a stage.
 pub type Meter<'a> = &'a mut dyn FnMut(Work<'_>);
 
-/// A station.
+/// A stage of the request path, or a candidate parser.
 #[derive(Debug, Clone, Copy)]
-pub struct Station {
+pub struct Stage {
     /// Its name in tables and files: `[a-z0-9_]+`.
     pub name: &'static str,
-    /// Makes what it needs and gives its work to the meter, once.
+    /// Does the setup and calls the meter once with the work.
     pub run: fn(Meter<'_>),
-    /// Its time means something: all of its work is done when it returns, by the thread that calls.
+    /// Whether wall time is meaningful: the calling thread has done all of the work when a call returns.
     pub is_timed: bool,
 }
 
-/// All of them, in the order of the road; then the contestants.
-pub fn all() -> Vec<Station> {
-    [stations::ROAD, json::CONTESTANTS].concat()
+impl Stage {
+    /// A stage whose work is complete when its call returns.
+    pub const fn timed(name: &'static str, run: fn(Meter<'_>)) -> Self {
+        Self { name, run, is_timed: true }
+    }
+}
+
+/// All stages, in the order of the request path, then the candidate parsers.
+pub fn all() -> Vec<Stage> {
+    [stages::REQUEST_PATH, json::PARSERS].concat()
 }

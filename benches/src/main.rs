@@ -1,33 +1,34 @@
-//! Runs one station, for callgrind to count: `road-benches <station>`; without an argument it names them all.
+//! Runs one stage so that callgrind can count its instructions: `stage-benches <stage>`. Without an argument it lists all
+//! stages.
 //!
-//! callgrind collects inside [`under_callgrind`] only (`--toggle-collect`), on the thread that calls it: what a station needs is
-//! made, and every buffer and table grown, before.
+//! callgrind collects only inside [`under_callgrind`] (`--toggle-collect`), on the calling thread. Before that, the setup of
+//! the stage is complete and all buffers and tables have grown.
 
 use std::process::ExitCode;
 
-use road_benches::{Work, all};
+use stage_benches::{Work, all};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Orders before counting: twice over all of them.
-const WARM_UP: usize = 2 * road_benches::orders::COUNT;
-/// Orders counted; printed, so that xtask divides by what was really done.
-const COUNTED: usize = 16 * road_benches::orders::COUNT;
+/// Warm-up orders before counting: two rounds over all orders.
+const WARM_UP: usize = 2 * stage_benches::orders::COUNT;
+/// Number of counted orders; printed, so that xtask divides by the actual number.
+const COUNTED: usize = 16 * stage_benches::orders::COUNT;
 
 fn main() -> ExitCode {
-    let stations = all();
+    let stages = all();
     let Some(name) = std::env::args().nth(1) else {
-        for station in stations {
-            println!("{}", station.name);
+        for stage in stages {
+            println!("{}", stage.name);
         }
         return ExitCode::SUCCESS;
     };
-    let Some(station) = stations.iter().find(|station| station.name == name) else {
-        eprintln!("no station `{name}`; without an argument this program names them");
+    let Some(stage) = stages.iter().find(|stage| stage.name == name) else {
+        eprintln!("no stage `{name}`; run without an argument to list all stages");
         return ExitCode::FAILURE;
     };
-    (station.run)(&mut |work| {
+    (stage.run)(&mut |work| {
         (0..WARM_UP).for_each(&mut *work);
         under_callgrind(work);
     });
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The one function that callgrind looks into, by its name.
+/// The only function in which callgrind collects, selected by its name.
 #[inline(never)]
 fn under_callgrind(work: Work<'_>) {
     for number in 0..COUNTED {

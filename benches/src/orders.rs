@@ -1,9 +1,11 @@
-//! The orders that are measured: bodies of 120 bytes in a request as a browser's `fetch` or a load generator sends it.
-//! They differ in their last digits only, so that every one takes the same way.
+//! The measured orders: bodies of 120 bytes in requests as sent by a browser's `fetch` or a load generator.
+//! They differ only in their last digits, so that all take the same code path.
 
-/// How many there are: more than a branch predictor learns by heart at once, few enough for the first cache.
+use wire::http1::Span;
+
+/// Number of orders: too many for a branch predictor to memorise at once, few enough for the L1 cache.
 pub const COUNT: usize = 64;
-/// Bytes of a body.
+/// Length of a body in bytes.
 pub const BODY_BYTES: usize = 120;
 
 /// The fields of one order.
@@ -32,7 +34,7 @@ pub fn body(number: usize) -> String {
     format!(r#"{{"user_id":"{user_id}","item_id":"{item_id}","amount":1,"request_id":"{request_id}"}}"#)
 }
 
-/// The whole request of order `number`.
+/// The complete request of order `number`.
 pub fn request(number: usize) -> String {
     let body = body(number);
     format!(
@@ -43,9 +45,14 @@ pub fn request(number: usize) -> String {
     )
 }
 
-/// One for each order.
+/// Calls `make` for each order.
 pub fn each<T>(make: impl Fn(usize) -> T) -> Vec<T> {
     (0..COUNT).map(make).collect()
+}
+
+/// The position of the body in a buffer that contains nothing else.
+pub(crate) fn whole_body() -> Span {
+    Span { start: 0, len: BODY_BYTES as u32 }
 }
 
 #[cfg(test)]
@@ -53,7 +60,7 @@ mod tests {
     use super::{BODY_BYTES, body, each};
 
     #[test]
-    fn every_body_is_as_long_as_the_tables_say() {
+    fn every_body_has_the_documented_length() {
         assert!(each(body).iter().all(|body| body.len() == BODY_BYTES), "{}", body(0).len());
     }
 }

@@ -1,11 +1,10 @@
-//! Connections of one client address: `MAX_CONNECTIONS_PER_ADDRESS`, exact over all cores.
+//! Limits the connections of one client address (`MAX_CONNECTIONS_PER_ADDRESS`), exactly across all cores.
 //!
 //! For gateways that clients reach directly: behind a proxy all connections have the proxy's address. An IPv6 client
-//! usually has a whole /64 to choose addresses from, so a /64 counts as one address; an IPv4 address written as IPv6
-//! counts as IPv4.
+//! usually controls a whole /64, so a /64 counts as one address; an IPv4-mapped IPv6 address counts as IPv4.
 //!
-//! Bound: an entry stands for at least one open connection, so there are at most `MAX_CONNECTIONS`. The lock is taken
-//! when a connection is accepted and when it is closed, and only when the bound is set.
+//! Bound: an entry stands for at least one open connection, so there are at most `MAX_CONNECTIONS` entries. The lock is
+//! taken when a connection is accepted and when it is closed, and only when the limit is set.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -22,7 +21,7 @@ pub struct Addresses {
     open: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// One connection counted for its address, until it is dropped.
+/// Counts one connection for its address until dropped.
 #[derive(Debug)]
 pub struct AddressPermit {
     /// `None` when connections are not counted.
@@ -30,17 +29,17 @@ pub struct AddressPermit {
 }
 
 impl Addresses {
-    /// At most so many connections of an address.
+    /// A limit of `connections_max` connections per address.
     pub fn new(connections_max: NonZeroUsize) -> Arc<Self> {
         Arc::new(Self { connections_max, open: Mutex::default() })
     }
 
-    /// Counts one more connection; `None` when the address has as many as it may.
+    /// Counts one more connection; `None` when the address is at its limit.
     pub fn admit(self: &Arc<Self>, address: IpAddr) -> Option<AddressPermit> {
         let client = client_of(address);
         let mut open = self.open.lock();
         let count = open.entry(client).or_default();
-        // A new entry is below the bound, which is at least one: no entry of zero stays behind.
+        // The limit is at least one, so a new entry is below it and no entry of zero remains.
         if *count >= self.connections_max.get() {
             return None;
         }
@@ -68,7 +67,7 @@ impl Drop for AddressPermit {
     }
 }
 
-/// What counts as one client.
+/// The address under which a client is counted.
 fn client_of(address: IpAddr) -> IpAddr {
     const NETWORK: u128 = !0 << 64;
     match address.to_canonical() {
@@ -90,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn each_client_has_its_own_count_and_nothing_stays_behind() {
+    fn clients_are_counted_separately_and_no_entry_remains() {
         let addresses = addresses(2);
         let permits: Vec<_> = (0..2).map(|_| addresses.admit(ip("192.0.2.1"))).collect();
         assert!(permits.iter().all(Option::is_some));
@@ -102,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_network_is_one_client_and_mapped_ipv4_is_ipv4() {
+    fn an_ipv6_network_is_one_client_and_mapped_ipv4_counts_as_ipv4() {
         let addresses = addresses(1);
         let _first = addresses.admit(ip("2001:db8:0:1::1")).expect("the first");
         assert!(addresses.admit(ip("2001:db8:0:1:ffff::2")).is_none());
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_count_is_exact_over_threads() {
+    fn the_count_is_exact_across_threads() {
         const THREADS: usize = 4;
         let addresses = addresses(10);
         let permits: Vec<_> = std::thread::scope(|scope| {

@@ -1,8 +1,8 @@
-//! How many orders the processors have not ended, and how quickly they end them: for buyers who ask after a waiting
-//! order. A thread of its own asks Kafka, once a second and only while somebody asks us.
+//! How many orders the processors have not finished and how quickly they finish them, for buyers who query a pending
+//! order. A separate thread queries Kafka once a second, and only while buyers query.
 //!
-//! Which place an order has in its partition is kept nowhere, so what is told is the whole backlog: an order waits at
-//! most that long, and half of it on average.
+//! The position of an order in its partition is not stored, so the whole backlog is reported: an order waits at most
+//! that long, and half of it on average.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,37 +10,39 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use queue::admin::{AdminError, Depth, Group, Watermarks};
-use shard::drain::Phase;
+use shard::drain::{Drain, Phase};
 
-use crate::core::Shared;
-
-/// How often Kafka is asked.
+/// Interval between queries to Kafka.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How long an answer may take.
+/// Timeout of a query.
 const WAIT_MAX: Duration = Duration::from_secs(2);
-/// So long after the last question of a buyer the asking ends.
-const INTEREST: Duration = Duration::from_secs(10);
-/// Weight of the newest second in the rate: about the last five count.
+/// Querying stops this long after the last query of a buyer.
+const QUERY_IDLE_MAX: Duration = Duration::from_secs(10);
+/// Weight of the newest second in the rate: about the last five seconds count.
 const NEWEST: f64 = 0.3;
-/// Nothing is known.
+/// Marks an unknown value.
 const UNKNOWN: u64 = u64::MAX;
 
-/// The numbers, for all cores. Relaxed everywhere: each stands for itself.
+/// The numbers, shared by all cores. Relaxed everywhere: each value is independent of the others.
 #[derive(Debug)]
 pub struct Backlog {
-    /// Milliseconds from the start to the last question; 0 before the first.
-    asked_ms: AtomicU64,
+    /// Milliseconds from startup to the last query; 0 before the first.
+    last_query_ms: AtomicU64,
     ahead: AtomicU64,
     eta_ms: AtomicU64,
 }
 
 impl Default for Backlog {
     fn default() -> Self {
-        Self { asked_ms: AtomicU64::new(0), ahead: AtomicU64::new(UNKNOWN), eta_ms: AtomicU64::new(UNKNOWN) }
+        Self {
+            last_query_ms: AtomicU64::new(0),
+            ahead: AtomicU64::new(UNKNOWN),
+            eta_ms: AtomicU64::new(UNKNOWN),
+        }
     }
 }
 
-/// Where the orders are, and who ends them.
+/// The topic of the orders and the consumer group that processes them.
 #[derive(Debug, Clone)]
 pub(crate) struct Watched {
     pub(crate) bootstrap: String,
@@ -49,38 +51,44 @@ pub(crate) struct Watched {
 }
 
 impl Backlog {
-    /// A buyer wants to know, `since_start` after the start: orders not ended, and milliseconds until they are. `None`
-    /// is unknown: nobody had asked until now, or Kafka does not say, or nothing is being ended.
-    pub fn ask(&self, since_start: Duration) -> (Option<u64>, Option<u64>) {
-        self.asked_ms.store((since_start.as_millis() as u64).max(1), Ordering::Relaxed);
+    /// Answers a buyer's query, `since_start` after startup: the number of unfinished orders and the milliseconds until
+    /// they are finished. `None` is unknown: there was no recent query, Kafka does not respond, or no order is being
+    /// finished.
+    pub fn query(&self, since_start: Duration) -> (Option<u64>, Option<u64>) {
+        self.last_query_ms.store((since_start.as_millis() as u64).max(1), Ordering::Relaxed);
         let known = |value: &AtomicU64| Some(value.load(Ordering::Relaxed)).filter(|&value| value != UNKNOWN);
         (known(&self.ahead), known(&self.eta_ms))
     }
 
-    fn is_wanted(&self, since_start: Duration) -> bool {
-        let asked_ms = self.asked_ms.load(Ordering::Relaxed);
-        asked_ms > 0 && since_start.saturating_sub(Duration::from_millis(asked_ms)) < INTEREST
+    fn is_queried(&self, since_start: Duration) -> bool {
+        let last_query_ms = self.last_query_ms.load(Ordering::Relaxed);
+        last_query_ms > 0 && since_start.saturating_sub(Duration::from_millis(last_query_ms)) < QUERY_IDLE_MAX
     }
 
-    fn forget(&self) {
+    fn clear(&self) {
         self.ahead.store(UNKNOWN, Ordering::Relaxed);
         self.eta_ms.store(UNKNOWN, Ordering::Relaxed);
     }
 }
 
-/// Starts the thread; it ends with the process's last phase.
-pub(crate) fn start(shared: Arc<Shared>, watched: Watched) -> std::io::Result<()> {
+/// Starts the thread; it ends in the last drain phase.
+pub(crate) fn start(
+    backlog: Arc<Backlog>,
+    drain: Arc<Drain>,
+    started: Instant,
+    watched: Watched,
+) -> std::io::Result<()> {
     thread::Builder::new().name("kafka-backlog".to_owned()).spawn(move || {
         let mut watch = None;
-        while shared.drain.phase() < Phase::Stopping {
-            if !shared.backlog.is_wanted(shared.started.elapsed()) {
-                // Connections are not kept for a question that may never come.
+        while drain.phase() < Phase::Stopping {
+            if !backlog.is_queried(started.elapsed()) {
+                // No connections are kept for queries that may never come.
                 if watch.take().is_some() {
-                    shared.backlog.forget();
+                    backlog.clear();
                 }
-            } else if look(&shared.backlog, &watched, &mut watch).is_err() {
+            } else if refresh(&backlog, &watched, &mut watch).is_err() {
                 watch = None;
-                shared.backlog.forget();
+                backlog.clear();
             }
             thread::sleep(INTERVAL);
         }
@@ -88,7 +96,7 @@ pub(crate) fn start(shared: Arc<Shared>, watched: Watched) -> std::io::Result<()
     Ok(())
 }
 
-/// Connections, and what was seen last.
+/// Connections, and the last measurement.
 struct Watch {
     depth: Depth,
     group: Group,
@@ -96,7 +104,7 @@ struct Watch {
     per_s: Option<f64>,
 }
 
-fn look(backlog: &Backlog, watched: &Watched, watch: &mut Option<Watch>) -> Result<(), AdminError> {
+fn refresh(backlog: &Backlog, watched: &Watched, watch: &mut Option<Watch>) -> Result<(), AdminError> {
     let watch = match watch {
         Some(watch) => watch,
         None => watch.insert(Watch {
@@ -124,7 +132,7 @@ fn look(backlog: &Backlog, watched: &Watched, watch: &mut Option<Watch>) -> Resu
 fn eta_ms(lag: i64, per_s: Option<f64>) -> u64 {
     match per_s {
         _ if lag == 0 => 0,
-        // Less than one a second is nothing that a buyer could wait for.
+        // At less than one order a second an estimate is meaningless to a buyer.
         Some(per_s) if per_s >= 1.0 => (lag as f64 / per_s * 1000.0) as u64,
         _ => UNKNOWN,
     }
@@ -143,11 +151,11 @@ mod tests {
     }
 
     #[test]
-    fn nobody_asks_kafka_for_nobody() {
+    fn kafka_is_queried_only_while_a_buyer_asks() {
         let backlog = Backlog::default();
-        assert!(!backlog.is_wanted(Duration::from_secs(5)));
-        assert_eq!(backlog.ask(Duration::from_secs(5)), (None, None));
-        assert!(backlog.is_wanted(Duration::from_secs(14)));
-        assert!(!backlog.is_wanted(Duration::from_secs(15)));
+        assert!(!backlog.is_queried(Duration::from_secs(5)));
+        assert_eq!(backlog.query(Duration::from_secs(5)), (None, None));
+        assert!(backlog.is_queried(Duration::from_secs(14)));
+        assert!(!backlog.is_queried(Duration::from_secs(15)));
     }
 }

@@ -1,29 +1,29 @@
-//! The circuit breaker over Kafka, as the runbook describes it.
+//! The circuit breaker over Kafka, as described in the runbook.
 //!
-//! Closed: a number of failures in a row opens it. Open: everything is refused until the back-off is over. Half-open:
-//! exactly `success_threshold` probes are let through; when all succeed it closes and the back-off is reset, when one
-//! fails it opens with the back-off doubled, up to the maximum.
+//! Closed: `failure_threshold` consecutive failures open it. Open: all orders are rejected until the back-off is over.
+//! Half-open: exactly `success_threshold` probes are permitted; when all succeed it closes and the back-off is reset;
+//! when one fails it opens again with the back-off doubled, up to the maximum.
 //!
-//! [`Machine`] is pure: time is an argument. [`Breaker`] shares one between cores: the closed state, which every
-//! order passes, is read from one atomic without a lock.
+//! `Machine` is pure: time is an argument. `Breaker` shares a machine between cores: in the closed state, orders only
+//! read one atomic and take no lock.
 
 use std::time::{Duration, Instant};
 
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
-/// As `gateway_circuit_breaker_state` shows it.
+/// The state, with the values of `gateway_circuit_breaker_state`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Orders pass.
     Closed = 0,
-    /// Orders are refused.
+    /// Orders are rejected.
     Open = 1,
     /// Probes pass.
     HalfOpen = 2,
 }
 
 impl State {
-    /// As `/health` shows it.
+    /// The name in `/health`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -36,33 +36,32 @@ impl State {
 /// The rules of a breaker.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
-    /// Failures in a row that open it.
+    /// Consecutive failures that open it.
     pub failure_threshold: u32,
     /// Probes of one half-open phase, all of which must succeed.
     pub success_threshold: u32,
-    /// First back-off.
+    /// Initial back-off.
     pub base_timeout: Duration,
-    /// Longest back-off.
+    /// Maximum back-off.
     pub max_timeout: Duration,
 }
 
-/// Leave to try. What became of it must be told to [`Breaker::settle`]; a permit that was not used is given back
-/// there.
+/// Permission to publish. Its result must be passed to [`Breaker::settle`], even if it was not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Permit {
-    /// Counts changes of state: what was sent before a change must not count after it.
+    /// Number of state changes so far: the result of a publish from before a change must not count after it.
     generation: u32,
     is_probe: bool,
 }
 
-/// What became of a permitted try.
+/// The result of a permitted publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trial {
-    /// Kafka acknowledged.
+pub enum PublishResult {
+    /// Kafka acknowledged the record.
     Success,
-    /// Kafka did not.
+    /// Kafka did not acknowledge it.
     Failure,
-    /// Kafka was not asked.
+    /// Nothing was sent to Kafka.
     Unused,
 }
 
@@ -72,7 +71,7 @@ pub struct Machine {
     rules: Rules,
     phase: Phase,
     generation: u32,
-    /// The back-off that the next opening takes.
+    /// The back-off of the next opening.
     backoff: Duration,
 }
 
@@ -89,7 +88,7 @@ impl Machine {
         Self { rules, phase: Phase::Closed { failures: 0 }, generation: 0, backoff: rules.base_timeout }
     }
 
-    /// The state at `now`: an open breaker whose back-off is over is half-open even before anybody tries.
+    /// The state at `now`: an open breaker whose back-off is over is half-open even before the first probe.
     pub fn state(&self, now: Instant) -> State {
         match self.phase {
             Phase::Closed { .. } => State::Closed,
@@ -98,10 +97,10 @@ impl Machine {
         }
     }
 
-    /// Leave to try at `now`.
+    /// Requests a permit at `now`.
     ///
     /// # Errors
-    /// How long until a probe may pass; zero when the probes of this half-open phase are all on their way.
+    /// The time until a probe is permitted; zero when all probes of this half-open phase are in flight.
     pub fn permit(&mut self, now: Instant) -> Result<Permit, Duration> {
         match &mut self.phase {
             Phase::Closed { .. } => Ok(Permit { generation: self.generation, is_probe: false }),
@@ -118,34 +117,34 @@ impl Machine {
         }
     }
 
-    /// Counts what became of a try. What was permitted before the last change of state is ignored.
-    pub fn settle(&mut self, permit: Permit, trial: Trial, now: Instant) {
+    /// Counts a result. Permits from before the last state change are ignored.
+    pub fn settle(&mut self, permit: Permit, result: PublishResult, now: Instant) {
         if permit.generation != self.generation {
             return;
         }
-        match (&mut self.phase, trial) {
-            (Phase::Closed { failures }, Trial::Success) => *failures = 0,
-            (Phase::Closed { failures }, Trial::Failure) => {
+        match (&mut self.phase, result) {
+            (Phase::Closed { failures }, PublishResult::Success) => *failures = 0,
+            (Phase::Closed { failures }, PublishResult::Failure) => {
                 *failures += 1;
                 if *failures >= self.rules.failure_threshold {
                     self.open(now);
                 }
             }
-            (Phase::HalfOpen { succeeded, .. }, Trial::Success) => {
+            (Phase::HalfOpen { succeeded, .. }, PublishResult::Success) => {
                 *succeeded += 1;
                 if *succeeded >= self.rules.success_threshold {
                     self.backoff = self.rules.base_timeout;
                     self.change(Phase::Closed { failures: 0 });
                 }
             }
-            (Phase::HalfOpen { .. }, Trial::Failure) => self.open(now),
-            // The place of an unused probe goes to the next.
-            (Phase::HalfOpen { granted, .. }, Trial::Unused) => *granted = granted.saturating_sub(1),
-            (Phase::Open { .. }, _) | (Phase::Closed { .. }, Trial::Unused) => {}
+            (Phase::HalfOpen { .. }, PublishResult::Failure) => self.open(now),
+            // Another order may use the probe's permit.
+            (Phase::HalfOpen { granted, .. }, PublishResult::Unused) => *granted = granted.saturating_sub(1),
+            (Phase::Open { .. }, _) | (Phase::Closed { .. }, PublishResult::Unused) => {}
         }
     }
 
-    /// The dependency is known to have recovered: an open breaker need not wait for its back-off, which starts anew.
+    /// Ends the back-off of an open breaker and resets it, because the dependency is known to have recovered.
     pub fn retry_now(&mut self, now: Instant) {
         if let Phase::Open { until } = &mut self.phase {
             *until = now.min(*until);
@@ -164,16 +163,17 @@ impl Machine {
     }
 }
 
-/// In [`Breaker::mirror`].
+/// The lowest bit of [`Breaker::mirror`]: not closed, or closed with failures.
 const TROUBLED: u64 = 1;
 
 /// One breaker for all cores.
 #[derive(Debug)]
 pub struct Breaker {
     machine: Mutex<Machine>,
-    /// The generation, shifted by one, and 0 in the lowest bit while closed without a failure: then neither permit nor
-    /// success takes the lock. One word, so that a permit given without the lock belongs to the state that gave it: of
-    /// two words the generation could already be the next one's, and a late answer would count as a probe.
+    /// The generation, shifted by one. The lowest bit is 0 while the breaker is closed without failures; then neither a
+    /// permit nor a success takes the lock. Both are in one word so that a permit granted without the lock has the
+    /// generation of the state that granted it. With two words the generation could already be the next one, and a late
+    /// result would count as a probe.
     mirror: AtomicU64,
 }
 
@@ -186,9 +186,9 @@ impl Breaker {
     /// See [`Machine::permit`].
     ///
     /// # Errors
-    /// How long until a probe may pass.
+    /// The time until a probe is permitted.
     pub fn permit(&self, now: Instant) -> Result<Permit, Duration> {
-        // Relaxed: the word is all there is to see; whoever needs more takes the lock.
+        // Relaxed: the word is self-contained; anything else is read under the lock.
         let mirror = self.mirror.load(Ordering::Relaxed);
         if mirror & TROUBLED == 0 {
             return Ok(Permit { generation: (mirror >> 1) as u32, is_probe: false });
@@ -205,12 +205,12 @@ impl Breaker {
     }
 
     /// See [`Machine::settle`].
-    pub fn settle(&self, permit: Permit, trial: Trial, now: Instant) {
-        if trial != Trial::Failure && !permit.is_probe && !self.is_troubled() {
+    pub fn settle(&self, permit: Permit, result: PublishResult, now: Instant) {
+        if result != PublishResult::Failure && !permit.is_probe && !self.is_troubled() {
             return;
         }
         let mut machine = self.machine.lock();
-        machine.settle(permit, trial, now);
+        machine.settle(permit, result, now);
         self.mirror(&machine);
     }
 
@@ -223,7 +223,7 @@ impl Breaker {
         self.mirror.load(Ordering::Relaxed) & TROUBLED != 0
     }
 
-    /// Under the lock, so that the last change is the one that stays.
+    /// Called under the lock, so that the last change wins.
     fn mirror(&self, machine: &Machine) {
         let is_troubled = !matches!(machine.phase, Phase::Closed { failures: 0 });
         self.mirror.store((u64::from(machine.generation) << 1) | u64::from(is_troubled), Ordering::Relaxed);

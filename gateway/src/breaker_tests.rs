@@ -1,8 +1,8 @@
-//! The rules of the breaker, one thread at a time; `tests/breaker_interleavings.rs` has the threads.
+//! Single-threaded tests of the breaker; `tests/breaker_interleavings.rs` tests it with several threads.
 
 use std::time::{Duration, Instant};
 
-use crate::breaker::{Breaker, Rules, State, Trial};
+use crate::breaker::{Breaker, PublishResult, Rules, State};
 
 const RULES: Rules = Rules {
     failure_threshold: 3,
@@ -14,37 +14,43 @@ const RULES: Rules = Rules {
 fn trip(breaker: &Breaker, now: Instant) {
     for _ in 0..RULES.failure_threshold {
         let permit = breaker.permit(now).expect("closed");
-        breaker.settle(permit, Trial::Failure, now);
+        breaker.settle(permit, PublishResult::Failure, now);
     }
     assert_eq!(breaker.state(now), State::Open);
 }
 
 #[test]
-fn failures_in_a_row_open_it_and_a_success_between_does_not() {
+fn only_consecutive_failures_open_it() {
     let (breaker, now) = (Breaker::new(RULES), Instant::now());
-    for trial in [Trial::Failure, Trial::Failure, Trial::Success, Trial::Failure, Trial::Failure] {
+    for result in [
+        PublishResult::Failure,
+        PublishResult::Failure,
+        PublishResult::Success,
+        PublishResult::Failure,
+        PublishResult::Failure,
+    ] {
         let permit = breaker.permit(now).expect("closed");
-        breaker.settle(permit, trial, now);
+        breaker.settle(permit, result, now);
     }
     assert_eq!(breaker.state(now), State::Closed);
     let permit = breaker.permit(now).expect("closed");
-    breaker.settle(permit, Trial::Failure, now);
+    breaker.settle(permit, PublishResult::Failure, now);
     assert_eq!(breaker.permit(now), Err(RULES.base_timeout));
 }
 
 #[test]
-fn half_open_lets_exactly_the_promised_number_of_probes_through() {
+fn half_open_permits_exactly_success_threshold_probes() {
     let (breaker, now) = (Breaker::new(RULES), Instant::now());
     trip(&breaker, now);
     let later = now + RULES.base_timeout;
     assert_eq!(breaker.state(later), State::HalfOpen);
     let probes: Vec<_> = (0..50).filter_map(|_| breaker.permit(later).ok()).collect();
     assert_eq!(probes.len(), RULES.success_threshold as usize);
-    breaker.settle(probes[0], Trial::Success, later);
-    assert!(breaker.permit(later).is_err(), "a success does not make room for a third probe");
-    breaker.settle(probes[1], Trial::Unused, later);
-    let again = breaker.permit(later).expect("an unused probe goes to the next");
-    breaker.settle(again, Trial::Success, later);
+    breaker.settle(probes[0], PublishResult::Success, later);
+    assert!(breaker.permit(later).is_err(), "a success does not allow a third probe");
+    breaker.settle(probes[1], PublishResult::Unused, later);
+    let again = breaker.permit(later).expect("another order may use the permit of an unused probe");
+    breaker.settle(again, PublishResult::Success, later);
     assert_eq!(breaker.state(later), State::Closed);
 }
 
@@ -57,12 +63,12 @@ fn the_back_off_doubles_to_its_maximum_and_is_reset_on_close() {
         assert_eq!(breaker.permit(now), Err(backoff));
         now += backoff;
         let probe = breaker.permit(now).expect("half-open");
-        breaker.settle(probe, Trial::Failure, now);
+        breaker.settle(probe, PublishResult::Failure, now);
     }
     now += RULES.max_timeout;
     for _ in 0..2 {
         let probe = breaker.permit(now).expect("half-open");
-        breaker.settle(probe, Trial::Success, now);
+        breaker.settle(probe, PublishResult::Success, now);
     }
     assert_eq!(breaker.state(now), State::Closed);
     trip(&breaker, now);
@@ -70,15 +76,15 @@ fn the_back_off_doubles_to_its_maximum_and_is_reset_on_close() {
 }
 
 #[test]
-fn what_was_sent_before_a_change_does_not_count_after_it() {
+fn results_from_before_a_state_change_are_ignored() {
     let (breaker, now) = (Breaker::new(RULES), Instant::now());
     let early: Vec<_> = (0..10).filter_map(|_| breaker.permit(now).ok()).collect();
     trip(&breaker, now);
     let later = now + RULES.base_timeout;
     let probe = breaker.permit(later).expect("half-open");
     for permit in early {
-        breaker.settle(permit, Trial::Failure, later);
+        breaker.settle(permit, PublishResult::Failure, later);
     }
     assert_eq!(breaker.state(later), State::HalfOpen, "stale failures do not reopen it");
-    breaker.settle(probe, Trial::Success, later);
+    breaker.settle(probe, PublishResult::Success, later);
 }

@@ -1,13 +1,12 @@
-//! One connection: bytes to requests, answers to bytes, in the order of the requests.
+//! One connection: reads requests and writes responses in the order of the requests.
 //!
-//! Everything that one read brought is on the road together; the answers leave in one write. A connection reads again
-//! only when those are written, so what it holds is bounded: one read buffer of [`BUFFER_BYTES_MAX`] and the answers
-//! to [`PIPELINE_MAX`] requests. No timer per read: the core's sweep looks at [`Register`] and shuts late sockets
-//! down.
+//! All requests of one read are processed concurrently and their responses are sent in one write. A connection reads
+//! again only after that write, so its memory is bounded: one read buffer of `BUFFER_BYTES_MAX` and the responses to
+//! `PIPELINE_MAX` requests. There is no timer per read: the core's sweep checks [`crate::connections::Register`] and
+//! shuts down sockets that exceed a time limit.
 
-use std::cell::Cell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use monoio::buf::IoBufMut;
 use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt};
@@ -15,136 +14,41 @@ use monoio::net::TcpStream;
 use shard::cells::PAGE_CONTENT_TYPE;
 use shard::join::all;
 use shard::log::Level;
-use store::{StatusView, StoreError, StoreSteps};
+use store::StoreSteps;
 use wire::chunked;
 use wire::http1::{self, Parsed, Refusal, Request, RequestReader, Span};
 use wire::names::Status;
 use wire::order_json::PADDING_BYTES;
-use wire::reply::{self, Connection, ReplyHead, StatusLine};
+use wire::reply::{self, Connection, ReplyHead};
 use wire::uuid::UUID_CHARS;
 
+use crate::answer::Answer;
+use crate::connections::{Activity, ConnectionState};
 use crate::core::Core;
 use crate::metrics::{Counter, REQUEST_DURATION};
-use crate::order::{Order, Outcome, place};
-use crate::reply::{About, body, row};
-use crate::route::{Asked, route};
+use crate::order::{Order, place};
+use crate::outcome::Outcome;
+use crate::reply::{BodyContext, body, response_row};
+use crate::route::{Route, route};
 use crate::sockets;
 
-/// A new connection's buffer: an order with its headers is 200 to 400 bytes, and an idle connection holds only this.
+/// Initial buffer of a connection: an order with headers is 200 to 400 bytes, and an idle connection holds only this.
 const BUFFER_BYTES_FIRST: usize = 2048;
-/// The largest buffer: line, headers and a chunked body at their bounds, and the padding that simd-json reads.
+/// Maximum buffer: request line, headers and a chunked body at their limits, and the padding that simd-json reads.
 const BUFFER_BYTES_MAX: usize =
     http1::LINE_BYTES_MAX + http1::HEADERS_BYTES_MAX + chunked::WIRE_BYTES_MAX + 64 + PADDING_BYTES;
-/// Requests of one read that are on the road together; more wait in the buffer for the next turn.
+/// Requests of one read that are processed concurrently; further ones wait in the buffer for the next round.
 const PIPELINE_MAX: usize = 64;
-/// A request may take this long from its first byte to its last (contract: 408).
-pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
-/// A client may take this long to read its answers.
-const WRITE_TIME_MAX: Duration = Duration::from_secs(10);
-/// A connection may lie idle between requests this long.
-const IDLE_TIME_MAX: Duration = Duration::from_secs(75);
-/// After a refusal what the client still sends is read and thrown away this long and this much, so that the reset of
-/// a socket closed with unread bytes does not overtake the answer.
-const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
+/// Closing a socket with unread bytes sends a reset, which could destroy the response before the client has read it. So
+/// before closing, bytes that the client still sends are read and discarded, up to this amount and for at most
+/// `LINGER_TIME_MAX`.
 const LINGER_BYTES_MAX: usize = 256 * 1024;
 
-/// What a connection is doing, for the sweep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Doing {
-    Idle,
-    Reading,
-    Working,
-    Writing,
-    Lingering,
-}
-
-/// What the sweep sees of a connection.
-#[derive(Debug)]
-pub struct Visible {
-    fd: i32,
-    doing: Cell<Doing>,
-    since: Cell<Instant>,
-    /// The register's clock: up to a tick late, which is nothing beside the limits, and costs no call.
-    clock: Rc<Cell<Instant>>,
-    is_too_slow: Cell<bool>,
-}
-
-impl Visible {
-    fn enter(&self, doing: Doing) {
-        self.doing.set(doing);
-        self.since.set(self.clock.get());
-    }
-}
-
-/// The open connections of a core; bounded by `connections_max`, which the acceptor keeps.
-#[derive(Debug)]
-pub struct Register {
-    clock: Rc<Cell<Instant>>,
-    slots: Vec<Option<Rc<Visible>>>,
-    free: Vec<usize>,
-}
-
-impl Default for Register {
-    fn default() -> Self {
-        Self { clock: Rc::new(Cell::new(Instant::now())), slots: Vec::new(), free: Vec::new() }
-    }
-}
-
-impl Register {
-    /// What the connections take for the time; set by every tick of the core.
-    pub fn set_clock(&self, now: Instant) {
-        self.clock.set(now);
-    }
-
-    /// How many are open.
-    pub fn open_count(&self) -> usize {
-        self.slots.len() - self.free.len()
-    }
-
-    fn add(&mut self, fd: i32) -> (usize, Rc<Visible>) {
-        let visible = Rc::new(Visible {
-            fd,
-            doing: Cell::new(Doing::Idle),
-            since: Cell::new(self.clock.get()),
-            clock: Rc::clone(&self.clock),
-            is_too_slow: Cell::new(false),
-        });
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            self.slots.len() - 1
-        });
-        self.slots[slot] = Some(Rc::clone(&visible));
-        (slot, visible)
-    }
-
-    fn remove(&mut self, slot: usize) {
-        self.slots[slot] = None;
-        self.free.push(slot);
-    }
-
-    /// Shuts down what is over its time. The pending read or write then ends and the connection sees to the rest.
-    pub fn sweep(&self, now: Instant) {
-        for visible in self.slots.iter().flatten() {
-            let age = now.saturating_duration_since(visible.since.get());
-            match visible.doing.get() {
-                Doing::Reading if age >= REQUEST_TIME_MAX => {
-                    visible.is_too_slow.set(true);
-                    sockets::shutdown_read(visible.fd);
-                }
-                Doing::Idle if age >= IDLE_TIME_MAX => sockets::shutdown_read(visible.fd),
-                Doing::Writing if age >= WRITE_TIME_MAX => sockets::shutdown_both(visible.fd),
-                Doing::Lingering if age >= LINGER_TIME_MAX => sockets::shutdown_both(visible.fd),
-                _ => {}
-            }
-        }
-    }
-}
-
-/// Removes a connection from the register before its socket is closed, also when it panics.
+/// Removes a connection from the register before its socket is closed, even after a panic.
 struct Registered {
     core: Rc<Core>,
     slot: usize,
-    visible: Rc<Visible>,
+    state: Rc<ConnectionState>,
 }
 
 impl Drop for Registered {
@@ -153,9 +57,9 @@ impl Drop for Registered {
     }
 }
 
-/// A request on its way to its answer.
+/// A request that is being processed.
 struct Exchange {
-    asked: Asked,
+    route: Route,
     correlation: Correlation,
     traceparent: Option<Span>,
     connection: Connection,
@@ -164,44 +68,38 @@ struct Exchange {
 
 enum Correlation {
     Given(Span),
-    Made([u8; UUID_CHARS]),
+    Generated([u8; UUID_CHARS]),
 }
 
 impl Correlation {
     fn text<'a>(&'a self, buffer: &'a [u8]) -> &'a str {
         match self {
             Self::Given(span) => span.text(buffer),
-            Self::Made(uuid) => std::str::from_utf8(uuid).unwrap_or_default(),
+            Self::Generated(uuid) => std::str::from_utf8(uuid).unwrap_or_default(),
         }
     }
 }
 
-/// What an exchange came to.
-pub(crate) enum Answer {
-    Order(Outcome),
-    Status(Result<Option<StatusView>, StoreError>),
-    Plain { status: StatusLine, content_type: &'static str, extra: &'static str, body: String },
-}
-
-/// Leads a connection to its end. `stream` is dropped, and its socket closed, when this returns.
+/// Serves a connection until it ends. `stream` is dropped, and its socket closed, when this returns.
 pub async fn serve(core: Rc<Core>, mut stream: TcpStream) {
     let registered = {
-        let (slot, visible) = core.connections.borrow_mut().add(sockets::descriptor(&stream));
-        Registered { core: Rc::clone(&core), slot, visible }
+        let (slot, state) = core.connections.borrow_mut().add(sockets::descriptor(&stream));
+        Registered { core: Rc::clone(&core), slot, state }
     };
-    let visible = &registered.visible;
+    let state = &registered.state;
     let mut buffer = vec![0_u8; BUFFER_BYTES_FIRST].into_boxed_slice();
-    // Invariant: buffer[..filled] was received and not yet answered; the last PADDING_BYTES are never received into.
+    // Invariant: buffer[..filled] was received and not yet answered; the last PADDING_BYTES stay free for
+    // simd-json.
     let mut filled = 0;
     let mut reader = RequestReader::default();
     let mut exchanges = Vec::new();
     loop {
-        let Collected { consumed, refused } =
-            collect(&core, &mut reader, &mut buffer, filled, &mut exchanges);
+        let TakenRequests { consumed, refused } =
+            take_requests(&core, &mut reader, &mut buffer, filled, &mut exchanges);
         if !exchanges.is_empty() || refused.is_some() {
             let closes = refused.is_some()
                 || exchanges.last().is_some_and(|last| last.connection == Connection::Closes);
-            visible.enter(Doing::Working);
+            state.enter(Activity::Working);
             let mut out = core.take_buffer();
             answer_all(&core, &buffer, &exchanges, &mut out).await;
             if let Some(refused) = refused {
@@ -209,24 +107,24 @@ pub async fn serve(core: Rc<Core>, mut stream: TcpStream) {
                 write_refusal(&core, refused, &mut out);
             }
             exchanges.clear();
-            visible.enter(Doing::Writing);
+            state.enter(Activity::Writing);
             let (written, out) = stream.write_all(out).await;
             core.give_buffer(out);
             if written.is_err() {
                 return;
             }
             if closes {
-                visible.enter(Doing::Lingering);
+                state.enter(Activity::Lingering);
                 linger(&mut stream, buffer).await;
                 return;
             }
             buffer.copy_within(consumed..filled, 0);
             filled -= consumed;
-            visible.enter(if filled > 0 { Doing::Reading } else { Doing::Idle });
+            state.enter(if filled > 0 { Activity::Reading } else { Activity::Idle });
             continue;
         }
         if reader.waits_for_body().is_some_and(|head| head.expects_continue) {
-            reader.told_to_continue();
+            reader.mark_continue_sent();
             if stream.write_all(reply::CONTINUE).await.0.is_err() {
                 return;
             }
@@ -240,17 +138,17 @@ pub async fn serve(core: Rc<Core>, mut stream: TcpStream) {
         match read {
             Ok(count) if count > 0 => {
                 if filled == 0 {
-                    visible.enter(Doing::Reading);
+                    state.enter(Activity::Reading);
                 }
                 filled += count;
-                core.overload.read(visible.fd);
+                core.overload.read(state.fd);
             }
-            _ if visible.is_too_slow.get() => {
+            _ if state.is_too_slow.get() => {
                 let mut out = core.take_buffer();
                 core.count(Counter::FramingRefused);
                 write_refusal(&core, Refusal::TooSlow, &mut out);
-                visible.enter(Doing::Writing);
-                // The client may be gone; the connection ends either way.
+                state.enter(Activity::Writing);
+                // The client may have disconnected; the connection ends either way.
                 let _ = stream.write_all(out).await;
                 return;
             }
@@ -266,33 +164,33 @@ fn grown(buffer: &[u8], filled: usize) -> Box<[u8]> {
     larger
 }
 
-struct Collected {
-    /// Bytes of the requests collected.
+struct TakenRequests {
+    /// Length of the collected requests in bytes.
     consumed: usize,
-    /// Why nothing more will be read.
+    /// Why the connection must end, if it must.
     refused: Option<Refusal>,
 }
 
-/// Takes every complete request at the beginning of the buffer, up to one that ends the connection.
-fn collect(
+/// Takes all complete requests at the start of the buffer, up to one that ends the connection.
+fn take_requests(
     core: &Core,
     reader: &mut RequestReader,
     buffer: &mut [u8],
     filled: usize,
     exchanges: &mut Vec<Exchange>,
-) -> Collected {
+) -> TakenRequests {
     let mut at = 0;
     while at < filled && exchanges.len() < PIPELINE_MAX {
         match reader.advance(&mut buffer[at..filled]) {
             Parsed::Partial if at == 0 && filled + PADDING_BYTES >= BUFFER_BYTES_MAX => {
-                return Collected { consumed: at, refused: Some(Refusal::BodyTooLarge) };
+                return TakenRequests { consumed: at, refused: Some(Refusal::BodyTooLarge) };
             }
             Parsed::Partial => break,
-            Parsed::Refused(refusal) => return Collected { consumed: at, refused: Some(refusal) },
+            Parsed::Refused(refusal) => return TakenRequests { consumed: at, refused: Some(refusal) },
             Parsed::Complete(request) => {
                 exchanges.push(exchange(core, buffer, at, &request));
                 at += request.len;
-                // Some clients send an empty line behind a body; it begins no request (RFC 9112 section 2.2).
+                // Some clients send an empty line after a body; it does not start a request (RFC 9112 section 2.2).
                 at += http1::empty_lines(&buffer[at..filled]);
                 if exchanges.last().is_some_and(|last| last.connection == Connection::Closes) {
                     break;
@@ -300,22 +198,22 @@ fn collect(
             }
         }
     }
-    // A gateway that leaves answers all that came with the last read and closes with the last of these answers: what a
-    // client has pipelined so far is not lost.
+    // A gateway that has announced its shutdown answers every request of the last read and closes with the last response,
+    // so that no pipelined request is lost.
     if core.shared.drain.is_leaving()
         && let Some(last) = exchanges.last_mut()
     {
         last.connection = Connection::Closes;
     }
-    Collected { consumed: at, refused: None }
+    TakenRequests { consumed: at, refused: None }
 }
 
 fn exchange(core: &Core, buffer: &mut [u8], at: usize, request: &Request) -> Exchange {
-    let asked = route(&mut core.orders.borrow_mut(), buffer, at, request);
+    let route = route(&mut core.orders.borrow_mut(), buffer, at, request);
     let head = &request.head;
     let correlation = match head.correlation_id {
         Some(span) => Correlation::Given(span.shifted(at)),
-        None => Correlation::Made(core.identities.uuid()),
+        None => Correlation::Generated(core.identities.uuid()),
     };
     let connection = match (head.keep_alive, head.is_http10) {
         (true, false) => Connection::Stays,
@@ -323,7 +221,7 @@ fn exchange(core: &Core, buffer: &mut [u8], at: usize, request: &Request) -> Exc
         (false, _) => Connection::Closes,
     };
     Exchange {
-        asked,
+        route,
         correlation,
         traceparent: head.traceparent.map(|span| span.shifted(at)),
         connection,
@@ -331,28 +229,28 @@ fn exchange(core: &Core, buffer: &mut [u8], at: usize, request: &Request) -> Exc
     }
 }
 
-/// Leads all exchanges together and appends their answers in order.
+/// Processes all exchanges concurrently and appends their responses in order.
 async fn answer_all(core: &Rc<Core>, buffer: &[u8], exchanges: &[Exchange], out: &mut Vec<u8>) {
     let began = Instant::now();
     if let [exchange] = exchanges {
-        let answer = act(core, buffer, exchange, began).await;
+        let answer = handle(core, buffer, exchange, began).await;
         write_answer(core, buffer, exchange, &answer, began, out);
         return;
     }
     // At most PIPELINE_MAX.
-    let acts: Vec<_> =
-        exchanges.iter().map(|exchange| Box::pin(act(core, buffer, exchange, began))).collect();
-    for (exchange, answer) in exchanges.iter().zip(all(acts).await) {
+    let answers: Vec<_> =
+        exchanges.iter().map(|exchange| Box::pin(handle(core, buffer, exchange, began))).collect();
+    for (exchange, answer) in exchanges.iter().zip(all(answers).await) {
         write_answer(core, buffer, exchange, &answer, began, out);
     }
 }
 
-async fn act(core: &Rc<Core>, buffer: &[u8], exchange: &Exchange, began: Instant) -> Answer {
+async fn handle(core: &Rc<Core>, buffer: &[u8], exchange: &Exchange, began: Instant) -> Answer {
     crate::fault::at("read", exchange.correlation.text(buffer));
-    match &exchange.asked {
-        Asked::Buy(Err(bad)) => Answer::Order(Outcome::Invalid(bad.clone())),
-        Asked::Unsupported(what) => Answer::Order(Outcome::Unsupported(*what)),
-        Asked::Buy(Ok(order)) => {
+    match &exchange.route {
+        Route::Buy(Err(bad)) => Answer::Order(Outcome::Invalid(bad.clone())),
+        Route::Unsupported(what) => Answer::Order(Outcome::Unsupported(*what)),
+        Route::Buy(Ok(order)) => {
             let order = Order {
                 user_id: order.user_id.text(buffer),
                 item_id: order.item_id.text(buffer),
@@ -360,39 +258,26 @@ async fn act(core: &Rc<Core>, buffer: &[u8], exchange: &Exchange, began: Instant
                 request_id: order.request_id.text(buffer),
                 correlation_id: exchange.correlation.text(buffer),
                 traceparent: exchange.traceparent.map(|span| span.text(buffer)),
-                began,
+                started_at: began,
             };
             Answer::Order(place(core, &order).await)
         }
-        Asked::Status { request_id } => Answer::Status(core.store.status(request_id).await),
-        Asked::Health => crate::health::health(core),
-        Asked::Live => crate::health::live(core),
-        Asked::Metrics => match crate::metrics::page(&core.shared, core.publisher.producer()) {
+        Route::Status { request_id } => Answer::Status(core.store.status(request_id).await),
+        Route::Health => crate::health::health(core),
+        Route::Live => crate::health::live(core),
+        Route::Metrics => match crate::metrics_page::page(&core.shared, core.publisher.producer()) {
             Ok(body) => Answer::Plain { status: reply::OK, content_type: PAGE_CONTENT_TYPE, extra: "", body },
             Err(reason) => Answer::error(reply::INTERNAL_ERROR, &reason),
         },
-        Asked::NotFound => Answer::error(reply::NOT_FOUND, "Not found"),
-        Asked::WrongMethod { allow } => {
+        Route::NotFound => Answer::error(reply::NOT_FOUND, "Not found"),
+        Route::WrongMethod { allow } => {
             let body = "{\"error\":\"Method not allowed\"}".to_owned();
             Answer::Plain { status: reply::METHOD_NOT_ALLOWED, content_type: reply::JSON, extra: allow, body }
         }
     }
 }
 
-impl Answer {
-    pub(crate) fn json(status: StatusLine, body: String) -> Self {
-        Self::Plain { status, content_type: reply::JSON, extra: "", body }
-    }
-
-    fn error(status: StatusLine, text: &str) -> Self {
-        let mut body = b"{\"error\":\"".to_vec();
-        wire::order::escape_json_into(&mut body, text);
-        body.extend_from_slice(b"\"}");
-        Self::json(status, String::from_utf8(body).unwrap_or_default())
-    }
-}
-
-/// Appends one answer, and for an order counts and logs it: the only place where an order's outcome is counted.
+/// Appends one response; an order is also counted and logged. This is the only place that counts an order's outcome.
 fn write_answer(
     core: &Core,
     buffer: &[u8],
@@ -414,18 +299,18 @@ fn write_answer(
     };
     match answer {
         Answer::Order(outcome) => {
-            let row = row(outcome, core.identities.number());
+            let row = response_row(outcome, core.identities.number());
             let ended = Instant::now();
             let duration = ended.saturating_duration_since(began);
-            let order = match &exchange.asked {
-                Asked::Buy(Ok(order)) => Some(order),
+            let order = match &exchange.route {
+                Route::Buy(Ok(order)) => Some(order),
                 _ => None,
             };
             let item_id = order.map_or("", |order| order.item_id.text(buffer));
             let processing_time_ms = duration.as_millis() as u64;
-            let about = About { correlation_id, item_id, processing_time_ms };
+            let context = BodyContext { correlation_id, item_id, processing_time_ms };
             let mut text = core.take_buffer();
-            body(outcome, &about, row.retry_after_s, &mut text);
+            body(outcome, &context, row.retry_after_s, &mut text);
             (head.status, head.retry_after_s, head.extra) = (row.status, row.retry_after_s, row.extra);
             head.write(&text, out);
             core.give_buffer(text);
@@ -439,11 +324,11 @@ fn write_answer(
             }
             if core.log.is_on(row.level) {
                 let entry = LogEntry { level: row.level, event: row.event, message: row.message, at: ended };
-                log_order(core, &entry, &about, order, buffer);
+                log_order(core, &entry, &context, order, buffer);
             }
         }
         Answer::Status(Ok(Some(view))) => {
-            let Asked::Status { request_id } = &exchange.asked else { return };
+            let Route::Status { request_id } = &exchange.route else { return };
             let mut text = b"{\"request_id\":\"".to_vec();
             wire::order::escape_json_into(&mut text, request_id);
             text.extend_from_slice(b"\",\"status\":\"");
@@ -479,9 +364,9 @@ fn write_answer(
     }
 }
 
-/// How long an order may still wait, as far as it is known.
+/// Appends how long a pending order may still wait; `null` where unknown.
 fn write_wait(core: &Core, text: &mut Vec<u8>) {
-    let (ahead, eta_ms) = core.shared.backlog.ask(core.shared.started.elapsed());
+    let (ahead, eta_ms) = core.shared.backlog.query(core.shared.started.elapsed());
     for (name, value) in [("ahead", ahead), ("eta_ms", eta_ms)] {
         text.extend_from_slice(b",\"");
         text.extend_from_slice(name.as_bytes());
@@ -493,7 +378,7 @@ fn write_wait(core: &Core, text: &mut Vec<u8>) {
     }
 }
 
-/// What a line about an order says of itself.
+/// The fixed parts of a log line about an order.
 struct LogEntry<'a> {
     level: Level,
     event: &'a str,
@@ -504,19 +389,19 @@ struct LogEntry<'a> {
 fn log_order(
     core: &Core,
     entry: &LogEntry<'_>,
-    about: &About<'_>,
+    context: &BodyContext<'_>,
     order: Option<&wire::order_json::Order>,
     buffer: &[u8],
 ) {
     let LogEntry { level, event, message, at } = *entry;
     core.log.line_at(core.unix_ms_at(at), level, event, message, |line| {
-        line.text("correlation_id", about.correlation_id);
+        line.text("correlation_id", context.correlation_id);
         if let Some(order) = order {
             line.text("user_id", order.user_id.text(buffer))
-                .text("item_id", about.item_id)
+                .text("item_id", context.item_id)
                 .text("request_id", order.request_id.text(buffer));
         }
-        line.number("processing_time_ms", about.processing_time_ms);
+        line.number("processing_time_ms", context.processing_time_ms);
     });
 }
 
@@ -538,7 +423,7 @@ fn write_refusal(core: &Core, refused: Refusal, out: &mut Vec<u8>) {
     head.write(text.as_bytes(), out);
 }
 
-/// Ends our side, then reads what still comes until the client ends its side or the time is over.
+/// Closes our side, then reads and discards until the client closes its side or a limit is reached.
 async fn linger(stream: &mut TcpStream, mut buffer: Box<[u8]>) {
     if stream.shutdown().await.is_err() {
         return;

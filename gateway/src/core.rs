@@ -1,4 +1,4 @@
-//! What one core owns. Everything here is `!Send` but what [`Shared`] holds.
+//! The state of one core. Everything here is `!Send` except what `Shared` holds.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -20,6 +20,7 @@ use crate::addresses::Addresses;
 use crate::backlog::Backlog;
 use crate::balance::Balance;
 use crate::breaker::Breaker;
+use crate::connections::Register;
 use crate::dependencies::Dependencies;
 use crate::gates::{Limited, SoldOut};
 use crate::identity::Identities;
@@ -29,131 +30,131 @@ use crate::overload::Overload;
 use crate::sequences::{Sequence, Sequences};
 use crate::suspension::{SuspendedCores, Suspension};
 
-/// What all cores of a gateway share.
+/// State shared by all cores of a gateway.
 pub struct Shared {
-    /// The phase of the process.
+    /// The drain phase of the process.
     pub drain: Arc<Drain>,
-    /// Cores that have not yet confirmed what they had admitted before the process was stopped.
+    /// Cores that have not yet confirmed the orders they admitted before the process was suspended.
     pub suspended_cores: SuspendedCores,
-    /// The breaker over Kafka.
+    /// The circuit breaker over Kafka.
     pub breaker: Breaker,
-    /// How Redis and Kafka are configured.
+    /// Checks of the configuration of Redis and Kafka.
     pub checks: Arc<Checks>,
-    /// Why Redis and Kafka fail.
+    /// The state of Redis and Kafka.
     pub dependencies: Arc<Dependencies>,
     /// The embedded broker's guard, when Kafka is embedded.
     pub guard: Option<Arc<Guard>>,
-    /// How far the processors are behind.
-    pub backlog: Backlog,
-    /// Which core serves a new connection.
+    /// How far the processors lag behind.
+    pub backlog: Arc<Backlog>,
+    /// Chooses the core that serves a new connection.
     pub balance: Arc<Balance>,
     /// Starts and stops accepting.
     pub intake: Arc<Intake>,
-    /// Sees a blocked core.
+    /// Detects a blocked core.
     pub watchdog: Arc<Watchdog>,
-    /// Connections by client address; `None` when they are not counted.
+    /// Connections per client address; `None` when they are not limited.
     pub addresses: Option<Arc<Addresses>>,
-    /// Cells of every core, by index.
+    /// Metric cells by core index.
     pub cells: Vec<GatewayCells>,
-    /// Whether each core reaches Redis.
+    /// Whether each core is connected to Redis.
     pub redis_reachable: Vec<AtomicBool>,
-    /// The driver of each core, once it runs.
+    /// The IO driver of each core, once it runs.
     pub drivers: parking_lot::Mutex<Vec<Option<Driver>>>,
-    /// Where lines go.
+    /// Destination of log lines.
     pub sink: Arc<Sink>,
-    /// When it started.
+    /// When the gateway started.
     pub started: Instant,
 }
 
-/// The bounds and rules a core applies, as plain numbers.
+/// The limits and settings that a core applies.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Orders on the road at once, this core: `MAX_IN_FLIGHT` / cores.
+    /// Maximum orders in flight on this core: `MAX_IN_FLIGHT` / cores.
     pub in_flight_max: usize,
-    /// Connections at once, this core: `MAX_CONNECTIONS` / cores.
+    /// Maximum connections of this core: `MAX_CONNECTIONS` / cores.
     pub connections_max: usize,
-    /// How long a buyer waits for the broker.
+    /// How long an order waits for the broker's acknowledgement.
     pub publish_timeout: Duration,
-    /// What the delay of orders is kept at; zero: whatever it becomes.
+    /// Target for the delay of orders; zero switches overload control off.
     pub overload_target_delay: Duration,
-    /// Answer 410 from the flags.
+    /// Whether to answer 410 from the sold-out flags.
     pub sold_out_gate: bool,
 }
 
 /// One core.
 pub struct Core {
-    /// Its index.
+    /// Index of this core.
     pub index: usize,
-    /// What it shares.
+    /// State shared with the other cores.
     pub shared: Arc<Shared>,
-    /// Its bounds.
+    /// Its limits.
     pub limits: Limits,
-    /// Its way to the truth.
+    /// Redis or the in-memory store.
     pub store: AnyStore,
-    /// Its way to Kafka.
+    /// Kafka producer handle.
     pub publisher: Rc<Publisher>,
-    /// Its admissions.
+    /// Sequence numbers of its admissions.
     pub sequences: Rc<Sequences>,
-    /// Its flags of items.
+    /// Sold-out flags by item.
     pub sold_out: RefCell<SoldOut>,
-    /// Its memory of users over the limit.
+    /// Users known to be over their rate limit.
     pub limited: RefCell<Limited>,
-    /// Its reader of bodies.
+    /// Parser of order bodies.
     pub orders: RefCell<OrderReader>,
-    /// Its log.
+    /// Log buffer.
     pub log: CoreLog,
-    /// Its ids and jitter.
+    /// Generator of correlation ids and jitter.
     pub(crate) identities: Identities,
-    /// The `Date` of replies, renewed by the sweep.
+    /// The `Date` header of responses, updated by the sweep.
     pub date: RefCell<String>,
-    /// A moment by both clocks, renewed with the date: the wall clock is read once a second, not once an order.
+    /// The same moment on both clocks, updated with the date: the wall clock is read once a second instead of per order.
     pub epoch: Cell<(Instant, u64)>,
-    /// Orders on its road.
+    /// Orders in flight.
     pub in_flight: Cell<usize>,
-    /// Whether more orders can be answered in time.
+    /// Overload control.
     pub overload: Overload,
     /// Its open connections.
-    pub connections: RefCell<crate::connection::Register>,
-    /// Reply buffers to be used again, at most one a connection.
+    pub connections: RefCell<Register>,
+    /// Response buffers for reuse, at most one per connection.
     pub spare: RefCell<Vec<Vec<u8>>>,
-    /// Admissions to give back once Redis answers again; bounded by `in_flight_max`.
-    pub retracts: RefCell<Vec<Retract>>,
-    /// Refusals since the last summary line, by counter.
+    /// Admissions to release once Redis is reachable again; bounded by `in_flight_max`.
+    pub pending_releases: RefCell<Vec<PendingRelease>>,
+    /// Rejections since the last summary line, by counter.
     pub refusals: RefCell<[u64; Counter::COUNT]>,
-    /// Recoveries of the producer that the breaker has been told of.
+    /// Producer recoveries already reported to the breaker.
     pub recoveries: Cell<u64>,
-    /// Whether the process was stopped.
+    /// Detects that the process was suspended.
     pub suspension: Cell<Suspension>,
 }
 
-/// An admission to give back later, with its own texts: the buffer it came from is gone by then.
-pub struct Retract {
-    /// Whose limit it was counted against.
+/// An admission to release later. It owns its strings because the connection's buffer is gone by then.
+pub struct PendingRelease {
+    /// The user whose limit it was counted against.
     pub user_id: String,
-    /// The id.
+    /// The request id.
     pub request_id: String,
-    /// Resolved when Redis has answered.
+    /// Resolved when Redis has replied.
     pub sequence: Sequence,
 }
 
 impl Core {
-    /// This core's cells.
+    /// This core's metric cells.
     pub fn cells(&self) -> &GatewayCells {
         &self.shared.cells[self.index]
     }
 
-    /// Unix milliseconds of a moment near now.
+    /// Unix milliseconds of a moment close to now.
     pub fn unix_ms_at(&self, at: Instant) -> u64 {
         let (epoch, unix_ms) = self.epoch.get();
         unix_ms + at.saturating_duration_since(epoch).as_millis() as u64
     }
 
-    /// Whether the process was stopped just before `at`, so that no order may be admitted yet.
+    /// Whether the process was suspended shortly before `at`, so that no order may be admitted yet.
     pub fn is_suspended(&self, at: Instant) -> bool {
         self.suspension.get().holds_back(at, &self.shared.suspended_cores)
     }
 
-    /// The core has swept at `now`.
+    /// Records that the core has run its sweep at `now`.
     pub fn swept(&self, now: Instant) {
         let is_confirmed = self.sequences.span() == 0 && self.sequences.due().is_none();
         let mut suspension = self.suspension.get();
@@ -161,44 +162,44 @@ impl Core {
         self.suspension.set(suspension);
     }
 
-    /// Counts one.
+    /// Adds one to a counter.
     pub fn count(&self, counter: Counter) {
         self.cells().counters[counter as usize].add(1);
     }
 
-    /// A place on the road, or `None` at the bound.
-    pub fn enter(self: &Rc<Self>) -> Option<Place> {
+    /// Reserves an in-flight slot; `None` when `in_flight_max` is reached.
+    pub fn reserve_slot(self: &Rc<Self>) -> Option<InFlightSlot> {
         let in_flight = self.in_flight.get();
         if in_flight >= self.limits.in_flight_max {
             return None;
         }
         self.in_flight.set(in_flight + 1);
         self.cells().gauges[Gauge::InFlight as usize].set(in_flight as u64 + 1);
-        Some(Place { core: Rc::clone(self) })
+        Some(InFlightSlot { core: Rc::clone(self) })
     }
 
-    /// Remembers to give an admission back when Redis can be asked again. Over the bound it is dropped, which lets
-    /// its id be taken over after `PUBLISH_TIMEOUT`.
-    pub fn retract_later(&self, user_id: &str, request_id: &str, sequence: Sequence) {
-        let mut retracts = self.retracts.borrow_mut();
-        if retracts.len() < self.limits.in_flight_max {
+    /// Queues an admission for release when Redis is reachable again. When the queue is full the admission is dropped;
+    /// its id can then be taken over after `PUBLISH_TIMEOUT`.
+    pub fn release_later(&self, user_id: &str, request_id: &str, sequence: Sequence) {
+        let mut pending_releases = self.pending_releases.borrow_mut();
+        if pending_releases.len() < self.limits.in_flight_max {
             let (user_id, request_id) = (user_id.to_owned(), request_id.to_owned());
-            retracts.push(Retract { user_id, request_id, sequence });
+            pending_releases.push(PendingRelease { user_id, request_id, sequence });
         }
     }
 
-    /// Tells the others whether this core reaches Redis.
+    /// Publishes to the other cores whether this core is connected to Redis.
     pub fn publish_reachability(&self) {
         let reachable = store::Store::is_reachable(&self.store);
         self.shared.redis_reachable[self.index].store(reachable, Ordering::Relaxed);
     }
 
-    /// A buffer for replies, warm when there is one.
+    /// A buffer for responses, reused if one is available.
     pub fn take_buffer(&self) -> Vec<u8> {
         self.spare.borrow_mut().pop().unwrap_or_default()
     }
 
-    /// Gives a buffer back, unless it grew so large (a metrics page) that keeping it would cost more than making one.
+    /// Returns a buffer for reuse, unless it grew so large (a metrics page) that keeping it costs more than a new one.
     pub fn give_buffer(&self, mut buffer: Vec<u8>) {
         const KEPT_BYTES_MAX: usize = 16 * 1024;
         let mut spare = self.spare.borrow_mut();
@@ -209,12 +210,12 @@ impl Core {
     }
 }
 
-/// A place on the road; leaving frees it.
-pub struct Place {
+/// An in-flight slot; dropping it frees the slot.
+pub struct InFlightSlot {
     core: Rc<Core>,
 }
 
-impl Drop for Place {
+impl Drop for InFlightSlot {
     fn drop(&mut self) {
         let in_flight = self.core.in_flight.get() - 1;
         self.core.in_flight.set(in_flight);

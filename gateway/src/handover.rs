@@ -1,23 +1,24 @@
 //! Hands the listening sockets of a running gateway to its successor (`HANDOVER_SOCKET`), without a refused or reset
 //! connection.
 //!
-//! The successor gets the sockets themselves (`SCM_RIGHTS`, unix(7)): the same open file descriptions, so that a
-//! connection in an accept queue outlives the process that would have accepted it. Only one of the two accepts at any
-//! time; between the two, connections wait in the queue. Messages are 8 bytes: `FSH1`, kind, 0, count.
+//! The successor receives the sockets themselves (`SCM_RIGHTS`, unix(7)), that is, the same open file descriptions.
+//! Connections in an accept queue therefore outlive the process that would have accepted them. Only one of the two
+//! gateways accepts at any time; during the switch, connections wait in the queue. Messages are 8 bytes: `FSH1`, kind, 0,
+//! count.
 //!
 //! | successor | predecessor |
 //! |---|---|
 //! | `Hello` | |
 //! | | `Offer(n)`, then `Sockets(k)` with k descriptors until there are n |
-//! | starts its cores on them, waits for Redis and Kafka, `Ready` | goes on serving |
+//! | starts its cores on them, waits for Redis and Kafka, `Ready` | keeps serving |
 //! | | stops accepting, `Stopped` |
-//! | `Taking`, then accepts | leaves: answers what is connected, then exits with 0 |
+//! | `Taking`, then accepts | leaves: answers existing connections, then exits with 0 |
 //!
-//! Whatever goes wrong before `Taking` (a message that does not come in time, the end of the successor, `Refused`)
-//! leaves the predecessor serving as before. A predecessor that ends meanwhile leaves the sockets to the successor.
+//! After any failure before `Taking` (a message that does not arrive in time, an exit of the successor, `Refused`) the
+//! predecessor keeps serving as before. If the predecessor exits meanwhile, the successor keeps the sockets.
 //!
-//! Everything here blocks, with a bound: it runs on the main thread at the start and on a thread of its own afterwards,
-//! never on a core. Who may connect is said by the socket's file mode, 0600.
+//! Everything here blocks, with a bound: it runs on the main thread at startup and on a separate thread afterwards, never
+//! on a core. Access is controlled by the socket's file mode, 0600.
 
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read as _, Write as _};
@@ -36,20 +37,20 @@ use rustix::net::{
 };
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-/// How long a successor may take until Redis and Kafka answer it.
+/// How long a successor may take until it is connected to Redis and Kafka.
 pub const HEALTHY_TIME_MAX: Duration = Duration::from_secs(30);
-/// The predecessor waits for that, and for the start of the cores before it.
+/// How long the predecessor waits for that and for the start of the successor's cores.
 const READY_TIME_MAX: Duration = Duration::from_secs(40);
-/// Every other message follows at once; a core that is busy may take a turn first.
+/// Timeout for every other message: it is sent at once, except that a busy core may finish a tick first.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
-/// Between two tries of a successor whose predecessor has just been replaced by another one.
+/// Interval between the attempts of a successor whose predecessor has just been replaced by another one.
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
-/// Sockets handed over at most: a listener a core, and cores are at most 255.
+/// Maximum sockets handed over: one listener per core, and at most 255 cores.
 const SOCKETS_MAX: usize = 255;
-/// Descriptors of one message; the kernel takes 253 (`SCM_MAX_FD`).
+/// Maximum descriptors of one message; the kernel allows 253 (`SCM_MAX_FD`).
 const SOCKETS_PER_MESSAGE: usize = 64;
 const MESSAGE_BYTES: usize = 8;
-/// Names the protocol and its version: another version is another word.
+/// Identifies the protocol and its version: another version uses another word.
 const MAGIC: [u8; 4] = *b"FSH1";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +68,7 @@ enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Message {
     kind: Kind,
-    /// Sockets, of `Offer` and `Sockets`; else 0.
+    /// Number of sockets for `Offer` and `Sockets`, otherwise 0.
     count: u16,
 }
 
@@ -99,21 +100,21 @@ impl Message {
             Some(kind) if [a, b, c, d] == MAGIC && zero == 0 && usize::from(count) <= SOCKETS_MAX => {
                 Ok(Self { kind, count })
             }
-            _ => Err(HandoverError::Protocol("the other side speaks another version of the protocol")),
+            _ => Err(HandoverError::Protocol("the other side uses another version of the protocol")),
         }
     }
 }
 
-/// Why there was no hand-over.
+/// Why the handover failed.
 #[derive(Debug)]
 pub enum HandoverError {
-    /// The other side closed the connection, or ended.
+    /// The other side closed the connection or exited.
     Closed,
-    /// The other side said no: it cannot stop accepting, or the time was over.
+    /// The other side refused: it could not stop accepting, or the timeout had passed.
     Refused,
-    /// The other side sent what it must not.
+    /// The other side violated the protocol.
     Protocol(&'static str),
-    /// The socket failed, or nothing came in time.
+    /// The socket failed, or nothing arrived in time.
     Io(io::Error),
 }
 
@@ -121,7 +122,7 @@ impl fmt::Display for HandoverError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => formatter.write_str("the other gateway closed the connection"),
-            Self::Refused => formatter.write_str("the other gateway refused"),
+            Self::Refused => formatter.write_str("the other gateway refused the handover"),
             Self::Protocol(what) => formatter.write_str(what),
             Self::Io(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 formatter.write_str("the other gateway did not answer in time")
@@ -178,11 +179,11 @@ fn send_sockets(stream: &UnixStream, sockets: &[TcpListener]) -> Result<(), Hand
         if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
             return Err(HandoverError::Protocol("too many sockets for one message"));
         }
-        // A stream socket with room takes 8 bytes whole or not at all.
+        // A stream socket with free space takes all 8 bytes or none.
         let sent =
             rustix::net::sendmsg(stream, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
         if sent != MESSAGE_BYTES {
-            return Err(HandoverError::Protocol("a message was cut"));
+            return Err(HandoverError::Protocol("a message was truncated"));
         }
     }
     Ok(())
@@ -209,11 +210,13 @@ fn receive_sockets(stream: &UnixStream) -> Result<Vec<TcpListener>, HandoverErro
         let message = Message::decode(bytes)?;
         let is_whole = read == MESSAGE_BYTES && message.kind == Kind::Sockets;
         if !is_whole || descriptors.is_empty() || descriptors.len() != usize::from(message.count) {
-            return Err(HandoverError::Protocol("the other gateway sent other sockets than it said"));
+            return Err(HandoverError::Protocol("the other gateway sent other sockets than it announced"));
         }
         for descriptor in descriptors {
             if !SockRef::from(&descriptor).is_listener()? {
-                return Err(HandoverError::Protocol("the other gateway sent what is no listening socket"));
+                return Err(HandoverError::Protocol(
+                    "the other gateway sent a descriptor that is not a listening socket",
+                ));
             }
             sockets.push(TcpListener::from(descriptor));
         }
@@ -224,18 +227,18 @@ fn receive_sockets(stream: &UnixStream) -> Result<Vec<TcpListener>, HandoverErro
     Ok(sockets)
 }
 
-/// A running gateway that has lent its sockets and still serves.
+/// A running gateway that has shared its sockets and still serves.
 #[derive(Debug)]
 pub struct Predecessor {
     stream: UnixStream,
-    /// It has ended meanwhile, and the sockets are ours alone.
+    /// It has exited meanwhile, so the sockets are only ours.
     is_gone: bool,
 }
 
-/// Asks the gateway at `path` for its sockets; `None` when nobody is there, not even behind a file that was left.
+/// Requests the sockets of the gateway at `path`; `None` when no gateway listens there (no file, or a stale one).
 ///
 /// # Errors
-/// Somebody is there, but the sockets did not come; it goes on serving.
+/// A gateway listens there but did not send its sockets; it keeps serving.
 pub fn connect(path: &Path) -> Result<Option<(Predecessor, Vec<TcpListener>)>, HandoverError> {
     let deadline = Instant::now() + ANSWER_TIME_MAX;
     loop {
@@ -251,7 +254,7 @@ pub fn connect(path: &Path) -> Result<Option<(Predecessor, Vec<TcpListener>)>, H
         let sockets = send(&stream, Message::of(Kind::Hello)).and_then(|()| receive_sockets(&stream));
         match sockets {
             Ok(sockets) => return Ok(Some((Predecessor { stream, is_gone: false }, sockets))),
-            // It was handing over to another successor, which is at the path by now.
+            // It was handing over to another successor, which listens at the path by now.
             Err(HandoverError::Closed) if Instant::now() < deadline => thread::sleep(RETRY_INTERVAL),
             Err(error) => return Err(error),
         }
@@ -259,13 +262,13 @@ pub fn connect(path: &Path) -> Result<Option<(Predecessor, Vec<TcpListener>)>, H
 }
 
 impl Predecessor {
-    /// Asks it to stop accepting and waits until it has. Nobody accepts from now on until [`Predecessor::take`].
+    /// Asks it to stop accepting and waits until it has. No process accepts from then until [`Predecessor::take`].
     ///
     /// # Errors
-    /// It refused or did not answer, and goes on serving.
+    /// It refused or did not answer, and keeps serving.
     pub fn stop_accepting(&mut self) -> Result<(), HandoverError> {
         let stopped = send(&self.stream, Message::of(Kind::Ready))
-            // Two answers' time: its cores have one to stop.
+            // Twice the timeout: its cores have one timeout to stop.
             .and_then(|()| expect(&self.stream, Kind::Stopped, 2 * ANSWER_TIME_MAX));
         match stopped {
             Ok(_) => Ok(()),
@@ -277,57 +280,57 @@ impl Predecessor {
         }
     }
 
-    /// Tells it that its sockets are ours from now on; accept at once.
+    /// Tells it that the sockets are ours from now on. Accept right afterwards.
     ///
     /// # Errors
-    /// Too late: it has gone back to accepting. Do not accept.
+    /// Too late: it accepts again. Do not accept.
     pub fn take(self) -> Result<(), HandoverError> {
         if self.is_gone { Ok(()) } else { send(&self.stream, Message::of(Kind::Taking)) }
     }
 }
 
-/// The accepting side of a gateway, as the hand-over needs it.
+/// The accepting side of a gateway, as needed by the handover.
 pub trait Acceptor {
-    /// Stops accepting on every core; true once no accept is pending any more.
+    /// Stops accepting on every core; true once no accept is pending.
     fn pause(&self, timeout: Duration) -> bool;
-    /// Accepts again.
+    /// Starts accepting again.
     fn resume(&self);
 }
 
-/// What happened to a hand-over, for log and supervisor.
+/// Progress of a handover, for the log and the supervisor.
 #[derive(Debug)]
 pub enum Progress {
-    /// A successor gets the sockets and starts.
+    /// A successor has connected and receives the sockets.
     Began,
-    /// There will be none; this gateway serves on.
+    /// The handover failed; this gateway keeps serving.
     Failed(HandoverError),
 }
 
-/// The socket at which successors ask. It is bound beside its path first, so that the path always leads to a gateway
-/// that can hand over.
+/// The Unix socket to which successors connect. It is first bound under a temporary name, so that the path always leads
+/// to a gateway that can hand over.
 #[derive(Debug)]
-pub struct Door {
+pub struct HandoverListener {
     listener: UnixListener,
     temporary: PathBuf,
     path: PathBuf,
 }
 
-impl Door {
-    /// Binds beside `path`, for this user alone.
+impl HandoverListener {
+    /// Binds under a temporary name next to `path`, accessible to this user only.
     ///
     /// # Errors
-    /// Those of bind(2): no such directory, no right to write to it.
+    /// Those of bind(2): the directory does not exist or is not writable.
     pub fn bind(path: &Path) -> io::Result<Self> {
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(format!(".{}", std::process::id()));
         let temporary = PathBuf::from(temporary);
-        // Left by a process of this number that was killed between its bind and its rename.
+        // Left over from a process with the same pid that was killed between bind and rename.
         match std::fs::remove_file(&temporary) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        // bind(2) makes the file with the mode that the socket has by then: it is never open to others.
+        // bind(2) creates the file with the socket's current mode, so it is never accessible to others.
         let file = std::fs::File::from(OwnedFd::from(socket));
         file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
         let socket = Socket::from(OwnedFd::from(file));
@@ -337,7 +340,7 @@ impl Door {
         Ok(Self { listener, temporary, path: path.to_owned() })
     }
 
-    /// Puts it at its path, in place of a predecessor's.
+    /// Moves it to its path, replacing a predecessor's.
     ///
     /// # Errors
     /// Those of rename(2).
@@ -345,17 +348,17 @@ impl Door {
         std::fs::rename(&self.temporary, &self.path)
     }
 
-    /// Serves one successor after the other until one has taken `sockets`; returns then. Blocks: on a thread of its own.
-    pub fn serve(&self, sockets: &[TcpListener], acceptor: &dyn Acceptor, tell: &mut dyn FnMut(Progress)) {
+    /// Serves successors one after another and returns when one has taken `sockets`. Blocks: call on a separate thread.
+    pub fn serve(&self, sockets: &[TcpListener], acceptor: &dyn Acceptor, report: &mut dyn FnMut(Progress)) {
         for stream in self.listener.incoming() {
             match stream
                 .map_err(HandoverError::from)
-                .and_then(|stream| hand_over(&stream, sockets, acceptor, tell))
+                .and_then(|stream| hand_over(&stream, sockets, acceptor, report))
             {
                 Ok(()) => return,
                 Err(error) => {
-                    tell(Progress::Failed(error));
-                    // An accept that fails does so at once: do not spin.
+                    report(Progress::Failed(error));
+                    // A failing accept returns at once: do not spin.
                     thread::sleep(RETRY_INTERVAL);
                 }
             }
@@ -363,26 +366,26 @@ impl Door {
     }
 }
 
-impl Drop for Door {
+impl Drop for HandoverListener {
     fn drop(&mut self) {
-        // Still there only when it was never published.
+        // The file still exists only if it was never published.
         let _ = std::fs::remove_file(&self.temporary);
     }
 }
 
-/// The predecessor's side of one conversation; Ok when the sockets are the successor's.
+/// The predecessor's side of one handover; Ok when the successor owns the sockets.
 fn hand_over(
     stream: &UnixStream,
     sockets: &[TcpListener],
     acceptor: &dyn Acceptor,
-    tell: &mut dyn FnMut(Progress),
+    report: &mut dyn FnMut(Progress),
 ) -> Result<(), HandoverError> {
     stream.set_write_timeout(Some(ANSWER_TIME_MAX))?;
     expect(stream, Kind::Hello, ANSWER_TIME_MAX)?;
-    tell(Progress::Began);
+    report(Progress::Began);
     send_sockets(stream, sockets)?;
     if let Err(error) = expect(stream, Kind::Ready, READY_TIME_MAX) {
-        // So that it does not take our end of the connection for our end.
+        // Otherwise it would mistake the closed connection for an exit of this process.
         let _ = send(stream, Message::of(Kind::Refused));
         return Err(error);
     }
@@ -398,14 +401,14 @@ fn hand_over(
     taken
 }
 
-/// Waits for `Taking`. When its time is over, the successor can no longer send it: either it is here by then, or the
-/// successor learns by the failed send that it came too late.
+/// Waits for `Taking`. After the timeout the connection is shut down, so that the successor can no longer send it: either
+/// the message has arrived by then, or the successor's send fails and it knows that it was too late.
 fn taken(stream: &UnixStream) -> Result<(), HandoverError> {
     match expect(stream, Kind::Taking, ANSWER_TIME_MAX) {
         Err(HandoverError::Io(_)) => {}
         outcome => return outcome.map(drop),
     }
-    // After this a send of the other side fails with EPIPE; what was sent before can still be read.
+    // From now on a send of the other side fails with EPIPE; earlier bytes can still be read.
     stream.shutdown(std::net::Shutdown::Both)?;
     expect(stream, Kind::Taking, ANSWER_TIME_MAX).map(drop)
 }

@@ -1,14 +1,14 @@
-//! Correlation ids for requests that bring none: version 4 UUIDs (RFC 9562 section 5.4) from a generator of the core.
+//! Correlation ids for requests without one: version 4 UUIDs (RFC 9562 section 5.4) from a generator per core.
 //!
-//! xoshiro-like quality is not needed and secrecy is not claimed: the ids must only not collide. `SplitMix64`, seeded
-//! per core from the operating system's entropy by way of the standard library's hash seeds, has a period of 2^64.
+//! The ids only must not collide; statistical quality and secrecy are not required. The generator is `SplitMix64` with a
+//! period of 2^64, seeded per core from the operating system's entropy through the standard library's hash seeds.
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 
 use wire::uuid::{self, UUID_CHARS};
 
-/// Makes ids. One a core.
+/// Generator of ids, one per core.
 pub(crate) struct Identities {
     state: Cell<u64>,
     high: u64,
@@ -22,7 +22,7 @@ impl Default for Identities {
 }
 
 impl Identities {
-    /// The next number, for jitter as well.
+    /// The next random number; also used for jitter.
     pub(crate) fn number(&self) -> u64 {
         let state = self.state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.state.set(state);
@@ -34,7 +34,7 @@ impl Identities {
     /// `xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx`
     pub(crate) fn uuid(&self) -> [u8; UUID_CHARS] {
         let low = self.number();
-        // The high half must not repeat in step with the low one.
+        // The high half must not repeat together with the low half.
         let high = self.high ^ low.rotate_left(17).wrapping_mul(0xd6e8_feb8_6659_fd93);
         uuid::text((u128::from(high) << 64) | u128::from(low))
     }
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn uuids_have_their_form_and_differ() {
+    fn uuids_are_well_formed_and_differ() {
         let identities = Identities::default();
         let mut seen = std::collections::HashSet::new();
         for _ in 0..10_000 {

@@ -1,38 +1,31 @@
-//! Starting and stopping to accept on every core, without losing a connection.
+//! Starts and stops accepting on every core without losing a connection.
 //!
-//! A pending accept is cancelled and then awaited: it ends with `ECANCELED`, or with a connection that came at the same
-//! moment and is served (a dropped accept of monoio 0.2.4 would leak it). The listening sockets themselves stay as they
-//! are: shutdown(2) would stop them for a successor as well, and closing one resets the connections in its queue.
+//! A pending accept is cancelled and then awaited: it ends with `ECANCELED`, or with a connection that arrived at the
+//! same moment and is served (a dropped accept of monoio 0.2.4 would leak it). The listening sockets stay open:
+//! shutdown(2) would stop them for a successor as well, and closing one resets the connections in its queue.
 //!
-//! Bound: a core's box holds [`COMMANDS_MAX`] commands; a core that takes none is refused more.
+//! Bound: a core's mailbox holds [`COMMANDS_MAX`] commands; sending to a core that takes none then fails.
 
-use std::net::TcpListener as StdListener;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use monoio::io::Canceller;
-use monoio::net::TcpListener;
 use parking_lot::{Condvar, Mutex};
-use shard::log::Level;
 use shard::mailbox::Mailbox;
 
-use crate::accept;
-use crate::core::Core;
 use crate::handover::Acceptor;
 
-/// Commands not yet taken by a core: a hand-over sends three.
+/// Commands not yet taken by a core; a handover sends three.
 const COMMANDS_MAX: usize = 16;
 
 #[derive(Debug, Clone, Copy)]
-enum Command {
+pub(crate) enum Command {
     Accept,
-    /// Carries the number of the pause, so that a late confirmation of an earlier one is not taken for this one's.
+    /// Numbered, so that a late confirmation of an earlier pause is not mistaken for one of this pause.
     Pause(u64),
     /// Closes this core's handles of the sockets.
     Release,
 }
 
-/// Shared by the cores and whoever stops them.
+/// Shared by the cores and the threads that control them.
 #[derive(Debug)]
 pub struct Intake {
     cores: Vec<Mailbox<Command>>,
@@ -42,7 +35,7 @@ pub struct Intake {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The cores may be gone: a waker of a dead runtime must not be woken.
+    /// The cores may have exited: a waker of a dead runtime must not be woken.
     is_over: bool,
     pause: u64,
     /// Cores that have not confirmed the current pause.
@@ -50,7 +43,7 @@ struct State {
 }
 
 impl Intake {
-    /// For so many cores, none of which accepts yet.
+    /// For this number of cores, none of which accepts yet.
     pub fn new(cores: usize) -> Self {
         Self {
             cores: (0..cores).map(|_| Mailbox::new(COMMANDS_MAX)).collect(),
@@ -59,23 +52,28 @@ impl Intake {
         }
     }
 
+    /// Waits for the next commands of a core.
+    pub(crate) async fn take(&self, core: usize, into: &mut Vec<Command>) {
+        self.cores[core].take(into).await;
+    }
+
     /// Closes this process's sockets; call after a pause.
     pub fn release(&self) {
         let state = self.state.lock();
         self.post(&state, Command::Release);
     }
 
-    /// Nothing is sent to a core any more. Call before the cores return.
+    /// Stops sending commands to cores. Call before the cores return.
     pub(crate) fn end(&self) {
         self.state.lock().is_over = true;
     }
 
-    /// False when a core did not take it.
+    /// False when a core's mailbox is full.
     fn post(&self, state: &State, command: Command) -> bool {
         !state.is_over && self.cores.iter().filter(|core| core.post(command).is_err()).count() == 0
     }
 
-    fn confirm(&self, pause: u64) {
+    pub(crate) fn confirm(&self, pause: u64) {
         let mut state = self.state.lock();
         if state.pause == pause {
             state.unconfirmed = state.unconfirmed.saturating_sub(1);
@@ -106,57 +104,4 @@ impl Acceptor for Intake {
         let state = self.state.lock();
         self.post(&state, Command::Accept);
     }
-}
-
-/// Accepts on `sockets` whenever it is told to. One task a core, for ever.
-pub(crate) async fn run(core: Rc<Core>, mut sockets: Vec<StdListener>) {
-    let mut commands = Vec::new();
-    let mut canceller = Canceller::new();
-    let mut loops = Vec::new();
-    loop {
-        core.shared.intake.cores[core.index].take(&mut commands).await;
-        for command in commands.drain(..) {
-            match command {
-                Command::Accept if loops.is_empty() => {
-                    for socket in &sockets {
-                        match open(socket) {
-                            Ok(listener) => {
-                                let listener = Rc::new(listener);
-                                for _ in 0..accept::at_once() {
-                                    let (core, listener) = (Rc::clone(&core), Rc::clone(&listener));
-                                    let accepting = accept::accept(core, listener, canceller.handle());
-                                    loops.push(monoio::spawn(accepting));
-                                }
-                            }
-                            Err(error) => {
-                                core.shared.sink.line(
-                                    Level::Error,
-                                    "listen_failed",
-                                    &error.to_string(),
-                                    |_| {},
-                                );
-                            }
-                        }
-                    }
-                }
-                Command::Accept => {}
-                Command::Pause(pause) => {
-                    canceller = canceller.cancel();
-                    for accepting in loops.drain(..) {
-                        accepting.await;
-                    }
-                    core.shared.intake.confirm(pause);
-                }
-                Command::Release => sockets.clear(),
-            }
-        }
-    }
-}
-
-/// A handle for this core's runtime. The mode belongs to the socket and not to the handle, and a successor or
-/// predecessor may have used another driver: it is set each time.
-fn open(socket: &StdListener) -> std::io::Result<TcpListener> {
-    // io_uring waits on a blocking socket by itself; epoll must never block on one.
-    socket.set_nonblocking(monoio::utils::is_legacy())?;
-    TcpListener::from_std(socket.try_clone()?)
 }

@@ -1,103 +1,123 @@
 //! The request path of an order: from a socket to the broker's acknowledgement and back.
 //!
-//! Owns: the listening sockets, the connections, the gates, the breaker and what a buyer is told. One monoio runtime
-//! a core; a core owns everything it touches ([`core::Core`]). What crosses cores: the breaker's state, the
+//! Owns: the listening sockets, the connections, the gates, the breaker and the responses to buyers. Each core runs one
+//! monoio runtime and owns everything it touches ([`core::Core`]). What crosses cores: the breaker's state, the
 //! producer's hand-off and its delivery reports, the drain phase, metric cells at scrape.
 //!
 //! Invariants:
 //! - 202 only after the broker's acknowledgement (acks=all);
-//! - a connection's answers leave in the order of its requests;
-//! - every wait has an end, every queue a bound, and over a bound the buyer gets an answer;
-//! - a panicking connection costs that connection;
+//! - a connection's responses are sent in the order of its requests;
+//! - every wait has a timeout and every queue a bound; when a bound is reached the buyer gets a response;
+//! - a panic in a connection ends only that connection;
 //! - nothing here blocks a core.
 //!
-//! It never changes stock: that is the processor's.
+//! Called by: the `flash-sale` binary (`gateway`, `serve` and `demo`) and the benchmarks.
+//!
+//! It never changes stock: the processor does that.
+//!
+//! The numbers 1 to 9 below follow an order along the request path. Between 8 and 9, once the admission has its number,
+//! [`store`] admits the order and [`queue`] publishes it.
 
-/// From settings and parts to running cores, and back to nothing.
+/// Starts and stops a gateway.
 pub mod run;
 
-/// Whether the process may open as many files as it needs.
+/// Check: whether the process may open as many files as it needs.
 mod descriptors;
 
-/// What one core owns.
+/// The state of one core.
 pub mod core;
 
-/// 1. Sockets in.
+/// 1. Accepts connections.
 pub mod accept;
 
-/// Starting and stopping to accept.
+/// Starts and stops accepting.
 mod intake;
 
-/// Listening sockets for a successor, without a gap.
+/// Executes the commands of [`intake`] on one core.
+mod accept_control;
+
+/// Hands the listening sockets to a successor without downtime.
 pub mod handover;
 
-/// Where the listening sockets come from.
+/// Obtains the listening sockets.
 pub mod listen;
 
-/// Which core serves a new connection.
+/// Chooses the core that serves a new connection.
 pub mod balance;
 
-/// How many connections one client has.
+/// Limits the connections of one client address.
 pub mod addresses;
 
-/// 2. Bytes to requests, answers to bytes, in order.
+/// 2. Reads requests and writes responses, in order.
 pub mod connection;
 
-/// 3. What is asked.
+/// The open connections of a core and their time limits.
+pub mod connections;
+
+/// What an endpoint answers.
+mod answer;
+
+/// 3. Maps path and method to an endpoint.
 pub mod route;
 
-/// 4. The road: every branch an order can take.
+/// 4. The request path: every branch an order can take.
 pub mod order;
 
-/// 5. Gates that cost no round trip.
+/// The outcomes of an order.
+pub mod outcome;
+
+/// 5. Gates that answer without a round trip.
 pub mod gates;
 
-/// 6. Can more orders be answered in time?
+/// 6. Overload control.
 pub mod overload;
 
-/// 7. Has Kafka been failing?
+/// 7. The circuit breaker over Kafka.
 pub mod breaker;
 
 #[cfg(test)]
 mod breaker_tests;
 
-/// 8. Which admissions are resolved: confirming ids without a second write an order.
+/// 8. Which admissions are resolved: confirms ids without a second write per order.
 pub mod sequences;
 
-/// Holds orders back after the whole process was stopped.
+/// Rejects orders for a moment after the whole process was suspended.
 pub mod suspension;
 
-/// 9. What each outcome tells the buyer and the metrics.
+/// 9. Maps each outcome to a response and a metric.
 pub mod reply;
 
-/// What a core does by the clock: deadlines, gates, watermark, log.
+/// The periodic work of a core: deadlines, gates, watermark, log.
 mod sweep;
 
-/// How long a waiting order waits.
+/// Estimates how long a pending order will wait.
 pub mod backlog;
 
-/// What Redis and Kafka are found to be, for `/health`, metrics and log.
+/// The state of Redis and Kafka, for `/health`, metrics and log.
 pub mod dependencies;
 
-/// Is everything there?
+/// The `/health` and `/live` endpoints.
 pub mod health;
 
-/// Cells and page.
+/// Metric cells.
 pub mod metrics;
 
-/// What crosses cores, by its own name, so that loom's can stand in for it.
+/// The `/metrics` endpoint.
+pub mod metrics_page;
+
+/// The synchronization types of the breaker, re-exported so that tests can substitute loom's.
 mod sync;
 
 /// Correlation ids.
 mod identity;
 
-/// Sockets by number.
+/// Operations on sockets by file descriptor.
 mod sockets;
 
-/// Faults that tests ask for.
+/// Fault injection for tests.
 mod fault;
 
-/// Private stations, for `benches/` alone.
+/// Access to private stages, for `benches/` only.
 #[cfg(feature = "bench")]
 pub mod bench;
 

@@ -1,5 +1,5 @@
-//! Where the listening sockets come from: a running gateway (`HANDOVER_SOCKET`), a supervisor (systemd's
-//! `LISTEN_FDS`), or this process, which binds `LISTEN_ADDR`.
+//! Obtains the listening sockets: from a running gateway (`HANDOVER_SOCKET`), from a supervisor (systemd's
+//! `LISTEN_FDS`), or by binding `LISTEN_ADDR`.
 
 use std::fmt;
 use std::io;
@@ -11,32 +11,32 @@ use settings::Gateway;
 use crate::accept;
 use crate::handover::{self, HandoverError, Predecessor};
 
-/// Whose sockets they were.
+/// Where the sockets come from.
 #[derive(Debug)]
 pub enum Origin {
     /// Bound by this process.
     Bound,
-    /// A supervisor holds them as well: connections wait in their queues when this process does not accept.
+    /// A supervisor holds them as well: connections wait in their accept queues while this process does not accept.
     Supervisor,
-    /// A running gateway, which accepts until this one is healthy.
+    /// A running gateway, which keeps accepting until this one is healthy.
     Predecessor(Predecessor),
 }
 
-/// Sockets that listen.
+/// Listening sockets and their origin.
 #[derive(Debug)]
 pub struct Listening {
-    /// One at least.
+    /// At least one.
     pub sockets: Vec<TcpListener>,
-    /// Whose they were.
+    /// Where they come from.
     pub origin: Origin,
 }
 
-/// Why there are none.
+/// Why no listening sockets could be obtained.
 #[derive(Debug)]
 pub enum ListenError {
     /// `LISTEN_ADDR` cannot be bound.
     Bind(SocketAddr, io::Error),
-    /// The gateway at `HANDOVER_SOCKET` does not hand over; it goes on serving.
+    /// The gateway at `HANDOVER_SOCKET` did not hand over its sockets; it keeps serving.
     Handover(PathBuf, HandoverError),
 }
 
@@ -45,11 +45,11 @@ impl fmt::Display for ListenError {
         match self {
             Self::Bind(address, error) => write!(
                 formatter,
-                "cannot listen on {address}: {error}; give another LISTEN_ADDR or stop what has it"
+                "cannot listen on {address}: {error}; set another LISTEN_ADDR or stop the process that uses it"
             ),
             Self::Handover(path, error) => write!(
                 formatter,
-                "cannot take over from the gateway at HANDOVER_SOCKET {}: {error}; it goes on serving",
+                "cannot take over from the gateway at HANDOVER_SOCKET {}: {error}; it keeps serving",
                 path.display()
             ),
         }
@@ -58,11 +58,11 @@ impl fmt::Display for ListenError {
 
 impl std::error::Error for ListenError {}
 
-/// Takes the sockets of a running gateway, else `supervised` ones, else binds. A running gateway comes first: its
-/// sockets are the supervisor's too, and it has to stop accepting.
+/// Takes the sockets of a running gateway, otherwise the `supervised` ones, otherwise binds. A running gateway has
+/// priority, because its sockets may also be the supervisor's and it has to stop accepting.
 ///
-/// There may be fewer sockets than cores; the others then get connections from those that accept. More are not bound:
-/// the kernel would deal connections to them at once, while this process may yet fail to start.
+/// There may be fewer sockets than cores; the other cores then receive connections from those that accept. No additional
+/// sockets are bound: the kernel would assign connections to them at once, while this process may still fail to start.
 ///
 /// # Errors
 /// See [`ListenError`].

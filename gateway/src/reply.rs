@@ -1,5 +1,5 @@
-//! What each outcome tells the buyer and the metrics: the one table. A new outcome does not compile without its
-//! status, its body and its counter.
+//! The table that maps each outcome to a response and a metric. A new outcome does not compile until it has a status, a
+//! body and a counter.
 
 use std::io::Write as _;
 
@@ -9,32 +9,32 @@ use wire::order_json::BadOrder;
 use wire::reply::{self, StatusLine, number};
 
 use crate::metrics::Counter;
-use crate::order::Outcome;
+use crate::outcome::Outcome;
 
 /// A row of the table.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
-    /// Code and phrase.
+    /// Status code and phrase.
     pub status: StatusLine,
-    /// What it counts as, beside received.
+    /// The counter it increments in addition to `Received`.
     pub counter: Counter,
     /// `Retry-After`.
     pub retry_after_s: Option<u64>,
-    /// Whole header lines.
+    /// Additional complete header lines.
     pub extra: &'static str,
-    /// Of the log line.
+    /// Level of the log line.
     pub level: Level,
-    /// Of the log line.
+    /// Event of the log line.
     pub event: &'static str,
-    /// Of the log line.
+    /// Message of the log line.
     pub message: &'static str,
 }
 
-/// Longest wait told for what we cannot foresee; jittered so that the crowd does not come back in one tick.
+/// Maximum `Retry-After` when the recovery time is unknown; jittered so that clients do not all retry at once.
 const RETRY_S_MAX: u64 = 3;
 
-/// The row of an outcome. `jitter` is any number.
-pub fn row(outcome: &Outcome, jitter: u64) -> Row {
+/// The row of an outcome. `jitter` is a random number.
+pub fn response_row(outcome: &Outcome, jitter: u64) -> Row {
     let unavailable = |counter, event, message| Row {
         status: reply::UNAVAILABLE,
         counter,
@@ -96,18 +96,22 @@ pub fn row(outcome: &Outcome, jitter: u64) -> Row {
                 "Rate limit exceeded",
             )
         },
-        Outcome::Shed => unavailable(Counter::Shed, "order_shed", "Too much in flight, or draining"),
+        Outcome::Shed => {
+            unavailable(Counter::Shed, "order_shed", "Too many orders in flight, overloaded or draining")
+        }
         Outcome::BreakerOpen { wait } => Row {
             retry_after_s: Some(seconds_up(*wait) + jitter % RETRY_S_MAX),
             ..unavailable(Counter::Failed, "order_refused", "Circuit breaker is open")
         },
-        Outcome::StoreAway => unavailable(Counter::Failed, "order_refused", "Redis cannot be reached"),
+        Outcome::StoreUnavailable => unavailable(Counter::Failed, "order_refused", "Redis is unavailable"),
         Outcome::NotPublished => {
-            unavailable(Counter::Failed, "order_not_published", "Kafka did not take the order")
+            unavailable(Counter::Failed, "order_not_published", "Kafka did not accept the order")
         }
-        Outcome::MaybePublished => {
-            unavailable(Counter::Failed, "order_maybe_published", "Kafka did not answer in time")
-        }
+        Outcome::MaybePublished => unavailable(
+            Counter::Failed,
+            "order_maybe_published",
+            "Kafka did not acknowledge the order in time",
+        ),
         Outcome::Fault => Row {
             level: Level::Error,
             ..plain(reply::INTERNAL_ERROR, Counter::Failed, "order_fault", "Failed to queue order")
@@ -115,30 +119,30 @@ pub fn row(outcome: &Outcome, jitter: u64) -> Row {
     }
 }
 
-/// Whole seconds, never 0: a client told to wait 0 s comes back at once and in vain.
+/// Rounds up to whole seconds, at least 1: a client that waits 0 s would retry at once, in vain.
 fn seconds_up(wait: std::time::Duration) -> u64 {
     (wait.as_millis() as u64).div_ceil(1000).max(1)
 }
 
-/// What the body of an answer to an order needs besides the outcome.
+/// What a response body needs besides the outcome.
 #[derive(Debug, Clone, Copy)]
-pub struct About<'a> {
-    /// Of the request.
+pub struct BodyContext<'a> {
+    /// Correlation id of the request.
     pub correlation_id: &'a str,
-    /// Empty when the order was not read.
+    /// Empty when the order was not parsed.
     pub item_id: &'a str,
-    /// Since the last byte of the order.
+    /// Time since the gateway began to process the order.
     pub processing_time_ms: u64,
 }
 
-/// Appends the body of an outcome, as the contract's table has it.
-pub fn body(outcome: &Outcome, about: &About<'_>, retry_after_s: Option<u64>, out: &mut Vec<u8>) {
+/// Appends the response body of an outcome, as specified in the contract's table.
+pub fn body(outcome: &Outcome, context: &BodyContext<'_>, retry_after_s: Option<u64>, out: &mut Vec<u8>) {
     let error = |out: &mut Vec<u8>, text: &str| {
         out.extend_from_slice(b"{\"error\":\"");
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');
     };
-    let mut correlation_id = about.correlation_id;
+    let mut correlation_id = context.correlation_id;
     match outcome {
         Outcome::Queued => out.extend_from_slice(b"{\"status\":\"Order Queued\""),
         Outcome::Invalid(BadOrder::Body) => error(out, "Invalid request body"),
@@ -147,7 +151,7 @@ pub fn body(outcome: &Outcome, about: &About<'_>, retry_after_s: Option<u64>, ou
             out.extend_from_slice(b",\"errors\":[");
             for (index, bad) in fields.iter().enumerate() {
                 let comma = if index > 0 { "," } else { "" };
-                // Names and messages are ours and need no escape; writing to a vector cannot fail.
+                // Names and messages are constants that need no escape; writing to a vector cannot fail.
                 let _ = write!(out, "{comma}{{\"field\":\"{}\",\"message\":\"{}\"}}", bad.field, bad.message);
             }
             out.push(b']');
@@ -163,13 +167,13 @@ pub fn body(outcome: &Outcome, about: &About<'_>, retry_after_s: Option<u64>, ou
         Outcome::SoldOut => {
             error(out, "Sold out");
             out.extend_from_slice(b",\"item_id\":\"");
-            out.extend_from_slice(about.item_id.as_bytes());
+            out.extend_from_slice(context.item_id.as_bytes());
             out.push(b'"');
         }
         Outcome::Limited { .. } => error(out, "Rate limit exceeded"),
         Outcome::Shed
         | Outcome::BreakerOpen { .. }
-        | Outcome::StoreAway
+        | Outcome::StoreUnavailable
         | Outcome::NotPublished
         | Outcome::MaybePublished => error(out, "Service temporarily unavailable"),
         Outcome::Fault => error(out, "Failed to queue order"),
@@ -180,7 +184,7 @@ pub fn body(outcome: &Outcome, about: &About<'_>, retry_after_s: Option<u64>, ou
     match outcome {
         Outcome::Queued => {
             out.extend_from_slice(b",\"processing_time_ms\":");
-            number(out, about.processing_time_ms);
+            number(out, context.processing_time_ms);
         }
         Outcome::Limited { .. } => {
             out.extend_from_slice(b",\"retry_after_seconds\":");

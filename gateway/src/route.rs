@@ -1,16 +1,16 @@
-//! What is asked: a request's path and method to one of the things we answer.
+//! Maps a request's method and path to an endpoint.
 
 use wire::content::Unsupported;
 use wire::http1::{Head, Method, Request, Span};
 use wire::order_json::{BadOrder, Order, OrderReader};
 use wire::target;
 
-/// What a request asks for.
+/// The endpoint of a request.
 #[derive(Debug)]
-pub enum Asked {
+pub enum Route {
     /// `POST /buy`
     Buy(Result<Order, BadOrder>),
-    /// `POST /buy` with a body that is not looked into.
+    /// `POST /buy` with an unsupported media type or content coding; the body is not parsed.
     Unsupported(Unsupported),
     /// `GET /orders/{request_id}`
     Status {
@@ -23,29 +23,29 @@ pub enum Asked {
     Live,
     /// `GET /metrics`
     Metrics,
-    /// A path we do not have.
+    /// An unknown path.
     NotFound,
-    /// A path we have, by another method.
+    /// A known path with a method that it does not support.
     WrongMethod {
-        /// The header `Allow`, a whole line.
+        /// The complete `Allow` header line.
         allow: &'static str,
     },
 }
 
 const ALLOW_POST: &str = "Allow: POST\r\n";
 const ALLOW_GET: &str = "Allow: GET, HEAD\r\n";
-/// Of the server as a whole.
+/// For requests that address the server as a whole.
 const ALLOW_ALL: &str = "Allow: GET, HEAD, POST\r\n";
 
-/// Reads what the request that begins at `at` in `buffer` asks for; the body of an order is read in place.
-pub fn route(reader: &mut OrderReader, buffer: &mut [u8], at: usize, request: &Request) -> Asked {
+/// Routes the request that starts at `at` in `buffer`; the body of an order is parsed in place.
+pub fn route(reader: &mut OrderReader, buffer: &mut [u8], at: usize, request: &Request) -> Route {
     let Head { method, path, .. } = request.head;
     let path = path.shifted(at);
     if method == Method::Post && path.bytes(buffer) == b"/buy" {
         return buy(reader, buffer, at, request);
     }
     if method == Method::Connect || path.bytes(buffer) == b"*" {
-        return Asked::WrongMethod { allow: ALLOW_ALL };
+        return Route::WrongMethod { allow: ALLOW_ALL };
     }
     match path.bytes(buffer) {
         path if path.contains(&b'%') => match &*target::normalized(path) {
@@ -56,33 +56,33 @@ pub fn route(reader: &mut OrderReader, buffer: &mut [u8], at: usize, request: &R
     }
 }
 
-fn buy(reader: &mut OrderReader, buffer: &mut [u8], at: usize, request: &Request) -> Asked {
+fn buy(reader: &mut OrderReader, buffer: &mut [u8], at: usize, request: &Request) -> Route {
     if let Some(what) = request.head.unsupported {
-        return Asked::Unsupported(what);
+        return Route::Unsupported(what);
     }
     let body = Span { start: request.body.start + at as u32, len: request.body.len };
-    Asked::Buy(reader.read(buffer, body))
+    Route::Buy(reader.read(buffer, body))
 }
 
-/// Everything but `POST /buy`.
-fn look_up(method: Method, path: &[u8]) -> Asked {
+/// Routes everything except `POST /buy`.
+fn look_up(method: Method, path: &[u8]) -> Route {
     let is_get = matches!(method, Method::Get | Method::Head);
-    let get = |asked: Asked| if is_get { asked } else { Asked::WrongMethod { allow: ALLOW_GET } };
+    let get = |route: Route| if is_get { route } else { Route::WrongMethod { allow: ALLOW_GET } };
     match path {
-        b"/buy" => Asked::WrongMethod { allow: ALLOW_POST },
-        b"/health" => get(Asked::Health),
-        b"/live" => get(Asked::Live),
-        b"/metrics" => get(Asked::Metrics),
+        b"/buy" => Route::WrongMethod { allow: ALLOW_POST },
+        b"/health" => get(Route::Health),
+        b"/live" => get(Route::Live),
+        b"/metrics" => get(Route::Metrics),
         path => match path.strip_prefix(b"/orders/").and_then(percent_decode) {
             Some(request_id) if wire::order::check_request_id(&request_id).is_ok() => {
-                get(Asked::Status { request_id })
+                get(Route::Status { request_id })
             }
-            _ => Asked::NotFound,
+            _ => Route::NotFound,
         },
     }
 }
 
-/// RFC 3986 section 2.1; `None` for a broken escape or text that is not UTF-8.
+/// RFC 3986 section 2.1; `None` for an invalid escape or a result that is not UTF-8.
 fn percent_decode(bytes: &[u8]) -> Option<String> {
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut rest = bytes.iter();

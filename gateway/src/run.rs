@@ -1,5 +1,5 @@
-//! From settings and parts to running cores, and back to nothing in order: not ready → orders on the road end →
-//! producer flushed → cores return.
+//! Starts a gateway from its settings and stops it in order: not ready → orders in flight finish → producer flushed →
+//! cores return.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -17,7 +17,7 @@ use queue::{Producer, ProducerSettings, Publisher, Unhealable};
 use shard::checks::{Checks, Group};
 use shard::deadline::Deadline;
 use shard::drain::{Drain, Phase};
-use shard::launch::{self, Driver, Seat};
+use shard::launch::{self, Driver, Placement};
 use shard::log::{CoreLog, Level, Sink};
 use shard::watchdog::Watchdog;
 use store::Policy;
@@ -25,49 +25,50 @@ use store::open::Source;
 use store::redis::Role;
 
 use crate::accept;
+use crate::accept_control;
 use crate::addresses::Addresses;
-use crate::backlog::{self, Backlog};
+use crate::backlog;
 use crate::balance::Balance;
 use crate::breaker::{Breaker, Rules};
 use crate::core::{Core, Limits, Shared};
 use crate::dependencies::Dependencies;
-use crate::handover::{Acceptor as _, Door, Progress};
+use crate::handover::{Acceptor as _, HandoverListener, Progress};
 use crate::identity::Identities;
-use crate::intake::{self, Intake};
+use crate::intake::Intake;
 use crate::metrics::{Counter, GatewayCells, Gauge};
 use crate::overload::Overload;
 use crate::sequences::Sequences;
 use crate::suspension::{SuspendedCores, Suspension, TAKEOVER_SLACK};
 use crate::sweep;
 
-/// One wait for the producer's queue: the last one has at least so much, also when the time is over.
+/// Minimum length of one wait for the producer's queue; the last wait gets it even after the deadline.
 const FLUSH_SLICE_MIN: Duration = Duration::from_millis(100);
-/// And none has more, so that a second SIGTERM is seen in time.
+/// Maximum length of one wait, so that a second SIGTERM is noticed in time.
 const FLUSH_SLICE_MAX: Duration = Duration::from_millis(250);
 
-/// What a process gives its gateway.
+/// What the process provides to its gateway.
 #[derive(Clone)]
 pub struct Parts {
-    /// Where lines go.
+    /// Destination of log lines.
     pub sink: Arc<Sink>,
-    /// Where the truth is.
+    /// Redis or the in-memory store.
     pub source: Source,
-    /// Bootstrap list; the embedded broker's own when Kafka is embedded.
+    /// Bootstrap list; the embedded broker's address when Kafka is embedded.
     pub kafka_bootstrap: String,
     /// The embedded broker's guard.
     pub guard: Option<Arc<Guard>>,
-    /// Called when recovery has failed for `DEPENDENCY_HEAL_TIMEOUT`: the process should exit.
+    /// Called when recovery has failed for `DEPENDENCY_HEAL_TIMEOUT`; the process should then exit.
     pub unhealable: Unhealable,
 }
 
-/// Why there is no gateway.
+/// Why a gateway could not start.
 #[derive(Debug)]
 pub enum StartError {
     /// `LISTEN_ADDR` cannot be bound.
     Bind(SocketAddr, std::io::Error),
-    /// A thread cannot be made.
+    /// A thread cannot be created.
     Thread(std::io::Error),
-    /// The producer cannot be made.
+    /// The producer cannot be created.
     Producer(queue::producer::ProducerError),
 }
 
@@ -77,7 +78,7 @@ impl fmt::Display for StartError {
             Self::Bind(address, error) => {
                 write!(
                     formatter,
-                    "cannot listen on {address}: {error}; give another LISTEN_ADDR or stop what has it"
+                    "cannot listen on {address}: {error}; set another LISTEN_ADDR or stop the process that uses it"
                 )
             }
             Self::Thread(error) => write!(formatter, "cannot start a thread: {error}"),
@@ -88,24 +89,24 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// A gateway at work.
+/// A running gateway.
 pub struct Running {
     address: SocketAddr,
     shared: Arc<Shared>,
     producer: Arc<Producer>,
     cores: Vec<JoinHandle<std::io::Result<()>>>,
-    /// Second handles of the listening sockets, for a successor.
-    lent: Arc<Mutex<Vec<StdListener>>>,
+    /// Duplicate handles of the listening sockets, for a successor.
+    handover_sockets: Arc<Mutex<Vec<StdListener>>>,
 }
 
-/// How a gateway ended.
+/// How a gateway stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stopped {
-    /// Every order on the road had its answer and every record its fate.
+    /// Every order in flight was answered and the outcome of every record is known.
     pub is_clean: bool,
 }
 
-/// The rules of the store that follow from the gateway's settings.
+/// The store's rules, derived from the gateway's settings.
 pub fn policy(settings: &settings::Gateway) -> Policy {
     Policy {
         rate_limit_max_requests: settings.rate_limit_max_requests,
@@ -115,8 +116,8 @@ pub fn policy(settings: &settings::Gateway) -> Policy {
     }
 }
 
-/// Binds, connects in the background and starts one core each. Returns as soon as the port is open; `/health` tells
-/// when Redis and Kafka are there.
+/// Binds the port, starts the cores and connects in the background. Returns as soon as the port is open; `/health`
+/// reports when Redis and Kafka are available.
 ///
 /// # Errors
 /// See [`StartError`].
@@ -128,13 +129,12 @@ pub fn start(settings: &settings::Gateway, parts: &Parts) -> Result<Running, Sta
     Ok(running)
 }
 
-/// Cores of a gateway with these settings.
+/// Number of cores of a gateway with these settings.
 pub(crate) fn cores(settings: &settings::Gateway) -> usize {
     settings.shared.workers.unwrap_or_else(|| launch::allowed_cpus().len()).clamp(1, 255)
 }
 
-/// As [`start`], on sockets that listen already, of which there is one at least; nothing is accepted before
-/// [`Running::accept`].
+/// Like [`start`], but on sockets that already listen (at least one). Nothing is accepted before [`Running::accept`].
 ///
 /// # Errors
 /// See [`StartError`].
@@ -172,7 +172,7 @@ pub fn start_on(
         checks: Arc::clone(&checks),
         dependencies,
         guard: parts.guard.clone(),
-        backlog: Backlog::default(),
+        backlog: Arc::default(),
         balance: Balance::new(cores, limits.connections_max),
         intake: Arc::new(Intake::new(cores)),
         watchdog: Watchdog::new(cores, settings.shared.event_loop_stall_exit),
@@ -190,26 +190,27 @@ pub fn start_on(
         orders_topic: settings.shared.orders_topic.clone(),
         group: settings.shared.consumer_group.clone(),
     };
-    backlog::start(Arc::clone(&shared), watched).map_err(StartError::Thread)?;
-    // Its thread ends with the last phase; nobody waits for it.
+    backlog::start(Arc::clone(&shared.backlog), Arc::clone(&shared.drain), shared.started, watched)
+        .map_err(StartError::Thread)?;
+    // The thread ends in the last drain phase; nothing joins it.
     let _ = shared
         .watchdog
         .start("gateway", Arc::clone(&shared.drain), Arc::clone(&parts.sink))
         .map_err(StartError::Thread)?;
-    let lent =
+    let handover_sockets =
         sockets.iter().map(StdListener::try_clone).collect::<Result<_, _>>().map_err(StartError::Thread)?;
-    // Each core one where there are as many; a predecessor may have had more cores or fewer.
+    // One socket per core if there are enough; a predecessor may have had more or fewer cores.
     let shares: Vec<Mutex<Vec<StdListener>>> = (0..cores).map(|_| Mutex::default()).collect();
     for (number, socket) in sockets.into_iter().enumerate() {
         shares[number % cores].lock().push(socket);
     }
-    let life = {
+    let run = {
         let (shared, producer, policy) = (Arc::clone(&shared), Arc::clone(&producer), policy(settings));
         let source = parts.source.clone();
-        move |seat: Seat| {
-            let sockets = std::mem::take(&mut *shares[seat.index].lock());
-            live(
-                seat,
+        move |placement: Placement| {
+            let sockets = std::mem::take(&mut *shares[placement.index].lock());
+            run_core(
+                placement,
                 limits,
                 policy.clone(),
                 source.clone(),
@@ -219,10 +220,10 @@ pub fn start_on(
             )
         }
     };
-    // A core is bound to its processor only when it has one of its own; two gateways' cores on one would fight.
+    // Cores are pinned only when each has its own CPU: cores of two gateways pinned to the same CPU would compete.
     let pins = if cores == cpus.len() { &cpus[..] } else { &[] };
-    let cores = launch::launch("gateway", cores, pins, life).map_err(StartError::Thread)?;
-    Ok(Running { address, shared, producer, cores, lent: Arc::new(Mutex::new(lent)) })
+    let cores = launch::launch("gateway", cores, pins, run).map_err(StartError::Thread)?;
+    Ok(Running { address, shared, producer, cores, handover_sockets: Arc::new(Mutex::new(handover_sockets)) })
 }
 
 fn producer_settings(
@@ -236,7 +237,7 @@ fn producer_settings(
         client_id: "flash-sale-gateway".to_owned(),
         topics: [settings.shared.orders_topic.clone(), settings.shared.dlq_topic.clone()],
         create_partitions: parts.guard.is_none().then_some(settings.shared.orders_partitions),
-        // Each core hands over its held orders in one go, so librdkafka only has to wait for the other cores.
+        // Each core passes its held orders in one call, so librdkafka only has to wait for the other cores.
         linger_ms: settings.shared.kafka_linger_ms.min(1),
         hold_ms: settings.shared.kafka_linger_ms,
         keeps_leaders_connected: true,
@@ -244,9 +245,9 @@ fn producer_settings(
             settings::Partitioner::Sticky => queue::Partitioner::Sticky,
             settings::Partitioner::Murmur2 => queue::Partitioner::Murmur2,
         },
-        // librdkafka looks for expired records once a second. With half of PUBLISH_TIMEOUT its definite "not persisted" arrives
-        // before our own timeout, which leaves the outcome unknown. Its timeout starts when an order is no longer held, so the
-        // longest hold is subtracted.
+        // librdkafka checks for expired records once a second. With half of PUBLISH_TIMEOUT, its definite "not persisted"
+        // arrives before our own timeout, which would leave the outcome unknown. Its timeout starts when an order is no
+        // longer held, so the maximum hold time is subtracted.
         message_timeout_ms: (publish_timeout_ms / 2).saturating_sub(settings.shared.kafka_linger_ms).max(100),
         queue_messages_max: settings.in_flight_max * 2,
         heal_timeout: settings.shared.heal_timeout,
@@ -255,7 +256,7 @@ fn producer_settings(
     }
 }
 
-/// What is checked of the configuration of Redis, Kafka and this process.
+/// The checks of the configuration of Redis, Kafka and this process.
 fn check_groups(settings: &settings::Gateway, parts: &Parts) -> Vec<Group> {
     let checked = parts.guard.is_none().then(|| queue::checks::Checked {
         bootstrap: parts.kafka_bootstrap.clone(),
@@ -270,8 +271,8 @@ fn check_groups(settings: &settings::Gateway, parts: &Parts) -> Vec<Group> {
     ]
 }
 
-async fn live(
-    seat: Seat,
+async fn run_core(
+    placement: Placement,
     limits: Limits,
     policy: Policy,
     source: Source,
@@ -279,18 +280,18 @@ async fn live(
     producer: Arc<Producer>,
     sockets: Vec<StdListener>,
 ) {
-    shard::turns::take_turns();
-    let index = seat.index;
-    shared.drivers.lock()[index] = Some(seat.driver);
+    shard::batch_scheduling::enable();
+    let index = placement.index;
+    shared.drivers.lock()[index] = Some(placement.driver);
     let identities = Identities::default();
-    // Unique among all cores of all gateways, ever: 64 bits of entropy and the index.
+    // Must be unique among all cores of all gateways, ever: 64 random bits and the index.
     let owner = format!("{:016x}c{index:02x}", identities.number());
     let core = Rc::new(Core {
         index,
         limits,
         store: source.open_monitored(
             &policy,
-            // Two steps of an order at a time, and as many whose replies are late.
+            // An order has at most two commands outstanding, and as many again may be waiting for late replies.
             limits.in_flight_max * 4,
             None,
             Role::Gateway,
@@ -309,31 +310,31 @@ async fn live(
         overload: Overload::new(limits.overload_target_delay, limits.in_flight_max, Instant::now()),
         connections: RefCell::default(),
         spare: RefCell::default(),
-        retracts: RefCell::default(),
+        pending_releases: RefCell::default(),
         refusals: RefCell::new([0; Counter::COUNT]),
         recoveries: Cell::new(0),
         suspension: Cell::new(Suspension::new(Instant::now())),
         shared,
     });
     sweep::renew_date(&core);
-    core.log.line(Level::Info, "core_started", "A gateway core is up", |line| {
-        line.number("core", index as u64).text("io_driver", seat.driver.name());
-        if let Some(reason) = &seat.fallback_reason {
+    core.log.line(Level::Info, "core_started", "Gateway core started", |line| {
+        line.number("core", index as u64).text("io_driver", placement.driver.name());
+        if let Some(reason) = &placement.fallback_reason {
             line.text("io_driver_reason", reason);
         }
     });
-    drop(monoio::spawn(intake::run(Rc::clone(&core), sockets)));
+    drop(monoio::spawn(accept_control::run(Rc::clone(&core), sockets)));
     drop(monoio::spawn(accept::receive(Rc::clone(&core))));
     sweep::sweep(core).await;
 }
 
 impl Running {
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The driver of each core that is up.
+    /// The IO driver of each running core.
     pub fn drivers(&self) -> Vec<Driver> {
         self.shared.drivers.lock().iter().flatten().copied().collect()
     }
@@ -341,55 +342,56 @@ impl Running {
     /// The metrics page.
     ///
     /// # Errors
-    /// Only when a name breaks the text format.
+    /// Only when a metric name violates the text format.
     pub fn page(&self) -> Result<String, String> {
-        crate::metrics::page(&self.shared, &self.producer)
+        crate::metrics_page::page(&self.shared, &self.producer)
     }
 
-    /// True once every core reaches Redis, and Kafka answers.
+    /// True once every core is connected to Redis and Kafka responds.
     pub fn is_ready(&self) -> bool {
         let redis =
             self.shared.redis_reachable.iter().all(|core| core.load(std::sync::atomic::Ordering::Relaxed));
         redis && self.producer.is_reachable()
     }
 
-    /// From now on `/health` says 503 and every answer closes its connection, but orders are still taken: what a
-    /// balancer needs to look elsewhere. [`Running::stop`] follows.
+    /// From now on `/health` returns 503 and every response closes its connection, but orders are still accepted, so
+    /// that a load balancer moves its traffic away. Call [`Running::stop`] afterwards.
     pub fn leave(&self) {
         self.shared.drain.enter(Phase::Leaving);
     }
 
-    /// Starts accepting, on every core.
+    /// Starts accepting connections on every core.
     pub fn accept(&self) {
         self.shared.intake.resume();
     }
 
-    /// Stops accepting: connections wait in the queues of sockets that somebody else has as well. False when a core did
-    /// not stop within `timeout`.
+    /// Stops accepting; new connections wait in the accept queues of sockets that another process also holds. False when
+    /// a core did not stop within `timeout`.
     pub fn stop_accepting(&self, timeout: Duration) -> bool {
         self.shared.intake.pause(timeout)
     }
 
-    /// Open connections.
+    /// Number of open connections.
     pub fn open_connections(&self) -> usize {
         (0..self.shared.cells.len()).map(|core| self.shared.balance.open_count(core)).sum()
     }
 
-    /// Serves successors at `door` on a thread of its own, until one has taken over: `taken` is then called once.
+    /// Serves successors that connect to `handover`, on a separate thread, until one has taken over; then calls `taken`.
     ///
     /// # Errors
-    /// When the thread cannot be made.
+    /// When the thread cannot be created.
     pub fn serve_successors(
         &self,
-        door: Door,
-        mut tell: impl FnMut(Progress) + Send + 'static,
+        handover: HandoverListener,
+        mut report: impl FnMut(Progress) + Send + 'static,
         taken: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<()> {
-        let (intake, lent) = (Arc::clone(&self.shared.intake), Arc::clone(&self.lent));
+        let (intake, handover_sockets) =
+            (Arc::clone(&self.shared.intake), Arc::clone(&self.handover_sockets));
         let serve = move || {
-            let sockets = std::mem::take(&mut *lent.lock());
-            door.serve(&sockets, &*intake, &mut tell);
-            // The successor has them: ours would only keep connections waiting should it end before us.
+            let sockets = std::mem::take(&mut *handover_sockets.lock());
+            handover.serve(&sockets, &*intake, &mut report);
+            // The successor owns the sockets. If it exited first, our handles would only keep connections waiting.
             intake.release();
             drop(sockets);
             taken();
@@ -397,13 +399,13 @@ impl Running {
         thread::Builder::new().name("handover".to_owned()).spawn(serve).map(drop)
     }
 
-    /// As [`Running::stop_by`], within `timeout` plus a second.
+    /// Like [`Running::stop_by`], within `timeout` plus a second.
     pub fn stop(self, timeout: Duration) -> Stopped {
         self.stop_by(&Deadline::after(timeout))
     }
 
-    /// Refuses new orders, waits until those in flight have ended, flushes the producer and ends the cores; all by
-    /// `deadline` plus a second. It may be brought forward meanwhile.
+    /// Rejects new orders, waits until those in flight have finished, flushes the producer and stops the cores, all by
+    /// `deadline` plus a second. The deadline may be brought forward meanwhile.
     pub fn stop_by(self, deadline: &Deadline) -> Stopped {
         self.shared.drain.enter(Phase::Draining);
         let in_flight = || -> u64 {
@@ -412,10 +414,10 @@ impl Running {
         while in_flight() > 0 && !deadline.is_over() {
             thread::sleep(Duration::from_millis(5));
         }
-        // The last answers are written by tasks that the end of the road woke: one sweep tick is theirs.
+        // The tasks that write the last responses have just been woken: leave them one sweep tick.
         thread::sleep(Duration::from_millis(40));
         let are_answered = in_flight() == 0;
-        // In slices, so that a deadline that is brought forward is seen.
+        // In slices, so that a deadline that is brought forward is noticed.
         let is_flushed = loop {
             let slice = deadline.remaining().clamp(FLUSH_SLICE_MIN, FLUSH_SLICE_MAX);
             if self.producer.flush(slice) {
@@ -429,7 +431,7 @@ impl Running {
         self.shared.drain.enter(Phase::Stopping);
         let mut have_returned = true;
         for core in self.cores {
-            have_returned &= core.join().is_ok_and(|life| life.is_ok());
+            have_returned &= core.join().is_ok_and(|result| result.is_ok());
         }
         self.producer.stop();
         Stopped { is_clean: are_answered && is_flushed && have_returned }

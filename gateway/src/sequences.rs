@@ -1,20 +1,20 @@
-//! Which admissions of a core are resolved.
+//! Tracks which admissions of a core are resolved.
 //!
-//! Confirming each acknowledged id in Redis would double its work. Instead every admission carries the core's owner
-//! name and a rising number; the core writes one watermark now and then («everything up to here is acknowledged,
-//! released or suspended»), and only the path of a duplicate reads it (design.md, rule 3).
+//! Confirming each acknowledged id in Redis would double Redis's work. Instead every admission carries the core's owner
+//! name and an increasing number. The core periodically writes one watermark ("everything up to here is acknowledged,
+//! released or suspended"), and only the handling of a duplicate reads it (ARCHITECTURE.md, rule 3).
 //!
-//! Bound: `span_max` numbers between the watermark and the newest; over it no admission begins. It is reached only
+//! Bound: `SPAN_MAX` numbers between the watermark and the newest; above it no admission starts. It is reached only
 //! when one order is stuck while that many others pass: PUBLISH_TIMEOUT at full speed is 2 s × 40,000.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-/// Numbers that may lie between watermark and newest: 1 byte each.
+/// Maximum numbers between watermark and newest, at 1 byte each.
 const SPAN_MAX: usize = 1 << 18;
 
-/// The admissions of one core.
+/// The admission numbers of one core.
 pub struct Sequences {
     core_name: String,
     epoch: Cell<u64>,
@@ -27,12 +27,13 @@ struct Window {
     watermark: u64,
     /// Whether `watermark + 1 + i` is resolved.
     resolved: VecDeque<bool>,
-    /// The watermark that the store has.
+    /// The watermark last written to the store.
     written: u64,
 }
 
-/// One admission's number. Resolve it; one that is dropped unresolved (a panic between admission and answer) ends its
-/// owner's life, so that its id can be taken over after `PUBLISH_TIMEOUT` instead of looking confirmed.
+/// The number of one admission. It must be resolved. If it is dropped unresolved (a panic between admission and
+/// response), its owner name is retired, so that the id can be taken over after `PUBLISH_TIMEOUT` instead of appearing
+/// confirmed.
 pub struct Sequence {
     sequences: Rc<Sequences>,
     owner: Rc<str>,
@@ -47,7 +48,7 @@ impl Sequences {
         Rc::new(Self { core_name, epoch: Cell::new(0), window })
     }
 
-    /// The next number, or `None` at the bound.
+    /// The next number; `None` when the bound is reached.
     pub fn begin(self: &Rc<Self>) -> Option<Sequence> {
         let mut window = self.window.borrow_mut();
         if window.resolved.len() >= SPAN_MAX {
@@ -63,13 +64,13 @@ impl Sequences {
         })
     }
 
-    /// The owner and the watermark, when it is higher than what the store has.
+    /// Owner and watermark, if the watermark is higher than the one in the store.
     pub fn due(&self) -> Option<(Rc<str>, u64)> {
         let window = self.window.borrow();
         (window.watermark > window.written).then(|| (Rc::clone(&window.owner), window.watermark))
     }
 
-    /// The store has this watermark.
+    /// Records that the store has this watermark.
     pub fn written(&self, owner: &Rc<str>, watermark: u64) {
         let mut window = self.window.borrow_mut();
         if window.owner == *owner {
@@ -77,7 +78,7 @@ impl Sequences {
         }
     }
 
-    /// Numbers not yet below the watermark.
+    /// Count of numbers above the watermark.
     pub fn span(&self) -> usize {
         self.window.borrow().resolved.len()
     }
@@ -114,17 +115,17 @@ impl Window {
 }
 
 impl Sequence {
-    /// The owner under which it was admitted.
+    /// The owner name under which the order was admitted.
     pub fn owner(&self) -> &str {
         &self.owner
     }
 
-    /// Its number.
+    /// The number.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// Acknowledged, released, suspended, or never taken.
+    /// Marks the admission as acknowledged, released, suspended or never made.
     pub fn resolve(mut self) {
         self.is_resolved = true;
         self.sequences.resolve(&self.owner, self.number);
@@ -144,13 +145,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_watermark_waits_for_the_oldest() {
+    fn the_watermark_waits_for_the_oldest_admission() {
         let sequences = Sequences::new("g".to_owned());
         let mut begun: Vec<_> = (0..3).filter_map(|_| sequences.begin()).collect();
         assert_eq!(begun.iter().map(Sequence::number).collect::<Vec<_>>(), [1, 2, 3]);
         begun.pop().expect("3").resolve();
         begun.pop().expect("2").resolve();
-        assert!(sequences.due().is_none(), "1 is still on the road");
+        assert!(sequences.due().is_none(), "1 is still in flight");
         begun.pop().expect("1").resolve();
         let (owner, watermark) = sequences.due().expect("all are resolved");
         assert_eq!((owner.as_ref(), watermark), ("ge0", 3));

@@ -1,52 +1,53 @@
-//! Notices that the whole process was stopped (SIGSTOP, a paused virtual machine) and holds orders back until that has done no
-//! harm.
+//! Detects that the whole process was suspended (SIGSTOP, a paused virtual machine) and rejects orders until it is safe
+//! to admit them again.
 //!
-//! Ids that a core acknowledged shortly before the stop still lack the watermark, and afterwards they are old enough to be
-//! taken over: a second send of such an order would be acknowledged as well. So no core admits an order until every core
-//! has confirmed or suspended what it had admitted.
+//! Ids that a core acknowledged shortly before the suspension are not yet covered by the watermark. When the process
+//! resumes, they are old enough to be taken over, so a second send of such an order would be acknowledged as well.
+//! Therefore no core admits an order until every core has confirmed or suspended the ids it had admitted.
 //!
-//! A pure state machine: no clock, no IO. One a core; the cores share [`SuspendedCores`].
+//! A pure state machine without clock or IO. One per core; the cores share `SuspendedCores`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// A sweep comes every 20 ms, on a busy machine later. An id can be taken over [`TAKEOVER_SLACK`] after its acknowledgement at
-/// the earliest; the rest is for the next watermark.
+/// A longer time between two sweeps counts as a suspension. Sweeps run every 20 ms, later on a busy machine. An id can be
+/// taken over [`TAKEOVER_SLACK`] after its acknowledgement at the earliest; the difference leaves time for the next
+/// watermark.
 const GAP_MIN: Duration = Duration::from_millis(300);
 
-/// So long after one core went on, all have: each has a thread of its own.
+/// After this time all cores have resumed once one has: each runs on its own thread.
 const RESUMED_BY_ALL: Duration = Duration::from_millis(100);
 
-/// An id may be taken over `PUBLISH_TIMEOUT` and this after its admission. By then the watermark of an order that was
-/// acknowledged in time is written: 100 ms until an order in front of it expires, 100 ms until the next watermark, and twice
-/// the way to Redis.
+/// An id may be taken over `PUBLISH_TIMEOUT` plus this time after its admission. By then the watermark of an order that
+/// was acknowledged in time has been written: 100 ms until an order before it expires, 100 ms until the next watermark,
+/// and two round trips to Redis.
 pub const TAKEOVER_SLACK: Duration = Duration::from_millis(500);
 
-/// Cores that have not yet confirmed what they had admitted before a stop.
+/// Number of cores that have not yet confirmed the ids they admitted before a suspension.
 #[derive(Debug, Default)]
 pub struct SuspendedCores(AtomicUsize);
 
-/// See the module documentation.
+/// Suspension detector of one core.
 #[derive(Debug, Clone, Copy)]
 pub struct Suspension {
     swept_at: Instant,
-    /// When the core went on after a stop, until what it had admitted before is confirmed.
+    /// When the core resumed after a suspension; cleared once the ids it had admitted before are confirmed.
     resumed_at: Option<Instant>,
 }
 
 impl Suspension {
-    /// Of a core that runs at `now`.
+    /// For a core that runs at `now`.
     pub fn new(now: Instant) -> Self {
         Self { swept_at: now, resumed_at: None }
     }
 
     /// Whether an order that was read at `at` must not be admitted.
     pub fn holds_back(&self, at: Instant, cores: &SuspendedCores) -> bool {
-        // The gap is seen before the first sweep after it as well.
+        // The second condition detects the gap even before the first sweep after it.
         cores.0.load(Ordering::Acquire) > 0 || at.saturating_duration_since(self.swept_at) > GAP_MIN
     }
 
-    /// The core has swept at `now`; `is_confirmed`: nothing that it admitted is above its watermark.
+    /// Records a sweep at `now`. `is_confirmed`: no id that the core admitted is above its written watermark.
     pub fn swept(&mut self, now: Instant, is_confirmed: bool, cores: &SuspendedCores) {
         let gap = now.saturating_duration_since(std::mem::replace(&mut self.swept_at, now));
         match self.resumed_at {
@@ -54,7 +55,7 @@ impl Suspension {
                 self.resumed_at = Some(now);
                 cores.0.fetch_add(1, Ordering::AcqRel);
             }
-            // Stopped again: the others need their moment again.
+            // Suspended again: wait again until all cores have resumed.
             Some(_) if gap > GAP_MIN => self.resumed_at = Some(now),
             Some(at) if is_confirmed && now.saturating_duration_since(at) > RESUMED_BY_ALL => {
                 self.resumed_at = None;
@@ -72,7 +73,7 @@ mod tests {
     const TICK: Duration = Duration::from_millis(20);
     const STOP: Duration = Duration::from_secs(3);
 
-    /// Sweeps every tick for a while.
+    /// Runs a number of sweeps, one per tick.
     fn run(
         core: &mut Suspension,
         cores: &SuspendedCores,
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_core_that_sweeps_holds_nothing_back() {
+    fn a_core_that_sweeps_regularly_holds_nothing_back() {
         let (cores, began) = (SuspendedCores::default(), Instant::now());
         let mut core = Suspension::new(began);
         let now = run(&mut core, &cores, began, 100, false);
@@ -95,13 +96,13 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_is_seen_before_the_first_sweep_after_it() {
+    fn a_suspension_is_detected_before_the_first_sweep_after_it() {
         let (cores, began) = (SuspendedCores::default(), Instant::now());
         assert!(Suspension::new(began).holds_back(began + STOP, &cores));
     }
 
     #[test]
-    fn orders_are_held_back_until_what_was_admitted_is_confirmed() {
+    fn orders_are_held_back_until_admitted_ids_are_confirmed() {
         let (cores, began) = (SuspendedCores::default(), Instant::now());
         let mut core = Suspension::new(began);
         let now = run(&mut core, &cores, began + STOP, 100, false);
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_stop_while_orders_are_held_back_is_counted_once() {
+    fn a_second_suspension_while_orders_are_held_back_is_counted_once() {
         let (cores, began) = (SuspendedCores::default(), Instant::now());
         let mut core = Suspension::new(began);
         let now = run(&mut core, &cores, began + STOP, 2, true);

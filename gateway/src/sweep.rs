@@ -1,29 +1,29 @@
-//! What a core does by the clock, so that no order and no connection needs a timer of its own.
+//! The periodic work of a core, so that orders and connections need no timers.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use shard::drain::Phase;
 use shard::log::Level;
-use store::{Command, Confirm, Retract, Store, StoreError, StoreSteps};
+use store::{AdmissionKey, Command, Confirm, Store, StoreError, StoreSteps};
 
 use crate::core::Core;
 use crate::metrics::{Counter, Gauge};
 
-/// The tick. A log line lies at most this long.
+/// Interval of the sweep. A log line is buffered for at most this long.
 const TICK: Duration = Duration::from_millis(20);
-/// Deadlines, flags and the watermark: a flag is at most this old plus a round trip, so a restock shows within 200
-/// ms.
+/// Ticks between updates of deadlines, sold-out flags and watermark. A flag is at most this old plus a round trip, so a
+/// restock takes effect within 200 ms.
 const DEADLINES_TICKS: u64 = 5;
-/// Connections.
+/// Ticks between checks of the connections' time limits.
 const CONNECTIONS_TICKS: u64 = 12;
-/// Summaries.
+/// Ticks between summary log lines.
 const SUMMARY_TICKS: u64 = 50;
-/// Releases on their way to Redis together: thousands of lost admissions are given back in a few round trips, and
-/// orders do not wait behind more than these.
+/// Releases sent to Redis in one batch: large enough to release thousands of lost admissions in a few round trips, small
+/// enough that orders do not wait behind more than these.
 const RELEASES_AT_ONCE: usize = 256;
 
-/// Runs until the process stops; its return ends the core.
+/// Runs until the process stops; the core ends when it returns.
 pub(crate) async fn sweep(core: Rc<Core>) {
     let mut due = Instant::now();
     let mut tick: u64 = 0;
@@ -33,7 +33,7 @@ pub(crate) async fn sweep(core: Rc<Core>) {
         if due > before {
             monoio::time::sleep(due - before).await;
         } else {
-            // More than a tick late: no burst of catching up.
+            // More than a tick late: skip the missed ticks instead of catching up in a burst.
             due = before;
             monoio::spawn(async {}).await;
         }
@@ -46,18 +46,18 @@ pub(crate) async fn sweep(core: Rc<Core>) {
         core.connections.borrow().set_clock(now);
         core.log.flush();
         core.publish_reachability();
-        look_at_kafka(&core, now);
+        report_kafka_state(&core, now);
         if tick.is_multiple_of(DEADLINES_TICKS) {
             if let Some(began_before) = now.checked_sub(core.limits.publish_timeout) {
                 core.publisher.expire(began_before);
             }
             retry_after_recovery(&core, now);
             copy_gauges(&core);
-            // Spawned: a Redis that does not answer must not hold up the clock. Each is bounded by the store's
+            // Spawned, because a Redis that does not reply must not delay the sweep. Each is bounded by the store's
             // deadline.
             drop(monoio::spawn(refresh_sold_out(Rc::clone(&core))));
             drop(monoio::spawn(write_watermark(Rc::clone(&core))));
-            drop(monoio::spawn(give_back(Rc::clone(&core))));
+            drop(monoio::spawn(release_pending(Rc::clone(&core))));
         }
         if tick.is_multiple_of(CONNECTIONS_TICKS) {
             core.connections.borrow().sweep(now);
@@ -70,7 +70,7 @@ pub(crate) async fn sweep(core: Rc<Core>) {
     core.log.flush();
 }
 
-/// A producer that can be used again is better evidence than the breaker's timer.
+/// Lets the breaker probe at once after the producer has recovered: better evidence than the breaker's timer.
 fn retry_after_recovery(core: &Core, now: Instant) {
     let recoveries = core.publisher.producer().topics().recoveries();
     if core.recoveries.replace(recoveries) != recoveries {
@@ -78,15 +78,15 @@ fn retry_after_recovery(core: &Core, now: Instant) {
     }
 }
 
-/// One core tells the monitors what producer and breaker say.
-fn look_at_kafka(core: &Core, now: Instant) {
+/// One core reports the state of producer and breaker to the monitors.
+fn report_kafka_state(core: &Core, now: Instant) {
     if core.index == 0 {
         let topics = core.publisher.producer().topics();
-        core.shared.dependencies.look(topics.trouble(), core.shared.breaker.state(now), now);
+        core.shared.dependencies.update(topics.last_error(), core.shared.breaker.state(now), now);
     }
 }
 
-/// Renews the `Date` of replies.
+/// Updates the `Date` header of responses and the clock reference.
 pub(crate) fn renew_date(core: &Core) {
     let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     *core.date.borrow_mut() = shard::clock::http_date(unix_s);
@@ -134,42 +134,42 @@ async fn write_watermark(core: Rc<Core>) {
     }
 }
 
-/// Gives back admissions whose answer was lost, once Redis answers again.
-async fn give_back(core: Rc<Core>) {
+/// Releases admissions whose reply was lost, once Redis is reachable again.
+async fn release_pending(core: Rc<Core>) {
     if !core.store.is_reachable() {
         return;
     }
-    let mut retracts = std::mem::take(&mut *core.retracts.borrow_mut());
-    while !retracts.is_empty() {
-        let batch: Vec<_> = retracts.drain(..retracts.len().min(RELEASES_AT_ONCE)).collect();
+    let mut pending = std::mem::take(&mut *core.pending_releases.borrow_mut());
+    while !pending.is_empty() {
+        let batch: Vec<_> = pending.drain(..pending.len().min(RELEASES_AT_ONCE)).collect();
         let commands: Vec<_> = batch.iter().map(release_of).collect();
         let answers = core.store.ask_all(&commands).await;
         drop(commands);
-        for (retract, answer) in batch.into_iter().zip(answers) {
+        for (release, answer) in batch.into_iter().zip(answers) {
             match answer {
-                Ok(_) | Err(StoreError::Refused(_)) => retract.sequence.resolve(),
-                Err(_) => core.retracts.borrow_mut().push(retract),
+                Ok(_) | Err(StoreError::Refused(_)) => release.sequence.resolve(),
+                Err(_) => core.pending_releases.borrow_mut().push(release),
             }
         }
     }
 }
 
-fn release_of(retract: &crate::core::Retract) -> Command<'_> {
-    Command::Release(Retract {
-        user_id: &retract.user_id,
-        request_id: &retract.request_id,
-        owner: retract.sequence.owner(),
-        sequence: retract.sequence.number(),
+fn release_of(release: &crate::core::PendingRelease) -> Command<'_> {
+    Command::Release(AdmissionKey {
+        user_id: &release.user_id,
+        request_id: &release.request_id,
+        owner: release.sequence.owner(),
+        sequence: release.sequence.number(),
     })
 }
 
-/// One line a second for all refusals of it (contract: repeated refusals are summarised).
+/// Logs one summary line per second for all rejections (contract: repeated refusals are summarised).
 fn summarise(core: &Core) {
     let refusals = std::mem::replace(&mut *core.refusals.borrow_mut(), [0; Counter::COUNT]);
     if refusals.iter().all(|&count| count == 0) {
         return;
     }
-    core.log.line(Level::Info, "orders_refused", "Orders refused in the last second", |line| {
+    core.log.line(Level::Info, "orders_refused", "Orders rejected in the last second", |line| {
         for (name, counter) in [
             ("failed", Counter::Failed),
             ("validation_failed", Counter::ValidationFailed),

@@ -1,5 +1,5 @@
-//! What [`crate::breaker`] shares between cores. `tests/breaker_interleavings.rs` compiles the same source with loom's
-//! types under this name.
+//! The synchronization types of [`crate::breaker`]. `tests/breaker_interleavings.rs` compiles the same source with
+//! loom's types under this module name.
 
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,14 +1,14 @@
-//! Claim: once warm, a core of the gateway takes an order to its 202 without one allocation.
+//! Property: after warm-up, a gateway core processes an order up to its 202 without any allocation.
 //!
-//! What allocates beside that, and is allowed below by its number:
-//! - a read that brings several orders (pipelining): a boxed future each, and four times the lists around them
+//! Other allocations are allowed below, by their number:
+//! - a read with several orders (pipelining): one boxed future per order, and four allocations for the lists around them
 //!   (`connection.rs`, `answer_all`; `shard/src/join.rs`);
-//! - the time stamp of the log, once in a millisecond that has a line: three times (`shard/src/log.rs`, `line_at`);
-//! - the sweep's round, every 100 ms: three tasks, names and levels of the items (`sweep.rs`).
+//! - the timestamp of log lines: three allocations per millisecond that has a line (`shard/src/log.rs`, `line_at`);
+//! - the sweep, every 100 ms: three tasks, names and stock levels of the items (`sweep.rs`).
 //!
-//! Method: a counting allocator that looks at the name of the thread it is called on, so that only the cores count
-//! (librdkafka is C and has an allocator of its own). Kafka is the embedded broker; Redis is a server of this test that
-//! admits every order, so that the cores use the connection of production and not the model, which keeps what it is told.
+//! Method: a counting allocator that checks the name of the calling thread, so that only cores count (librdkafka is C and
+//! has its own allocator). Kafka is the embedded broker. Redis is a fake server in this test that admits every order, so
+//! that the cores use the production connection instead of the in-memory store, which allocates for what it stores.
 
 mod test_gateway;
 
@@ -30,22 +30,25 @@ use wire::resp::{self, Reply};
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Counts while this is on.
+/// Allocations are counted while this is set.
 static IS_COUNTING: AtomicBool = AtomicBool::new(false);
-/// Keeps the places as well, which is slow.
+/// Backtraces are recorded as well while this is set, which is slow.
 static IS_LISTING: AtomicBool = AtomicBool::new(false);
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static PLACES: Mutex<Vec<Backtrace>> = Mutex::new(Vec::new());
 
 thread_local! {
-    /// Set while this thread is busy with an allocation of a core, so that what listing allocates does not count.
+    /// Set while this thread records an allocation, so that allocations made by the recording do not count.
     static IS_BUSY: Cell<bool> = const { Cell::new(false) };
 }
 
 struct Counting;
 
-#[expect(unsafe_code, reason = "an allocator is an unsafe trait; every call goes to the system's as it came")]
-// SAFETY: the system's allocator keeps the promises; what is added touches no memory that it hands out.
+#[expect(
+    unsafe_code,
+    reason = "an allocator is an unsafe trait; every call is forwarded unchanged to the system allocator"
+)]
+// SAFETY: the system allocator upholds the contract; the added code does not touch the memory it returns.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note();
@@ -75,7 +78,7 @@ fn note() {
     if !IS_COUNTING.load(Ordering::Relaxed) || !is_core() {
         return;
     }
-    // A thread that ends has no cell any more, and is no core at work.
+    // An exiting thread no longer has the cell, and is not a working core.
     let was_busy = IS_BUSY.try_with(|is_busy| is_busy.replace(true)).unwrap_or(true);
     if was_busy {
         return;
@@ -83,44 +86,45 @@ fn note() {
     ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
     if IS_LISTING.load(Ordering::Relaxed) {
         let place = Backtrace::force_capture();
-        PLACES.lock().expect("nobody panics with it").push(place);
+        PLACES.lock().expect("no panic while locked").push(place);
     }
     IS_BUSY.with(|is_busy| is_busy.set(false));
 }
 
-/// Cores are the threads named `gateway-<index>`. Asked of the system: the standard library's answer allocates.
+/// Whether this thread is a core: cores are named `gateway-<index>`. Asks the system, because the standard library's
+/// answer allocates.
 fn is_core() -> bool {
     let mut name = [0_u8; 16];
-    #[expect(unsafe_code, reason = "the standard library names a thread only by allocating")]
-    // SAFETY: PR_GET_NAME writes at most 16 bytes, its end included, to the pointer.
+    #[expect(unsafe_code, reason = "the standard library allocates to return a thread's name")]
+    // SAFETY: PR_GET_NAME writes at most 16 bytes, including the terminator, to the pointer.
     let result = unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
     result == 0 && name.starts_with(b"gateway-")
 }
 
-/// Connections, each with its orders on the road at once.
+/// Number of connections, which all have orders in flight at the same time.
 const BUYERS: usize = 32;
-/// Orders that are judged together: so few that the clock comes round once or twice at most.
+/// Orders per measured batch: few enough that the sweep runs at most once or twice during a batch.
 const BATCH_ORDERS: usize = 1024;
-/// Batches until one must be as promised. A buffer grows at the first batch of commands that is larger than all before,
-/// and chance decides when that comes; an allocation an order would be in every batch.
+/// Maximum batches until one must satisfy the property. A buffer grows when a batch of commands is larger than all
+/// before, which happens at random; an allocation per order would appear in every batch.
 const BATCHES_MAX: usize = 15;
-/// What the sweep allocates in its round of 100 ms: three tasks, and the names and levels of the items.
+/// Allocations of the sweep every 100 ms: three tasks, and the names and stock levels of the items.
 const SWEEP_ALLOCATIONS: u64 = 10;
-/// The time stamp of a log line, rendered once a millisecond.
+/// Allocations of a log timestamp, which is formatted once per millisecond.
 const STAMP_ALLOCATIONS: u64 = 3;
 
-/// How the orders come, and what they may allocate.
+/// How orders are sent, and how many allocations are allowed.
 struct Case {
     level: Level,
-    /// Orders that a connection sends at once.
+    /// Orders per write of a connection.
     pipelined: usize,
-    /// Allocations of each order.
+    /// Allowed allocations per order.
     per_order: u64,
-    /// Allocations of each read that brings more than one order.
+    /// Allowed allocations per read with more than one order.
     per_read: u64,
 }
 
-// One test, for the count is the process's.
+// A single test, because the count is global to the process.
 #[test]
 fn accepted_orders_do_not_allocate() {
     let redis = admitting_redis();
@@ -137,16 +141,16 @@ fn accepted_orders_do_not_allocate() {
 fn check(case: &Case, redis: &str) {
     let Case { level, pipelined, per_order, per_read } = *case;
     let (sink, _) = Sink::start("gateway", level, std::io::sink()).expect("log thread");
-    // The counting allocator slows orders down: none of them shall be shed for that.
+    // The counting allocator slows orders down; none may be shed because of that.
     let variables = [("REDIS_ADDR", redis), ("WORKERS", "1"), ("OVERLOAD_TARGET_DELAY", "60s")];
     let test_gateway = TestGateway::logging(&variables, sink);
     let mut buyers: Vec<Client> = (0..BUYERS).map(|_| test_gateway.client()).collect();
     let rounds = BATCH_ORDERS / BUYERS / pipelined;
-    // Every read of a pipeline brings at least one order, and at best all of them.
+    // With pipelining, a read returns at least one order and at best all of them.
     let own = per_order * BATCH_ORDERS as u64 + per_read * (BATCH_ORDERS / pipelined) as u64;
     let mut number = 0;
     let mut seen = Vec::new();
-    // The first orders meet a broker that is not connected yet.
+    // The first orders are sent while the broker is not connected yet.
     send(&mut buyers, &mut number, rounds, pipelined);
     for _ in 0..BATCHES_MAX {
         let began = Instant::now();
@@ -177,10 +181,10 @@ fn count(work: impl FnOnce()) -> u64 {
     ALLOCATIONS.load(Ordering::SeqCst)
 }
 
-/// The places of the allocations that were listed, the most frequent first: the innermost lines of this workspace.
+/// The recorded allocation sites, most frequent first: the innermost frames in this workspace.
 fn places() -> String {
     let mut counts: HashMap<String, usize> = HashMap::new();
-    for place in PLACES.lock().expect("nobody panics with it").drain(..) {
+    for place in PLACES.lock().expect("no panic while locked").drain(..) {
         let text = place.to_string();
         let is_ours =
             |line: &&str| line.contains("/src/") && !line.contains("/rustc/") && !line.contains("/registry/");
@@ -194,7 +198,7 @@ fn places() -> String {
     lines.join("\n")
 }
 
-/// So many rounds: each buyer sends `pipelined` orders in one write, then all are answered 202.
+/// Runs `rounds` rounds: each buyer sends `pipelined` orders in one write, then all must be answered 202.
 fn send(buyers: &mut [Client], number: &mut usize, rounds: usize, pipelined: usize) {
     for _ in 0..rounds {
         for buyer in &mut *buyers {
@@ -215,7 +219,7 @@ fn send(buyers: &mut [Client], number: &mut usize, rounds: usize, pipelined: usi
     }
 }
 
-/// A Redis that admits everything; its address. Ends with the test's process.
+/// Starts a fake Redis that admits everything and returns its address. It runs until the test process exits.
 fn admitting_redis() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address").to_string();
@@ -238,7 +242,7 @@ fn admit_all(mut stream: TcpStream) {
             let length = words.len();
             match words.next() {
                 Some(Reply::Bulk(b"SCRIPT")) => resp::write_bulk(&mut answers, &[b'a'; 40]),
-                // An admission: the window is begun, and the id was free.
+                // An admission: both the window and the id are new.
                 Some(Reply::Bulk(b"SET")) if length == 6 => answers.extend_from_slice(b"+OK\r\n"),
                 Some(Reply::Bulk(b"SET")) => answers.extend_from_slice(b"$-1\r\n"),
                 Some(Reply::Bulk(b"PSETEX")) => answers.extend_from_slice(b"+OK\r\n"),

@@ -1,6 +1,7 @@
-//! Promise: whatever the interleaving of cores, failures in a row open the breaker once, a half-open phase has exactly
-//! the promised probes, and what was sent before a change of state does not count after it. Method: loom leads the
-//! production source of the breaker, compiled here with loom's atomics and mutex, through every interleaving.
+//! Property: under every interleaving of cores, consecutive failures open the breaker once, a half-open phase permits
+//! exactly `success_threshold` probes, and results from before a state change do not count after it.
+//! Method: loom runs the production source of the breaker, compiled here with loom's atomics and mutex, through every
+//! interleaving.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +9,10 @@ use loom::sync::Arc;
 use loom::thread;
 
 #[path = "../src/breaker.rs"]
-#[allow(dead_code, unreachable_pub, reason = "each test uses its part of the breaker")]
+#[allow(dead_code, unreachable_pub, reason = "each test uses a part of the breaker")]
 mod breaker;
 
-/// What `breaker.rs` knows as its shared types: loom's, with the interface of `parking_lot`.
+/// Replaces the synchronization types of `breaker.rs` with loom's, with the interface of `parking_lot`.
 mod sync {
     pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
 
@@ -29,7 +30,7 @@ mod sync {
     }
 }
 
-use breaker::{Breaker, Rules, State, Trial};
+use breaker::{Breaker, PublishResult, Rules, State};
 
 const BASE: Duration = Duration::from_secs(30);
 
@@ -44,7 +45,7 @@ fn breaker(failure_threshold: u32) -> Arc<Breaker> {
 }
 
 #[test]
-fn failures_on_two_cores_open_it_once() {
+fn failures_on_two_cores_open_the_breaker_once() {
     loom::model(|| {
         let (breaker, now) = (breaker(2), Instant::now());
         let cores: Vec<_> = (0..2)
@@ -53,7 +54,7 @@ fn failures_on_two_cores_open_it_once() {
                 thread::spawn(move || {
                     for _ in 0..2 {
                         if let Ok(permit) = breaker.permit(now) {
-                            breaker.settle(permit, Trial::Failure, now);
+                            breaker.settle(permit, PublishResult::Failure, now);
                         }
                     }
                 })
@@ -66,50 +67,50 @@ fn failures_on_two_cores_open_it_once() {
         assert_eq!(
             breaker.state(now + BASE),
             State::HalfOpen,
-            "opened once, so the back-off is the first one"
+            "opened once, so the back-off is the initial one"
         );
     });
 }
 
 #[test]
-fn only_probes_close_it() {
+fn only_probes_close_the_breaker() {
     loom::model(|| {
         let (breaker, now) = (breaker(1), Instant::now());
         let later = now + BASE;
         let early = {
             let breaker = Arc::clone(&breaker);
             thread::spawn(move || {
-                // Sent while it was closed, if there is a permit; acknowledged whenever.
+                // Published while the breaker was closed, if permitted; acknowledged at any time.
                 let permit = breaker.permit(now).ok().filter(|permit| !permit.is_probe());
                 if let Some(permit) = permit {
-                    breaker.settle(permit, Trial::Success, later);
+                    breaker.settle(permit, PublishResult::Success, later);
                 }
             })
         };
         let permit = breaker.permit(now).expect("closed");
-        breaker.settle(permit, Trial::Failure, now);
-        // The other core may have been given a probe in between, and kept it for itself.
+        breaker.settle(permit, PublishResult::Failure, now);
+        // The other core may have taken a probe permit in between and not used it.
         if let Ok(probe) = breaker.permit(later) {
             assert!(probe.is_probe());
-            breaker.settle(probe, Trial::Success, later);
+            breaker.settle(probe, PublishResult::Success, later);
         }
         early.join().expect("no panic");
-        assert_ne!(breaker.state(later), State::Closed, "one probe succeeded of two that have to");
+        assert_ne!(breaker.state(later), State::Closed, "only one of two required probes succeeded");
     });
 }
 
 #[test]
-fn two_cores_share_the_probes() {
+fn two_cores_share_the_probe_permits() {
     loom::model(|| {
         let (breaker, now) = (breaker(1), Instant::now());
         let permit = breaker.permit(now).expect("closed");
-        breaker.settle(permit, Trial::Failure, now);
+        breaker.settle(permit, PublishResult::Failure, now);
         let later = now + BASE;
         let other = {
             let breaker = Arc::clone(&breaker);
             thread::spawn(move || (0..2).filter(|_| breaker.permit(later).is_ok()).count())
         };
         let mine = (0..2).filter(|_| breaker.permit(later).is_ok()).count();
-        assert_eq!(mine + other.join().expect("no panic"), 2, "exactly the promised number of probes");
+        assert_eq!(mine + other.join().expect("no panic"), 2, "exactly success_threshold probes");
     });
 }

@@ -1,5 +1,5 @@
-//! The life of one connection: it reads answers, and comes back when it is lost. Requests are written by the
-//! core's walk ([`crate::worker`]) through a second handle, so that sending wakes no task.
+//! Task of one connection: reads responses, and reconnects when the connection is lost. The core
+//! ([`crate::core`]) writes the requests through a second handle, so that sending wakes no task.
 
 use std::io;
 use std::net::TcpStream;
@@ -8,40 +8,40 @@ use std::time::Duration;
 
 use monoio::io::AsyncReadRent as _;
 use monoio::time::sleep;
+use report::Outcome;
+use wire::response::{self, ANSWER_BYTES_MAX};
 
-use crate::answer::{self, ANSWER_BYTES_MAX};
+use crate::core::Core;
 use crate::os;
-use crate::outcome::Outcome;
-use crate::worker::Core;
 
-/// First pause after a connection that failed or was lost before it gave an answer; doubles up to
+/// First pause after a connection that failed or was lost before its first response; doubles up to
 /// [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(10);
-/// Longest pause: a target that comes back is found within a second.
+/// Longest pause, so that a recovered target is found within a second.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// How a connection ended.
-struct Lost {
-    /// What became of the request that was on it, unless it had timed out.
+struct ClosedConnection {
+    /// Outcome of the request that was in flight, unless it had timed out.
     outcome: Outcome,
-    /// At least one answer came.
+    /// At least one response was read.
     was_useful: bool,
 }
 
-/// Connects, reads answers for the core until the connection ends, and again, until the run is over.
-pub(crate) async fn live(core: Rc<Core>, lane: usize) {
+/// Connects and reads responses until the connection ends, and repeats this until the run is over.
+pub(crate) async fn run(core: Rc<Core>, connection: usize) {
     let mut buffer = vec![0; ANSWER_BYTES_MAX].into_boxed_slice();
     let mut pause = PAUSE_MIN;
-    let mut is_again = false;
+    let mut is_reconnect = false;
     while !core.is_over() {
         if let Ok((mut stream, socket)) = open(&core).await {
-            core.opened(lane, socket, is_again);
-            is_again = true;
+            core.opened(connection, socket, is_reconnect);
+            is_reconnect = true;
             let lost;
-            (lost, buffer) = read_answers(&core, lane, &mut stream, buffer).await;
-            core.closed(lane, lost.outcome);
+            (lost, buffer) = read_responses(&core, connection, &mut stream, buffer).await;
+            core.closed(connection, lost.outcome);
             if lost.was_useful {
-                // A server may close after each answer; that is no reason to wait.
+                // A server may close after each response; that needs no pause.
                 pause = PAUSE_MIN;
                 continue;
             }
@@ -58,34 +58,34 @@ async fn open(core: &Core) -> io::Result<(monoio::net::TcpStream, TcpStream)> {
     Ok((stream, socket))
 }
 
-async fn read_answers(
+async fn read_responses(
     core: &Core,
-    lane: usize,
+    connection: usize,
     stream: &mut monoio::net::TcpStream,
     mut buffer: Box<[u8]>,
-) -> (Lost, Box<[u8]>) {
-    let mut lost = Lost { outcome: Outcome::Reset, was_useful: false };
-    // 0 <= filled <= buffer.len(): bytes of an answer that is not whole yet.
+) -> (ClosedConnection, Box<[u8]>) {
+    let mut lost = ClosedConnection { outcome: Outcome::Reset, was_useful: false };
+    // 0 <= filled <= buffer.len(): bytes of an incomplete response.
     let mut filled = 0;
     loop {
         let (result, slice) = stream.read(monoio::buf::IoBufMut::slice_mut(buffer, filled..)).await;
         buffer = slice.into_inner();
         let Ok(bytes @ 1..) = result else { break };
         filled += bytes;
-        match answer::read(&buffer[..filled]) {
+        match response::read(&buffer[..filled]) {
             Ok(Some(answer)) => {
                 lost.was_useful = true;
-                // More bytes than the answer to the one request: they would be taken for the answer to the
-                // next.
+                // Bytes beyond this response belong to no request: they would be read as the response to the
+                // next one.
                 let closes = answer.closes || answer.bytes < filled;
-                let was_asked = core.answered(lane, Outcome::of_status(answer.status), closes);
+                let was_asked = core.answered(connection, Outcome::of_status(answer.status), closes);
                 if closes || !was_asked {
                     break;
                 }
                 filled = 0;
             }
             Ok(None) if filled < buffer.len() => {}
-            Ok(None) | Err(answer::Malformed) => {
+            Ok(None) | Err(response::Malformed) => {
                 lost.outcome = Outcome::Other;
                 break;
             }

@@ -1,27 +1,23 @@
-//! The target's own counters beside what was seen of it: they must add up by themselves, and rise as the
-//! answers and the ends say.
+//! Checks of the target's own counters: they must add up, and must have increased by the numbers of responses
+//! and final statuses that were seen.
 //!
-//! A counter counts the orders of every generator. So a shard only keeps what it read, and the whole is judged
-//! by [`crate::merge`], from the earliest look before to the latest look after.
+//! A counter counts the orders of every generator. So a shard only records its readings, and [`crate::merge`]
+//! judges them, from the earliest reading before the run to the latest reading after it.
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use report::check::check;
+use report::{Check, CheckKind, Counted, Outcome, Record, Service, Word};
 
 use crate::metrics::MetricsPage;
-use crate::outcome::Outcome;
-use crate::record::Record;
-use crate::report::{Check, CheckKind};
-use crate::verdict::check;
-use crate::word::Word;
 
-/// Checks of the gateway's counters: the identity, and the comparison.
+/// Checks of the gateway's counters: that they add up, and that they match the responses.
 pub(crate) const OF_GATEWAY: [&str; 2] = ["gateway_metrics_identity", "gateway_counts_agree"];
-/// Likewise of the processor's.
+/// The same for the processor.
 pub(crate) const OF_PROCESSOR: [&str; 2] = ["processor_metrics_identity", "processor_counts_agree"];
 
 const RECEIVED: &str = "gateway_orders_received_total";
-/// Parts of [`RECEIVED`] beside the outcomes they count.
+/// Counters that add up to [`RECEIVED`], with the outcomes they count.
 const GATEWAY_PARTS: [(&[&str], &[Outcome]); 6] = [
     (&["gateway_orders_successful_total"], &[Outcome::Accepted]),
     (&["gateway_orders_validation_failed_total"], &[Outcome::Invalid]),
@@ -32,66 +28,38 @@ const GATEWAY_PARTS: [(&[&str], &[Outcome]); 6] = [
 ];
 
 const PROCESSED: &str = "processor_orders_processed_total";
-/// Ours only: other processors do not tell redeliveries apart.
+/// Our processor only: others do not count redelivered orders separately.
 const REDELIVERED: &str = "processor_orders_redelivered_total";
-/// Parts of [`PROCESSED`] beside the ends they count.
+/// Counters that add up to [`PROCESSED`], with the final statuses they count.
 const PROCESSOR_PARTS: [(&str, &[&str]); 3] = [
     ("processor_orders_processed_success_total", &["COMPLETED"]),
     ("processor_orders_sold_out_total", &["FAILED_SOLD_OUT"]),
     ("processor_orders_processed_failed_total", &["FAILED_PAYMENT", "FAILED_UNKNOWN_ITEM"]),
 ];
 
-/// Whose counters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Service {
-    /// Takes the orders.
-    Gateway,
-    /// Ends them.
-    Processor,
+/// The counters of a service's metrics page before and after the run.
+pub(crate) fn counted(
+    service: Service,
+    address: String,
+    unix_ms: (u64, u64),
+    (before, after): &(MetricsPage, MetricsPage),
+) -> Counted {
+    let pick = |page: &MetricsPage| {
+        families(service).filter_map(|name| Some((name.to_owned(), page.sum(name)?))).collect()
+    };
+    let (before_unix_ms, after_unix_ms) = unix_ms;
+    Counted { service, address, before_unix_ms, after_unix_ms, before: pick(before), after: pick(after) }
 }
 
-/// What one page of counters said before the run and after it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Counted {
-    /// Whose.
-    pub service: Service,
-    /// Where the page was read.
-    pub address: String,
-    /// When, before the first arrival; milliseconds since 1970.
-    pub before_unix_ms: u64,
-    /// When, after the last end.
-    pub after_unix_ms: u64,
-    /// By name of the family; one that is not on the page is not in here.
-    pub before: BTreeMap<String, f64>,
-    /// Likewise.
-    pub after: BTreeMap<String, f64>,
+/// NaN, which fails every check, if the counter is missing.
+fn value(counted: &Counted, name: &str) -> f64 {
+    counted.after.get(name).copied().unwrap_or(f64::NAN)
 }
 
-impl Counted {
-    pub(crate) fn of(
-        service: Service,
-        address: String,
-        unix_ms: (u64, u64),
-        (before, after): &(MetricsPage, MetricsPage),
-    ) -> Self {
-        let pick = |page: &MetricsPage| {
-            families(service).filter_map(|name| Some((name.to_owned(), page.sum(name)?))).collect()
-        };
-        let (before_unix_ms, after_unix_ms) = unix_ms;
-        Self { service, address, before_unix_ms, after_unix_ms, before: pick(before), after: pick(after) }
-    }
-
-    /// NaN, which holds no check, when it is not there.
-    fn value(&self, name: &str) -> f64 {
-        self.after.get(name).copied().unwrap_or(f64::NAN)
-    }
-
-    /// A counter that fell was reset and counts from zero, as Prometheus has it.
-    fn rise(&self, name: &str) -> f64 {
-        let (before, after) = (self.before.get(name).copied().unwrap_or(0.0), self.value(name));
-        if after < before { after } else { after - before }
-    }
+/// A counter that decreased was reset and counts from zero, as in Prometheus.
+fn rise(counted: &Counted, name: &str) -> f64 {
+    let (before, after) = (counted.before.get(name).copied().unwrap_or(0.0), value(counted, name));
+    if after < before { after } else { after - before }
 }
 
 fn families(service: Service) -> Box<dyn Iterator<Item = &'static str>> {
@@ -105,7 +73,8 @@ fn families(service: Service) -> Box<dyn Iterator<Item = &'static str>> {
     }
 }
 
-/// The pages of all generators of a run: each page from the earliest look before to the latest look after.
+/// Merges the pages of all generators: each page from its earliest reading before to its latest reading
+/// after.
 pub(crate) fn joined<'a>(parts: impl Iterator<Item = &'a Counted>) -> Vec<Counted> {
     let mut all: Vec<Counted> = Vec::new();
     for part in parts {
@@ -136,25 +105,25 @@ impl<'a> Pages<'a> {
     }
 
     fn value(&self, name: &str) -> f64 {
-        self.0.iter().map(|page| page.value(name)).sum()
+        self.0.iter().map(|page| value(page, name)).sum()
     }
 
     fn rise(&self, name: &str) -> f64 {
-        self.0.iter().map(|page| page.rise(name)).sum()
+        self.0.iter().map(|page| rise(page, name)).sum()
     }
 }
 
-/// The checks of the gateway's counters; none without its page.
+/// The checks of the gateway's counters; none without its metrics page.
 pub(crate) fn gateway(counted: &[Counted], record: &Record) -> Vec<Check> {
     let Some(pages) = Pages::of(Service::Gateway, counted) else { return Vec::new() };
     let kind = CheckKind::Ledger;
     let received = pages.value(RECEIVED);
     let parts: f64 =
         GATEWAY_PARTS.iter().flat_map(|(counters, _)| counters.iter()).map(|name| pages.value(name)).sum();
-    let detail = format!("orders received {received}, its parts {parts}");
+    let detail = format!("orders received {received}, sum of the counters per result {parts}");
     let identity = check(OF_GATEWAY[0], kind, received - parts, "=", 0.0, detail);
 
-    // A request that timed out or was reset may have been counted as anything; nothing else may differ.
+    // A request that timed out or was reset may be counted under any result; nothing else may differ.
     let slack = record.count(Outcome::Timeout) + record.count(Outcome::Reset) + record.count(Outcome::Other);
     let (mut above, mut below, mut missing) = (0.0, 0.0, false);
     let mut details = Vec::new();
@@ -163,46 +132,48 @@ pub(crate) fn gateway(counted: &[Counted], record: &Record) -> Vec<Check> {
         let answered: u64 = outcomes.iter().map(|&outcome| record.count(outcome)).sum();
         let gap = counted - answered as f64;
         missing |= gap.is_nan();
-        // Of a number and NaN these take the number.
+        // `max` of a number and NaN is the number.
         above += gap.max(0.0);
         below += (-gap).max(0.0);
         if gap.is_nan() || gap.abs() > 0.5 {
-            details.push(format!("{} rose by {counted}, answers seen {answered}", counters.join(" + ")));
+            details
+                .push(format!("{} increased by {counted}, responses seen {answered}", counters.join(" + ")));
         }
     }
     let wrong = if missing { f64::NAN } else { below + (above - slack as f64).max(0.0) };
-    vec![identity, agreement(OF_GATEWAY[1], wrong, &details, "answers")]
+    vec![identity, agreement(OF_GATEWAY[1], wrong, &details, "responses")]
 }
 
-/// The checks of the processor's counters; none without its page. Without an audit nobody knows the ends.
-pub(crate) fn processor(counted: &[Counted], ends: Option<&BTreeMap<Word, u64>>) -> Vec<Check> {
+/// The checks of the processor's counters; none without its metrics page. Final statuses are known only after
+/// an audit.
+pub(crate) fn processor(counted: &[Counted], final_statuses: Option<&BTreeMap<Word, u64>>) -> Vec<Check> {
     let Some(pages) = Pages::of(Service::Processor, counted) else { return Vec::new() };
     let processed = pages.value(PROCESSED);
     let redelivered = pages.value(REDELIVERED);
     let parts = PROCESSOR_PARTS.iter().map(|(name, _)| pages.value(name)).sum::<f64>()
         + if redelivered.is_nan() { 0.0 } else { redelivered };
-    let detail = format!("orders processed {processed}, its parts {parts}");
+    let detail = format!("orders processed {processed}, sum of the counters per result {parts}");
     let mut checks = vec![check(OF_PROCESSOR[0], CheckKind::Ledger, processed - parts, "=", 0.0, detail)];
-    if let Some(ends) = ends {
+    if let Some(final_statuses) = final_statuses {
         let mut wrong = 0.0;
         let mut details = Vec::new();
         for (counter, words) in PROCESSOR_PARTS {
-            let seen: u64 = words.iter().filter_map(|word| ends.get(word)).sum();
+            let seen: u64 = words.iter().filter_map(|word| final_statuses.get(word)).sum();
             let rose = pages.rise(counter);
             let gap = (rose - seen as f64).abs();
             wrong += gap;
             if gap.is_nan() || gap > 0.5 {
-                details.push(format!("{counter} rose by {rose}, ends seen {seen}"));
+                details.push(format!("{counter} increased by {rose}, orders with this status {seen}"));
             }
         }
-        checks.push(agreement(OF_PROCESSOR[1], wrong, &details, "ends"));
+        checks.push(agreement(OF_PROCESSOR[1], wrong, &details, "final statuses"));
     }
     checks
 }
 
 fn agreement(name: &str, wrong: f64, details: &[String], seen: &str) -> Check {
     let detail =
-        if details.is_empty() { format!("counters rose as the {seen} say") } else { details.join("; ") };
+        if details.is_empty() { format!("the counters match the {seen}") } else { details.join("; ") };
     check(name, CheckKind::Ledger, wrong, "=", 0.0, detail)
 }
 
@@ -229,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_earliest_and_the_latest_look_at_each_page_count() {
+    fn each_page_counts_from_its_earliest_to_its_latest_reading() {
         let parts = [
             page("a", (10, 90), (5.0, 30.0)),
             page("a", (12, 95), (7.0, 35.0)),
@@ -240,17 +211,17 @@ mod tests {
         assert!((pages.rise("gateway_orders_successful_total") - 40.0).abs() < 1e-9);
         let mut record = Record::new(1);
         record.counts[Outcome::Accepted as usize] = 40;
-        assert!(gateway(&whole, &record).iter().all(|check| check.state == crate::report::CheckState::Pass));
+        assert!(gateway(&whole, &record).iter().all(|check| check.state == report::CheckState::Pass));
         record.counts[Outcome::Accepted as usize] = 41;
         let states: Vec<_> = gateway(&whole, &record).iter().map(|check| check.state).collect();
-        assert_eq!(states, [crate::report::CheckState::Pass, crate::report::CheckState::Fail]);
+        assert_eq!(states, [report::CheckState::Pass, report::CheckState::Fail]);
     }
 
     #[test]
-    fn a_counter_that_is_not_there_holds_no_check() {
+    fn a_missing_counter_fails_the_checks() {
         let mut page = page("a", (1, 2), (0.0, 0.0));
         page.after.remove("gateway_sold_out_total");
         let checks = gateway(&[page], &Record::new(1));
-        assert!(checks.iter().all(|check| check.state == crate::report::CheckState::Fail), "{checks:?}");
+        assert!(checks.iter().all(|check| check.state == report::CheckState::Fail), "{checks:?}");
     }
 }

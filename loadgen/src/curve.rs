@@ -1,36 +1,36 @@
-//! How the asked rate moves over a run: phases one after another, each a ramp or a decay.
+//! The arrival rate over a run: consecutive phases, each a ramp or a decay.
 //!
-//! Arrivals are found by inverting the number of arrivals up to a time, which for these shapes has a closed
-//! form: nothing is stored and nothing adds up errors.
+//! Arrival times are found by inverting the number of arrivals up to a time, which has a closed form for
+//! these shapes: nothing is stored, and rounding errors do not accumulate.
 
 use std::time::Duration;
 
-/// One stretch of a run.
+/// One phase of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Phase {
     /// For reports.
     pub name: String,
-    /// How long it lasts; longer than zero.
+    /// Duration; longer than zero.
     pub duration: Duration,
-    /// How the rate moves.
+    /// Rate over time.
     pub shape: Shape,
 }
 
-/// How the rate moves within a phase, requests a second.
+/// Rate over time within a phase, in requests per second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Shape {
-    /// From one rate to another in a straight line; both equal is a constant rate.
+    /// Linear from one rate to another; equal rates give a constant rate.
     Ramp {
-        /// At its beginning, 0..=10^7.
+        /// Rate at the start, 0..=10^7.
         from_per_s: f64,
-        /// At its end, 0..=10^7.
+        /// Rate at the end, 0..=10^7.
         to_per_s: f64,
     },
-    /// Halves again and again.
+    /// Halves in every half-life.
     Decay {
-        /// At its beginning.
+        /// Rate at the start.
         from_per_s: f64,
-        /// Time of one halving.
+        /// Time in which the rate halves.
         half_life: Duration,
     },
 }
@@ -42,7 +42,7 @@ impl Phase {
         Self { name: name.into(), duration, shape }
     }
 
-    /// Arrivals in it.
+    /// Number of arrivals in the phase.
     pub fn arrivals(&self) -> f64 {
         self.arrivals_within(self.duration.as_secs_f64())
     }
@@ -60,12 +60,12 @@ impl Phase {
         }
     }
 
-    /// Seconds from its beginning to the moment with so many arrivals before it.
+    /// Seconds from the start of the phase until this many arrivals have happened.
     fn moment_s(&self, arrivals: f64) -> f64 {
         let seconds = match self.shape {
             Shape::Ramp { from_per_s, to_per_s } => {
                 let rise = (to_per_s - from_per_s) / self.duration.as_secs_f64();
-                // The root of rise/2 t² + from t = n that does not cancel.
+                // The root of rise/2 t² + from t = n in the form without cancellation.
                 let root = (from_per_s * from_per_s + 2.0 * rise * arrivals).max(0.0).sqrt();
                 if arrivals <= 0.0 { 0.0 } else { 2.0 * arrivals / (from_per_s + root) }
             }
@@ -96,7 +96,7 @@ struct Piece {
 }
 
 impl Curve {
-    /// One after another.
+    /// A curve of these phases in this order.
     pub fn new(phases: &[Phase]) -> Self {
         let (mut begins_s, mut arrivals_before) = (0.0, 0.0);
         let piece = |phase: &Phase| {
@@ -110,7 +110,7 @@ impl Curve {
 
     /// Arrivals of the whole run, rounded down.
     pub fn arrivals(&self) -> u64 {
-        // A millionth more, so that 10 s at 100/s are a thousand whatever the sum was rounded to.
+        // The extra millionth makes 10 s at 100/s a thousand, however the sum was rounded.
         self.pieces.last().map_or(0, |last| (last.arrivals_before + last.phase.arrivals() + 1e-6) as u64)
     }
 
@@ -119,8 +119,8 @@ impl Curve {
         self.pieces.iter().map(|piece| piece.phase.duration).sum()
     }
 
-    /// When so many arrivals have been, nanoseconds from the start. `hint` is the phase of the last call: calls
-    /// with rising numbers walk each phase once.
+    /// Time of this arrival in nanoseconds from the start. `hint` is the phase of the last call: calls with
+    /// rising numbers visit each phase once.
     pub(crate) fn at_ns(&self, arrivals: f64, hint: &mut usize) -> u64 {
         while self.pieces.get(*hint + 1).is_some_and(|next| next.arrivals_before <= arrivals) {
             *hint += 1;
@@ -130,7 +130,7 @@ impl Curve {
         (seconds * 1e9).round() as u64
     }
 
-    /// The phase in which a moment lies; the last one for what comes after all.
+    /// The phase at this time; the last phase for times after the end.
     pub(crate) fn phase_at(&self, at_ns: u64) -> usize {
         let at_s = at_ns as f64 / 1e9;
         self.pieces.partition_point(|piece| piece.begins_s <= at_s).saturating_sub(1)
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_inverse_is_the_inverse() {
+    fn arrival_times_invert_the_arrival_count() {
         let curve = curve();
         let mut hint = 0;
         let mut last_ns = 0;
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_belongs_to_one_phase() {
+    fn each_time_belongs_to_one_phase() {
         let curve = curve();
         let seconds = [0.0, 1.999, 2.0, 5.999, 6.0, 100.0];
         assert_eq!(seconds.map(|s: f64| curve.phase_at((s * 1e9) as u64)), [0, 0, 1, 1, 2, 2]);

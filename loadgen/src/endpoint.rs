@@ -1,7 +1,7 @@
-//! The run's own `/metrics` while it lasts: what a dashboard shows beside the target's.
+//! The load generator's own `/metrics` during a run, for dashboards next to those of the target.
 //!
-//! One thread answers one connection after another, each within a second, so that nobody who reads it costs
-//! the generator more than that. The cores write cells of their own; nothing is locked.
+//! One thread serves one connection at a time, each for at most a second, which bounds what a slow reader
+//! costs the generator. Each core writes its own cells; there are no locks.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,20 +10,19 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use report::{OUTCOMES, Outcome, Record};
 use shard::cells::{Cells, PAGE_CONTENT_TYPE, Page};
 
-use crate::outcome::{OUTCOMES, Outcome};
 use crate::plan::Plan;
-use crate::record::Record;
 
-/// How often it looks for the next connection, and for its end.
+/// Poll interval for the next connection and for the stop flag.
 const POLL: Duration = Duration::from_millis(20);
-/// How long one connection may take.
+/// Timeout of one connection.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 /// Longest request head.
 const HEAD_BYTES_MAX: usize = 8 << 10;
 
-/// The counters of the outcomes come first, by their numbers.
+/// The counters of the outcomes come first, indexed by outcome.
 const SENT: usize = OUTCOMES;
 const RECONNECTS: usize = OUTCOMES + 1;
 const IN_FLIGHT: usize = 0;
@@ -31,7 +30,7 @@ const WAITING_US: usize = 1;
 const LATENCY: usize = 0;
 const LATENESS: usize = 1;
 
-/// What the page is made of.
+/// The values on the page.
 #[derive(Debug)]
 pub(crate) struct RunCells {
     cores: Vec<Cells<{ OUTCOMES + 2 }, 2, 2>>,
@@ -51,25 +50,25 @@ impl RunCells {
         }
     }
 
-    /// When the first arrival is due.
+    /// Sets the time of the first arrival.
     pub(crate) fn starts_at(&self, start: Instant) {
-        // Set once, by the firing.
+        // Set once, by the load driver.
         let _ = self.start.set(start);
     }
 
-    /// A request of this core went out.
+    /// This core sent a request.
     pub(crate) fn sent(&self, core: usize, lateness_ns: u64) {
         self.cores[core].durations[LATENESS].observe_us(lateness_ns / 1_000);
         self.cores[core].counters[SENT].add(1);
     }
 
-    /// A request of this core was answered, so long after it was due.
+    /// A request of this core got its response this long after its intended time.
     pub(crate) fn answered(&self, core: usize, latency_ns: u64) {
         self.cores[core].durations[LATENCY].observe_us(latency_ns / 1_000);
     }
 
-    /// What a core knows at its sweep.
-    pub(crate) fn show(&self, core: usize, record: &Record, in_flight: u64, waiting_ns: u64) {
+    /// Updates the values of a core; called at every sweep.
+    pub(crate) fn publish(&self, core: usize, record: &Record, in_flight: u64, waiting_ns: u64) {
         let cells = &self.cores[core];
         for (cell, &count) in cells.counters.iter().zip(&record.counts) {
             cell.set(count);
@@ -91,47 +90,39 @@ impl RunCells {
         let names = Outcome::ALL.map(|outcome| [("outcome", outcome.name())]);
         let lines: Vec<(&[(&str, &str)], u64)> =
             names.iter().zip(0..).map(|(labels, outcome)| (&labels[..], counted(outcome))).collect();
-        page.labelled_counter(
-            "loadgen_requests_total",
-            "Requests that ended, by what became of them.",
-            &lines,
-        );
-        page.counter("loadgen_requests_sent_total", "Requests that were sent.", counted(SENT));
-        page.counter("loadgen_reconnects_total", "Connections made again.", counted(RECONNECTS));
-        page.gauge(
-            "loadgen_in_flight",
-            "Requests sent and not answered.",
-            gauged(IN_FLIGHT).sum::<u64>() as f64,
-        );
+        page.labelled_counter("loadgen_requests_total", "Finished requests by outcome.", &lines);
+        page.counter("loadgen_requests_sent_total", "Requests sent.", counted(SENT));
+        page.counter("loadgen_reconnects_total", "Reconnects.", counted(RECONNECTS));
+        page.gauge("loadgen_in_flight", "Requests in flight.", gauged(IN_FLIGHT).sum::<u64>() as f64);
         page.gauge(
             "loadgen_connection_wait_seconds",
-            "How long the arrival that waits longest for a connection has been waiting.",
+            "Wait time of the arrival that has waited longest for a connection, in seconds.",
             gauged(WAITING_US).max().unwrap_or(0) as f64 / 1e6,
         );
         page.durations(
             "loadgen_latency_seconds",
-            "From the intended time of a request to its answer.",
+            "Time from the intended send of a request to its response.",
             self.cores.iter().map(|core| &core.durations[LATENCY]),
         );
         page.durations(
             "loadgen_lateness_seconds",
-            "How much later than intended the generator turned to a request.",
+            "Delay between the intended time of a request and the time when the generator processed it.",
             self.cores.iter().map(|core| &core.durations[LATENESS]),
         );
         let rate = if elapsed_s > 0.0 { counted(SENT) as f64 / elapsed_s } else { 0.0 };
         page.gauge(
             "loadgen_asked_rate",
-            "Requests a second that the plan asks for; 0 in a closed loop.",
+            "Target rate of the plan in requests per second; 0 in closed-loop mode.",
             self.asked_per_s,
         );
-        page.gauge("loadgen_offered_rate", "Requests a second sent since the first was due.", rate);
-        page.gauge("loadgen_elapsed_seconds", "Since the first arrival was due.", elapsed_s);
-        page.labelled_gauge("loadgen_run_info", "Which run this is.", &[(&[("run", &self.run)], 1.0)]);
+        page.gauge("loadgen_offered_rate", "Requests sent per second since the first arrival.", rate);
+        page.gauge("loadgen_elapsed_seconds", "Seconds since the first arrival.", elapsed_s);
+        page.labelled_gauge("loadgen_run_info", "Id of this run.", &[(&[("run", &self.run)], 1.0)]);
         page.encode().map_err(|error| error.to_string())
     }
 }
 
-/// Serves it until it is dropped.
+/// The endpoint; serves until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     is_over: Arc<AtomicBool>,
@@ -139,17 +130,17 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Listens there.
+    /// Binds the address and starts the thread.
     pub(crate) fn begin(address: SocketAddr, cells: Arc<RunCells>) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let is_over = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&is_over);
         let serve = move || {
-            // Relaxed: the flag is all there is to see.
+            // Relaxed: the flag guards no other data.
             while !seen.load(Ordering::Relaxed) {
                 match listener.accept() {
-                    // Who does not read their answer gets none.
+                    // A client that does not read its response in time gets none.
                     Ok((stream, _)) => drop(answer(stream, &cells)),
                     Err(_) => thread::sleep(POLL),
                 }
@@ -193,8 +184,8 @@ fn answer(mut stream: TcpStream, cells: &RunCells) -> io::Result<()> {
             Ok(page) => ("200 OK", page),
             Err(reason) => ("500 Internal Server Error", reason),
         },
-        ("GET", _) => ("404 Not Found", "here is only /metrics\n".to_owned()),
-        _ => ("405 Method Not Allowed\r\nAllow: GET", "here is only GET /metrics\n".to_owned()),
+        ("GET", _) => ("404 Not Found", "only /metrics exists here\n".to_owned()),
+        _ => ("405 Method Not Allowed\r\nAllow: GET", "only GET /metrics is supported\n".to_owned()),
     };
     let kind = if status.starts_with("200") { PAGE_CONTENT_TYPE } else { "text/plain; charset=utf-8" };
     let answer = format!(

@@ -1,151 +1,116 @@
-//! Load generator: runs a sale against a gateway, judges it by thresholds and audits every order.
+//! Load generator: runs a sale against a gateway, judges it by thresholds and has every order audited.
 //!
-//! Owns: the arrival times ([`schedule`]), what is asked for ([`workload`]), the buyers' connections, the
-//! notes taken of every answer ([`outcome`], [`series`]), the ledger of every request id ([`ledger`]), the
-//! audit against the store and the verdict ([`report`]).
+//! Owns: the arrival times ([`schedule`]), the orders ([`workload`]), the buyers' connections, the recording
+//! of every response, the samples taken during the run, and the verdict. The crate `audit` owns the audit,
+//! `alerts` reads Prometheus rule files, and `report` owns the results.
 //!
-//! Called by: `flash-sale demo`, `flash-sale loadgen`, perf scenarios and tests, by one function:
+//! Called by: `flash-sale demo`, `flash-sale loadgen`, perf scenarios and tests, through one function:
 //! [`run::run`].
 //!
 //! Invariants:
-//! - open loop: arrival times are fixed before the run by the seed; latency counts from the intended time,
-//!   waiting for a free connection included, and the generator's own lateness is measured and reported;
-//! - every order of the run is a pure function of the seed and its number, so the ledger needs four bits an
-//!   order for the answers and two for the ends, and nothing else in memory grows with the number of orders;
-//! - one request in flight a connection; a request without an answer after `request_timeout` is ended by
-//!   closing it;
-//! - a check that could not be judged says so; it never counts as held.
+//! - open loop: the seed fixes the arrival times before the run; latency counts from the intended time and
+//!   includes waiting for a free connection; the generator's own lateness is measured and reported;
+//! - every order of the run is a pure function of the seed and its number, so the ledger needs a byte per
+//!   order for the responses and two bits for the final status; nothing else in memory grows with the number
+//!   of orders;
+//! - one request in flight per connection; when a request has no response after `request_timeout`, its
+//!   connection is closed;
+//! - a check that could not be judged is reported as not judged and never counts as passed.
 //!
 //! It never changes an order or the stock of a running sale (it may set the stock before the first arrival),
-//! never writes to Kafka, and never retries a request on its own.
+//! never writes to Kafka, and never retries a request unless the plan asks for it.
 
-/// What is to be done, with ranges.
+/// The plan of a run and the allowed ranges.
 pub mod plan;
 
-/// A plan as a file.
+/// Plans read from scenario files.
 pub mod scenario;
 
-/// Which part of it this generator sends.
-pub mod part;
-
-/// When buyers arrive.
+/// Arrival times.
 pub mod schedule;
 
-/// How the rate moves.
+/// Arrival rate over time.
 pub mod curve;
 
-/// What each of them asks for, and the bytes of it.
+/// Orders and their HTTP requests.
 pub mod workload;
 
-/// All requests of a run, in order.
+/// All requests of a run in sending order.
 pub mod sends;
 
-/// The road: stock up, fire, drain, audit, verdict.
+/// One run: stock, load, drain, audit, verdict.
 pub mod run;
 
-mod fire;
+/// Errors that prevent or abort a run.
+mod run_error;
 
+/// The load driver: starts the cores and merges their results.
+mod drive;
+
+/// The tasks of one generator core.
 mod worker;
 
-mod pace;
+/// One generator core: arrivals, connections, measurements.
+mod core;
 
-/// Who comes again.
-mod retry;
+/// States of connections and requests.
+mod connection_state;
 
-/// Phases, judged one by one.
-mod phases;
+/// State shared between the cores and the main thread.
+mod board;
 
-/// Things done to the system during the run.
-mod faults;
-
-/// How long until the end of an order.
-mod end_to_end;
-
-mod os;
-
+/// The task of one connection.
 mod connection;
 
-/// Answers of the target, read from bytes.
-pub mod answer;
+/// Waiting for the next arrival.
+mod pace;
 
-/// What can become of a request.
-pub mod outcome;
+/// Retries of failed requests.
+mod retry;
 
-/// The notes of one core.
-pub mod record;
+/// Phases of the plan, each judged separately.
+mod phases;
 
-/// Latencies and counts over time, bounded.
-pub mod series;
+/// Faults injected into the system during the run.
+mod faults;
 
-/// What was answered to each request id, in four bits.
-pub mod ledger;
+/// Time from the intended arrival of an order to its final status.
+mod end_to_end;
 
+/// System calls that std and monoio do not offer.
+mod os;
+
+/// Stock samples taken during the run.
 mod watch;
 
-/// Where the audit reads the truth.
-pub mod truth;
-
-/// The audit of whatever lies in the topics, whoever sent it.
-pub mod topics;
-
-mod http_orders;
-
-mod drain;
-
-/// What lies in the topics about the orders of this run.
-pub mod evidence;
-
-mod audit;
-
+/// The target's metrics pages.
 mod metrics;
 
-/// Alerts of a Prometheus rule file, judged on the target's own metrics.
-pub mod alerts;
-
+/// Scrapes of the target's metrics during the run.
 mod scrape;
 
+/// The load generator's own `/metrics`.
 mod endpoint;
 
+/// The checks of a run.
 mod verdict;
 
-/// The target's own counters beside what was seen of it.
-pub mod counters;
+/// Checks that a single shard cannot judge.
+mod withheld;
 
+/// Comparison of the target's counters with the responses.
+mod counters;
+
+/// The report, computed from the results of the cores.
 mod summary;
 
-/// What was measured, in a form that adds without loss.
-pub mod measured;
-
-mod markup;
-
-/// What came out, as data and as JSON.
-pub mod report;
-
-mod word;
-
-/// Reports read back.
-pub mod read;
-
-/// Reports of several generators, as one.
+/// Merging the reports of several generators.
 pub mod merge;
 
-/// Two reports side by side.
-pub mod compare;
-
-/// Reports as files.
-pub mod output;
-
-mod table;
-
-mod html;
-
-/// What the run shows while it lasts.
+/// Progress display.
 pub mod progress;
 
-pub use evidence::Topics;
-pub use part::Shard;
-pub use plan::{Arrivals, Item, Plan, Stocking, Thresholds};
+pub use plan::{Arrivals, Plan, Thresholds};
 pub use progress::{Moment, Progress};
-pub use report::{Report, Verdict};
-pub use run::{RunError, run};
-pub use truth::AuditSource;
+pub use run::run;
+pub use run_error::RunError;

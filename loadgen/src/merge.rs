@@ -1,30 +1,27 @@
-//! The reports of several generators as one.
+//! Merges the reports of several generators into one.
 //!
-//! Added exactly: histograms, counts, series, orders and units, from the field `merge` of each part and from
-//! its ledger. Judged again from what was added: the checks of [`judge`]. Of every other check the worst of
-//! all parts stands.
+//! Histograms, counts, series, orders and units are added exactly, from the field `merge` of each part and
+//! from its ledger. `judge` judges the checks that depend on these sums again. Of every other check, the
+//! merged report has the worst result of all parts.
 
 use std::collections::BTreeMap;
 
+use report::{
+    EndToEndReport, FaultMark, GeneratorReport, ItemReport, LedgerReport, Measured, MetricSeries,
+    PhaseReport, PlanSummary, Record, Report, SCHEMA, SeriesReport, Shard, Verdict, Violation, quantiles_ms,
+};
 use shard::clock;
 
 use crate::counters;
-use crate::measured::Measured;
-use crate::part::Shard;
-use crate::record::{Record, quantiles_ms};
-use crate::report::{
-    EndToEndReport, FaultMark, GeneratorReport, ItemReport, LedgerReport, MetricSeries, Offence, PhaseReport,
-    PlanSummary, Report, SCHEMA, SeriesReport, Verdict,
-};
 use crate::summary;
 
-/// Checks of the whole from checks of the parts.
+/// Checks of the merged report from those of the parts.
 mod judge;
 
-/// Adds the parts of one run: all its shards, in any order.
+/// Merges all shards of one run, given in any order.
 ///
 /// # Errors
-/// When they are not exactly the parts of one run, with the part that is wrong.
+/// If the reports are not exactly the shards of one run; names the wrong one.
 pub fn merge(mut parts: Vec<Report>) -> Result<Report, String> {
     parts.sort_by_key(|part| part.plan.shard.index);
     let first = parts.first().ok_or("there is nothing to merge")?;
@@ -65,7 +62,7 @@ pub fn merge(mut parts: Vec<Report>) -> Result<Report, String> {
     Ok(whole)
 }
 
-/// Says what keeps the reports from being the parts of one run; they are in the order of their shards.
+/// Checks that the reports, ordered by shard, are all shards of one run.
 fn fit(first: &Report, parts: &[Report]) -> Result<(), String> {
     let count = first.plan.shard.count;
     for part in parts {
@@ -74,10 +71,13 @@ fn fit(first: &Report, parts: &[Report]) -> Result<(), String> {
             return Err(format!("runs {:?} and {:?} are not parts of one run", first.run, part.run));
         }
         if part.plan.seed != first.plan.seed || part.plan.buyers != first.plan.buyers {
-            return Err(format!("shard {} was run with another seed or other orders", part.plan.shard));
+            return Err(format!(
+                "shard {} was run with a different seed or number of orders",
+                part.plan.shard
+            ));
         }
         if its_count != count {
-            return Err(format!("shard {index}/{its_count} is no part of {count}"));
+            return Err(format!("shard {index}/{its_count} does not belong to a run of {count} shards"));
         }
     }
     for (index, part) in parts.iter().enumerate() {
@@ -103,8 +103,7 @@ fn plan(parts: &[Report], first: &Report) -> PlanSummary {
     }
 }
 
-/// Shares of a core are those of the busiest generator; processor time a request is the mean over all
-/// requests.
+/// CPU shares are those of the busiest generator; CPU time per request is the mean over all requests.
 fn generator(parts: &[Report], record: &Record) -> GeneratorReport {
     let most = |pick: fn(&GeneratorReport) -> Option<f64>| {
         parts.iter().filter_map(|part| pick(&part.generator)).reduce(f64::max)
@@ -125,7 +124,7 @@ fn generator(parts: &[Report], record: &Record) -> GeneratorReport {
     }
 }
 
-/// `None` unless some part followed orders.
+/// `None` if no part followed orders.
 fn end_to_end(parts: &[Report], record: &Record) -> Option<EndToEndReport> {
     let followed: Vec<&EndToEndReport> = parts.iter().filter_map(|part| part.end_to_end.as_ref()).collect();
     Some(EndToEndReport {
@@ -136,7 +135,7 @@ fn end_to_end(parts: &[Report], record: &Record) -> Option<EndToEndReport> {
     })
 }
 
-/// Rates and counts added; of the quantiles, which cannot be, the worst part's.
+/// Rates and counts are added; quantiles cannot be added, so the worst part's are used.
 fn phases(parts: &[Report]) -> Vec<PhaseReport> {
     let mut parts = parts.iter().map(|part| &part.phases);
     let mut whole = parts.next().cloned().unwrap_or_default();
@@ -155,7 +154,7 @@ fn phases(parts: &[Report]) -> Vec<PhaseReport> {
     whole
 }
 
-/// Samples of all parts in the order of their time.
+/// Samples of all parts, ordered by time.
 fn series(parts: &[Report], measured: &Measured, record: &Record) -> SeriesReport {
     let mut stock = Vec::new();
     let mut lag = Vec::new();
@@ -183,7 +182,7 @@ fn series(parts: &[Report], measured: &Measured, record: &Record) -> SeriesRepor
     }
 }
 
-/// All parts look at the same target: what the most diligent of them saw.
+/// All parts scrape the same target, so the part with the most samples is used.
 fn metrics(parts: &[Report], measured: &Measured) -> MetricSeries {
     let Some(part) = parts.iter().max_by_key(|part| part.series.metrics.samples.len()) else {
         return MetricSeries::default();
@@ -209,7 +208,7 @@ fn faults(parts: &[Report], measured: &Measured) -> Vec<FaultMark> {
     faults
 }
 
-/// `None` unless every part was audited.
+/// `None` if any part was not audited.
 fn ledger(parts: &[Report]) -> Option<LedgerReport> {
     let ledgers: Vec<&LedgerReport> = parts.iter().map(|part| part.ledger.as_ref()).collect::<Option<_>>()?;
     let sum = |pick: fn(&LedgerReport) -> u64| ledgers.iter().map(|ledger| pick(ledger)).sum();
@@ -232,13 +231,14 @@ fn ledger(parts: &[Report]) -> Option<LedgerReport> {
         stock_looks: sum(|ledger| ledger.stock_looks),
         stock_unknown: sum(|ledger| ledger.stock_unknown),
         items: items(&ledgers),
-        offences: offences(&ledgers),
+        violations: violations(&ledgers),
     })
 }
 
-/// Orders of all parts, and the units left as they were read last: by then the orders of every other part had
-/// ended, since each reads them after its own drain. Restocked is what the store's ledger gained from the look
-/// of the first part, in whose time the stock was set, to the last look of any.
+/// Sums the orders of all parts. `left` is the last reading of any part: by then the orders of every part
+/// have their final status, because each part reads the stock after its own drain. `restocked` is the
+/// increase of the store's ledger from the reading of the first part, which set the stock, to the last
+/// reading of any part.
 fn items(ledgers: &[&LedgerReport]) -> Vec<ItemReport> {
     let first = &ledgers[0];
     let restocked = |last: &ItemReport| {
@@ -263,17 +263,17 @@ fn items(ledgers: &[&LedgerReport]) -> Vec<ItemReport> {
     last.items.iter().map(of_all).collect()
 }
 
-fn offences(ledgers: &[&LedgerReport]) -> Vec<Offence> {
-    let mut offences: Vec<Offence> = Vec::new();
-    for offence in ledgers.iter().flat_map(|ledger| &ledger.offences) {
-        match offences.iter_mut().find(|other| other.rule == offence.rule) {
+fn violations(ledgers: &[&LedgerReport]) -> Vec<Violation> {
+    let mut violations: Vec<Violation> = Vec::new();
+    for violation in ledgers.iter().flat_map(|ledger| &ledger.violations) {
+        match violations.iter_mut().find(|other| other.rule == violation.rule) {
             Some(other) => {
-                other.count += offence.count;
-                other.request_ids.extend_from_slice(&offence.request_ids);
-                other.request_ids.truncate(crate::ledger::NAMED_MAX);
+                other.count += violation.count;
+                other.request_ids.extend_from_slice(&violation.request_ids);
+                other.request_ids.truncate(audit::ledger::NAMED_MAX);
             }
-            None => offences.push(offence.clone()),
+            None => violations.push(violation.clone()),
         }
     }
-    offences
+    violations
 }

@@ -1,17 +1,16 @@
-//! Metric pages of the target, read over a plain blocking connection before and after the run, never on a
-//! core.
+//! Reads the target's metrics pages over a blocking connection, never on a generator core.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// How long a page may take.
+/// Timeout of one page.
 const WAIT_MAX: Duration = Duration::from_secs(5);
-/// Longest page that is read: some thousands of items, 100 bytes a line each.
+/// Maximum page size: some thousands of items, 100 bytes per line each.
 const PAGE_BYTES_MAX: usize = 4 << 20;
 
-/// The samples of a page by series, `name` or `name{labels}`.
+/// The samples of a page, by series: `name` or `name{labels}`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct MetricsPage(BTreeMap<String, f64>);
 
@@ -21,13 +20,13 @@ impl MetricsPage {
         Self::read_within(address, host, WAIT_MAX)
     }
 
-    /// The same, given up after `wait_max`.
+    /// Reads `GET /metrics` with this timeout.
     pub(crate) fn read_within(address: SocketAddr, host: &str, wait_max: Duration) -> Result<Self, String> {
         let page = Self::fetch(address, host, Instant::now() + wait_max)
             .map_err(|error| format!("GET /metrics of {address}: {error}"))?;
         let (head, body) = page
             .split_once("\r\n\r\n")
-            .ok_or_else(|| format!("GET /metrics of {address}: no answer of HTTP/1"))?;
+            .ok_or_else(|| format!("GET /metrics of {address}: not an HTTP/1 response"))?;
         if head.split_ascii_whitespace().nth(1) != Some("200") {
             let line = head.lines().next().unwrap_or_default();
             return Err(format!("GET /metrics of {address}: {line}"));
@@ -36,11 +35,11 @@ impl MetricsPage {
     }
 
     fn fetch(address: SocketAddr, host: &str, deadline: Instant) -> io::Result<String> {
-        // A zero time-out would be refused; the deadline itself is looked at below.
+        // A timeout of zero is invalid; the deadline itself is checked below.
         let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let mut stream = TcpStream::connect_timeout(&address, left())?;
         stream.set_write_timeout(Some(left()))?;
-        // 1.0, so that the page ends with the connection and never comes in chunks.
+        // HTTP/1.0, so that the page ends with the connection and is never chunked.
         let request = format!("GET /metrics HTTP/1.0\r\nHost: {host}\r\nAccept: text/plain\r\n\r\n");
         stream.write_all(request.as_bytes())?;
         let (mut page, mut chunk) = (Vec::new(), [0; 16_384]);
@@ -66,7 +65,7 @@ impl MetricsPage {
         String::from_utf8(page).map_err(io::Error::other)
     }
 
-    /// Reads the text format, version 0.0.4. Lines that are no samples are passed over.
+    /// Parses the text format, version 0.0.4. Other lines than samples are skipped.
     pub(crate) fn parse(text: &str) -> Self {
         let sample = |line: &str| {
             let line = line.trim();
@@ -82,17 +81,17 @@ impl MetricsPage {
         Self(text.lines().filter_map(sample).collect())
     }
 
-    /// Every sample by its series.
+    /// All samples with their series.
     pub(crate) fn samples(&self) -> impl Iterator<Item = (&str, f64)> {
         self.0.iter().map(|(series, &value)| (series.as_str(), value))
     }
 
-    /// The sample of one series.
+    /// The value of one series.
     pub(crate) fn value(&self, series: &str) -> Option<f64> {
         self.0.get(series).copied()
     }
 
-    /// The sum of all series of a family; `None` when it is not there.
+    /// The sum of all series of a family; `None` if there is none.
     pub(crate) fn sum(&self, name: &str) -> Option<f64> {
         let series = self.series(name);
         let mut sum = None;
@@ -116,16 +115,16 @@ impl MetricsPage {
         )
     }
 
-    /// How much a counter has risen since `before`. A counter that fell was reset and counts from zero, as
-    /// Prometheus has it.
+    /// Increase of a counter since `before`. A counter that decreased was reset and counts from zero, as in
+    /// Prometheus.
     pub(crate) fn rise(&self, before: &Self, name: &str) -> Option<f64> {
         let after = self.sum(name)?;
         let before = before.sum(name).unwrap_or(0.0);
         Some(if after >= before { after - before } else { after })
     }
 
-    /// A quantile of a histogram's rise since `before`, interpolated in its bucket as Prometheus does; `None`
-    /// when nothing was observed.
+    /// A quantile of what a histogram observed since `before`, interpolated in its bucket as in Prometheus;
+    /// `None` if nothing was observed.
     pub(crate) fn quantile_of_rise(&self, before: &Self, name: &str, quantile: f64) -> Option<f64> {
         let family = format!("{name}_bucket");
         let mut buckets: Vec<(f64, f64)> = Vec::new();

@@ -1,87 +1,70 @@
-//! What is to be done: a plain structure that a command line or a scenario file fills in.
+//! The plan of a run: a plain structure that a command line or a scenario file fills in.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use audit::{Item, Sale, Stocking, Topics};
+use report::Shard;
+use report::part::SHARDS_MAX;
 use shard::clock;
 use wire::order;
 
 use crate::curve::{Curve, Phase, Shape};
-use crate::evidence::Topics;
-use crate::part::{SHARDS_MAX, Shard};
-use crate::workload::Workload;
 
-/// How arrivals are spread.
+/// Distribution of the arrivals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrivals {
-    /// Equal distances of `1 / rate`.
+    /// Equal intervals of `1 / rate`.
     Uniform,
-    /// Exponential distances with that mean: independent buyers.
+    /// Exponential intervals with that mean: independent buyers.
     Poisson,
 }
 
-/// One thing on sale.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Item {
-    /// As the contract allows item ids.
-    pub id: String,
-    /// Units on sale, 0..=10^12.
-    pub stock: u64,
-}
-
-/// Who puts the stock into the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stocking {
-    /// The run sets it before the first arrival.
-    Set,
-    /// It is there already; a run that finds another number does not start.
-    Expect,
-}
-
-/// What a buyer does who got 503, 500, no answer in time, or whose connection broke: the same order again, under
-/// the same request id.
+/// Retries: after 503, 500, a timeout or a lost connection, a buyer sends the same order again under the same
+/// request id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retries {
-    /// Sends of one order at most, the first included; 2..=16.
+    /// Maximum number of sends of one order, including the first; 2..=16.
     pub attempts_max: u32,
-    /// Wait before the second; doubles with each, and each is spread over half to one and a half of it.
+    /// Wait before the second send; doubles with each further send. Each wait is random, from 0.5 to 1.5 of
+    /// this.
     pub back_off: Duration,
 }
 
-/// Something done to the system during the run.
+/// A fault to inject into the system during the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// When, from the first arrival on.
+    /// Time since the first arrival.
     pub at: Duration,
-    /// For `sh -c`.
+    /// Script for `sh -c`.
     pub run: String,
-    /// What it is, for the plots; the command when not given.
+    /// Name in the plots; the command if no name is given.
     pub name: String,
 }
 
-/// Limits that the verdict judges; `None` is not judged.
+/// Limits for the verdict; `None` is not judged.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Thresholds {
-    /// 99th percentile of the 202 answers, from the intended time, milliseconds.
+    /// Maximum p99 latency of 202 responses from the intended time, in milliseconds.
     pub p99_ms_max: Option<f64>,
-    /// 99th percentile from the intended time to the end of an order, of the orders that are followed, milliseconds.
+    /// Maximum p99 from the intended time to the final status, of the sampled orders, in milliseconds.
     pub end_to_end_p99_ms_max: Option<f64>,
-    /// Runbook, critical alert 4: `gateway_orders_failed_total / gateway_orders_received_total`, and the same
-    /// share as the buyers saw it (500, 503, other, time-outs, resets and arrivals that never got a
-    /// connection).
+    /// Alert `HighFailureRate`: `gateway_orders_failed_total / gateway_orders_received_total`. Also limits
+    /// the share of failures that the buyers saw (500, 503, other statuses, timeouts, resets, and arrivals
+    /// that never got a connection).
     pub failed_share_max: f64,
-    /// Runbook, critical alert 5: 99th percentile of `processor_order_processing_duration_seconds`.
+    /// Alert `ProcessingTimeHigh`: 99th percentile of `processor_order_processing_duration_seconds`.
     pub processing_p99_s_max: Option<f64>,
-    /// Runbook, critical alert 2: `processor_dlq_size`. Its own text expects payment time-outs there, so a
-    /// sale with simulated payment failures leaves it out.
+    /// Alert `DlqSizeHigh`: `processor_dlq_size`. A failed payment causes a dead letter, so a sale with
+    /// simulated payment failures does not set this limit.
     pub dlq_size_max: Option<u64>,
-    /// Least share of the asked rate that must really have been offered. Less means that the target held all
-    /// the connections, or else that one of the next two is broken as well.
+    /// Minimum share of the target rate that must actually be offered. Below it, either all connections were
+    /// busy, or one of the next two limits is exceeded as well.
     pub offered_share_min: Option<f64>,
-    /// 99th percentile of the generator's own lateness in milliseconds, else the run is invalid.
+    /// Maximum p99 of the generator's own lateness in milliseconds; above it the run is invalid.
     pub lateness_p99_ms_max: Option<f64>,
-    /// Share of the run that the generator's busiest core may have been busy, else the run is invalid.
+    /// Maximum busy share of the generator's busiest core; above it the run is invalid.
     pub busy_share_max: Option<f64>,
 }
 
@@ -103,92 +86,93 @@ impl Default for Thresholds {
 /// A run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// The scenario it was made from.
+    /// Name of the scenario that was applied.
     pub scenario: Option<String>,
     /// The gateway.
     pub target: SocketAddr,
     /// The `Host` header.
     pub host: String,
-    /// First part of every request id and user id, 1..=24 of `[A-Za-z0-9_]`. Two runs against one store must
-    /// differ.
+    /// Prefix of every request id and user id, 1..=24 of `[A-Za-z0-9_]`. Two runs against one store need
+    /// different ids.
     pub run_id: String,
-    /// Orders, each of its own buyer, 1..=10^9. Repeats come on top.
+    /// Number of orders, each from its own buyer, 1..=10^9, without repeats.
     pub buyers: u64,
-    /// Requests that arrive per second, repeats included, 1..=10^7.
+    /// Arrivals per second, including repeats, 1..=10^7.
     pub rate_per_s: u64,
-    /// How they are spread.
+    /// Distribution of the arrivals.
     pub arrivals: Arrivals,
-    /// Closed loop: no arrival times, a connection asks again as soon as it is answered. For finding the
-    /// knee; the latencies then say nothing about a buyer's wait.
+    /// Closed loop: no arrival times; a connection sends its next request as soon as it has a response. For
+    /// finding the saturation point; the latencies then do not show how long a buyer waits.
     pub closed: bool,
-    /// Sockets to the target, 1..=60,000; each costs about 17 KiB here.
+    /// Connections to the target, 1..=60,000; each costs the generator about 17 KiB.
     pub connections: usize,
     /// Cores to use, 1..=connections.
     pub workers: usize,
-    /// Processors to bind them to; may be shorter or empty.
+    /// CPUs to pin the cores to; may be shorter or empty.
     pub cpus: Vec<usize>,
-    /// What is on sale, 1..=1,024 of it; the first is the hot one.
+    /// Items on sale, 1..=1,024; the first is the hot item.
     pub items: Vec<Item>,
-    /// Who stocks the store.
+    /// Whether the run sets the stock or expects it.
     pub stocking: Stocking,
-    /// Share of the orders that want the first item, 0..=1; the others share the rest evenly.
+    /// Share of the orders for the first item, 0..=1; the rest is spread evenly over the others.
     pub hot_share: f64,
-    /// Share of the orders that are sent twice, 0..=1: half of them at once (a double click), half about 100
-    /// ms later.
+    /// Share of the orders that are sent twice, 0..=1: half of them immediately (a double click), half about
+    /// 100 ms later.
     pub duplicates_share: f64,
-    /// Share of the orders whose id is used again with other contents, 0..=1; with `duplicates_share` at most 1.
+    /// Share of the orders whose id is reused with other contents, 0..=1; with `duplicates_share` at most 1.
     pub reused_share: f64,
-    /// Share of the orders that break a rule of the contract, 0..=1.
+    /// Share of invalid orders, 0..=1.
     pub invalid_share: f64,
-    /// Share of the orders that come from bots, a few users far over the limit, 0..=1.
+    /// Share of the orders from bots: a few users far over the rate limit, 0..=1.
     pub bots_share: f64,
-    /// How many bots there are, 1..=10,000.
+    /// Number of bots, 1..=10,000.
     pub bots: u32,
-    /// Items by Zipf's law with this exponent instead of one hot item: the n-th is wanted 1/n^s as often as the
-    /// first; 0.1..=5.
+    /// Item popularity by Zipf's law with this exponent, instead of one hot item: the n-th item gets 1/n^s as
+    /// many orders as the first; 0.1..=5.
     pub zipf_exponent: Option<f64>,
-    /// Units of an order: 1..=`amount_max`, evenly; itself 1..=1000.
+    /// Units of an order are uniform in 1..=`amount_max`; this is 1..=1000.
     pub amount_max: u32,
-    /// How the rate moves; empty is `rate_per_s` throughout. Then `rate_per_s` is the mean and `buyers` follows.
+    /// Rate over time; empty means `rate_per_s` throughout. With phases, `rate_per_s` is their mean, and they
+    /// set `buyers`.
     pub phases: Vec<Phase>,
-    /// The rates of the phases rise until one is too much: report the last that held.
+    /// The rates of the phases increase until one fails: report the last one that passed.
     pub finds_knee: bool,
-    /// Whether who was refused by trouble comes again.
+    /// Retries of failed requests.
     pub retries: Option<Retries>,
-    /// Answers after which a connection is closed and made anew; `None` keeps it.
+    /// Responses after which a connection is closed and reopened; `None` keeps it open.
     pub requests_per_connection: Option<u64>,
-    /// What is done to the system, in the order of time.
+    /// Faults to inject, ordered by time.
     pub faults: Vec<Fault>,
-    /// Fixes arrival times and orders.
+    /// Random seed for arrival times and orders.
     pub seed: u64,
-    /// Which of the orders this generator sends; run id, seed and all that shapes orders and arrivals must be
-    /// the same in every shard.
+    /// The share of the orders that this generator sends. Run id, seed and everything that determines orders
+    /// and arrivals must be the same in every shard.
     pub shard: Shard,
-    /// An answer later than this is none.
+    /// A response later than this counts as a timeout.
     pub request_timeout: Duration,
-    /// How long acknowledged orders may take to end after the last answer.
+    /// How long acknowledged orders may take to reach their final status after the last response.
     pub drain_timeout: Duration,
-    /// Read `GET /metrics` of the target before and after, and check the counters.
+    /// Read `GET /metrics` of the target before and after the run, and check the counters.
     pub gateway_metrics: bool,
-    /// Where the processor serves `/metrics`, when its counters are to be checked too.
+    /// Address of the processor's `/metrics`, to check its counters too.
     pub processor_metrics: Option<SocketAddr>,
-    /// The topics, when the audit is to read them too.
+    /// The topics, to include them in the audit.
     pub topics: Option<Topics>,
-    /// How often these pages are read while the run lasts, 100 ms..=1 min.
+    /// How often these pages are read during the run, 100 ms..=1 min.
     pub scrape_interval: Duration,
-    /// Rule file of Prometheus whose alerts are judged on these pages.
+    /// Prometheus rule file whose alerts are evaluated on these pages.
     pub alerts: Option<PathBuf>,
-    /// Names of alerts that are not judged, such as those that a sale brings about by design.
+    /// Names of alerts that are not judged, for example those that a sale triggers by design.
     pub ignored_alerts: Vec<String>,
-    /// Where the run serves its own `/metrics` while it lasts.
+    /// Address at which the generator serves its own `/metrics` during the run.
     pub metrics_addr: Option<SocketAddr>,
-    /// What must hold.
+    /// Limits for the verdict.
     pub thresholds: Thresholds,
 }
 
 impl Plan {
-    /// A run with the defaults: 100,000 buyers at 5,000 requests a second over 128 connections from one core,
-    /// who want 2,000 units of item 101.
+    /// The default plan: 100,000 buyers at 5,000 requests per second over 128 connections from one core, for
+    /// 2,000 units of item 101.
     pub fn new(target: SocketAddr) -> Self {
         Self {
             scenario: None,
@@ -232,34 +216,38 @@ impl Plan {
         }
     }
 
-    /// Takes phases: `rate_per_s` becomes their mean (rounded), and `buyers` as many orders as fit in beside their
-    /// repeats.
-    pub fn set_phases(&mut self, phases: Vec<Phase>) {
-        let curve = Curve::new(&phases);
-        let seconds = curve.duration().as_secs_f64();
-        self.phases = phases;
-        self.rate_per_s = if seconds > 0.0 { (curve.arrivals() as f64 / seconds).round() as u64 } else { 0 };
-        self.buyers = Workload::new(self).buyers_for(curve.arrivals());
+    /// The part of the plan that the audit needs.
+    pub fn sale(&self) -> Sale {
+        Sale {
+            target: self.target,
+            host: self.host.clone(),
+            run_id: self.run_id.clone(),
+            buyers: self.buyers,
+            items: self.items.clone(),
+            stocking: self.stocking,
+            shard: self.shard,
+            drain_timeout: self.drain_timeout,
+        }
     }
 
-    /// Requests a second that are asked for, on average, by all shards together.
+    /// Mean target rate of all shards together, in requests per second.
     pub fn asked_rate(&self) -> f64 {
         let curve = Curve::new(&self.phases);
         let seconds = curve.duration().as_secs_f64();
         if seconds > 0.0 { curve.arrivals() as f64 / seconds } else { self.rate_per_s as f64 }
     }
 
-    /// Requests a second that this generator is to send: its share of them.
+    /// Target rate of this generator, in requests per second.
     pub fn own_rate(&self) -> f64 {
         self.asked_rate() / self.shard.count as f64
     }
 
-    /// Everything that is wrong with it, one line each; empty when it can be run.
-    pub fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
+    /// Everything that is invalid, one line each; empty if the plan can be run.
+    pub fn errors(&self) -> Vec<String> {
+        let mut errors = Vec::new();
         let mut range = |name: &str, value: u64, least: u64, most: u64| {
             if !(least..=most).contains(&value) {
-                faults.push(format!("{name} is {value}, must be {least} to {most}"));
+                errors.push(format!("{name} is {value}, must be {least} to {most}"));
             }
         };
         range("buyers", self.buyers, 1, BUYERS_MAX);
@@ -295,69 +283,69 @@ impl Plan {
             ("invalid_share + bots_share", self.invalid_share + self.bots_share),
         ] {
             if !(0.0..=1.0).contains(&share) {
-                faults.push(format!("{name} is {share}, must be 0 to 1"));
+                errors.push(format!("{name} is {share}, must be 0 to 1"));
             }
         }
         if let Some(exponent) = self.zipf_exponent.filter(|exponent| !(0.1..=5.0).contains(exponent)) {
-            faults.push(format!("zipf_exponent is {exponent}, must be 0.1 to 5"));
+            errors.push(format!("zipf_exponent is {exponent}, must be 0.1 to 5"));
         }
         for phase in &self.phases {
-            faults.extend(phase_faults(phase));
+            errors.extend(phase_errors(phase));
         }
         let run_id_is_legal = (1..=RUN_ID_CHARS_MAX).contains(&self.run_id.len())
             && self.run_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         if !run_id_is_legal {
-            faults.push(format!(
+            errors.push(format!(
                 "run_id is {:?}, must be 1 to {RUN_ID_CHARS_MAX} of A-Z a-z 0-9 _",
                 self.run_id
             ));
         }
         if self.host.is_empty() || self.host.len() > 255 || !self.host.bytes().all(|b| b.is_ascii_graphic()) {
-            faults.push(format!("host is {:?}, must be 1 to 255 visible ASCII characters", self.host));
+            errors.push(format!("host is {:?}, must be 1 to 255 visible ASCII characters", self.host));
         }
         for (index, item) in self.items.iter().enumerate() {
             if let Err(reason) = order::check_id(&item.id) {
-                faults.push(format!("item {:?} {reason}", item.id));
+                errors.push(format!("item {:?} {reason}", item.id));
             }
             if self.items[..index].iter().any(|other| other.id == item.id) {
-                faults.push(format!("item {:?} is given twice", item.id));
+                errors.push(format!("item {:?} is given twice", item.id));
             }
         }
-        faults
+        errors
     }
 }
 
-fn phase_faults(phase: &Phase) -> Vec<String> {
-    let mut faults = Vec::new();
+fn phase_errors(phase: &Phase) -> Vec<String> {
+    let mut errors = Vec::new();
     let rates = match phase.shape {
         Shape::Ramp { from_per_s, to_per_s } => [from_per_s, to_per_s],
         Shape::Decay { from_per_s, half_life } => {
             if half_life.is_zero() {
-                faults.push(format!("phase {:?}: half_life must be longer than zero", phase.name));
+                errors.push(format!("phase {:?}: half_life must be longer than zero", phase.name));
             }
             [from_per_s, from_per_s]
         }
     };
     if phase.duration.is_zero() {
-        faults.push(format!("phase {:?}: duration must be longer than zero", phase.name));
+        errors.push(format!("phase {:?}: duration must be longer than zero", phase.name));
     }
     if rates.iter().any(|rate| !(0.0..=1e7).contains(rate)) || rates == [0.0, 0.0] {
-        faults.push(format!("phase {:?}: rates must be 0 to 10000000 and not both 0", phase.name));
+        errors.push(format!("phase {:?}: rates must be 0 to 10000000 and not both 0", phase.name));
     }
-    faults
+    errors
 }
 
-/// Most phases of a run; the notes of each cost 2 KB a core.
+/// Maximum number of phases; each costs 2 KB per core.
 pub const PHASES_MAX: usize = 256;
-/// Most orders of a run: 6 bits each, 750 MB.
+/// Maximum number of orders: 10 bits each, 1.25 GB, and 2 more bits with an audit of the topics.
 pub const BUYERS_MAX: u64 = 1_000_000_000;
-/// Most items of a run: what the store answers in one command.
+/// Maximum number of items: the store reads this many in one command.
 pub const ITEMS_MAX: usize = 1_024;
-/// Longest run id: with `-`, `u` and 6 digits of the order it stays far inside the 100 characters of a user
-/// id.
+/// Maximum length of the run id: with `-`, `u` and the 6 digits of the order number it stays far below the
+/// 100 characters of a user id.
 pub const RUN_ID_CHARS_MAX: usize = 24;
 
-/// A run id that no earlier run on this machine had: the time in milliseconds, in base 36.
+/// A new run id, unique on this machine: the time in milliseconds, in base 36.
 pub fn fresh_run_id() -> String {
     let mut digits = Vec::new();
     let mut rest = clock::unix_ms();

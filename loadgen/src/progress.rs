@@ -1,30 +1,39 @@
-//! What the run shows while it lasts.
+//! Progress of a run, shown while it lasts.
 
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
+use report::OUTCOMES;
+
 pub use live::Live;
 
-use crate::outcome::OUTCOMES;
-
-/// Moments in words.
+/// Progress as text.
 mod words;
 
-/// The live view of a terminal.
+/// The live view in a terminal.
 mod live;
 
-/// Where a run stands.
+/// Stage of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Requests are sent and answered.
-    Firing,
-    /// Waiting for acknowledged orders to end.
+    /// Sending requests and reading responses.
+    Sending,
+    /// Waiting for acknowledged orders to reach their final status.
     Draining,
     /// Comparing the ledger with the store.
     Auditing,
 }
 
-/// One item now.
+impl From<audit::Stage> for Stage {
+    fn from(stage: audit::Stage) -> Self {
+        match stage {
+            audit::Stage::Draining => Self::Draining,
+            audit::Stage::Auditing => Self::Auditing,
+        }
+    }
+}
+
+/// Current stock of one item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StockNow {
     /// The item.
@@ -35,43 +44,44 @@ pub struct StockNow {
     pub left: Option<i64>,
 }
 
-/// A run at one moment.
+/// Progress of a run at one moment.
 #[derive(Debug, Clone)]
 pub struct Moment {
-    /// Where it stands.
+    /// Current stage.
     pub stage: Stage,
-    /// Since the first arrival.
+    /// Time since the first arrival.
     pub elapsed: Duration,
-    /// Requests to send in all.
+    /// Requests to send in total.
     pub planned: u64,
-    /// Requests that ended, by outcome.
+    /// Finished requests by outcome.
     pub outcomes: [u64; OUTCOMES],
-    /// Requests that ended in the last second, by the second.
+    /// Requests per second that finished, averaged over the last second.
     pub rate_per_s: f64,
-    /// Sent and not answered.
+    /// Requests in flight.
     pub in_flight: u64,
-    /// How long the arrival that waits longest for a connection has been waiting.
+    /// Wait time of the arrival that has waited longest for a connection.
     pub waiting_ms: u64,
-    /// Median since the last moment, from the intended time, milliseconds; `None` when nothing was answered.
+    /// Median latency since the last update, from the intended time, in milliseconds; `None` without
+    /// responses.
     pub p50_ms: Option<f64>,
-    /// 99 %, likewise.
+    /// 99th percentile, likewise.
     pub p99_ms: Option<f64>,
-    /// 99.9 %.
+    /// 99.9th percentile, likewise.
     pub p999_ms: Option<f64>,
     /// Stock as last sampled; the first items only, at most 8.
     pub stock: Vec<StockNow>,
-    /// Draining and auditing: orders looked at so far.
+    /// Draining and auditing: orders done so far.
     pub orders_done: u64,
-    /// Draining and auditing: orders to look at.
+    /// Draining and auditing: orders in total.
     pub orders_all: u64,
 }
 
-/// Who shows it. Called from the thread that called [`crate::run::run`], ten times a second.
+/// Shows the progress. Called ten times a second, on the thread that called [`crate::run::run`].
 pub trait Progress {
-    /// Shows a moment.
+    /// Shows an update.
     fn update(&mut self, moment: &Moment);
 
-    /// The run is over: leave the terminal as it was.
+    /// The run is over: restore the terminal.
     fn done(&mut self);
 }
 
@@ -85,7 +95,7 @@ impl Progress for Box<dyn Progress> {
     }
 }
 
-/// Live lines when stderr is a terminal, else one plain line a second.
+/// A live view if stderr is a terminal, else one plain line per second.
 pub fn for_stderr() -> Box<dyn Progress> {
     if io::stderr().is_terminal() { Box::new(Live::new()) } else { Box::new(Lines::new(io::stderr())) }
 }
@@ -100,7 +110,7 @@ impl Progress for Quiet {
     fn done(&mut self) {}
 }
 
-/// One plain line a second, for logs.
+/// One plain line per second, for logs.
 #[derive(Debug)]
 pub struct Lines<W> {
     out: W,
@@ -109,7 +119,7 @@ pub struct Lines<W> {
 }
 
 impl<W: io::Write> Lines<W> {
-    /// Onto `out`.
+    /// Writes to `out`.
     pub fn new(out: W) -> Self {
         Self { out, last: None }
     }
@@ -119,7 +129,7 @@ impl<W: io::Write> Progress for Lines<W> {
     fn update(&mut self, moment: &Moment) {
         let line = (moment.stage, moment.elapsed.as_secs());
         if self.last.replace(line) != Some(line) {
-            // Who cannot be shown a line can still be given a verdict.
+            // A failed progress line must not fail the run.
             let _ = writeln!(self.out, "{}", words::line(moment));
         }
     }

@@ -1,15 +1,16 @@
-//! A plan as a file: what is asked for, in which mix, with which faults, and what must hold.
+//! Scenario files: load, order mix, faults and limits of a run.
 //!
-//! Only what a file can say is here; where the target is and how it is audited stays on the command line. A name
-//! the format does not know is an error that says where, so that a slip of the pen is never a default.
+//! A file does not contain the target's address or the audit settings; those are given on the command line.
+//! An unknown name is an error with its position, so that a typo does not silently fall back to a default.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use audit::Item;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::curve::{Curve, Phase, Shape};
-use crate::plan::{Arrivals, BUYERS_MAX, Fault, ITEMS_MAX, Item, PHASES_MAX, Plan, Retries};
+use crate::plan::{Arrivals, BUYERS_MAX, Fault, ITEMS_MAX, PHASES_MAX, Plan, Retries};
 
 /// A scenario file.
 #[derive(Debug, Clone, Deserialize)]
@@ -17,7 +18,7 @@ use crate::plan::{Arrivals, BUYERS_MAX, Fault, ITEMS_MAX, Item, PHASES_MAX, Plan
 pub struct Scenario {
     /// For reports.
     pub name: String,
-    /// What it is for, in a sentence.
+    /// Purpose of the scenario, in one sentence.
     pub about: String,
     #[serde(default)]
     seed: Option<u64>,
@@ -99,13 +100,14 @@ struct ThresholdsTable {
     offered_share: Option<f64>,
     lateness_p99_ms: Option<f64>,
     busy_share: Option<f64>,
-    /// Rule file of Prometheus, relative to the scenario's own folder.
+    /// Prometheus rule file, relative to the directory of the scenario file.
     alerts: Option<PathBuf>,
     #[serde(default)]
     ignore_alerts: Vec<String>,
 }
 
-/// One of: `rate`; `from` and `to`; `from` and `half_life`; `from`, `step` and `steps` (then `duration` is of each).
+/// One of: `rate`; `from` and `to`; `from` and `half_life`; `from`, `step` and `steps` (then each step has
+/// this `duration`).
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PhaseTable {
@@ -134,7 +136,7 @@ fn one_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, 
     let text = String::deserialize(deserializer)?;
     let ms = settings::kind::parse_duration_ms(&text);
     ms.map(Duration::from_millis)
-        .ok_or_else(|| de::Error::custom(format!("{text:?} is no duration such as 250ms, 30s or 1m")))
+        .ok_or_else(|| de::Error::custom(format!("{text:?} is not a duration such as 250ms, 30s or 1m")))
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
@@ -145,35 +147,35 @@ impl Scenario {
     /// Reads a file.
     ///
     /// # Errors
-    /// A sentence that names the file, the place in it and what is wrong.
+    /// A message with the file, the position in it and what is wrong.
     pub fn read(path: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("the scenario {} cannot be read: {error}", path.display()))?;
         let mut scenario = Self::parse(&text)
-            .map_err(|error| format!("the scenario {} is wrong: {error}", path.display()))?;
+            .map_err(|error| format!("the scenario {} is invalid: {error}", path.display()))?;
         if let (Some(alerts), Some(folder)) = (&mut scenario.thresholds.alerts, path.parent()) {
             *alerts = folder.join(&*alerts);
         }
         Ok(scenario)
     }
 
-    /// Reads a text.
+    /// Parses the text of a scenario file.
     ///
     /// # Errors
-    /// What is wrong, and where.
+    /// A message with the position and what is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
         let scenario: Self = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
         scenario.check()?;
         Ok(scenario)
     }
 
-    /// Orders that its phases ask for.
+    /// Number of arrivals of all phases.
     pub fn arrivals(&self) -> u64 {
         self.phases(1.0).map_or(0, |phases| Curve::new(&phases).arrivals())
     }
 
-    /// What would take for ever or all memory to make a plan of is refused here; everything else by
-    /// [`Plan::faults`].
+    /// Rejects files whose plan would take unbounded time or memory to build; [`Plan::faults`] checks
+    /// everything else.
     fn check(&self) -> Result<(), String> {
         let items = self.sale.items.unwrap_or(1);
         if items > ITEMS_MAX {
@@ -185,15 +187,17 @@ impl Scenario {
         }
         let arrivals = self.arrivals();
         if arrivals > BUYERS_MAX {
-            return Err(format!("every [[phase]] together: {arrivals} orders, must be at most {BUYERS_MAX}"));
+            return Err(format!(
+                "all [[phase]] together have {arrivals} orders, must be at most {BUYERS_MAX}"
+            ));
         }
         Ok(())
     }
 
-    /// Writes itself over a plan; every rate is multiplied by `rate_scale`.
+    /// Applies the scenario to a plan; every rate is multiplied by `rate_scale`.
     ///
     /// # Errors
-    /// A phase that is none.
+    /// If a phase is invalid.
     pub fn apply(&self, plan: &mut Plan, rate_scale: f64) -> Result<(), String> {
         fn set<T: Clone>(to: &mut T, from: Option<&T>) {
             if let Some(from) = from {

@@ -1,29 +1,29 @@
-//! Reads the metric pages of the target through the run, on a thread of its own: for the alerts and for the
-//! plots. A page that does not come is counted, never fatal.
+//! Scrapes the target's metrics pages during the run, on a separate thread, for the alerts and the plots. A
+//! failed scrape is counted and is never fatal.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use alerts::history::{History, Labels, NAME};
+use alerts::{AlertEvaluator, Coverage, Rules};
 use parking_lot::{Condvar, Mutex};
+use report::{Check, LagSample, MetricSample, MetricSeries};
 use shard::clock;
 
-use crate::alerts::history::{History, Labels, NAME};
-use crate::alerts::{Coverage, Rules, Watched};
 use crate::metrics::MetricsPage;
 use crate::plan::Plan;
-use crate::report::{Check, LagSample, MetricSample, MetricSeries};
 
-/// Longest that a page may take: later it says nothing about the moment it was asked for.
+/// Timeout of a scrape: a later page says nothing about the time of the request.
 const WAIT_MAX: Duration = Duration::from_secs(2);
-/// Most samples kept for the plots: ten minutes at two a second; then every second one is dropped and half as
-/// many are taken in.
+/// Maximum number of samples for the plots: ten minutes at two per second; then every second one is dropped
+/// and the sampling rate halves.
 const SAMPLES_MAX: usize = 1_200;
-/// Items kept in the samples.
+/// Number of items in the samples.
 const ITEMS_SHOWN: usize = 8;
 
-/// A page of the target.
+/// A metrics page of the target.
 #[derive(Debug)]
 struct Page {
     address: SocketAddr,
@@ -36,14 +36,14 @@ struct State {
     pages: Vec<Page>,
     items: Vec<String>,
     history: History,
-    watched: Option<Watched>,
+    evaluator: Option<AlertEvaluator>,
     samples: Vec<Sample>,
     /// One in this many rounds becomes a sample.
     stride: u64,
     rounds: u64,
 }
 
-/// A sample with its Unix time; it becomes relative to the first arrival at the end.
+/// A sample with its Unix time; the end of the run makes it relative to the first arrival.
 #[derive(Debug)]
 struct Sample {
     at_unix_ms: u64,
@@ -53,10 +53,10 @@ struct Sample {
 #[derive(Debug, Default)]
 struct Stop {
     is_over: Mutex<bool>,
-    told: Condvar,
+    signal: Condvar,
 }
 
-/// The thread that reads.
+/// The scraping thread.
 #[derive(Debug)]
 pub(crate) struct Scrape {
     stop: Arc<Stop>,
@@ -64,7 +64,7 @@ pub(crate) struct Scrape {
     interval_ms: u64,
 }
 
-/// What was read.
+/// Everything that was scraped.
 #[derive(Debug)]
 pub(crate) struct Scraped {
     state: State,
@@ -72,7 +72,7 @@ pub(crate) struct Scraped {
 }
 
 impl Scrape {
-    /// Reads the pages that the plan names once, so that every rise has a beginning, and goes on in the
+    /// Scrapes the plan's pages once, so that every counter has a start value, and continues in the
     /// background.
     pub(crate) fn begin(plan: &Plan, rules: Option<&Rules>) -> std::io::Result<Self> {
         let page = |job: &str, address: SocketAddr, host: String| Page {
@@ -86,7 +86,7 @@ impl Scrape {
             pages: gateway.into_iter().chain(processor).collect(),
             items: plan.items.iter().take(ITEMS_SHOWN).map(|item| item.id.clone()).collect(),
             history: rules.map(Rules::history).unwrap_or_default(),
-            watched: rules.map(|rules| Watched::new(rules, &plan.ignored_alerts)),
+            evaluator: rules.map(|rules| AlertEvaluator::new(rules, &plan.ignored_alerts)),
             samples: Vec::new(),
             stride: 1,
             rounds: 0,
@@ -94,12 +94,12 @@ impl Scrape {
         let clock = Clock { begun: Instant::now(), begun_unix_ms: clock::unix_ms() };
         state.round(&clock);
         let stop = Arc::new(Stop::default());
-        let (told, interval) = (Arc::clone(&stop), plan.scrape_interval);
+        let (signal, interval) = (Arc::clone(&stop), plan.scrape_interval);
         let work = move || {
-            while !told.wait(interval) {
+            while !signal.wait(interval) {
                 state.round(&clock);
             }
-            // What the end left behind.
+            // State after the end of the run.
             state.round(&clock);
             state
         };
@@ -107,37 +107,37 @@ impl Scrape {
         Ok(Self { stop, thread: Some(thread), interval_ms: interval.as_millis() as u64 })
     }
 
-    /// Reads once more and ends.
+    /// Scrapes once more and stops the thread.
     pub(crate) fn end(mut self) -> std::io::Result<Scraped> {
-        self.stop.tell();
+        self.stop.raise();
         let joined = self.thread.take().and_then(|thread| thread.join().ok());
         let state = joined.ok_or_else(|| std::io::Error::other("the scraping thread panicked"))?;
         Ok(Scraped { state, interval_ms: self.interval_ms })
     }
 }
 
-/// A run that cannot go on does not leave the thread behind.
+/// A run that fails early also stops the thread.
 impl Drop for Scrape {
     fn drop(&mut self) {
-        self.stop.tell();
+        self.stop.raise();
     }
 }
 
 impl Stop {
-    fn tell(&self) {
+    fn raise(&self) {
         *self.is_over.lock() = true;
-        self.told.notify_all();
+        self.signal.notify_all();
     }
 
-    /// True when it is over, else after `interval`.
+    /// Waits up to `interval`; true if the run is over.
     fn wait(&self, interval: Duration) -> bool {
         let mut is_over = self.is_over.lock();
-        self.told.wait_while_for(&mut is_over, |is_over| !*is_over, interval);
+        self.signal.wait_while_for(&mut is_over, |is_over| !*is_over, interval);
         *is_over
     }
 }
 
-/// Unix time that never steps back while the run lasts.
+/// Unix time that never goes backwards during the run.
 #[derive(Debug)]
 struct Clock {
     begun: Instant,
@@ -155,7 +155,7 @@ impl State {
         let now_ms = clock.now_ms();
         let mut sample = MetricSample::default();
         for page in &mut self.pages {
-            // As in Prometheus, all samples of a page carry the time at which it was asked for.
+            // As in Prometheus, all samples of a page have the time of the request.
             let at_ms = clock.now_ms() as i64;
             let read = MetricsPage::read_within(page.address, &page.host, WAIT_MAX);
             let (job, instance) = (page.coverage.job.as_str(), page.address.to_string());
@@ -168,7 +168,7 @@ impl State {
                         self.history.push(&placed(labels), at_ms, value);
                     }
                 }
-                sample.note(read, &self.items);
+                take(&mut sample, read, &self.items);
             }
             let is_up = f64::from(u8::from(read.is_ok()));
             self.history.push(&placed(Labels::new([(NAME, "up")])), at_ms, is_up);
@@ -179,8 +179,8 @@ impl State {
                 page.coverage.reason = reason;
             }
         }
-        if let Some(watched) = &mut self.watched {
-            watched.look(&self.history, clock.now_ms() as i64);
+        if let Some(evaluator) = &mut self.evaluator {
+            evaluator.evaluate(&self.history, clock.now_ms() as i64);
         }
         if self.rounds.is_multiple_of(self.stride) && !self.pages.is_empty() {
             self.samples.push(Sample { at_unix_ms: now_ms, sample });
@@ -197,24 +197,21 @@ impl State {
     }
 }
 
-impl MetricSample {
-    /// Takes what this page knows.
-    fn note(&mut self, page: &MetricsPage, items: &[String]) {
-        let known = |old: Option<f64>, name: &str| page.sum(name).or(old);
-        self.consumer_lag = known(self.consumer_lag, "processor_consumer_lag");
-        self.dlq_size = known(self.dlq_size, "processor_dlq_size");
-        self.in_flight = known(self.in_flight, "gateway_in_flight");
-        if page.sum("processor_inventory_level").is_some() {
-            let level =
-                |item: &String| page.value(&format!("processor_inventory_level{{item_id=\"{item}\"}}"));
-            self.inventory = items.iter().map(level).collect();
-        }
+/// Adds the values of this page to the sample.
+fn take(sample: &mut MetricSample, page: &MetricsPage, items: &[String]) {
+    let known = |old: Option<f64>, name: &str| page.sum(name).or(old);
+    sample.consumer_lag = known(sample.consumer_lag, "processor_consumer_lag");
+    sample.dlq_size = known(sample.dlq_size, "processor_dlq_size");
+    sample.in_flight = known(sample.in_flight, "gateway_in_flight");
+    if page.sum("processor_inventory_level").is_some() {
+        let level = |item: &String| page.value(&format!("processor_inventory_level{{item_id=\"{item}\"}}"));
+        sample.inventory = items.iter().map(level).collect();
     }
 }
 
 impl Scraped {
-    /// For the plots; `start_unix_ms` is when the first arrival was due. Of the samples before that the last
-    /// stands at 0.
+    /// Samples for the plots; `start_unix_ms` is the time of the first arrival. Of the samples before it,
+    /// only the last is kept, at time 0.
     pub(crate) fn series(&self, start_unix_ms: u64) -> MetricSeries {
         let mut series = MetricSeries { interval_ms: self.interval_ms, ..MetricSeries::default() };
         let state = &self.state;
@@ -229,7 +226,7 @@ impl Scraped {
         series
     }
 
-    /// The consumer's lag, where a page told it.
+    /// The consumer lag, from samples that have it.
     pub(crate) fn lag(&self, start_unix_ms: u64) -> Vec<LagSample> {
         let lag = |sample: &MetricSample| {
             Some(LagSample { at_ms: sample.at_ms, records: sample.consumer_lag?.max(0.0) as u64 })
@@ -239,9 +236,9 @@ impl Scraped {
 
     /// One check for each alert.
     pub(crate) fn checks(&self, start_unix_ms: u64) -> Vec<Check> {
-        let State { pages, watched, history, .. } = &self.state;
+        let State { pages, evaluator, history, .. } = &self.state;
         let pages: Vec<_> = pages.iter().map(|page| page.coverage.clone()).collect();
-        let checks = |watched: &Watched| watched.checks(history, &pages, start_unix_ms as i64);
-        watched.as_ref().map(checks).unwrap_or_default()
+        let checks = |evaluator: &AlertEvaluator| evaluator.checks(history, &pages, start_unix_ms as i64);
+        evaluator.as_ref().map(checks).unwrap_or_default()
     }
 }

@@ -1,7 +1,7 @@
 //! All requests of a run in the order of their arrival: every order once, and some a second time.
 //!
-//! A repeat comes either in the very next slot (a double click, which meets the first while it is still on the road)
-//! or about 100 ms of arrivals later, half of them each.
+//! Half of the repeats come in the very next slot (a double click, while the first send is still in flight),
+//! the other half about 100 ms of arrivals later.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,26 +13,26 @@ use crate::workload::{Repeat, Workload};
 /// One request to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Send {
-    /// When it is due, nanoseconds from the start of the run.
+    /// Intended time, in nanoseconds from the start of the run.
     pub at_ns: u64,
-    /// Which order.
+    /// Number of the order.
     pub sequence: u64,
-    /// Which time it is.
-    pub turn: Turn,
+    /// First send or repeat.
+    pub kind: SendKind,
 }
 
-/// Which send of an order it is.
+/// Whether a send of an order is the first or a repeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
-    /// The first.
+pub enum SendKind {
+    /// The first send.
     First,
-    /// The repeat of the plan.
+    /// The second send.
     Repeat(Repeat),
 }
 
 /// All requests of a run in the order of their arrival.
 ///
-/// Memory: the late repeats of the last 100 ms, at most [`LATE_SLOTS_MAX`] of them, 16 bytes each.
+/// Memory: the late repeats of the last 100 ms, at most `LATE_SLOTS_MAX` of them, 16 bytes each.
 #[derive(Debug, Clone)]
 pub struct Sends {
     workload: Arc<Workload>,
@@ -40,17 +40,17 @@ pub struct Sends {
     slot: u64,
     next_sequence: u64,
     late_slots: u64,
-    /// The order to repeat in this slot.
+    /// The order to repeat in the next slot.
     at_once: Option<(u64, Repeat)>,
-    /// Slot from which an order may be repeated, ascending.
+    /// Late repeats: earliest slot, order and kind; ascending.
     late: VecDeque<(u64, u64, Repeat)>,
 }
 
-/// Longest distance of a late repeat, in slots.
+/// Maximum delay of a late repeat, in slots.
 const LATE_SLOTS_MAX: u64 = 65_536;
 
 impl Sends {
-    /// From the first one on.
+    /// Starts at the first request.
     pub fn new(plan: &Plan, workload: Arc<Workload>) -> Self {
         Self {
             workload,
@@ -63,14 +63,14 @@ impl Sends {
         }
     }
 
-    fn next_order(&mut self) -> Option<(u64, Turn)> {
+    fn next_order(&mut self) -> Option<(u64, SendKind)> {
         if let Some((sequence, repeat)) = self.at_once.take() {
-            return Some((sequence, Turn::Repeat(repeat)));
+            return Some((sequence, SendKind::Repeat(repeat)));
         }
         let fresh_are_left = self.next_sequence < self.workload.buyers();
-        // When no order is left, the last repeats do not wait for slots that will not come.
+        // When no order is left, the remaining repeats are sent immediately: no further slots will come.
         if self.late.front().is_some_and(|&(from_slot, ..)| from_slot <= self.slot || !fresh_are_left) {
-            return self.late.pop_front().map(|(_, sequence, repeat)| (sequence, Turn::Repeat(repeat)));
+            return self.late.pop_front().map(|(_, sequence, repeat)| (sequence, SendKind::Repeat(repeat)));
         }
         if !fresh_are_left {
             return None;
@@ -84,7 +84,7 @@ impl Sends {
                 self.late.push_back((self.slot + self.late_slots, sequence, repeat));
             }
         }
-        Some((sequence, Turn::First))
+        Some((sequence, SendKind::First))
     }
 }
 
@@ -92,9 +92,9 @@ impl Iterator for Sends {
     type Item = Send;
 
     fn next(&mut self) -> Option<Send> {
-        let (sequence, turn) = self.next_order()?;
+        let (sequence, kind) = self.next_order()?;
         self.slot += 1;
         let at_ns = self.schedule.next()?;
-        Some(Send { at_ns, sequence, turn })
+        Some(Send { at_ns, sequence, kind })
     }
 }

@@ -1,52 +1,48 @@
-//! From the notes of the cores to the numbers of the report.
+//! Computes the numbers of the report from the results of the cores.
 
 use std::collections::BTreeMap;
 
+use report::series::{Bucket, Series};
+use report::{
+    BucketReport, Check, Counted, CurvePoint, EndToEndReport, FaultMark, GeneratorReport, LedgerReport,
+    Measured, Outcome, OutcomeReport, PlanSummary, Record, Report, SCHEMA, SeriesReport, Verdict, Word,
+    quantile_ms, quantiles_ms,
+};
 use shard::clock;
 
-use crate::counters::Counted;
-use crate::end_to_end::Ends;
-use crate::faults::Made;
-use crate::fire::Fired;
-use crate::measured::Measured;
-use crate::outcome::Outcome;
+use crate::board::CpuTime;
+use crate::drive::LoadResult;
+use crate::end_to_end::EndToEndLatencies;
+use crate::faults::InjectedFault;
 use crate::phases;
 use crate::plan::{Arrivals, Plan};
-use crate::record::{Record, quantile_ms, quantiles_ms};
-use crate::report::{
-    BucketReport, Check, CurvePoint, EndToEndReport, FaultMark, GeneratorReport, LedgerReport, OutcomeReport,
-    PlanSummary, Report, SCHEMA, SeriesReport, Verdict,
-};
 use crate::scrape::Scraped;
-use crate::series::{Bucket, Series};
-use crate::watch::Seen;
-use crate::word::Word;
-use crate::worker::CpuTime;
+use crate::watch::StockObservations;
 
-/// Points of the percentile curve: 0 to 99.999 %, denser where it matters.
+/// Points of the percentile curve: 0 to 99.999 %, denser in the tail.
 const CURVE_PERCENTILES: [f64; 23] = [
     0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 75.0, 80.0, 85.0, 90.0, 92.5, 95.0, 97.5, 99.0, 99.5,
     99.75, 99.9, 99.95, 99.99, 99.995, 99.999,
 ];
 
-/// What a report is made of.
+/// Inputs of a report.
 pub(crate) struct Summary<'a> {
     pub(crate) plan: &'a Plan,
     /// Requests of the plan, repeats included.
     pub(crate) requests: u64,
-    pub(crate) fired: &'a Fired,
-    pub(crate) seen: &'a Seen,
-    /// Orders followed to their end; `None` when none were.
-    pub(crate) ends: Option<&'a Ends>,
+    pub(crate) load: &'a LoadResult,
+    pub(crate) stock: &'a StockObservations,
+    /// Latencies to the final status; `None` if no orders were followed.
+    pub(crate) end_to_end: Option<&'a EndToEndLatencies>,
     pub(crate) scraped: &'a Scraped,
     pub(crate) counted: &'a [Counted],
 }
 
 impl Summary<'_> {
-    /// Requests a second, over the stretch that so many arrivals fill: the last one is followed by one
-    /// distance more.
+    /// Requests sent per second. The period includes one interval after the last send, so that it covers as
+    /// many intervals as arrivals.
     pub(crate) fn offered_rate(&self) -> f64 {
-        let record = &self.fired.record;
+        let record = &self.load.record;
         let distance_s = if self.plan.closed { 0.0 } else { 1.0 / self.plan.own_rate() };
         per_s(record.sent, record.last_sent_ns as f64 / 1e9 + distance_s)
     }
@@ -58,13 +54,13 @@ impl Summary<'_> {
         ledger: Option<LedgerReport>,
         verdict: Verdict,
     ) -> Report {
-        let Self { plan, fired, .. } = self;
-        let record = &fired.record;
+        let Self { plan, load, .. } = self;
+        let record = &load.record;
         let duration_s = record.last_answer_ns as f64 / 1e9;
         Report {
             schema: SCHEMA,
             run: plan.run_id.clone(),
-            started_at: clock::rfc3339_ms(fired.start_unix_ms),
+            started_at: clock::rfc3339_ms(load.start_unix_ms),
             plan: self.plan_summary(),
             requests: record.sent,
             asked_rate: if plan.closed { 0.0 } else { plan.own_rate() },
@@ -72,10 +68,10 @@ impl Summary<'_> {
             achieved_rate: per_s(record.answered(), duration_s),
             duration_s,
             outcomes: outcomes(record),
-            end_to_end: self.ends.map(end_to_end),
+            end_to_end: self.end_to_end.map(end_to_end),
             phases: phases::report(plan, record),
             knee: phases::knee(plan, record),
-            faults: fired.faults.iter().map(fault).collect(),
+            faults: load.faults.iter().map(fault).collect(),
             generator: self.generator(),
             checks,
             ledger,
@@ -83,7 +79,7 @@ impl Summary<'_> {
             curve: curve(record),
             counters: self.counted.to_vec(),
             verdict,
-            merge: Measured::of(record, fired.start_unix_ms),
+            merge: Measured::of(record, load.start_unix_ms),
         }
     }
 
@@ -114,8 +110,8 @@ impl Summary<'_> {
     }
 
     fn generator(&self) -> GeneratorReport {
-        let record = &self.fired.record;
-        let cpu = &self.fired.cpu;
+        let record = &self.load.record;
+        let cpu = &self.load.cpu;
         let ran_ns: u64 = cpu.iter().map(|core| core.ran_ns).sum();
         GeneratorReport {
             lateness_ms: quantiles_ms(&record.lateness),
@@ -127,45 +123,45 @@ impl Summary<'_> {
             reconnects: record.reconnects,
             retries: record.retries,
             retries_given_up: record.retries_dropped,
-            driver: self.fired.driver.name(),
+            driver: self.load.driver.name(),
         }
     }
 
-    /// The largest share of the run that a core had of this.
+    /// The largest share of the run that any core spent this way.
     pub(crate) fn busiest(&self, time_ns: impl Fn(&CpuTime) -> u64) -> Option<f64> {
-        let most_ns = self.fired.cpu.iter().map(time_ns).max()?;
-        let run_ns = self.fired.record.last_answer_ns;
+        let most_ns = self.load.cpu.iter().map(time_ns).max()?;
+        let run_ns = self.load.record.last_answer_ns;
         (run_ns > 0).then(|| most_ns as f64 / run_ns as f64)
     }
 
     fn series(&self) -> SeriesReport {
-        let series = &self.fired.record.series;
-        let shown = self.seen.samples.first().map_or(0, |sample| sample.left.len());
+        let series = &self.load.record.series;
+        let shown = self.stock.samples.first().map_or(0, |sample| sample.left.len());
         SeriesReport {
             width_ms: series.width_ms(),
             buckets: buckets(series),
             stock_items: self.plan.items.iter().take(shown).map(|item| item.id.clone()).collect(),
-            stock: self.seen.samples.clone(),
-            lag: self.scraped.lag(self.fired.start_unix_ms),
-            metrics: self.scraped.series(self.fired.start_unix_ms),
+            stock: self.stock.samples.clone(),
+            lag: self.scraped.lag(self.load.start_unix_ms),
+            metrics: self.scraped.series(self.load.start_unix_ms),
         }
     }
 }
 
-fn end_to_end(ends: &Ends) -> EndToEndReport {
+fn end_to_end(end_to_end: &EndToEndLatencies) -> EndToEndReport {
     EndToEndReport {
-        count: ends.histogram.len(),
-        one_in: ends.one_in,
-        missed: ends.missed,
-        latency_ms: quantiles_ms(&ends.histogram),
+        count: end_to_end.histogram.len(),
+        one_in: end_to_end.one_in,
+        missed: end_to_end.missed,
+        latency_ms: quantiles_ms(&end_to_end.histogram),
     }
 }
 
-fn fault(made: &Made) -> FaultMark {
-    FaultMark { at_ms: made.at_ms, what: made.name.clone(), trouble: made.trouble.clone() }
+fn fault(injected: &InjectedFault) -> FaultMark {
+    FaultMark { at_ms: injected.at_ms, what: injected.name.clone(), trouble: injected.error.clone() }
 }
 
-/// Counts and quantiles of every outcome that occurred.
+/// Counts and quantiles of each outcome that occurred.
 pub(crate) fn outcomes(record: &Record) -> BTreeMap<Word, OutcomeReport> {
     let all: u64 = record.counts.iter().sum();
     let report = |outcome: Outcome| {
@@ -182,7 +178,7 @@ pub(crate) fn outcomes(record: &Record) -> BTreeMap<Word, OutcomeReport> {
     Outcome::ALL.into_iter().filter_map(report).collect()
 }
 
-/// The buckets as the report tells them.
+/// The buckets in the form of the report.
 pub(crate) fn buckets(series: &Series) -> Vec<BucketReport> {
     series.buckets().iter().map(bucket).collect()
 }
@@ -196,7 +192,7 @@ fn bucket(bucket: &Bucket) -> BucketReport {
     }
 }
 
-/// The percentile curve of the 202 answers; empty when there is none.
+/// The percentile curve of the 202 responses; empty if there are none.
 pub(crate) fn curve(record: &Record) -> Vec<CurvePoint> {
     let Some(latencies) = &record.latencies[Outcome::Accepted as usize] else { return Vec::new() };
     let point = |percentile: f64| CurvePoint {
@@ -204,7 +200,7 @@ pub(crate) fn curve(record: &Record) -> Vec<CurvePoint> {
         latency_ms: quantile_ms(&latencies.intended, percentile / 100.0),
         from_send_ms: quantile_ms(&latencies.sent, percentile / 100.0),
     };
-    // Beyond one in as many as there are, a percentile is the maximum and says nothing new.
+    // Percentiles beyond 1 - 1/count equal the maximum and add no information.
     let count = latencies.intended.len() as f64;
     let is_known = |percentile: &f64| percentile / 100.0 <= 1.0 - 1.0 / count;
     CURVE_PERCENTILES.into_iter().filter(is_known).chain([100.0]).map(point).collect()

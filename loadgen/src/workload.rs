@@ -1,44 +1,38 @@
-//! What each buyer asks for, and the bytes of it.
+//! The orders of the buyers and their HTTP requests.
 //!
-//! An order is a pure function of the seed and its number (`sequence`, from 0), so the audit knows item and
-//! amount of every request id without anything having been stored. The request id is `<run>-<sequence in base
-//! 36>`, the user `<run>-u<sequence in base 36>`: no two buyers share a user, so only bots, who do, meet the rate
-//! limit of a user.
+//! An order is a pure function of the seed and its number (`sequence`, from 0), so the audit knows the item
+//! and amount of every request id without storing them. The request id is `<run>-<sequence in base 36>`, the
+//! user id is `<run>-u<sequence in base 36>`. No two buyers share a user id, so only bots, which do, reach
+//! the rate limit of a user.
 
 use std::io::Write as _;
 
-use crate::part::Shard;
+use audit::{Orders, Want};
+use report::Shard;
+
+use crate::curve::{Curve, Phase};
 use crate::plan::Plan;
 use crate::schedule::{Salt, mix, unit};
 
-/// Who orders.
+/// Kind of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OrderKind {
-    /// A buyer of whom there is only this order.
+    /// From a buyer who sends only this order.
     Buyer,
-    /// One of a few users who order far more than they may.
+    /// From one of a few users who send far more orders than allowed.
     Bot(u64),
-    /// Whose order breaks a rule; by which of the wrong bodies.
+    /// Invalid, with this one of the invalid bodies.
     Invalid(u64),
 }
 
-/// What the second send of an order is.
+/// Kind of the second send of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repeat {
     /// The same bytes again.
     Same,
-    /// The same id with another user: other contents, but the same units of the same item, so that the books do not
-    /// depend on which of the two came first.
+    /// The same id with another user: other contents, but the same units of the same item, so that the ledger
+    /// does not depend on which of the two arrived first.
     Altered,
-}
-
-/// What one order wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Want {
-    /// Index into the items of the plan.
-    pub item: usize,
-    /// Units.
-    pub amount: u32,
 }
 
 /// The orders of a run.
@@ -56,13 +50,13 @@ pub struct Workload {
     invalid_share: f64,
     bots_share: f64,
     bots: u64,
-    /// By item: share of the orders that want it or one before it; empty without Zipf.
+    /// By item: cumulative share of the orders for it and the items before it; empty without Zipf.
     popularity: Vec<f64>,
     amount_max: u32,
 }
 
 impl Workload {
-    /// As the plan says.
+    /// The orders of this plan.
     pub fn new(plan: &Plan) -> Self {
         Self {
             run_id: plan.run_id.clone(),
@@ -85,7 +79,7 @@ impl Workload {
         }
     }
 
-    /// Orders of the plan.
+    /// Number of orders in the plan.
     pub fn buyers(&self) -> u64 {
         self.buyers
     }
@@ -95,7 +89,7 @@ impl Workload {
         self.seed
     }
 
-    /// Item and units of an order.
+    /// Item and amount of an order.
     pub fn want(&self, sequence: u64) -> Want {
         let cold = self.item_ids.len() as u64 - 1;
         let item = if !self.popularity.is_empty() {
@@ -114,14 +108,14 @@ impl Workload {
         Want { item: item as usize, amount }
     }
 
-    /// Who orders.
+    /// Kind of an order.
     pub fn kind(&self, sequence: u64) -> OrderKind {
         if self.invalid_share + self.bots_share <= 0.0 {
             return OrderKind::Buyer;
         }
         let at = unit(mix(self.seed, Salt::OrderKind, sequence));
         if at < self.invalid_share {
-            OrderKind::Invalid(mix(self.seed, Salt::Wrong, sequence) % WRONG_BODIES)
+            OrderKind::Invalid(mix(self.seed, Salt::InvalidBody, sequence) % INVALID_BODIES)
         } else if at < self.invalid_share + self.bots_share {
             OrderKind::Bot(mix(self.seed, Salt::Bot, sequence) % self.bots)
         } else {
@@ -129,7 +123,7 @@ impl Workload {
         }
     }
 
-    /// How an order is sent a second time, if it is.
+    /// Kind of the second send of an order, if there is one.
     pub fn repeat(&self, sequence: u64) -> Option<Repeat> {
         if self.duplicates_share + self.reused_share <= 0.0 {
             return None;
@@ -144,7 +138,8 @@ impl Workload {
         }
     }
 
-    /// Requests of this shard in all, repeats included and retries not. Costs 2 ns an order when there are repeats.
+    /// Number of requests of this shard, with repeats and without retries. Costs 2 ns per order if there are
+    /// repeats.
     pub fn requests(&self) -> u64 {
         let own = self.shard.own(self.buyers);
         if self.duplicates_share + self.reused_share <= 0.0 {
@@ -154,7 +149,7 @@ impl Workload {
         own + (0..self.buyers).filter(is_repeated).count() as u64
     }
 
-    /// As many orders as make so many requests, repeats included, over all shards.
+    /// Number of orders that result in this many requests, including repeats, over all shards.
     pub fn buyers_for(&self, requests: u64) -> u64 {
         if self.duplicates_share + self.reused_share <= 0.0 {
             return requests;
@@ -164,11 +159,11 @@ impl Workload {
             sends += 1 + u64::from(self.repeat(buyers).is_some());
             buyers += 1;
         }
-        // The last one may have had its repeat outside.
+        // The repeat of the last order may be beyond the limit.
         if sends > requests { buyers - 1 } else { buyers }
     }
 
-    /// The request id of an order, appended.
+    /// Appends the request id of an order to `out`.
     pub fn request_id_into(&self, out: &mut Vec<u8>, sequence: u64) {
         out.extend_from_slice(self.run_id.as_bytes());
         out.push(b'-');
@@ -182,11 +177,12 @@ impl Workload {
         String::from_utf8_lossy(&id).into_owned()
     }
 
-    /// The whole request of an order, replacing what `out` held. `scratch` only saves an allocation.
+    /// Replaces the contents of `out` with the whole HTTP request of an order. `scratch` only saves an
+    /// allocation.
     pub fn request_into(&self, out: &mut Vec<u8>, scratch: &mut Vec<u8>, sequence: u64, is_altered: bool) {
         scratch.clear();
         match self.kind(sequence) {
-            OrderKind::Invalid(wrong) => self.wrong_body_into(scratch, sequence, wrong),
+            OrderKind::Invalid(wrong) => self.invalid_body_into(scratch, sequence, wrong),
             kind => self.body_into(scratch, sequence, kind, is_altered),
         }
         out.clear();
@@ -224,8 +220,9 @@ impl Workload {
         out.extend_from_slice(b"\"}");
     }
 
-    /// A body that breaks one rule of the contract; its id is its own, so that the audit can look for it.
-    fn wrong_body_into(&self, out: &mut Vec<u8>, sequence: u64, wrong: u64) {
+    /// A body that violates one rule of the contract; it has the order's own id, so that the audit can look
+    /// it up.
+    fn invalid_body_into(&self, out: &mut Vec<u8>, sequence: u64, wrong: u64) {
         let id = self.request_id(sequence);
         let text = match wrong {
             0 => format!(r#"{{"user_id":"u","item_id":"i","amount":0,"request_id":"{id}"}}"#),
@@ -241,10 +238,10 @@ impl Workload {
     }
 }
 
-/// Kinds of wrong bodies.
-const WRONG_BODIES: u64 = 8;
+/// Number of different invalid bodies.
+const INVALID_BODIES: u64 = 8;
 
-/// Cumulated shares of items of which the n-th is wanted 1/n^s as often as the first.
+/// Cumulative shares of items where the n-th gets 1/n^s as many orders as the first.
 fn zipf(exponent: f64, items: usize) -> Vec<f64> {
     let weights: Vec<f64> = (1..=items).map(|rank| (rank as f64).powf(-exponent)).collect();
     let all: f64 = weights.iter().sum();
@@ -277,13 +274,35 @@ fn decimal_into(out: &mut Vec<u8>, number: usize) {
     drop(write!(out, "{number}"));
 }
 
+impl Orders for Workload {
+    fn request_id(&self, sequence: u64) -> String {
+        Self::request_id(self, sequence)
+    }
+
+    fn want(&self, sequence: u64) -> Want {
+        Self::want(self, sequence)
+    }
+}
+
+impl Plan {
+    /// Sets the phases: `rate_per_s` becomes their mean (rounded), and `buyers` the number of orders that fit
+    /// together with their repeats.
+    pub fn set_phases(&mut self, phases: Vec<Phase>) {
+        let curve = Curve::new(&phases);
+        let seconds = curve.duration().as_secs_f64();
+        self.phases = phases;
+        self.rate_per_s = if seconds > 0.0 { (curve.arrivals() as f64 / seconds).round() as u64 } else { 0 };
+        self.buyers = Workload::new(self).buyers_for(curve.arrivals());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use wire::order;
 
     #[test]
-    fn a_request_is_what_the_contract_wants() {
+    fn a_request_has_the_form_of_the_contract() {
         let mut plan = Plan::new(([127, 0, 0, 1], 8080).into());
         plan.run_id = "r1".to_owned();
         let workload = Workload::new(&plan);
@@ -298,9 +317,9 @@ mod tests {
     }
 
     #[test]
-    fn zipf_wants_the_second_half_as_often_as_the_first() {
+    fn zipf_gives_the_second_item_half_the_orders_of_the_first() {
         let mut plan = Plan::new(([127, 0, 0, 1], 8080).into());
-        plan.items = (0..4).map(|item| crate::plan::Item { id: format!("i{item}"), stock: 1 }).collect();
+        plan.items = (0..4).map(|item| audit::Item { id: format!("i{item}"), stock: 1 }).collect();
         plan.zipf_exponent = Some(1.0);
         let workload = Workload::new(&plan);
         let mut counts = [0_u32; 4];

@@ -1,15 +1,16 @@
-//! From a request to its answer: the gateway's half of the protocol.
+//! The gateway's part of the protocol: from a request to its response.
 
-use crate::state::{Answer, Owner, Phase, Record, Request, State, Value};
-use crate::{Action, Bug, World};
+use crate::state::{Owner, Phase, Record, Request, Response, State, Value};
+use crate::{Action, Bug, ModelConfig};
 
-impl World {
-    /// What gateways and clients may do.
+impl ModelConfig {
+    /// Possible actions of gateways and clients.
     pub(crate) fn intake_actions(&self, state: &State, actions: &mut Vec<Action>) {
         for (at, request) in state.requests.iter().enumerate() {
             match request.phase {
                 Phase::NotSent if self.is_next(state, at) => {
-                    // Gateways are alike: the first request comes to the first.
+                    // Symmetry reduction: gateways are interchangeable, so the first request goes to the
+                    // first one.
                     let known = 1 + usize::from(state.gateways[0].sequence > 0);
                     let up = (0..known).filter(|&gateway| !state.gateways[gateway].is_down);
                     actions.extend(up.map(|gateway| Action::Arrive(at, gateway)));
@@ -58,8 +59,8 @@ impl World {
         }
     }
 
-    /// Takes the step if it is one of the intake.
-    pub(crate) fn take_in(&self, state: &mut State, action: Action) -> bool {
+    /// Applies the action if it is an intake action; returns whether it is.
+    pub(crate) fn apply_intake(&self, state: &mut State, action: Action) -> bool {
         match action {
             Action::Arrive(at, gateway) => {
                 state.gateways[gateway].sequence += 1;
@@ -70,9 +71,9 @@ impl World {
             Action::SetWindow(at) => self.set_window(state, at),
             Action::SetId(at) => self.set_id(state, at),
             Action::LoseReplies(at) => {
-                // Its commands were executed or never will be; whoever was admitted by them is told nothing.
+                // The commands were executed or never will be; the gateway does not know which.
                 state.requests[at].phase =
-                    Phase::Releasing { window: true, id: true, then: Answer::Unavailable };
+                    Phase::Releasing { window: true, id: true, then: Response::Unavailable };
                 state.requests[at].is_resolved = self.has(Bug::ConfirmsLost);
             }
             Action::Count(at) => {
@@ -84,7 +85,7 @@ impl World {
                 state.requests[at].phase = if has_room {
                     Phase::Publishing { is_takeover: false }
                 } else {
-                    Phase::Releasing { window: false, id: true, then: Answer::TooMany }
+                    Phase::Releasing { window: false, id: true, then: Response::TooMany }
                 };
             }
             Action::RefuseDuplicate(at) => {
@@ -97,30 +98,30 @@ impl World {
                 if is_executed {
                     self.take_over(state, at);
                 }
-                // If it is ours now, the first send may have been persisted: the next send must be able to take it over, and
-                // what is counted stays counted.
+                // If this request owns the id now, the first send may have been persisted: the next send must
+                // be able to take the id over, and a counted admission stays counted.
                 let status = state.redis.status[usize::from(self.requests[at])];
                 let owner = state.requests[at].owner();
                 let is_ours = matches!(status, Some(Value::Pending { owner: held, .. }) if held == owner);
                 state.requests[at].phase = if is_ours {
-                    Phase::Suspending { window: false, then: Answer::Unavailable }
+                    Phase::Suspending { window: false, then: Response::Unavailable }
                 } else {
-                    Phase::Releasing { window: is_counted, id: true, then: Answer::Unavailable }
+                    Phase::Releasing { window: is_counted, id: true, then: Response::Unavailable }
                 };
                 state.requests[at].is_resolved = false;
             }
             Action::CountTakeover(at) => self.count_takeover(state, at),
             Action::Persist(at) => {
                 state.log.push(Record { id: self.requests[at], attempt: 1 });
-                answer(&mut state.requests[at], Answer::Accepted);
+                respond(&mut state.requests[at], Response::Accepted);
             }
             Action::NotPersist(at) => {
                 let Phase::Publishing { is_takeover } = state.requests[at].phase else { return true };
-                // The first send may have been persisted: then the id must not be free.
+                // After a takeover the first send may have been persisted, so the id must not become free.
                 state.requests[at].phase = if is_takeover && !self.has(Bug::ReleasesTakenOver) {
-                    Phase::Suspending { window: false, then: Answer::Unavailable }
+                    Phase::Suspending { window: false, then: Response::Unavailable }
                 } else {
-                    Phase::Releasing { window: true, id: true, then: Answer::Unavailable }
+                    Phase::Releasing { window: true, id: true, then: Response::Unavailable }
                 };
             }
             Action::NotReport(at, arrives) => {
@@ -129,12 +130,13 @@ impl World {
                     state.late.sort_unstable_by_key(|record| (record.id, record.attempt));
                 }
                 if self.has(Bug::AcknowledgesUnreported) {
-                    answer(&mut state.requests[at], Answer::Accepted);
+                    respond(&mut state.requests[at], Response::Accepted);
                 } else if self.has(Bug::ReleasesPossiblyPersisted) {
                     state.requests[at].phase =
-                        Phase::Releasing { window: true, id: true, then: Answer::Unavailable };
+                        Phase::Releasing { window: true, id: true, then: Response::Unavailable };
                 } else {
-                    state.requests[at].phase = Phase::Suspending { window: false, then: Answer::Unavailable };
+                    state.requests[at].phase =
+                        Phase::Suspending { window: false, then: Response::Unavailable };
                 }
             }
             Action::ArriveLate(index) => {
@@ -165,7 +167,7 @@ impl World {
                 if matches!(*status, Some(Value::Pending { owner: held, .. }) if held == owner) {
                     *status = Some(Value::Pending { owner, is_suspended: true });
                 }
-                answer(&mut state.requests[at], then);
+                respond(&mut state.requests[at], then);
             }
             Action::Confirm(gateway) => confirm(state, gateway),
             Action::CrashGateway(gateway) => {
@@ -174,7 +176,7 @@ impl World {
                 for request in &mut state.requests {
                     let is_open = !matches!(request.phase, Phase::NotSent | Phase::Answered(_));
                     if is_open && request.token.is_some_and(|(at, _)| at == gateway) {
-                        request.phase = Phase::Answered(Answer::Nothing);
+                        request.phase = Phase::Answered(Response::Nothing);
                     }
                 }
             }
@@ -183,7 +185,7 @@ impl World {
         true
     }
 
-    /// Sends of one order are alike, so they arrive in their order.
+    /// Symmetry reduction: sends of one order are interchangeable, so they arrive in order.
     fn is_next(&self, state: &State, at: usize) -> bool {
         let mut earlier = (0..at).filter(|&earlier| self.requests[earlier] == self.requests[at]);
         earlier.all(|earlier| state.requests[earlier].phase != Phase::NotSent)
@@ -212,7 +214,7 @@ impl World {
         self.decide(&mut state.requests[at]);
     }
 
-    /// Both replies are there.
+    /// Decides once both replies have arrived.
     fn decide(&self, request: &mut Request) {
         let Phase::Admitting { is_window_set: Some(is_counted), old: Some(old) } = request.phase else {
             return;
@@ -227,18 +229,18 @@ impl World {
 
     fn conflict(&self, request: &mut Request, is_counted: bool) {
         if is_counted && !self.has(Bug::KeepsRefusedAdmissions) {
-            request.phase = Phase::Releasing { window: true, id: false, then: Answer::Conflict };
+            request.phase = Phase::Releasing { window: true, id: false, then: Response::Conflict };
         } else {
-            answer(request, Answer::Conflict);
+            respond(request, Response::Conflict);
         }
     }
 
     fn take_over(&self, state: &mut State, at: usize) {
         let Phase::Duplicate { old, is_counted } = state.requests[at].phase else { return };
         let Value::Pending { owner: from, is_suspended } = old else { return };
-        // Behind its owner's watermark it is confirmed. A suspended one never is.
+        // An id at or below its owner's watermark is confirmed, unless it is suspended.
         let is_confirmed = match from {
-            Owner::Before => true,
+            Owner::Preexisting => true,
             Owner::Token(gateway, sequence) => state.redis.watermarks[gateway] >= sequence,
         };
         let status = &mut state.redis.status[usize::from(self.requests[at])];
@@ -255,8 +257,8 @@ impl World {
         };
     }
 
-    /// The admission of the first send becomes ours, or ours is counted. Over the limit the id stays suspended: the first
-    /// send may have been persisted.
+    /// Replaces the admission of the first send in the window, or counts a new one. Over the limit the id
+    /// stays suspended, because the first send may have been persisted.
     fn count_takeover(&self, state: &mut State, at: usize) {
         let Phase::TakingOver { from, is_counted } = state.requests[at].phase else { return };
         let owner = state.requests[at].owner();
@@ -270,13 +272,13 @@ impl World {
         state.requests[at].phase = if is_ours {
             Phase::Publishing { is_takeover: true }
         } else {
-            Phase::Suspending { window: false, then: Answer::TooMany }
+            Phase::Suspending { window: false, then: Response::TooMany }
         };
     }
 }
 
-fn answer(request: &mut Request, answer: Answer) {
-    request.phase = Phase::Answered(answer);
+fn respond(request: &mut Request, response: Response) {
+    request.phase = Phase::Answered(response);
     request.is_resolved = true;
 }
 
@@ -285,11 +287,11 @@ fn release(request: &mut Request, done: fn(&mut bool, &mut bool)) {
     done(window, id);
     if !*window && !*id {
         let then = *then;
-        answer(request, then);
+        respond(request, then);
     }
 }
 
-/// The watermark rises to below the first sequence that is not resolved. A gateway that crashed writes none any more.
+/// Raises the watermark to just below the first unresolved sequence. A crashed gateway writes no watermark.
 fn confirm(state: &mut State, gateway: usize) {
     if state.gateways[gateway].is_down {
         return;

@@ -1,84 +1,88 @@
-//! The protocol of store and log as a state machine, searched exhaustively by `stateright`.
+//! Model of the protocol between gateways, Redis, Kafka and processors: a state machine that `stateright`
+//! checks exhaustively.
 //!
-//! It models single-slot steps: admission with two plain commands, takeover, release, the three publish results, reserve, pay,
-//! settle, refund, status and replay, as built in `store/src/redis`, `gateway/src/order.rs` and `processor/src/order.rs`, with two
-//! gateways and two processors, crashes, lost replies and late records at any point. [`World`] says how large it is, [`rules`]
-//! what must hold, and [`Bug`] which mistake is built in, so that tests can prove that a rule is able to fail.
+//! It models steps that each touch one Redis slot: admission with two plain commands, takeover, release, the
+//! three publish results, reserve, pay, settle, refund, status and replay, as implemented in
+//! `store/src/redis`, `gateway/src/order.rs` and `processor/src/order.rs`. There are two gateways and two
+//! processors, with crashes, lost replies and late records at any point. [`ModelConfig`] configures the size
+//! of the model and [`rules`] has the invariants ("rules"). [`Bug`] selects a bug to build in, so that tests
+//! can prove that each rule is able to fail.
 //!
-//! What it leaves out: expiry of keys, a Redis that forgets, more than one item and one user, the contents of orders, and buckets:
-//! all copies of an order find the same fence.
-//! Time is left out as well: whatever depends on an age (whether a pending id may be taken over) may happen at any time.
-//! Commands of one connection are executed in order: a release is executed after the command it releases, or that command
-//! is never executed.
+//! Not modelled: expiry of keys, loss of Redis data, more than one item and one user, the contents of orders,
+//! and fence buckets (all copies of an order find the same fence). There is no time either: a step that
+//! depends on an age (taking over a pending id) may happen at any time. Commands of one connection are
+//! executed in order: a release is executed after the command that it undoes, or that command is never
+//! executed.
 //!
-//! What it has shown so far:
+//! Findings so far:
 //!
-//! - an id that was taken over must not be given back when the second publish fails: the first send may have been persisted. It
-//!   is suspended ([`Bug::ReleasesTakenOver`]);
+//! - an id that was taken over must not be released when the second publish fails, because the first send may
+//!   have been persisted. It is suspended instead ([`Bug::ReleasesTakenOver`]);
 //! - a takeover must be counted in the user's window, in place of the first send's admission if that was counted
 //!   ([`Bug::TakesOverUncounted`]);
-//! - overwriting a later status and then repairing it is not enough: a processor that crashes in between leaves the old one. A
-//!   plain write is safe for what no replay can change, whichever processor writes it and when; a failed payment needs a script
-//!   that compares ([`Bug::WritesBlindly`]).
+//! - overwriting a later status and then repairing it is not safe: a processor that crashes in between leaves
+//!   the old one. A plain SET is safe for a status that no replay can change, whichever processor writes it
+//!   and when. The status of a failed payment needs a script that compares first ([`Bug::WritesBlindly`]).
 //!
-//! It depends on nothing else of the project.
+//! It depends on no other crate of the project.
 
 use stateright::{Model, Property};
 
-/// What the world consists of at one moment.
+/// A state of the model.
 mod state;
 
-/// From a request to its answer.
+/// The gateway's part: from a request to its response.
 mod intake;
 
-/// From a record to its final status.
+/// The processor's part: from a record to its final status.
 mod processing;
 
-/// What must hold in every state.
+/// The invariants ("rules") that must hold in every state.
 pub mod rules;
 
 use state::{Gateway, Owner, Processor, Record, Redis, Request, State};
 
-/// How large the world is, and what is wrong with it.
+/// Configuration of the model: its size, and the bug to build in.
 #[derive(Debug, Clone)]
-pub struct World {
-    /// The id of each request; requests of one id are sends of one order. All are of one user.
+pub struct ModelConfig {
+    /// The order id of each request. Requests with the same id are sends of the same order. All belong to one
+    /// user.
     pub requests: Vec<u8>,
-    /// Orders of the user that may be accepted.
+    /// Rate limit: how many orders of the user may be accepted.
     pub limit: usize,
-    /// Units of the one item; each order wants one.
+    /// Units of the one item; each order buys one.
     pub stock: i8,
-    /// Orders that are in the log from the beginning, each with a pending status of its own; their ids follow those of
-    /// `requests`. An id may be there twice.
+    /// Ids of the orders in the log at the start, each with a pending status; their ids follow those of
+    /// `requests`. An id may occur twice.
     pub records: Vec<u8>,
-    /// Gateways and processors that may crash in all.
+    /// Most crashes of gateways and processors in total.
     pub crashes: u8,
-    /// Times the partition may change its owner without a crash.
+    /// Most changes of the partition owner without a crash.
     pub rebalances: u8,
-    /// Failed orders that may be replayed.
+    /// Most replays of failed orders.
     pub replays: u8,
-    /// A mistake that the rules must find.
+    /// A bug that the rules must detect.
     pub bug: Option<Bug>,
 }
 
-/// A mistake, one for each rule at least.
+/// A bug to build in; at least one for each rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bug {
     /// A publish without a delivery report is answered 202.
     AcknowledgesUnreported,
-    /// A possibly persisted order gives its id back.
+    /// A possibly persisted order releases its id.
     ReleasesPossiblyPersisted,
-    /// An order that was taken over gives its id back, although the first send may have been persisted.
+    /// An order that was taken over releases its id, although the first send may have been persisted.
     ReleasesTakenOver,
     /// An admission whose reply was lost does not hold the watermark back.
     ConfirmsLost,
-    /// A takeover overwrites whatever the status is by then.
+    /// A takeover overwrites the status even if it has changed meanwhile.
     TakesOverBlindly,
-    /// A takeover does not count for the limit.
+    /// A takeover is not counted against the limit.
     TakesOverUncounted,
     /// A duplicate keeps the admission that was recorded for it.
     KeepsRefusedAdmissions,
-    /// A refund does not look whether the unit is held.
+    /// A refund does not check whether the unit is held.
     RefundsUnheld,
     /// A failed payment is also written by a plain SET, without comparing.
     WritesBlindly,
@@ -86,48 +90,48 @@ pub enum Bug {
     CommitsEarly,
 }
 
-/// One step of one process, or something that happens to it.
+/// One step of a process, or an event that affects it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// The request arrives at this gateway.
+    /// The request arrives at this gateway (request, gateway).
     Arrive(usize, usize),
-    /// Redis executes the first command of the admission: the user's window.
+    /// Redis executes the first admission command, on the user's window.
     SetWindow(usize),
-    /// Redis executes the second one: the id.
+    /// Redis executes the second admission command, on the id.
     SetId(usize),
-    /// The connection is lost before both replies are there.
+    /// The connection is lost before both replies have arrived.
     LoseReplies(usize),
-    /// The script of a user who has a window already.
+    /// Redis executes the script for a user who already has a window.
     Count(usize),
-    /// The pending id is taken for recent or confirmed: 409.
+    /// The pending id counts as recent or confirmed: 409.
     RefuseDuplicate(usize),
     /// The pending id is taken over.
     TakeOver(usize),
-    /// The id is taken over, or is not, and the reply is lost.
+    /// The reply to the takeover is lost; the flag says whether the takeover was executed.
     LoseTakeover(usize, bool),
     /// The takeover is counted in the user's window.
     CountTakeover(usize),
-    /// The delivery report says persisted.
+    /// The delivery report is "persisted".
     Persist(usize),
-    /// It says not persisted.
+    /// The delivery report is "not persisted".
     NotPersist(usize),
-    /// There is none in time; whether the record will still arrive.
+    /// The delivery report times out; the flag says whether the record will still arrive.
     NotReport(usize, bool),
-    /// A record arrives after its publish timed out.
+    /// A record arrives after its publish has timed out.
     ArriveLate(usize),
-    /// The user's window gets the admission back.
+    /// The admission is removed from the user's window.
     ReleaseWindow(usize),
     /// The id is freed.
     ReleaseId(usize),
-    /// The id may be taken over at once.
+    /// The id is suspended: it may be taken over at once.
     Suspend(usize),
     /// A gateway writes its watermark.
     Confirm(usize),
-    /// A gateway ends.
+    /// A gateway crashes.
     CrashGateway(usize),
     /// The owner fetches the next record.
     Fetch(usize),
-    /// Takes the unit.
+    /// Reserves the unit.
     Reserve(usize),
     /// The payment succeeds or fails.
     Pay(usize, bool),
@@ -135,20 +139,20 @@ pub enum Action {
     Settle(usize),
     /// Writes the final status.
     Write(usize),
-    /// Redis executes the processor's step, and the reply is lost: the processor will ask again.
+    /// Redis executes the processor's command, but the reply is lost: the processor will repeat it.
     LoseReply(usize),
     /// Commits the offset.
     Commit(usize),
-    /// The partition goes to the other processor; this one goes on with what it has in hand.
+    /// The partition moves to the other processor; the former owner continues with its current record.
     Rebalance,
-    /// A processor ends.
+    /// A processor crashes.
     CrashProcessor(usize),
     /// An order whose payment failed is sent again with a higher attempt.
     Replay(u8),
 }
 
-impl World {
-    /// Ids in this world.
+impl ModelConfig {
+    /// Number of order ids.
     pub fn ids(&self) -> usize {
         self.requests.iter().chain(&self.records).max().map_or(0, |&id| usize::from(id) + 1)
     }
@@ -158,7 +162,7 @@ impl World {
     }
 }
 
-impl Model for World {
+impl Model for ModelConfig {
     type State = State;
     type Action = Action;
 
@@ -172,7 +176,7 @@ impl Model for World {
         };
         for &id in &self.records {
             redis.status[usize::from(id)] =
-                Some(state::Value::Pending { owner: Owner::Before, is_suspended: false });
+                Some(state::Value::Pending { owner: Owner::Preexisting, is_suspended: false });
         }
         vec![State {
             redis,
@@ -199,8 +203,8 @@ impl Model for World {
 
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
         let mut next = state.clone();
-        if !self.take_in(&mut next, action) {
-            self.process(&mut next, action);
+        if !self.apply_intake(&mut next, action) {
+            self.apply_processing(&mut next, action);
         }
         (next != *state).then_some(next)
     }

@@ -1,10 +1,10 @@
-//! From a record to its final status: the processor's half of the protocol.
+//! The processor's part of the protocol: from a record to its final status.
 
-use crate::state::{Ending, Fence, Record, State, Step, Value};
-use crate::{Action, Bug, World};
+use crate::state::{Fence, FinalStatus, Record, State, Step, Value};
+use crate::{Action, Bug, ModelConfig};
 
-impl World {
-    /// What processors and operators may do.
+impl ModelConfig {
+    /// Possible actions of processors and operators.
     pub(crate) fn processing_actions(state: &State, actions: &mut Vec<Action>) {
         for (at, processor) in state.processors.iter().enumerate() {
             let step = match processor.step {
@@ -39,13 +39,13 @@ impl World {
         if state.replays > 0 {
             let failed = (0_u8..)
                 .zip(&state.redis.status)
-                .filter(|(_, status)| matches!(status, Some(Value::Final(Ending::FailedPayment, 1))));
+                .filter(|(_, status)| matches!(status, Some(Value::Final(FinalStatus::FailedPayment, 1))));
             actions.extend(failed.map(|(id, _)| Action::Replay(id)));
         }
     }
 
-    /// Takes the step if it is one of processing.
-    pub(crate) fn process(&self, state: &mut State, action: Action) {
+    /// Applies the action if it is a processing action.
+    pub(crate) fn apply_processing(&self, state: &mut State, action: Action) {
         match action {
             Action::Fetch(at) => {
                 let processor = &mut state.processors[at];
@@ -60,8 +60,8 @@ impl World {
             Action::Reserve(at) => reserve(state, at),
             Action::Pay(at, succeeds) => {
                 let Step::Paying(record) = state.processors[at].step else { return };
-                let said = &mut state.payments[usize::from(record.id)][usize::from(record.attempt) - 1];
-                state.processors[at].step = Step::Settling(record, *said.get_or_insert(succeeds));
+                let result = &mut state.payments[usize::from(record.id)][usize::from(record.attempt) - 1];
+                state.processors[at].step = Step::Settling(record, *result.get_or_insert(succeeds));
             }
             Action::Settle(at) => self.settle(state, at),
             Action::Write(at) => self.write(state, at),
@@ -98,10 +98,10 @@ impl World {
         let Step::Settling(record, is_paid) = state.processors[at].step else { return };
         let fence = &mut state.redis.fences[usize::from(record.id)];
         let Some(found) = *fence else { return };
-        let is_held = found == Fence { attempt: record.attempt, ending: None };
-        let ending = if is_paid { Ending::Completed } else { Ending::FailedPayment };
+        let is_held = found == Fence { attempt: record.attempt, final_status: None };
+        let final_status = if is_paid { FinalStatus::Completed } else { FinalStatus::FailedPayment };
         if is_held {
-            *fence = Some(Fence { attempt: record.attempt, ending: Some(ending) });
+            *fence = Some(Fence { attempt: record.attempt, final_status: Some(final_status) });
         }
         if !is_paid && (is_held || self.has(Bug::RefundsUnheld)) {
             state.redis.stock += 1;
@@ -109,61 +109,66 @@ impl World {
         project(state, at, record.id);
     }
 
-    /// A plain SET of what nothing can change any more; a script for a failed payment, which leaves the status of a later
-    /// attempt alone.
+    /// Writes a status that nothing can change any more by a plain SET. A failed payment is written by a
+    /// script that does not overwrite the status of a later attempt.
     fn write(&self, state: &mut State, at: usize) {
-        let Step::Writing { id, ending, attempt } = state.processors[at].step else { return };
+        let Step::Writing { id, final_status, attempt } = state.processors[at].step else { return };
         state.processors[at].step = Step::Idle;
         let id = usize::from(id);
-        let is_plain = ending != Ending::FailedPayment || self.has(Bug::WritesBlindly);
+        let is_plain = final_status != FinalStatus::FailedPayment || self.has(Bug::WritesBlindly);
         let is_later = match state.redis.status[id] {
-            Some(Value::Final(Ending::FailedPayment, other)) => other > attempt,
+            Some(Value::Final(FinalStatus::FailedPayment, other)) => other > attempt,
             Some(Value::Final(..)) => true,
             _ => false,
         };
         if is_later && !is_plain {
             return;
         }
-        state.redis.status[id] = Some(Value::Final(ending, attempt));
+        state.redis.status[id] = Some(Value::Final(final_status, attempt));
         let before = state.finals[id];
-        state.has_changed_final |= before.is_some_and(|(was, then)| then == attempt && was != ending);
+        state.has_changed_final |= before.is_some_and(|(was, then)| then == attempt && was != final_status);
         if before.is_none_or(|(_, then)| then < attempt) {
-            state.finals[id] = Some((ending, attempt));
+            state.finals[id] = Some((final_status, attempt));
         }
     }
 }
 
-/// Takes the unit, or finds what was done before.
+/// Reserves the unit, or continues from the fence that is already there.
 fn reserve(state: &mut State, at: usize) {
     let Step::Reserving(record) = state.processors[at].step else { return };
     let fence = &mut state.redis.fences[usize::from(record.id)];
     let is_new = match *fence {
         None => true,
-        Some(Fence { attempt, ending }) => record.attempt > attempt && ending == Some(Ending::FailedPayment),
+        Some(Fence { attempt, final_status }) => {
+            record.attempt > attempt && final_status == Some(FinalStatus::FailedPayment)
+        }
     };
     if is_new {
         let has_unit = state.redis.stock > 0;
         state.redis.stock -= i8::from(has_unit);
-        let ending = (!has_unit).then_some(Ending::SoldOut);
-        *fence = Some(Fence { attempt: record.attempt, ending });
+        let final_status = (!has_unit).then_some(FinalStatus::SoldOut);
+        *fence = Some(Fence { attempt: record.attempt, final_status });
     }
-    if *fence == Some(Fence { attempt: record.attempt, ending: None }) {
+    if *fence == Some(Fence { attempt: record.attempt, final_status: None }) {
         state.processors[at].step = Step::Paying(record);
     } else {
         project(state, at, record.id);
     }
 }
 
-/// The status follows from the fence. While a later attempt holds the unit there is nothing to write.
+/// Derives the status from the fence. While a later attempt holds the unit there is nothing to write.
 fn project(state: &mut State, at: usize, id: u8) {
     let fence = state.redis.fences[usize::from(id)];
     state.processors[at].step = match fence {
-        Some(Fence { attempt, ending: Some(ending) }) => Step::Writing { id, ending, attempt },
+        Some(Fence { attempt, final_status: Some(final_status) }) => {
+            Step::Writing { id, final_status, attempt }
+        }
         _ => Step::Idle,
     };
 }
 
-/// The other processor begins at the committed offset. This one may go on with its record.
+/// Moves the partition to the other processor, which starts at the committed offset. The former owner may
+/// continue with its current record.
 fn hand_over(state: &mut State) {
     state.owner = 1 - state.owner;
     let processor = &mut state.processors[state.owner];

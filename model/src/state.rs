@@ -1,31 +1,33 @@
-//! What the world consists of at one moment. Everything is small: the search keeps a fingerprint of each state.
+//! A state of the model. All parts are small, because the search keeps a fingerprint of each of many states.
 
-/// Everything.
+/// A complete state.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct State {
     pub redis: Redis,
     pub requests: Vec<Request>,
     pub gateways: [Gateway; 2],
-    /// The one partition of `orders`.
+    /// The single partition of `orders`.
     pub log: Vec<Record>,
-    /// Published, timed out, and not yet in the log.
+    /// Records whose publish timed out and that are not in the log yet.
     pub late: Vec<Record>,
     pub processors: [Processor; 2],
-    /// Which processor owns the partition.
+    /// Index of the processor that owns the partition.
     pub owner: usize,
     pub committed: usize,
-    /// What the payment provider said, by id and attempt: asked again, it says the same (idempotency key).
+    /// Results of the payment provider, by id and attempt. A repeated charge returns the same result
+    /// (idempotency key).
     pub payments: Vec<[Option<bool>; 2]>,
-    /// The latest final status of each id so far. Nobody in the world can read it.
-    pub finals: Vec<Option<(Ending, u8)>>,
-    /// A final status was followed by another of the same attempt. Nobody in the world can read it.
+    /// The latest final status of each id so far. For the rules only; no process reads it.
+    pub finals: Vec<Option<(FinalStatus, u8)>>,
+    /// A final status was replaced by a different one of the same attempt. For the rules only; no process
+    /// reads it.
     pub has_changed_final: bool,
     pub crashes: u8,
     pub rebalances: u8,
     pub replays: u8,
 }
 
-/// Keys by slot: no step touches two of these fields, nor two elements of one.
+/// Redis keys by slot: no step touches two of these fields, nor two elements of one field.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Redis {
     /// `ratelimit:<user>`: the admissions in the window.
@@ -43,8 +45,8 @@ pub struct Redis {
 /// The token of an admission: owner and sequence, unique.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Owner {
-    /// Of an order that was acknowledged before the world began.
-    Before,
+    /// The admission of an order that was acknowledged before the initial state.
+    Preexisting,
     /// Gateway and sequence.
     Token(usize, u8),
 }
@@ -53,69 +55,70 @@ pub enum Owner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Value {
     Pending { owner: Owner, is_suspended: bool },
-    Final(Ending, u8),
+    Final(FinalStatus, u8),
 }
 
 /// A final status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Ending {
+pub enum FinalStatus {
     Completed,
     SoldOut,
     FailedPayment,
 }
 
-/// What the item knows of an order, with the attempt.
+/// The fence of an order: its state and attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fence {
     pub attempt: u8,
     /// `None` while the unit is held.
-    pub ending: Option<Ending>,
+    pub final_status: Option<FinalStatus>,
 }
 
 /// A gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Gateway {
     pub is_down: bool,
-    /// The last sequence it gave out.
+    /// The last sequence number it assigned.
     pub sequence: u8,
 }
 
-/// A request of a client.
+/// A client request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Request {
     pub phase: Phase,
-    /// Where it arrived, and its sequence there: its token.
+    /// Its token: the gateway it arrived at and the sequence number there.
     pub token: Option<(usize, u8)>,
-    /// Nothing of this admission is undecided: the watermark may pass it.
+    /// The result of this admission is known, so the watermark may pass it.
     pub is_resolved: bool,
 }
 
 impl Request {
-    /// Its token as it stands in Redis.
+    /// Its token as stored in Redis.
     pub fn owner(&self) -> Owner {
-        self.token.map_or(Owner::Before, |(gateway, sequence)| Owner::Token(gateway, sequence))
+        self.token.map_or(Owner::Preexisting, |(gateway, sequence)| Owner::Token(gateway, sequence))
     }
 }
 
-/// How far a request is.
+/// Progress of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[expect(clippy::option_option, reason = "whether there is a reply, and what it says")]
+#[expect(clippy::option_option, reason = "outer: whether a reply has arrived; inner: its content")]
 pub enum Phase {
     #[default]
     NotSent,
-    /// Both commands are sent; the replies so far: whether the window was set, and what the id held.
+    /// Both commands are sent. The replies so far: whether the window was set, and the former value of the
+    /// id.
     Admitting {
         is_window_set: Option<bool>,
         old: Option<Option<Value>>,
     },
-    /// The id is ours, and the user has a window: the script decides.
+    /// This request has set the id, but the user already has a window, so the script decides.
     Counting,
-    /// The id is pending for somebody else.
+    /// The id is pending for another admission.
     Duplicate {
         old: Value,
         is_counted: bool,
     },
-    /// The id was taken over from this owner; the window does not know yet.
+    /// The id was taken over from this owner; the window is not updated yet.
     TakingOver {
         from: Owner,
         is_counted: bool,
@@ -123,28 +126,28 @@ pub enum Phase {
     Publishing {
         is_takeover: bool,
     },
-    /// What is still to be given back before the answer.
+    /// What remains to be released before the response.
     Releasing {
         window: bool,
         id: bool,
-        then: Answer,
+        then: Response,
     },
-    /// Still to be suspended; whether the window is to be given back before.
+    /// The id must be suspended; `window`: the window entry must be released first.
     Suspending {
         window: bool,
-        then: Answer,
+        then: Response,
     },
-    Answered(Answer),
+    Answered(Response),
 }
 
-/// What the client hears.
+/// The response that the client gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Answer {
+pub enum Response {
     Accepted,
     Conflict,
     TooMany,
     Unavailable,
-    /// The gateway crashed.
+    /// No response: the gateway crashed.
     Nothing,
 }
 
@@ -163,7 +166,7 @@ pub struct Processor {
     pub step: Step,
 }
 
-/// How far a processor is with its record.
+/// Progress of a processor with its record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Step {
     #[default]
@@ -171,10 +174,10 @@ pub enum Step {
     Reserving(Record),
     Paying(Record),
     Settling(Record, bool),
-    /// The status of this id, as its fence had it.
+    /// Writing the status of this id, as read from its fence.
     Writing {
         id: u8,
-        ending: Ending,
+        final_status: FinalStatus,
         attempt: u8,
     },
 }

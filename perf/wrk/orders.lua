@@ -1,5 +1,5 @@
--- Unique orders for wrk: every request has a user and a request id of its own.
--- Environment: RUN (first part of every id, default "w"; "bot" makes one user of all), ITEM (default "101").
+-- Unique orders for wrk: every request has its own user and request id.
+-- Environment: RUN (first part of every id, default "w"; with "bot" all orders have the same user), ITEM (default "101").
 local run = os.getenv("RUN") or "w"
 local item = os.getenv("ITEM") or "101"
 local threads = 0

@@ -1,4 +1,5 @@
-//! Claims request ids, to find the fence bucket of an order whose record may not tell it, and imports what version 0.1 stored.
+//! Claims request ids, to find the fence bucket of an order whose record may lack it, and imports state
+//! stored by version 0.1.
 
 use store::{Answer, Claim, Claimed, Command, Import};
 
@@ -6,8 +7,8 @@ use crate::core::Core;
 use crate::read::Work;
 use crate::reserve::ask_until_answered;
 
-/// Returns the orders to reserve, and the rejected ones: those that version 0.1 has finished, those whose id belongs to another
-/// order, and (with a reason) those that Redis refuses.
+/// Returns the orders to reserve and the rejected ones. An order is rejected if version 0.1 has finished it, if its id
+/// belongs to another order, or (with a reason) if Redis refuses it.
 pub(crate) async fn claim(core: &Core, works: Vec<Work>) -> (Vec<Work>, Vec<(Work, Option<String>)>) {
     let fences_since_ms = core.shared.fences_since_ms().await;
     let needs_claim = |work: &Work| {
@@ -16,8 +17,8 @@ pub(crate) async fn claim(core: &Core, works: Vec<Work>) -> (Vec<Work>, Vec<(Wor
             // A replay: its status may have expired, and the id may belong to another order now.
             || work.attempt > 0
             // Redis may have lost the id, and a gateway may have taken it again at another time.
-            || core.shared.losses_of_redis.may_lack_id(work.accepted_at_ms)
-            // Version 0.1: each send of an order carries its own time.
+            || core.shared.redis_losses.may_lack_id(work.accepted_at_ms)
+            // Written by version 0.1, in which each send of an order carried its own time.
             || work.written_at_ms < fences_since_ms
     };
     let (to_claim, ours): (Vec<Work>, Vec<Work>) = works.into_iter().partition(needs_claim);
@@ -29,7 +30,7 @@ pub(crate) async fn claim(core: &Core, works: Vec<Work>) -> (Vec<Work>, Vec<(Wor
     (ours, rejected)
 }
 
-/// The first to claim an id sets its time of acceptance, so that all copies of the order find the same fence.
+/// The first claim of an id sets its acceptance time, so that all copies of the order find the same fence.
 async fn claim_ids(
     core: &Core,
     to_claim: Vec<Work>,
@@ -45,7 +46,7 @@ async fn claim_ids(
                 work.written_at_ms = work.written_at_ms.min(accepted_at_ms);
                 ours.push(work);
             }
-            Ok(Answer::Claimed(Claimed::Ended | Claimed::Conflict)) => rejected.push((work, None)),
+            Ok(Answer::Claimed(Claimed::AlreadyFinal | Claimed::Conflict)) => rejected.push((work, None)),
             Ok(other) => rejected.push((work, Some(format!("unexpected answer {other:?}")))),
             Err(reason) => rejected.push((work, Some(reason))),
         }
@@ -67,13 +68,13 @@ fn import_of(work: &Work) -> Import<'_> {
     Import { request_id: &work.request_id, item_id: &work.item_id, accepted_at_ms: work.accepted_at_ms }
 }
 
-/// Imports what version 0.1 stored for those of these orders that were written before `fences_since_ms`.
+/// Imports the state that version 0.1 stored for orders written before `fences_since_ms`.
 async fn import(core: &Core, works: &[Work], fences_since_ms: u64) {
-    let former = works.iter().filter(|work| work.written_at_ms < fences_since_ms);
-    let commands: Vec<Command<'_>> = former.map(|work| Command::Import(import_of(work))).collect();
+    let old = works.iter().filter(|work| work.written_at_ms < fences_since_ms);
+    let commands: Vec<Command<'_>> = old.map(|work| Command::Import(import_of(work))).collect();
     if !commands.is_empty() {
-        // A refusal because of the fence comes again at the reservation, where a dead letter follows. A key of 0.1 of the
-        // wrong type is ignored: the order counts as new.
+        // Errors are ignored. If Redis refuses because of the fence, it also refuses the reservation, which
+        // leads to a dead letter. If a key of version 0.1 has the wrong type, the order counts as new.
         let _ = ask_until_answered(core, &commands).await;
     }
 }

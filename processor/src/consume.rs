@@ -1,5 +1,5 @@
-//! Batches in: takes what the consumer's thread posted and sets each on its road. Several are on it at once; how many
-//! is the consumer's bound on records in flight.
+//! Receives batches from the consumer thread and starts a task for each. The consumer limits the records in
+//! flight, and with them the number of concurrent batches.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use crate::metrics::PAYMENTS_IN_FLIGHT;
 use crate::order::process;
 
 /// A dead letter that Kafka has not acknowledged by then is written again.
-const LETTER_TIME_MAX: Duration = Duration::from_secs(10);
-/// The tick of the core's clock: a log line lies at most this long.
+const DEAD_LETTER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Interval of the core's periodic work; a log line is buffered for at most this long.
 const TICK: Duration = Duration::from_millis(20);
-/// Ticks of a second.
+/// Ticks per second.
 const SECOND_TICKS: u64 = 50;
 
-/// Takes batches for ever; ends with the core.
+/// Receives batches until the core ends.
 pub(crate) async fn consume(core: Rc<Core>, inbox: Arc<Mailbox<Batch>>) {
     let mut batches = Vec::new();
     loop {
@@ -34,7 +34,7 @@ pub(crate) async fn consume(core: Rc<Core>, inbox: Arc<Mailbox<Batch>>) {
     }
 }
 
-/// What the core does by the clock; its return ends the core.
+/// Periodic work of the core. The core ends when this returns.
 pub(crate) async fn tick(core: Rc<Core>) {
     let mut tick: u64 = 0;
     while core.shared.drain.phase() < Phase::Stopping {
@@ -45,17 +45,17 @@ pub(crate) async fn tick(core: Rc<Core>) {
         core.cells().gauges[PAYMENTS_IN_FLIGHT].set(core.payments_in_flight() as u64);
         core.shared.store_reachable[core.index].store(core.store.is_reachable(), Ordering::Relaxed);
         if let Some(loss) = core.store.take_possible_loss() {
-            core.shared.losses_of_redis.note(&loss);
+            core.shared.redis_losses.note(&loss);
         }
-        core.unwritten.look();
-        core.shared.letters_written[core.index].store(core.unwritten.is_empty(), Ordering::Relaxed);
+        core.unwritten.report_up();
+        core.shared.dead_letters_written[core.index].store(core.unwritten.is_empty(), Ordering::Relaxed);
         if tick.is_multiple_of(SECOND_TICKS) {
-            core.letters_logged.set(0);
-            if let Some(began_before) = Instant::now().checked_sub(LETTER_TIME_MAX) {
+            core.dead_letters_logged.set(0);
+            if let Some(began_before) = Instant::now().checked_sub(DEAD_LETTER_TIMEOUT) {
                 core.publisher.expire(began_before);
             }
         }
-        let is_due = tick.is_multiple_of(SECOND_TICKS) || inventory::is_wanted(&core.shared);
+        let is_due = tick.is_multiple_of(SECOND_TICKS) || inventory::needs_first_refresh(&core.shared);
         if core.index == 0 && is_due {
             drop(monoio::spawn(inventory::refresh(Rc::clone(&core))));
         }

@@ -1,4 +1,4 @@
-//! What one core owns, and what cores share.
+//! State of one core, and state that all cores share.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -26,81 +26,82 @@ use crate::dependencies::{Dependencies, Unwritten};
 use crate::metrics::{Counter, ProcessorCells};
 use crate::pay::{ChargeLimits, Simulator};
 
-/// Items with a line of their own in the metrics; later ones have none.
+/// Most items with their own series in the metrics; items beyond that have none.
 pub const ITEMS_MAX: usize = 1000;
 
-/// What all cores of a processor share.
+/// State that all cores of a processor share.
 pub struct Shared {
-    /// The phase of the process.
+    /// Drain phase of the process.
     pub drain: Arc<Drain>,
-    /// Cells of every core.
+    /// Metric cells of every core.
     pub cells: Vec<ProcessorCells>,
     /// Whether each core reaches the store.
     pub store_reachable: Vec<AtomicBool>,
-    /// Whether each core could write its last dead letters.
-    pub letters_written: Vec<AtomicBool>,
-    /// How Redis and Kafka are configured.
+    /// Per core: no dead letter is waiting to be written after a failure.
+    pub dead_letters_written: Vec<AtomicBool>,
+    /// Startup checks of the Redis and Kafka configuration.
     pub checks: Arc<Checks>,
-    /// Why Redis and Kafka fail.
+    /// Availability of Redis and Kafka, with the reasons of failures.
     pub dependencies: Arc<Dependencies>,
-    /// The driver of each core.
+    /// IO driver of each core.
     pub drivers: Mutex<Vec<Option<Driver>>>,
-    /// Where lines go.
+    /// Log sink.
     pub sink: Arc<Sink>,
-    /// Sees a blocked core.
+    /// Detects a blocked core.
     pub watchdog: Arc<Watchdog>,
-    /// The embedded broker's guard.
+    /// Guard of the embedded broker; `None` with a real Kafka.
     pub guard: Option<Arc<Guard>>,
-    /// Items seen, in the order they were.
+    /// Known items, in the order they were first seen.
     pub items: Mutex<Vec<String>>,
-    /// Since when no order can have been processed by version 0.1, Unix milliseconds; `u64::MAX` until it is known.
+    /// Time since which version 0.1 cannot have processed an order, Unix milliseconds; `u64::MAX` until it is
+    /// known.
     pub fences_since_ms: AtomicU64,
-    /// The store has named its items.
+    /// The items of the store have been listed once.
     pub are_items_listed: AtomicBool,
-    /// Units left and drift of those items, as last asked.
+    /// Units left and drift of those items, as of the last refresh.
     pub levels: Mutex<Vec<Level>>,
-    /// `levels` holds every item that the store named at the start.
+    /// `levels` has every item of the first listing.
     pub are_levels_known: AtomicBool,
-    /// Dead letters in the topic.
+    /// Number of open dead letters.
     pub dlq_size: AtomicU64,
-    /// Timestamp of the oldest, Unix milliseconds; -1 for none.
+    /// Timestamp of the oldest open dead letter, Unix milliseconds; -1 if there is none.
     pub dlq_oldest_ms: AtomicI64,
-    /// Records of our partitions not committed.
+    /// Records of this member's partitions that are not committed.
     pub lag: AtomicU64,
-    /// Records that were gone before we could read them.
-    pub losses: Arc<Losses>,
-    /// What Redis may have lost.
-    pub losses_of_redis: RedisLosses,
-    /// Times the producer and the consumer were replaced.
+    /// Records that Kafka had lost or deleted before they were read.
+    pub lost_records: Arc<Losses>,
+    /// Restarts and failovers of Redis that may have lost writes.
+    pub redis_losses: RedisLosses,
+    /// How often the producer and the consumer were replaced.
     pub replaced: [AtomicU64; 2],
-    /// What is known of the topics.
+    /// State of the topics.
     pub topics: Arc<Topics>,
-    /// Milliseconds from `started` to the last answer of Kafka to the watch.
+    /// Milliseconds from `started` to Kafka's last response to the watch thread.
     pub kafka_answered_ms: AtomicU64,
-    /// The group was joined and is kept.
+    /// This processor is a member of the consumer group.
     pub is_in_group: AtomicBool,
-    /// When it started.
+    /// When the processor started.
     pub started: Instant,
 }
 
-/// Restarts and failovers of Redis, after which its last writes may be missing. Told by the connection of each core, taken by the
-/// watch.
+/// Restarts and failovers of Redis, after which its last writes may be missing. The connection of each core
+/// reports them; the watch thread handles them.
 #[derive(Debug)]
 pub struct RedisLosses {
-    /// The server that was found last.
+    /// The Redis server of the latest report.
     server: Mutex<String>,
     since: Mutex<Option<Instant>>,
     count: AtomicU64,
-    /// Ids of orders accepted before then may be lost as well, Unix milliseconds.
+    /// Redis may have lost the ids of orders accepted before this time, Unix milliseconds.
     ids_until_ms: AtomicU64,
     watch: OnceLock<Thread>,
 }
 
-/// Clocks of gateways and processors may differ by this.
+/// Largest tolerated clock difference between gateways and processors.
 const CLOCK_SKEW_MS_MAX: u64 = 5000;
 
 impl RedisLosses {
-    /// A process that starts does not know what happened before.
+    /// Redis may have lost writes before this process started, so ids accepted until now may be lost.
     pub(crate) fn new() -> Self {
         Self {
             server: Mutex::default(),
@@ -111,7 +112,7 @@ impl RedisLosses {
         }
     }
 
-    /// Once for each server, whichever core sees it first.
+    /// Records a possible loss. Several cores report the same server; only the first report counts.
     pub(crate) fn note(&self, loss: &PossibleLoss) {
         let mut server = self.server.lock();
         if *server == loss.server {
@@ -127,7 +128,7 @@ impl RedisLosses {
         }
     }
 
-    /// The calling thread is woken for each loss.
+    /// Registers the calling thread to be woken for each loss.
     pub(crate) fn watch(&self) {
         let _ = self.watch.set(thread::current());
     }
@@ -141,13 +142,14 @@ impl RedisLosses {
         accepted_at_ms < self.ids_until_ms.load(Ordering::Relaxed)
     }
 
-    /// Times Redis was restarted or replaced.
+    /// How often Redis was restarted or replaced.
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 }
 
-/// Records of the orders topic that were gone before we could read them. Relaxed: each counter stands for itself.
+/// Records of the orders topic that Kafka had lost or deleted before they were read. Relaxed ordering is
+/// enough: the counters are independent.
 #[derive(Debug, Default)]
 pub struct Losses {
     gaps: AtomicU64,
@@ -160,7 +162,7 @@ impl Losses {
         self.records.fetch_add(gap.records(), Ordering::Relaxed);
     }
 
-    /// Times a partition had lost records, and how many records that were, as far as it is known.
+    /// How often a partition had lost records, and how many records in all, as far as known.
     pub fn counts(&self) -> (u64, u64) {
         (self.gaps.load(Ordering::Relaxed), self.records.load(Ordering::Relaxed))
     }
@@ -171,9 +173,9 @@ impl Losses {
 pub struct Level {
     /// The item.
     pub item_id: String,
-    /// Units left; `None` is unknown.
+    /// Units left; `None` if unknown.
     pub left: Option<i64>,
-    /// Brought in less left less taken; `None` when one of them is unknown.
+    /// Units brought in minus units left minus units taken; `None` if one of them is unknown.
     pub drift: Option<i64>,
 }
 
@@ -181,35 +183,36 @@ pub struct Level {
 pub struct Core {
     /// Its index.
     pub index: usize,
-    /// What it shares.
+    /// State shared by all cores.
     pub shared: Arc<Shared>,
-    /// Its way to the truth.
+    /// Redis or in-memory store.
     pub store: AnyStore,
-    /// Its way to the dead letters.
+    /// Kafka producer handle for dead letters.
     pub publisher: Rc<Publisher>,
-    /// The topic of orders, for the headers of a dead letter.
+    /// Name of the orders topic, for dead letter headers.
     pub orders_topic: String,
-    /// Who is asked for money.
+    /// Payment provider.
     pub payments: Simulator,
-    /// How long and how often it is asked.
+    /// Timeout and number of trials of a payment.
     pub charge_limits: ChargeLimits,
     /// Limits concurrent charges to this core's share of `PAYMENT_CONCURRENCY`.
     pub payment_permits: Semaphore,
     /// Total number of `payment_permits`.
     pub payment_permits_max: usize,
-    /// Limits concurrent commands to Redis: with more than it answers within the deadline, Redis would look down.
+    /// Limits concurrent commands to Redis. With more commands than Redis can answer within the deadline, it
+    /// would count as down.
     pub store_permits: Semaphore,
     /// Total number of `store_permits`.
     pub store_permits_max: usize,
-    /// Its log.
+    /// Log of this core.
     pub log: CoreLog,
     /// Items this core has seen.
     pub items: RefCell<HashSet<String>>,
     /// Dead letters logged in this second.
-    pub letters_logged: Cell<u32>,
-    /// The stock is being asked for.
+    pub dead_letters_logged: Cell<u32>,
+    /// A refresh of the stock levels is in progress.
     pub(crate) is_refreshing: Cell<bool>,
-    /// Dead letters that cannot be written now.
+    /// Dead letters whose write has failed so far.
     pub(crate) unwritten: Unwritten,
 }
 
@@ -224,12 +227,12 @@ impl Core {
         self.payment_permits_max - self.payment_permits.available_permits()
     }
 
-    /// Counts one.
+    /// Increments a counter.
     pub fn count(&self, counter: Counter) {
         self.cells().counters[counter as usize].add(1);
     }
 
-    /// Gives the item a line in the metrics when there is room.
+    /// Adds the item to the metrics unless there are `ITEMS_MAX` already.
     pub fn note_item(&self, item_id: &str) {
         if self.items.borrow().contains(item_id) || self.items.borrow().len() >= ITEMS_MAX {
             return;
@@ -240,7 +243,7 @@ impl Core {
 }
 
 impl Shared {
-    /// Waits until it is known, which takes the answer of Redis; nothing is reserved before.
+    /// Waits until Redis has returned the value of the field of this name. No order is reserved before that.
     pub(crate) async fn fences_since_ms(&self) -> u64 {
         let mut back_off = BackOff::default();
         loop {
@@ -252,7 +255,7 @@ impl Shared {
         }
     }
 
-    /// Gives items a line in the metrics while there is room; false when there was none for some.
+    /// Adds items to the metrics; false when some exceed `ITEMS_MAX`.
     pub(crate) fn note_items(&self, item_ids: &[impl AsRef<str>]) -> bool {
         let mut items = self.items.lock();
         for item_id in item_ids.iter().map(AsRef::as_ref) {
@@ -268,7 +271,7 @@ impl Shared {
     }
 }
 
-/// Waits that double from 20 ms to 1 s.
+/// Exponential back-off, from 20 ms to 1 s.
 #[derive(Debug)]
 pub(crate) struct BackOff(Duration);
 
@@ -279,7 +282,7 @@ impl Default for BackOff {
 }
 
 impl BackOff {
-    /// The next wait.
+    /// Sleeps for the next interval.
     pub(crate) async fn wait(&mut self) {
         monoio::time::sleep(self.0).await;
         self.0 = (self.0 * 2).min(Duration::from_secs(1));

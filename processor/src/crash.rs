@@ -1,23 +1,23 @@
-//! Crash points between the stations of an order, for tests: the process ends at once, as by SIGKILL, when the point
-//! named by `CRASH_AT=<point>:<n>` is passed for the nth time. Compiled in only with the feature `crash-points`,
-//! which no release build has; else [`at`] is nothing.
+//! Crash points between the stages of an order, for tests: the process aborts, as with SIGKILL, when it
+//! passes the point named by `CRASH_AT=<point>:<n>` for the nth time. Compiled in only with the feature
+//! `crash-points`, which no release build has; without it `at` does nothing.
 
-/// Between which two stations.
+/// A point between two stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
-    /// A batch was taken, nothing of it reserved.
+    /// A batch was received, nothing is reserved.
     Taken,
     /// Units are held, nothing is paid.
     Reserved,
-    /// The payment has answered, nothing is settled.
+    /// The payment has returned, nothing is settled.
     Paid,
     /// The fences are decided, no status is written.
     Settled,
     /// The statuses are written, no dead letter is.
     Written,
-    /// The dead letter is written, the record not finished.
+    /// The dead letter is written, the record is not finished.
     Buried,
-    /// The records are finished, their offsets not committed.
+    /// The records are finished, their offsets are not committed.
     Finished,
 }
 
@@ -26,7 +26,7 @@ impl Point {
     pub const ALL: [Self; 7] =
         [Self::Taken, Self::Reserved, Self::Paid, Self::Settled, Self::Written, Self::Buried, Self::Finished];
 
-    /// As `CRASH_AT` names it.
+    /// Its name in `CRASH_AT`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Taken => "taken",
@@ -40,7 +40,7 @@ impl Point {
     }
 }
 
-/// Passes a point.
+/// Marks that a point is passed.
 #[cfg(feature = "crash-points")]
 pub(crate) fn at(point: Point) {
     use std::sync::OnceLock;
@@ -56,11 +56,11 @@ pub(crate) fn at(point: Point) {
         && name == point.name()
         && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *number
     {
-        // No destructor, no flush: what a kill leaves.
+        // No destructors and no flush, as with a kill.
         std::process::abort();
     }
 }
 
-/// Passes a point.
+/// Marks that a point is passed.
 #[cfg(not(feature = "crash-points"))]
 pub(crate) fn at(_: Point) {}

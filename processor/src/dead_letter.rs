@@ -1,5 +1,5 @@
-//! What failed, kept for people: the original bytes and key, and headers that say why and from where (contract,
-//! "Kafka").
+//! Writes dead letters: the original value and key of the record, with headers for the reason and the origin
+//! (contract, "Kafka").
 
 use std::ffi::CStr;
 use std::time::Instant;
@@ -14,40 +14,40 @@ use crate::core::{BackOff, Core};
 use crate::metrics::Counter;
 use crate::read::Work;
 
-/// Lines about dead letters a second and core; the rest is in the counter.
+/// Most log lines about dead letters per second and core; the counter has all of them.
 const LINES_PER_S_MAX: u32 = 10;
-/// What a letter says about its failure: a sentence, not the value that a parser quotes.
+/// Longest error message in a dead letter: room for a sentence, not for a whole value quoted by a parser.
 const MESSAGE_BYTES_MAX: usize = 512;
-/// An `attempt` is no longer than this; what is longer was no replay of ours.
+/// Longest valid `attempt` header; a longer one was not written by a replay.
 const ATTEMPT_BYTES_MAX: usize = 10;
 
-/// What a letter is written for.
-pub(crate) struct Buried<'a> {
-    /// Which record of the batch.
+/// A record that becomes a dead letter.
+pub(crate) struct FailedRecord<'a> {
+    /// Index of the record in the batch.
     pub(crate) index: usize,
-    /// The order in it, when it is one.
+    /// The order, if the record could be parsed.
     pub(crate) work: Option<&'a Work>,
-    /// Of the order, or generated.
+    /// Correlation id of the order, or a generated one.
     pub(crate) correlation_id: &'a str,
 }
 
-/// Writes one dead letter and returns when the broker has it. Tries until then: the record's offset is not committed
-/// meanwhile, and the consumer's bound holds back the rest.
+/// Writes one dead letter and returns when the broker has acknowledged it. Retries until then. Meanwhile the
+/// record's offset is not committed, and the limit on records in flight stops the consumer.
 ///
-/// It has every header of the record, in order, and behind them those that say why and from where: where a name stands
-/// twice, the last one is ours. That is less than 4 KiB more than the record. A letter that is larger than Kafka takes is
-/// written without its value, then without its key, at last without the headers of the record: the headers say where
-/// all of them are.
-pub(crate) async fn bury(
+/// The dead letter has every header of the record, in order, followed by ours for reason and origin. If a
+/// name occurs twice, the last one is ours. This adds less than 4 KiB to the record. If Kafka rejects the
+/// dead letter as too large, it is written without its value, then without its key, and finally without the
+/// headers of the record. The origin headers say where to find them all.
+pub(crate) async fn write_dead_letter(
     core: &Core,
     batch: &Batch,
-    buried: Buried<'_>,
+    failed: FailedRecord<'_>,
     reason: DeadLetterReason,
     message: &str,
 ) {
-    let Buried { index, work, correlation_id } = buried;
+    let FailedRecord { index, work, correlation_id } = failed;
     let record = &batch.records()[index];
-    let message = begin(message, MESSAGE_BYTES_MAX);
+    let message = prefix(message, MESSAGE_BYTES_MAX);
     let timestamp = clock::rfc3339_ms(clock::unix_ms());
     let partition = batch.lease().partition().to_be_bytes();
     let offset = record.offset.to_be_bytes();
@@ -66,7 +66,7 @@ pub(crate) async fn bury(
     let mut headers: Vec<(&CStr, Option<&[u8]>)> = batch.headers(record).collect();
     let of_record =
         |name: &CStr| headers.iter().rev().find(|(found, _)| *found == name).and_then(|found| found.1);
-    // What the record says itself is not said again.
+    // A header that the record already has with the same value is not repeated.
     let added: Vec<(&CStr, Option<&[u8]>)> = ours
         .into_iter()
         .filter(|&(name, value)| match name.to_bytes() {
@@ -76,11 +76,11 @@ pub(crate) async fn bury(
         .map(|(name, value)| (name, Some(value)))
         .collect();
     headers.extend(&added);
-    // Without the attempt a replay would be taken for the first run.
+    // The minimal headers keep the attempt: without it, a replay would count as the first run.
     let attempt = batch.attempt(record).filter(|attempt| attempt.len() <= ATTEMPT_BYTES_MAX);
-    let mut least: Vec<(&CStr, Option<&[u8]>)> =
+    let mut minimal: Vec<(&CStr, Option<&[u8]>)> =
         attempt.map(|attempt| (c"attempt", Some(attempt))).into_iter().collect();
-    least
+    minimal
         .extend(ours.iter().filter(|(_, value)| !value.is_empty()).map(|&(name, value)| (name, Some(value))));
     let mut outgoing = Outgoing {
         topic: Topic::DeadLetters,
@@ -99,8 +99,8 @@ pub(crate) async fn bury(
                 outgoing.value = Some(b"");
             }
             delivery if delivery.is_too_large() && outgoing.key.is_some() => outgoing.key = None,
-            delivery if delivery.is_too_large() && outgoing.headers.len() > least.len() => {
-                outgoing.headers = &least;
+            delivery if delivery.is_too_large() && outgoing.headers.len() > minimal.len() => {
+                outgoing.headers = &minimal;
             }
             delivery => {
                 core.unwritten.failed(delivery, !has_failed);
@@ -117,8 +117,8 @@ pub(crate) async fn bury(
     if let Some(guard) = &core.shared.guard {
         guard.dead_letter();
     }
-    if core.letters_logged.get() < LINES_PER_S_MAX {
-        core.letters_logged.set(core.letters_logged.get() + 1);
+    if core.dead_letters_logged.get() < LINES_PER_S_MAX {
+        core.dead_letters_logged.set(core.dead_letters_logged.get() + 1);
         core.log.line(Level::Warn, "order_dead_lettered", reason.word(), |line| {
             line.text("error", message).text("correlation_id", correlation_id);
             if let Some(work) = work {
@@ -131,6 +131,6 @@ pub(crate) async fn bury(
 }
 
 /// The first `bytes_max` bytes of a text, whole characters only.
-fn begin(text: &str, bytes_max: usize) -> &str {
+fn prefix(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
 }

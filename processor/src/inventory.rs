@@ -1,5 +1,5 @@
-//! Units left and drift of every known item, asked once a second by the first core. Known are the items that the store
-//! has stock of, listed at the start and again every minute, and those that orders name.
+//! Reads units left and stock drift of every known item once a second, on the first core. Known items are
+//! those with stock in the store, listed at startup and every minute, and those named by orders.
 
 use std::ops::ControlFlow;
 use std::rc::Rc;
@@ -17,29 +17,29 @@ use store::{Answer, Command, Store as _};
 
 use crate::core::{Core, Level, Shared};
 
-/// Listing the items of a store with ten million keys takes about this long; one that takes longer goes on behind a
-/// healthy processor.
+/// The processor reports healthy after this time even if the first listing is not complete; the listing then
+/// continues. Listing a store with ten million keys takes about this long.
 const FIRST_LISTING_MAX: Duration = Duration::from_secs(10);
-/// Between two listings.
+/// Pause between two listings.
 const LISTING_INTERVAL: Duration = Duration::from_mins(1);
-/// Between two steps of a later listing: a hundred steps a second take two hundredths of Redis's time.
+/// Pause between two steps of a later listing: a hundred steps a second take 2% of Redis's time.
 const STEP_PAUSE: Duration = Duration::from_millis(10);
-/// Between two tries while Redis does not answer.
+/// Pause between two tries while Redis does not reply.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
-/// How long an answer may take.
+/// Timeout for a reply.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Starts the thread that lists the items; it ends with the process's last phase.
+/// Starts the thread that lists the items; it ends in the last drain phase.
 ///
 /// # Errors
-/// When the thread cannot be made.
+/// When the thread cannot be started.
 pub(crate) fn start(
     shared: Arc<Shared>,
     redis: &RedisAddress,
     order_status_ttl_ms: u64,
 ) -> std::io::Result<()> {
     let Some(server) = Server::from_address(redis) else {
-        // The embedded store is as new as this process.
+        // The embedded store starts empty with this process.
         shared.fences_since_ms.store(0, Ordering::Relaxed);
         shared.are_items_listed.store(true, Ordering::Release);
         return Ok(());
@@ -57,8 +57,8 @@ pub(crate) fn start(
                 if !is_first {
                     thread::sleep(STEP_PAUSE);
                 }
-                let goes_on = has_room && shared.drain.phase() < Phase::Stopping;
-                if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                let continues = has_room && shared.drain.phase() < Phase::Stopping;
+                if continues { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             });
             let pause = if listed.is_ok() {
                 shared.are_items_listed.store(true, Ordering::Release);
@@ -75,9 +75,10 @@ pub(crate) fn start(
     thread::Builder::new().name("inventory-items".to_owned()).spawn(list).map(drop)
 }
 
-/// Orders wait for this, and the processor is unhealthy until then. Keys of version 0.1 have expired after `ORDER_STATUS_TTL`.
+/// Reads since when version 0.1 cannot have processed an order. Until then orders wait and the processor is
+/// unhealthy. Keys of version 0.1 have expired after `ORDER_STATUS_TTL`.
 fn learn_fences_since(shared: &Shared, server: &Server, order_status_ttl_ms: u64) {
-    let mut told = String::new();
+    let mut logged = String::new();
     while shared.drain.phase() < Phase::Stopping {
         match upgrade::fences_since_ms(server, TIMEOUT, clock::unix_ms()) {
             Ok(since_ms) => {
@@ -85,10 +86,10 @@ fn learn_fences_since(shared: &Shared, server: &Server, order_status_ttl_ms: u64
                 let since_ms = if is_over { 0 } else { since_ms };
                 return shared.fences_since_ms.store(since_ms, Ordering::Relaxed);
             }
-            Err(reason) if reason != told => {
+            Err(reason) if reason != logged => {
                 let text = format!("Upgrade check failed; no order is processed until it succeeds: {reason}");
                 shared.sink.line(LogLevel::Warn, "upgrade_check_failed", &text, |_| {});
-                told = reason;
+                logged = reason;
             }
             Err(_) => {}
         }
@@ -96,22 +97,22 @@ fn learn_fences_since(shared: &Shared, server: &Server, order_status_ttl_ms: u64
     }
 }
 
-/// True when the items are listed and their levels were never asked for: then they are wanted at once.
-pub(crate) fn is_wanted(shared: &Shared) -> bool {
+/// True when the items are listed but their levels have never been read; they should then be read at once.
+pub(crate) fn needs_first_refresh(shared: &Shared) -> bool {
     !shared.are_levels_known.load(Ordering::Relaxed) && shared.are_items_listed.load(Ordering::Relaxed)
 }
 
-/// Asks for every known item. When the store does not answer, the last levels stay.
+/// Reads the levels of every known item. If the store does not answer, the last levels are kept.
 pub(crate) async fn refresh(core: Rc<Core>) {
     if core.is_refreshing.replace(true) {
         return;
     }
-    ask(&core).await;
+    query_levels(&core).await;
     core.is_refreshing.set(false);
 }
 
-async fn ask(core: &Core) {
-    // Acquire pairs with the listing's Release: the items that it found are in the list then.
+async fn query_levels(core: &Core) {
+    // Acquire pairs with the Release of the listing: when true, the items it found are in the list.
     let are_listed = core.shared.are_items_listed.load(Ordering::Acquire);
     let items = core.shared.items.lock().clone();
     let names: Vec<&str> = items.iter().map(String::as_str).collect();

@@ -1,33 +1,38 @@
-//! From an acknowledged order to exactly one final status.
+//! Processes each acknowledged order to exactly one final status.
 //!
-//! Owns: the group member, the branches of an order ([`order`]), payments, dead letters, the metrics and their page. Cores
-//! are monoio runtimes; the consumer has a thread of its own and posts batches to them.
+//! Owns: the consumer group member, every branch an order can take (`order`), payments, writing dead
+//! letters, the metrics and their page. Each core is a monoio runtime. The consumer has its own thread and
+//! sends batches to the cores.
 //!
 //! Invariants:
-//! - every change of stock is made by a script fenced by request id and attempt, and the status is derived from that fence, so a
-//!   redelivery changes nothing;
+//! - every change of stock is made by a script that is fenced by request id and attempt, and the status is
+//!   derived from that fence, so a redelivery changes nothing;
 //! - a record is finished, and its offset may be committed, only when its fence, status and dead letter are acknowledged;
-//! - a slow payment holds up nobody else's order;
-//! - what was begun when a partition is taken away is finished, what was not is abandoned.
+//! - a slow payment delays no other order;
+//! - when a partition is revoked, payments in flight are finished; orders whose payment has not started are
+//!   abandoned to the next owner.
 //!
-//! It never answers a buyer.
+//! Called by: the `flash-sale` binary (`processor`, `serve`, `demo`; `stock` calls [`pending`] and [`rebuild`]).
+//!
+//! It never responds to a buyer.
 
-/// From settings and parts to a running processor, and back.
+/// Starts and stops a processor.
 pub mod run;
 
-/// What one core owns.
+/// State of one core, and state that all cores share.
 pub mod core;
 
-/// 1. Batches in.
+/// 1. Receives batches.
 mod consume;
 
-/// 2. A batch: every branch an order can take.
+/// 2. Processes a batch: every branch an order can take.
 mod order;
 
-/// 3. Bytes to orders.
+/// 3. Parses records into orders.
 mod read;
 
-/// 4. Claims ids.
+/// 4. Finds the fence of an order whose record may not locate it: sent by another producer or by version 0.1, replayed,
+/// or older than a loss of Redis.
 mod claim;
 
 /// 5. Reserves units.
@@ -42,31 +47,37 @@ mod settle;
 /// 8. Writes statuses.
 mod status;
 
-/// 9. What failed, kept for people.
+/// 9. Writes dead letters for failed orders.
 mod dead_letter;
 
-/// Where tests let it die.
+/// Points at which tests crash the process.
 pub mod crash;
 
-/// Cells and page.
+/// Metric cells and the metrics page.
 pub mod metrics;
 
-/// What Redis and Kafka are found to be, for `/health`, metrics and log.
+/// `GET /metrics`.
+mod metrics_page;
+
+/// `GET /health`.
+mod health;
+
+/// Availability of Redis and Kafka, for `/health`, metrics and log.
 pub mod dependencies;
 
-/// How much lies in Kafka, asked once a second.
+/// Reads the consumer lag and the number of dead letters from Kafka once a second.
 mod watch;
 
-/// Units left and drift, asked once a second.
+/// Reads units left and stock drift once a second.
 mod inventory;
 
 /// `/metrics`, `/health`, `/live`.
 mod web;
 
-/// Orders that wait for a final status longer than the consumer lag explains; for command lines.
+/// Finds orders that are PENDING for longer than the consumer lag explains; for command-line tools.
 pub mod pending;
 
-/// What must be left of an item whose stock is lost; for command lines.
+/// Computes the stock of an item after Redis has lost it; for command-line tools.
 pub mod rebuild;
 
 pub use run::{Parts, Running, StartError, Stopped, start};

@@ -9,13 +9,13 @@ use std::time::Instant;
 use queue::consumer::Batch;
 use shard::clock;
 use shard::log::Level;
-use store::{Ending, Reservation, is_replayable};
+use store::{Reservation, Settlement, is_replayable};
 use wire::names::{DeadLetterReason, Status};
 
 use crate::claim::claim;
 use crate::core::Core;
 use crate::crash::{self, Point};
-use crate::dead_letter::{Buried, bury};
+use crate::dead_letter::{FailedRecord, write_dead_letter};
 use crate::metrics::{Counter, END_TO_END, PROCESSING_DURATION};
 use crate::pay::{Paid, PaymentGateway as _, collect};
 use crate::read::{Work, correlation_id, read};
@@ -25,24 +25,26 @@ use crate::status::write_statuses;
 
 /// How the processing of an order ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// It has this status now, made by us.
-    Made(Status),
-    /// Nothing to do: the order already had its final status, another copy of it makes it, or the id belongs to another order.
-    Before,
-    /// Redis refused a step: the order keeps the status it had and becomes a dead letter.
-    Buried,
+enum Outcome {
+    /// This processing gave the order this final status.
+    New(Status),
+    /// Nothing to do: the order already had its final status, another copy of it is being processed, or the
+    /// id belongs to another order.
+    Unchanged,
+    /// Redis refused a step: the order keeps its status and becomes a dead letter.
+    Refused,
 }
 
-/// An order past reservation and payment, and what is still to be written for it.
+/// An order whose result is decided, with the status and dead letter still to be written.
 #[derive(Debug)]
 struct Decided {
     work: Work,
-    end: End,
-    /// The final status of the fence and its attempt: written again when it had been decided before, because the processor
-    /// that decided it may have crashed before it wrote it.
+    outcome: Outcome,
+    /// The final status of the fence and the attempt that led to it; `None` if the fence is not final or not
+    /// known. It is written even if the fence was final before, because the processor that made it final may
+    /// have crashed before it wrote the status.
     status: Option<(Status, u32)>,
-    letter: Option<(DeadLetterReason, String)>,
+    dead_letter: Option<(DeadLetterReason, String)>,
 }
 
 /// Processes every record of a batch to a final status or a dead letter, then marks it finished.
@@ -56,19 +58,21 @@ pub(crate) async fn process(core: Rc<Core>, batch: Batch) {
     for index in 0..batch.records().len() {
         match read(&batch, index) {
             Ok(work) => works.push(work),
-            Err(reason) => drop(monoio::spawn(poison(Rc::clone(&core), Rc::clone(&batch), index, reason))),
+            Err(reason) => {
+                drop(monoio::spawn(dead_letter_poison(Rc::clone(&core), Rc::clone(&batch), index, reason)));
+            }
         }
     }
     crash::at(Point::Taken);
-    let (works, others) = claim(&core, works).await;
+    let (works, not_claimed) = claim(&core, works).await;
     let reservations = reserve(&core, &works).await;
     crash::at(Point::Reserved);
     let mut paid = Vec::with_capacity(works.len());
-    let mut decided: Vec<Decided> = others
+    let mut decided: Vec<Decided> = not_claimed
         .into_iter()
         .map(|(work, refusal)| match refusal {
             Some(reason) => refused(work, reason),
-            None => unchanged(work, None),
+            None => already_decided(work, None),
         })
         .collect();
     for (work, reserved) in works.into_iter().zip(reservations) {
@@ -82,23 +86,29 @@ pub(crate) async fn process(core: Rc<Core>, batch: Batch) {
                     None => drop(monoio::spawn(pay_slowly(Rc::clone(&core), Rc::clone(&batch), work))),
                 }
             }
-            Ok(Reservation::SoldOut { .. }) => decided.push(made(work, Status::FailedSoldOut, None)),
+            Ok(Reservation::SoldOut { .. }) => decided.push(newly_decided(work, Status::FailedSoldOut, None)),
             Ok(Reservation::UnknownItem) => {
-                let letter = (DeadLetterReason::UnknownItem, "the stock of the item is unknown".to_owned());
-                decided.push(made(work, Status::FailedUnknownItem, Some(letter)));
+                let dead_letter =
+                    (DeadLetterReason::UnknownItem, "the stock of the item is unknown".to_owned());
+                decided.push(newly_decided(work, Status::FailedUnknownItem, Some(dead_letter)));
             }
-            Ok(Reservation::EndedBefore { status, attempt, same_origin }) => {
-                let status = Some((status, attempt)).filter(|(status, _)| status.is_end());
-                decided.push(decided_before(work, status, same_origin, reserved.was_asked_before));
+            Ok(Reservation::AlreadyFinal { status, attempt, same_origin }) => {
+                let status = Some((status, attempt)).filter(|(status, _)| status.is_final());
+                decided.push(decided_by_earlier_delivery(work, status, same_origin, reserved.reply_was_lost));
             }
             Err(reason) => decided.push(refused(work, reason)),
         }
     }
-    close(&core, &batch, paid, decided).await;
+    settle_and_write(&core, &batch, paid, decided).await;
 }
 
 /// Settles paid orders and refunds unpaid ones, then writes the results of all.
-async fn close(core: &Rc<Core>, batch: &Rc<Batch>, paid: Vec<(Work, Paid)>, mut decided: Vec<Decided>) {
+async fn settle_and_write(
+    core: &Rc<Core>,
+    batch: &Rc<Batch>,
+    paid: Vec<(Work, Paid)>,
+    mut decided: Vec<Decided>,
+) {
     if !paid.is_empty() {
         crash::at(Point::Paid);
         let endings = settle(core, &paid).await;
@@ -107,69 +117,76 @@ async fn close(core: &Rc<Core>, batch: &Rc<Batch>, paid: Vec<(Work, Paid)>, mut 
         decided.extend(settled);
     }
     if !decided.is_empty() {
-        conclude(core, batch, decided).await;
+        write_results(core, batch, decided).await;
     }
 }
 
-fn settled(work: Work, paid: Paid, ending: Answered<Ending>) -> Decided {
+fn settled(work: Work, paid: Paid, ending: Answered<Settlement>) -> Decided {
     match (paid, ending.answer) {
-        // Also `made` if our first request was executed and only its reply was lost. A refund needs no such check: the store
-        // reports `applied` to the record that made it.
+        // The order is also newly completed if our first request took effect and only its reply was lost. A
+        // refund needs no such check, because the store answers `applied` to every repetition from the same
+        // record.
         (Paid::Yes, Ok(made_now))
-            if made_now.applied
-                || (ending.was_asked_before && made_now.status == Some(Status::Completed)) =>
+            if made_now.applied || (ending.reply_was_lost && made_now.status == Some(Status::Completed)) =>
         {
-            made(work, Status::Completed, None)
+            newly_decided(work, Status::Completed, None)
         }
-        (Paid::No, Ok(Ending { applied: true, .. })) => {
-            let letter = (DeadLetterReason::PaymentTimeout, "payment failed or timed out".to_owned());
-            made(work, Status::FailedPayment, Some(letter))
+        (Paid::No, Ok(Settlement { applied: true, .. })) => {
+            let dead_letter = (DeadLetterReason::PaymentTimeout, "payment failed or timed out".to_owned());
+            newly_decided(work, Status::FailedPayment, Some(dead_letter))
         }
-        (_, Ok(Ending { status, attempt, .. })) => {
-            unchanged(work, status.filter(|status| status.is_end()).map(|status| (status, attempt)))
+        (_, Ok(Settlement { status, attempt, .. })) => {
+            already_decided(work, status.filter(|status| status.is_final()).map(|status| (status, attempt)))
         }
         (_, Err(reason)) => refused(work, reason),
     }
 }
 
-fn made(work: Work, status: Status, letter: Option<(DeadLetterReason, String)>) -> Decided {
+fn newly_decided(work: Work, status: Status, dead_letter: Option<(DeadLetterReason, String)>) -> Decided {
     let attempt = work.attempt;
-    Decided { work, end: End::Made(status), status: Some((status, attempt)), letter }
+    Decided { work, outcome: Outcome::New(status), status: Some((status, attempt)), dead_letter }
 }
 
-fn unchanged(work: Work, status: Option<(Status, u32)>) -> Decided {
-    Decided { work, end: End::Before, status, letter: None }
+fn already_decided(work: Work, status: Option<(Status, u32)>) -> Decided {
+    Decided { work, outcome: Outcome::Unchanged, status, dead_letter: None }
 }
 
 fn refused(work: Work, reason: String) -> Decided {
-    Decided { work, end: End::Buried, status: None, letter: Some((DeadLetterReason::RedisFailure, reason)) }
+    Decided {
+        work,
+        outcome: Outcome::Refused,
+        status: None,
+        dead_letter: Some((DeadLetterReason::RedisFailure, reason)),
+    }
 }
 
-/// The fence had a final state before this reservation.
-fn decided_before(
+/// The result of an order whose fence was already final when it was to be reserved: an earlier delivery or
+/// another record of the order decided it, or our own first request, whose reply was lost.
+fn decided_by_earlier_delivery(
     work: Work,
     status: Option<(Status, u32)>,
     same_origin: bool,
-    was_asked_before: bool,
+    reply_was_lost: bool,
 ) -> Decided {
-    let mut decided = unchanged(work, status);
+    let mut decided = already_decided(work, status);
     let Some((status, _)) = status else { return decided };
-    // It was decided by this very record, but the dead letter may not have been written.
+    // This same record decided it, but its dead letter may not have been written.
     if same_origin && is_replayable(status) {
-        decided.letter = Some((
+        decided.dead_letter = Some((
             reason_of(status),
             "redelivered: the order had already failed, but its dead letter may be missing".to_owned(),
         ));
     }
-    // The answer to our own first asking was lost.
-    if was_asked_before && (decided.letter.is_some() || status == Status::FailedSoldOut) {
-        decided.end = End::Made(status);
+    // Our own first request decided it, and its reply was lost.
+    if reply_was_lost && (decided.dead_letter.is_some() || status == Status::FailedSoldOut) {
+        decided.outcome = Outcome::New(status);
     }
     decided
 }
 
-/// Status, dead letter, finish: in this order, so that whoever sees one of them can rely on those before.
-async fn conclude(core: &Rc<Core>, batch: &Rc<Batch>, mut decided: Vec<Decided>) {
+/// Writes the statuses, then the dead letters, then finishes the records. In this order, so that anyone who
+/// sees one of the steps can rely on the earlier ones.
+async fn write_results(core: &Rc<Core>, batch: &Rc<Batch>, mut decided: Vec<Decided>) {
     let statuses: Vec<(&Work, Status, u32)> = decided
         .iter()
         .filter_map(|decided| decided.status.map(|(status, attempt)| (&decided.work, status, attempt)))
@@ -177,23 +194,30 @@ async fn conclude(core: &Rc<Core>, batch: &Rc<Batch>, mut decided: Vec<Decided>)
     let mut written = write_statuses(core, &statuses).await.into_iter();
     for decided in decided.iter_mut().filter(|decided| decided.status.is_some()) {
         if let Some(Err(reason)) = written.next() {
-            decided.letter.get_or_insert((DeadLetterReason::RedisFailure, reason));
+            decided.dead_letter.get_or_insert((DeadLetterReason::RedisFailure, reason));
         }
     }
     crash::at(Point::Written);
-    let mut ended = Vec::with_capacity(decided.len());
-    for Decided { work, end, letter, .. } in decided {
-        match letter {
-            None => ended.push((work, end)),
-            Some(letter) => {
-                drop(monoio::spawn(bury_and_finish(Rc::clone(core), Rc::clone(batch), work, letter, end)));
+    let mut finished = Vec::with_capacity(decided.len());
+    for Decided { work, outcome, dead_letter, .. } in decided {
+        match dead_letter {
+            None => finished.push((work, outcome)),
+            Some(dead_letter) => {
+                drop(monoio::spawn(dead_letter_and_finish(
+                    Rc::clone(core),
+                    Rc::clone(batch),
+                    work,
+                    dead_letter,
+                    outcome,
+                )));
             }
         }
     }
-    finish(core, batch, &ended);
+    count_and_finish(core, batch, &finished);
 }
 
-/// The result of a payment that returns at once; `None` if it takes time, or was declined and may be retried after a pause.
+/// The result of a payment that returns at once; `None` if it takes time, or was declined and may be retried after a
+/// pause. [`pay_slowly`] then starts again with trial 0; a repeated trial charges nothing twice.
 fn pay_at_once(core: &Core, work: &Work) -> Option<Paid> {
     if !core.payments.is_instant() {
         return None;
@@ -210,31 +234,31 @@ async fn pay_slowly(core: Rc<Core>, batch: Rc<Batch>, work: Work) {
     let order = (work.request_id.as_str(), work.amount, work.attempt);
     let is_ours = || !batch.lease().is_ending();
     match collect(&core.payments, &core.payment_permits, core.charge_limits, order, is_ours).await {
-        Some(paid) => close(&core, &batch, vec![(work, paid)], Vec::new()).await,
-        // Its units stay held by this attempt: whoever gets the record next goes on from there.
+        Some(paid) => settle_and_write(&core, &batch, vec![(work, paid)], Vec::new()).await,
+        // The units stay held by this attempt; the next owner of the record continues from there.
         None => batch.lease().abandon(1),
     }
 }
 
-async fn poison(core: Rc<Core>, batch: Rc<Batch>, index: usize, reason: String) {
-    let buried = Buried { index, work: None, correlation_id: &correlation_id(&batch, index, None) };
-    bury(&core, &batch, buried, DeadLetterReason::InvalidOrderFormat, &reason).await;
+async fn dead_letter_poison(core: Rc<Core>, batch: Rc<Batch>, index: usize, reason: String) {
+    let failed = FailedRecord { index, work: None, correlation_id: &correlation_id(&batch, index, None) };
+    write_dead_letter(&core, &batch, failed, DeadLetterReason::InvalidOrderFormat, &reason).await;
     core.count(Counter::Processed);
     core.count(Counter::Failed);
     batch.lease().finish(&[batch.records()[index].offset]);
 }
 
-async fn bury_and_finish(
+async fn dead_letter_and_finish(
     core: Rc<Core>,
     batch: Rc<Batch>,
     work: Work,
-    letter: (DeadLetterReason, String),
-    end: End,
+    dead_letter: (DeadLetterReason, String),
+    outcome: Outcome,
 ) {
-    let buried = Buried { index: work.index, work: Some(&work), correlation_id: &work.correlation_id };
-    bury(&core, &batch, buried, letter.0, &letter.1).await;
+    let failed = FailedRecord { index: work.index, work: Some(&work), correlation_id: &work.correlation_id };
+    write_dead_letter(&core, &batch, failed, dead_letter.0, &dead_letter.1).await;
     crash::at(Point::Buried);
-    finish(&core, &batch, &[(work, end)]);
+    count_and_finish(&core, &batch, &[(work, outcome)]);
 }
 
 fn reason_of(status: Status) -> DeadLetterReason {
@@ -245,25 +269,25 @@ fn reason_of(status: Status) -> DeadLetterReason {
     }
 }
 
-/// Counts, logs and finishes: from here on the offsets may be committed.
-fn finish(core: &Core, batch: &Batch, ended: &[(Work, End)]) {
-    if ended.is_empty() {
+/// Counts and logs the orders and marks their records finished; their offsets may be committed from then on.
+fn count_and_finish(core: &Core, batch: &Batch, finished: &[(Work, Outcome)]) {
+    if finished.is_empty() {
         return;
     }
     let duration = Instant::now().saturating_duration_since(batch.taken());
     let now_ms = clock::unix_ms();
-    for (work, end) in ended {
-        let (counter, word) = match end {
-            End::Made(Status::Completed) => (Counter::Success, Status::Completed.word()),
-            End::Made(Status::FailedSoldOut) => (Counter::SoldOut, Status::FailedSoldOut.word()),
-            End::Made(status) => (Counter::Failed, status.word()),
-            End::Before => (Counter::Redelivered, "unchanged"),
-            End::Buried => (Counter::Failed, "dead letter"),
+    for (work, outcome) in finished {
+        let (counter, word) = match outcome {
+            Outcome::New(Status::Completed) => (Counter::Success, Status::Completed.word()),
+            Outcome::New(Status::FailedSoldOut) => (Counter::SoldOut, Status::FailedSoldOut.word()),
+            Outcome::New(status) => (Counter::Failed, status.word()),
+            Outcome::Unchanged => (Counter::Redelivered, "unchanged"),
+            Outcome::Refused => (Counter::Failed, "dead letter"),
         };
         core.count(Counter::Processed);
         core.count(counter);
         core.cells().durations[PROCESSING_DURATION].observe_us(duration.as_micros() as u64);
-        // A record without a time, or from a clock ahead of ours, says nothing.
+        // A record without a timestamp, or with one in the future, is not measured.
         let written_ms = batch.records()[work.index].timestamp_ms.and_then(|ms| u64::try_from(ms).ok());
         if let Some(age_ms) = written_ms.and_then(|written_ms| now_ms.checked_sub(written_ms)) {
             core.cells().durations[END_TO_END].observe_us(age_ms * 1000);
@@ -277,7 +301,7 @@ fn finish(core: &Core, batch: &Batch, ended: &[(Work, End)]) {
                 .number("processing_time_ms", duration.as_millis() as u64);
         });
     }
-    let offsets: Vec<i64> = ended.iter().map(|(work, _)| work.origin.offset).collect();
+    let offsets: Vec<i64> = finished.iter().map(|(work, _)| work.origin.offset).collect();
     batch.lease().finish(&offsets);
     crash::at(Point::Finished);
 }

@@ -1,21 +1,22 @@
-//! Money: who is asked.
+//! Payments: the provider interface, retries, and a simulator.
 
 use std::future::Future;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-/// What a payment came to.
+/// Result of a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Paid {
-    /// The money is there.
+    /// Paid.
     Yes,
-    /// It is not, and will not come for this attempt.
+    /// Not paid, and will not be paid in this attempt.
     No,
 }
 
-/// Who is asked for money. `request_id`, `attempt` and `trial` are the idempotency key of a charge: asked twice, it
-/// must answer alike and charge once. A charge that is given up (dropped) must not take money any more.
+/// Payment provider. `request_id`, `attempt` and `trial` form the idempotency key of a charge: a second call
+/// with the same key must return the same result and charge once. A charge whose future is dropped must no
+/// longer take money.
 pub trait PaymentGateway {
     /// Charges one order; `trial` counts from 0 within one attempt at the order.
     fn charge(
@@ -27,12 +28,12 @@ pub trait PaymentGateway {
     ) -> impl Future<Output = Paid> + 'static;
 }
 
-/// How long, and how often.
+/// Timeout and number of trials of a payment.
 #[derive(Debug, Clone, Copy)]
 pub struct ChargeLimits {
-    /// A trial that takes longer has failed.
+    /// A trial that takes longer counts as failed.
     pub timeout: Duration,
-    /// Trials before the units go back, at least 1.
+    /// Trials before the units are refunded, at least 1.
     pub trials_max: u32,
 }
 
@@ -41,8 +42,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// Asks until the payment succeeds or the attempts are used up. A permit is held while a charge is under way, not
-/// in the pauses. `None`: before a charge the order was not ours any more, and was left to its next owner.
+/// Charges until a trial succeeds or the trials are used up. A permit is held during a charge, not during the
+/// pauses. Returns `None` if the partition was revoked before a charge started; the order is then left to the
+/// next owner.
 pub async fn collect(
     gateway: &impl PaymentGateway,
     permits: &Semaphore,
@@ -70,48 +72,48 @@ pub async fn collect(
     Some(Paid::No)
 }
 
-/// A payment provider for rehearsals: its answer is a function of seed, `request_id`, attempt and trial alone.
+/// Simulated payment provider. Its result is a function of seed, `request_id`, attempt and trial alone.
 #[derive(Debug, Clone, Copy)]
 pub struct Simulator {
-    /// Share that fails, 0 to 1.
+    /// Share of trials that fail, 0 to 1.
     pub failure_rate: f64,
-    /// How long it takes.
+    /// Duration of a charge.
     pub latency: Duration,
-    /// Share that takes `slow_latency` instead, 0 to 1.
+    /// Share of attempts that take `slow_latency` instead, 0 to 1.
     pub slow_rate: f64,
-    /// See `slow_rate`.
+    /// Duration of a slow charge.
     pub slow_latency: Duration,
-    /// Another seed, other failures.
+    /// Random seed: selects which payments fail and which are slow.
     pub seed: u64,
 }
 
 impl Simulator {
-    /// One that answers at once.
+    /// A simulator without latency.
     pub fn instant(failure_rate: f64, seed: u64) -> Self {
         Self { failure_rate, latency: Duration::ZERO, slow_rate: 0.0, slow_latency: Duration::ZERO, seed }
     }
 
-    /// True when every charge is answered at once.
+    /// True when every charge returns at once.
     pub fn is_instant(&self) -> bool {
         self.latency.is_zero() && self.slow_rate <= 0.0
     }
 
-    /// The answer to the first trial of an attempt, without the wait.
+    /// The result of the first trial of an attempt, without waiting.
     pub fn answer(&self, request_id: &str, attempt: u32) -> Paid {
         self.answer_to(request_id, attempt, 0)
     }
 
     fn answer_to(&self, request_id: &str, attempt: u32, trial: u32) -> Paid {
-        // Attempts are few: the upper half is free for the trials.
+        // Attempt numbers are small, so the upper 16 bits are free for the trial.
         let share = self.share("payment", request_id, attempt.wrapping_add(trial << 16));
         if share < self.failure_rate { Paid::No } else { Paid::Yes }
     }
 
-    /// Evenly spread over 0..1, a function of the seed and the arguments.
+    /// Uniform in 0..1; a function of the seed and the arguments.
     fn share(&self, what: &str, request_id: &str, number: u32) -> f64 {
         let hash = wire::order::fingerprint(request_id, what, number)
             ^ self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        // The finishing steps of MurmurHash3: seed bits must reach the top, from which the share is read.
+        // The finalizer of MurmurHash3: the seed must affect the top bits, from which the share is taken.
         let mut mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
         mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
         mixed ^= mixed >> 33;
@@ -144,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_share_that_fails_is_the_one_asked_for_and_the_answer_is_stable() {
+    fn failure_share_matches_the_rate_and_results_are_stable() {
         for rate in [0.0, 0.1, 0.5, 1.0] {
             let simulator = Simulator::instant(rate, 7);
             let fails = |attempt| {
@@ -157,6 +159,6 @@ mod tests {
         let simulator = Simulator::instant(0.5, 7);
         let differ = (0..1000)
             .filter(|n| simulator.answer(&format!("r{n}"), 0) != simulator.answer(&format!("r{n}"), 1));
-        assert!(differ.count() > 300, "another attempt has another chance");
+        assert!(differ.count() > 300, "results differ between attempts");
     }
 }

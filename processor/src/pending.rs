@@ -1,8 +1,8 @@
-//! Orders that are PENDING for longer than the consumer lag explains: their records are no longer in the log, or were
-//! never there. For `flash-sale stock audit`; blocks, so never on an event loop.
+//! Finds orders that are PENDING for longer than the consumer lag explains: their records are no longer in
+//! the log, or never were. For `flash-sale stock audit`. Blocks, so it must not run on an event loop.
 //!
-//! A record that waits in the log makes its order PENDING for as long as the oldest record that the group has not
-//! finished is old. Whatever is PENDING for longer waits for nothing.
+//! An order whose record still waits in the log cannot be PENDING for longer than the age of the oldest
+//! record that the group has not finished. An order that is PENDING for longer will never be processed.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,69 +14,69 @@ use shard::clock;
 use wire::names::{ORDER_STATUS_PREFIX, Status, WATERMARK_PREFIX};
 use wire::status_value::StatusValue;
 
-/// How long Redis or Kafka may take to answer.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// Between a record's acknowledgement and its final status, beside the lag: a batch, a commit, two clocks.
+/// Timeout for each reply of Redis or Kafka.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Allowance on top of the lag, for processing a batch, a commit and the difference between two clocks.
 const SLACK_MS: u64 = 10_000;
-/// Keys asked for at once.
+/// Most keys per request.
 const KEYS_MAX: usize = 1000;
 
-/// Where everything is.
+/// Addresses, topic and group to check.
 #[derive(Debug, Clone)]
-pub struct Places {
-    /// Statuses.
+pub struct Endpoints {
+    /// Redis with the statuses.
     pub redis: RedisAddress,
-    /// Bootstrap list.
+    /// Kafka bootstrap list.
     pub kafka: String,
     /// `ORDERS_TOPIC`
     pub orders_topic: String,
     /// `CONSUMER_GROUP`
     pub group: String,
-    /// `ORDER_STATUS_TTL`: the age of a status is what is missing of it.
+    /// `ORDER_STATUS_TTL`: the age of a status is this minus its remaining time to live.
     pub order_status_ttl_ms: u64,
 }
 
-/// Whether the client was told 202.
+/// Whether the client got a 202.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acknowledged {
-    /// Its gateway has confirmed it.
+    /// Yes: its gateway has confirmed the order.
     Yes,
-    /// The client got a 503, or nothing: a retry under the same id publishes it again.
+    /// No: the client got a 503 or no response. A retry under the same id publishes the order again.
     No,
-    /// Its gateway died before it confirmed the order, or no gateway took it.
+    /// Unknown: its gateway died before it confirmed the order, or no gateway accepted it.
     Unknown,
 }
 
-/// One order.
+/// An order that is PENDING for too long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stuck {
-    /// The order.
+    /// Request id of the order.
     pub request_id: String,
-    /// Since it was admitted.
+    /// Time since its admission.
     pub age_ms: u64,
-    /// Whether the client was told 202.
+    /// Whether the client got a 202.
     pub acknowledged: Acknowledged,
-    /// Empty when it is unknown.
+    /// Correlation id; empty if unknown.
     pub correlation_id: String,
 }
 
-/// What was found.
+/// Result of the check.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PendingReport {
     /// Orders without a final status.
     pub pending: u64,
     /// The age that the consumer lag explains.
     pub explained_ms: u64,
-    /// Those that are older, the oldest first.
+    /// Orders that are PENDING for longer, oldest first.
     pub stuck: Vec<Stuck>,
 }
 
-/// Why it cannot be told.
+/// Why the check failed.
 #[derive(Debug)]
 pub enum PendingError {
-    /// Kafka cannot be asked.
+    /// Kafka query failed.
     Kafka(AdminError),
-    /// Redis cannot be asked.
+    /// Redis query failed.
     Redis(RedisError),
 }
 
@@ -103,14 +103,15 @@ impl From<RedisError> for PendingError {
     }
 }
 
-/// Looks at every status in Redis. Its cost there is one SCAN step per thousand keys, so a running sale goes on.
+/// Checks every status in Redis. It costs Redis one SCAN step per thousand keys, so it can run during a sale.
 ///
 /// # Errors
 /// [`PendingError`].
-pub fn pending(places: &Places) -> Result<PendingReport, PendingError> {
-    // Kafka first: what is finished between the two questions is then rather explained than listed.
-    let explained_ms = lag_age_ms(places)? + SLACK_MS;
-    let mut redis = letters::connect(&places.redis, ANSWER_MAX)?;
+pub fn pending(endpoints: &Endpoints) -> Result<PendingReport, PendingError> {
+    // Kafka first: an order that finishes between the two queries is then covered by the lag instead of
+    // listed.
+    let explained_ms = lag_age_ms(endpoints)? + SLACK_MS;
+    let mut redis = dead_letters::connect(&endpoints.redis, REPLY_TIMEOUT)?;
     let mut report = PendingReport { explained_ms, ..PendingReport::default() };
     let mut cursor = 0_u64;
     loop {
@@ -121,36 +122,36 @@ pub fn pending(places: &Places) -> Result<PendingReport, PendingError> {
             .arg("COUNT")
             .arg(KEYS_MAX)
             .query(&mut redis)?;
-        look_at(&mut redis, places, &keys, &mut report)?;
+        check_statuses(&mut redis, endpoints, &keys, &mut report)?;
         cursor = next;
         if cursor == 0 {
             break;
         }
     }
-    // A SCAN may show a key twice.
+    // SCAN may return a key twice.
     report.stuck.sort_by(|a, b| b.age_ms.cmp(&a.age_ms).then_with(|| a.request_id.cmp(&b.request_id)));
     report.stuck.dedup_by(|a, b| a.request_id == b.request_id);
     Ok(report)
 }
 
-/// Age of the oldest record that the group has not finished; 0 without lag.
-fn lag_age_ms(places: &Places) -> Result<u64, PendingError> {
-    let depth = Depth::open(&places.kafka, ANSWER_MAX)?;
-    let mut ends = depth.watermarks(&places.orders_topic)?;
-    let committed =
-        Group::open(&places.kafka, &places.group, ANSWER_MAX)?.committed(&places.orders_topic, &ends)?;
+/// Age of the oldest record that the group has not committed; 0 without lag.
+fn lag_age_ms(endpoints: &Endpoints) -> Result<u64, PendingError> {
+    let depth = Depth::open(&endpoints.kafka, REPLY_TIMEOUT)?;
+    let mut ends = depth.watermarks(&endpoints.orders_topic)?;
+    let committed = Group::open(&endpoints.kafka, &endpoints.group, REPLY_TIMEOUT)?
+        .committed(&endpoints.orders_topic, &ends)?;
     for (marks, committed) in ends.iter_mut().zip(committed) {
         let Watermarks { low, high, .. } = *marks;
         marks.low = committed.unwrap_or(low).clamp(low, high);
     }
-    let oldest_ms = depth.oldest_timestamp_ms(&places.orders_topic, &ends)?;
+    let oldest_ms = depth.oldest_timestamp_ms(&endpoints.orders_topic, &ends)?;
     let oldest_ms = oldest_ms.and_then(|ms| u64::try_from(ms).ok());
     Ok(oldest_ms.map_or(0, |oldest_ms| clock::unix_ms().saturating_sub(oldest_ms)))
 }
 
-fn look_at(
+fn check_statuses(
     redis: &mut Connection,
-    places: &Places,
+    endpoints: &Endpoints,
     keys: &[String],
     report: &mut PendingReport,
 ) -> Result<(), RedisError> {
@@ -165,7 +166,7 @@ fn look_at(
         }
         report.pending += 1;
         let ttl_ms: i64 = redis::cmd("PTTL").arg(key).query(redis)?;
-        let age_ms = places.order_status_ttl_ms.saturating_sub(u64::try_from(ttl_ms).unwrap_or(0));
+        let age_ms = endpoints.order_status_ttl_ms.saturating_sub(u64::try_from(ttl_ms).unwrap_or(0));
         if age_ms > report.explained_ms {
             let request_id = key.strip_prefix(ORDER_STATUS_PREFIX).unwrap_or(key);
             report.stuck.push(Stuck {

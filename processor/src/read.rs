@@ -1,4 +1,4 @@
-//! Bytes to orders.
+//! Parses records into orders.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -7,10 +7,10 @@ use store::Origin;
 use wire::http1::is_correlation_id;
 use wire::uuid;
 
-/// An order in hand, with its own texts: it may outlive the batch's turn while its payment takes its time.
+/// An order in flight. It owns its strings, because a slow payment may outlast the rest of the batch.
 #[derive(Debug, Clone)]
 pub(crate) struct Work {
-    /// Which record of the batch.
+    /// Index of its record in the batch.
     pub(crate) index: usize,
     pub(crate) user_id: String,
     pub(crate) item_id: String,
@@ -18,25 +18,25 @@ pub(crate) struct Work {
     pub(crate) request_id: String,
     pub(crate) correlation_id: String,
     pub(crate) attempt: u32,
-    /// When the first send was accepted, Unix milliseconds; without it in the record, its Kafka timestamp, until a claim
-    /// replaces it.
+    /// When the first send was accepted, Unix milliseconds. If the record does not say so, this is its Kafka
+    /// timestamp until a claim replaces it.
     pub(crate) accepted_at_ms: u64,
     /// The record has `accepted_at_ms`.
     pub(crate) has_accepted_at: bool,
-    /// When the record was written or the order accepted, whichever is earlier.
+    /// The earlier of the record's timestamp and `accepted_at_ms`.
     pub(crate) written_at_ms: u64,
     pub(crate) origin: Origin,
 }
 
 impl Work {
-    /// As a gateway would have computed it.
+    /// The fingerprint that a gateway computes for this order.
     pub(crate) fn fingerprint(&self) -> u64 {
         wire::order::fingerprint(&self.user_id, &self.item_id, self.amount)
     }
 }
 
-/// The correlation id of a record: of the order, else of its header, else a generated one. Any producer may write
-/// anything there; what no gateway would have taken counts as none.
+/// The correlation id of a record: from the order, else from its header, else generated. Producers may write
+/// any bytes there; an id that a gateway would reject is ignored.
 pub(crate) fn correlation_id(batch: &Batch, index: usize, of_order: Option<&str>) -> String {
     let record = &batch.records()[index];
     let header = || batch.correlation_id(record).and_then(|text| std::str::from_utf8(text).ok());
@@ -45,8 +45,8 @@ pub(crate) fn correlation_id(batch: &Batch, index: usize, of_order: Option<&str>
     given.map_or_else(|| generated_id(batch.lease().partition(), record), str::to_owned)
 }
 
-/// A UUID in the form of version 4, made of the place and time of the record: a redelivery finds the same one, so that
-/// the lines and letters of all its deliveries belong together.
+/// A UUID in version 4 format, derived from the record's position and timestamp. Every redelivery gets the
+/// same id, so the log lines and dead letters of all deliveries share it.
 fn generated_id(partition: i32, record: &Record) -> String {
     let half = |which: u8| {
         let mut hasher = DefaultHasher::new();
@@ -57,10 +57,10 @@ fn generated_id(partition: i32, record: &Record) -> String {
     text.iter().map(|&byte| char::from(byte)).collect()
 }
 
-/// Reads one record; the error says why it is not an order.
+/// Parses one record; the error says why it is not an order.
 pub(crate) fn read(batch: &Batch, index: usize) -> Result<Work, String> {
     let record: &Record = &batch.records()[index];
-    let value = batch.value(record).ok_or("a tombstone")?;
+    let value = batch.value(record).ok_or("a tombstone: the record has no value")?;
     let order = wire::record::decode(value)?;
     let attempt = match batch.attempt(record) {
         None => 0,

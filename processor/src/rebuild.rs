@@ -1,13 +1,15 @@
-//! What must be left of an item whose stock Redis has lost: what was brought in, less what the log of orders says was
-//! sold. For `flash-sale stock rebuild`; blocks, so never on a core.
+//! Computes the units left of an item whose stock Redis has lost: units brought in minus units sold according
+//! to the orders topic. For `flash-sale stock rebuild`. Blocks, so it must not run on a core.
 //!
 //! Every order of the item counts once, by its request id:
 //! - COMPLETED: sold;
-//! - any failed end: not sold;
-//! - no end, because its status is lost as well: not sold when it has a dead letter, else taken as sold. That errs to
-//!   the side of selling too little: an order that was told it is sold out leaves no letter either.
+//! - any failed final status: not sold;
+//! - no final status, because Redis has lost it as well: not sold if the order has a dead letter, else
+//!   assumed sold. This errs on the side of selling too few units: a sold-out order has no dead letter
+//!   either, so it counts as sold.
 //!
-//! Only at rest: when the group still has orders to end, the answer would be wrong before it is written.
+//! Works only without consumer lag. While orders are being processed, the result would be outdated before it
+//! is written.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -21,19 +23,19 @@ use store::open::Source;
 use store::{Answer, AnyStore, Command, Policy, Store as _};
 use wire::names::Status;
 
-/// How long Redis or Kafka may take to answer.
+/// Timeout for each reply of Redis or Kafka.
 const WAIT_MAX: Duration = Duration::from_secs(10);
-/// Statuses asked for together.
+/// Most statuses per query.
 const IDS_MAX: usize = 1000;
 
-/// Where everything is.
+/// Store, Kafka address, topics and group to use.
 #[derive(Debug, Clone)]
-pub struct Places {
-    /// Statuses and ledger.
+pub struct Endpoints {
+    /// Redis with statuses and ledger.
     pub source: Source,
-    /// The rules of the scripts.
+    /// Store policy.
     pub policy: Policy,
-    /// Bootstrap list.
+    /// Kafka bootstrap list.
     pub kafka: String,
     /// `ORDERS_TOPIC`
     pub orders_topic: String,
@@ -43,40 +45,40 @@ pub struct Places {
     pub group: String,
 }
 
-/// What was found, in units unless it says orders.
+/// Result, in units unless stated otherwise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rebuilt {
-    /// Brought in: as given, or by the ledger.
+    /// Units brought in: as given, or from the ledger.
     pub brought_in: i64,
-    /// Of COMPLETED orders.
+    /// Units of COMPLETED orders.
     pub sold: i64,
-    /// Of orders whose end is lost and that have no letter.
+    /// Units of orders whose status is lost and that have no dead letter.
     pub taken_as_sold: i64,
-    /// Orders of the item.
+    /// Number of orders of the item.
     pub orders: u64,
-    /// What is in Redis now; `None` is unknown.
+    /// Stock in Redis now; `None` if unknown.
     pub level: Option<i64>,
-    /// False when records of the topic were deleted: then what they sold is not known.
+    /// False if records of the topic were deleted: the units they sold are then unknown.
     pub is_whole: bool,
 }
 
 impl Rebuilt {
-    /// What must be left, at least nothing.
+    /// Units that must be left, at least 0.
     pub fn left(&self) -> i64 {
         (self.brought_in - self.sold - self.taken_as_sold).max(0)
     }
 }
 
-/// Why it cannot be told.
+/// Why the rebuild failed.
 #[derive(Debug)]
 pub enum RebuildError {
     /// Kafka cannot be read.
     Kafka(AdminError),
-    /// Redis cannot be asked.
+    /// Redis query failed.
     Store(String),
-    /// Orders are on the road.
+    /// The consumer group has this many unprocessed records.
     NotAtRest(u64),
-    /// Neither a ledger nor a number says what was brought in.
+    /// The units brought in are unknown: no ledger, and no number given.
     NothingBroughtIn,
 }
 
@@ -87,11 +89,11 @@ impl fmt::Display for RebuildError {
             Self::Store(reason) => write!(formatter, "Redis: {reason}"),
             Self::NotAtRest(lag) => write!(
                 formatter,
-                "the group has {lag} records to end; wait until a processor has ended them (processor_consumer_lag), \
-                 orders of an unknown item become dead letters meanwhile"
+                "the group has {lag} unprocessed records; wait until a processor has finished them (see \
+                 processor_consumer_lag); orders of an item with unknown stock become dead letters meanwhile"
             ),
             Self::NothingBroughtIn => formatter.write_str(
-                "the ledger of the item is lost as well; say how many units were brought in: --seeded UNITS",
+                "the ledger of the item is lost as well; give the number of units brought in: --seeded UNITS",
             ),
         }
     }
@@ -105,39 +107,40 @@ impl From<AdminError> for RebuildError {
     }
 }
 
-/// Computes it; `seeded` is what was brought in, where no ledger says so. `apply` also sets it.
+/// Computes the units left. `seeded` is the number of units brought in, if the ledger is lost. With `apply`
+/// it also sets the stock.
 ///
 /// # Errors
-/// [`RebuildError`]; nothing was changed then.
+/// [`RebuildError`]; nothing has been changed then.
 pub fn rebuild(
-    places: &Places,
+    endpoints: &Endpoints,
     item_id: &str,
     seeded: Option<u64>,
     apply: bool,
 ) -> Result<Rebuilt, RebuildError> {
-    check_rest(places)?;
-    let lettered = lettered(places)?;
-    let mut found = Err(RebuildError::Store("not asked".to_owned()));
+    check_rest(endpoints)?;
+    let dead_lettered = dead_lettered(endpoints)?;
+    let mut found = Err(RebuildError::Store("not queried".to_owned()));
     launch::run(0, None, |_| async {
-        found = walk(places, item_id, seeded, &lettered, apply).await;
+        found = walk(endpoints, item_id, seeded, &dead_lettered, apply).await;
     })
     .map_err(|error| RebuildError::Store(error.to_string()))?;
     found
 }
 
-fn check_rest(places: &Places) -> Result<(), RebuildError> {
-    let ends = Depth::open(&places.kafka, WAIT_MAX)?.watermarks(&places.orders_topic)?;
-    let group = Group::open(&places.kafka, &places.group, WAIT_MAX)?;
-    let committed = group.committed(&places.orders_topic, &ends)?;
+fn check_rest(endpoints: &Endpoints) -> Result<(), RebuildError> {
+    let ends = Depth::open(&endpoints.kafka, WAIT_MAX)?.watermarks(&endpoints.orders_topic)?;
+    let group = Group::open(&endpoints.kafka, &endpoints.group, WAIT_MAX)?;
+    let committed = group.committed(&endpoints.orders_topic, &ends)?;
     let lag: i64 =
         ends.iter().zip(committed).map(|(marks, done)| (marks.high - done.unwrap_or(marks.low)).max(0)).sum();
     if lag > 0 { Err(RebuildError::NotAtRest(lag as u64)) } else { Ok(()) }
 }
 
 /// Request ids that have a dead letter.
-fn lettered(places: &Places) -> Result<HashSet<String>, RebuildError> {
+fn dead_lettered(endpoints: &Endpoints) -> Result<HashSet<String>, RebuildError> {
     let mut ids = HashSet::new();
-    TopicReader::open(&places.kafka, &places.dlq_topic, WAIT_MAX)?.read(|entry| {
+    TopicReader::open(&endpoints.kafka, &endpoints.dlq_topic, WAIT_MAX)?.read(|entry| {
         let header = entry.header(c"request_id").map(|id| String::from_utf8_lossy(id).into_owned());
         let of_value = || Some(wire::record::decode(entry.value()?).ok()?.request_id.into_owned());
         ids.extend(header.or_else(of_value));
@@ -147,17 +150,17 @@ fn lettered(places: &Places) -> Result<HashSet<String>, RebuildError> {
 }
 
 async fn walk(
-    places: &Places,
+    endpoints: &Endpoints,
     item_id: &str,
     seeded: Option<u64>,
-    lettered: &HashSet<String>,
+    dead_lettered: &HashSet<String>,
     apply: bool,
 ) -> Result<Rebuilt, RebuildError> {
-    let store = places.source.open(&places.policy, 16);
+    let store = endpoints.source.open(&endpoints.policy, 16);
     if let AnyStore::Redis(connection) = &store
         && !connection.reachable_within(WAIT_MAX).await
     {
-        let trouble = store.trouble().unwrap_or_else(|| "it does not answer".to_owned());
+        let trouble = store.last_error().unwrap_or_else(|| "no reply".to_owned());
         return Err(RebuildError::Store(trouble));
     }
     let mut rebuilt =
@@ -165,14 +168,14 @@ async fn walk(
     if let Answer::Stock(levels) = ask(&store, Command::Stock { items: &[item_id] }).await? {
         rebuilt.level = levels.first().copied().flatten();
     }
-    let mut reader = TopicReader::open(&places.kafka, &places.orders_topic, WAIT_MAX)?;
+    let mut reader = TopicReader::open(&endpoints.kafka, &endpoints.orders_topic, WAIT_MAX)?;
     rebuilt.is_whole = reader.is_whole();
     let mut seen = HashSet::new();
     loop {
         let mut orders: Vec<(String, i64)> = Vec::with_capacity(IDS_MAX);
         let is_end = reader.read(|entry| {
             let order = entry.value().and_then(|value| wire::record::decode(value).ok());
-            // A replay and a retry are the same order again.
+            // Replays and retries are the same order again.
             if let Some(order) = order.filter(|order| order.item_id == item_id)
                 && seen.insert(order.request_id.to_string())
             {
@@ -180,7 +183,7 @@ async fn walk(
             }
             if orders.len() < IDS_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
-        count(&store, &orders, lettered, &mut rebuilt).await?;
+        count(&store, &orders, dead_lettered, &mut rebuilt).await?;
         if is_end {
             break;
         }
@@ -200,14 +203,14 @@ async fn brought_in(store: &AnyStore, item_id: &str, seeded: Option<u64>) -> Res
         Answer::Ledgers(ledgers) => {
             ledgers.first().copied().flatten().map(|ledger| ledger.base).ok_or(RebuildError::NothingBroughtIn)
         }
-        _ => Err(RebuildError::Store("an unexpected answer".to_owned())),
+        _ => Err(RebuildError::Store("unexpected answer".to_owned())),
     }
 }
 
 async fn count(
     store: &AnyStore,
     orders: &[(String, i64)],
-    lettered: &HashSet<String>,
+    dead_lettered: &HashSet<String>,
     rebuilt: &mut Rebuilt,
 ) -> Result<(), RebuildError> {
     if orders.is_empty() {
@@ -216,14 +219,14 @@ async fn count(
     let request_ids: Vec<&str> = orders.iter().map(|(id, _)| id.as_str()).collect();
     let Answer::Statuses(statuses) = ask(store, Command::Statuses { request_ids: &request_ids }).await?
     else {
-        return Err(RebuildError::Store("an unexpected answer".to_owned()));
+        return Err(RebuildError::Store("unexpected answer".to_owned()));
     };
     for ((id, amount), status) in orders.iter().zip(statuses) {
         rebuilt.orders += 1;
         match status {
             Some(Status::Completed) => rebuilt.sold += amount,
-            Some(end) if end.is_end() => {}
-            _ if lettered.contains(id) => {}
+            Some(status) if status.is_final() => {}
+            _ if dead_lettered.contains(id) => {}
             _ => rebuilt.taken_as_sold += amount,
         }
     }

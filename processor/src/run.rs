@@ -1,5 +1,5 @@
-//! From settings and parts to a running processor, and back: stop taking → finish what was begun → commit → leave the
-//! group → flush the producer → cores return.
+//! Starts and stops a processor. Order of a stop: stop consuming → finish the orders in flight → commit →
+//! leave the group → flush the producer → join the cores.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -18,7 +18,7 @@ use queue::{Event, Events, Producer, ProducerSettings, Publisher, Unhealable};
 use shard::checks::{Checks, Group};
 use shard::deadline::Deadline;
 use shard::drain::{Drain, Phase};
-use shard::launch::{self, Seat};
+use shard::launch::{self, Placement};
 use shard::log::{CoreLog, Level, Sink};
 use shard::mailbox::Mailbox;
 use shard::watchdog::Watchdog;
@@ -29,55 +29,59 @@ use tokio::sync::Semaphore;
 
 use crate::consume;
 use crate::core::{Core, Losses, RedisLosses, Shared};
-use crate::dependencies::{self, Dependencies, Unwritten};
+use crate::dependencies::{Dependencies, Unwritten};
 use crate::inventory;
 use crate::metrics::ProcessorCells;
 use crate::pay::{ChargeLimits, Simulator};
 use crate::watch::{self, Watched};
 use crate::web;
 
-/// Records in hand at once: 64 batches of 256. Each costs its bytes (up to 1.3 KiB) and about 400 bytes here.
+/// Most records in flight: 64 batches of 256. Each takes its own bytes (up to 1.3 KiB) and about 400 bytes of
+/// state here.
 const RECORDS_IN_FLIGHT_MAX: usize = 16_384;
-/// Bytes of records in hand at once.
+/// Most bytes of records in flight.
 const BYTES_IN_FLIGHT_MAX: usize = 64 * 1024 * 1024;
-/// Commands at the store at once: 16 batches of 256. At 14 µs each they take Redis 60 ms, far inside the deadline also
-/// when the gateway asks as much; doubling it only lengthens that queue.
+/// Most commands waiting for a reply of the store: 16 batches of 256. At 14 µs each they take Redis 60 ms.
+/// That is well within the deadline even when the gateway sends as many. Doubling the limit would only
+/// lengthen that queue.
 const STORE_COMMANDS_MAX: usize = 4_096;
-/// How long the store may take for a command before it is asked again, and be silent before its connection is given up.
-/// No client waits here: longer than the gateway's, so that a Redis that is only busy is not taken for dead.
+/// A command without a reply for this long is sent again, and a connection that is silent for this long is
+/// closed. No client waits for a processor, so this is longer than in the gateway: a Redis that is only busy
+/// must not count as down.
 const STORE_DEADLINE_MS: u64 = 3_000;
-/// Session of a group member; well above a garbage collection of the broker, well below the time a buyer waits for a final status.
+/// Session timeout of the group member: well above a broker's garbage collection pause, well below the time a
+/// buyer waits for a final status.
 const SESSION_TIMEOUT_MS: u64 = 10_000;
-/// A revoke may wait this long for what was begun.
+/// How long a revoke may wait for orders in flight.
 const SETTLE_MS: u64 = 5_000;
-/// When librdkafka gives a dead letter up (it is then written again).
-const LETTER_TIMEOUT_MS: u64 = 5_000;
+/// librdkafka's message timeout for a dead letter; after it the dead letter is written again.
+const DEAD_LETTER_TIMEOUT_MS: u64 = 5_000;
 
-/// What a process gives its processor.
+/// Resources that the process provides to its processor.
 #[derive(Clone)]
 pub struct Parts {
-    /// Where lines go.
+    /// Log sink.
     pub sink: Arc<Sink>,
-    /// Where the truth is.
+    /// Redis or in-memory store.
     pub source: Source,
-    /// Bootstrap list; the embedded broker's own when Kafka is embedded.
+    /// Kafka bootstrap list; the address of the embedded broker when Kafka is embedded.
     pub kafka_bootstrap: String,
-    /// The embedded broker's guard.
+    /// Guard of the embedded broker; `None` with a real Kafka.
     pub guard: Option<Arc<Guard>>,
-    /// Called when recovery has failed for `DEPENDENCY_HEAL_TIMEOUT`: the process should exit.
+    /// Called when recovery has failed for `DEPENDENCY_HEAL_TIMEOUT`; the process should then exit.
     pub unhealable: Unhealable,
 }
 
-/// Why there is no processor.
+/// Why the processor could not start.
 #[derive(Debug)]
 pub enum StartError {
     /// `METRICS_ADDR` cannot be bound.
     Bind(SocketAddr, std::io::Error),
-    /// A thread cannot be made.
+    /// A thread cannot be started.
     Thread(std::io::Error),
-    /// The producer of dead letters cannot be made.
+    /// The dead letter producer cannot be created.
     Producer(ProducerError),
-    /// The consumer cannot be made.
+    /// The consumer cannot be created.
     Consumer(ConsumerError),
 }
 
@@ -87,7 +91,7 @@ impl fmt::Display for StartError {
             Self::Bind(address, error) => {
                 write!(
                     formatter,
-                    "cannot listen on {address}: {error}; give another METRICS_ADDR or stop what has it"
+                    "cannot listen on {address}: {error}; set another METRICS_ADDR or stop the process using it"
                 )
             }
             Self::Thread(error) => write!(formatter, "cannot start a thread: {error}"),
@@ -99,7 +103,7 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// A processor at work.
+/// A running processor.
 pub struct Running {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -110,14 +114,14 @@ pub struct Running {
     watch: JoinHandle<()>,
 }
 
-/// How a processor ended.
+/// Result of stopping a processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stopped {
-    /// Every record begun has its end, and what is finished is committed.
+    /// All started records are finished and all finished records are committed.
     pub is_clean: bool,
 }
 
-/// The rules of the store that matter to a processor; admission is the gateway's.
+/// Store policy. Only `order_status_ttl_ms` matters to a processor: admission is done by the gateway.
 fn policy(settings: &settings::Processor) -> Policy {
     Policy {
         rate_limit_max_requests: 1,
@@ -127,8 +131,8 @@ fn policy(settings: &settings::Processor) -> Policy {
     }
 }
 
-/// Binds the metrics port, joins the group in the background and starts the cores. Returns before the group is
-/// joined; `/health` tells when.
+/// Binds the metrics port, starts the cores and joins the group in the background. Returns before the group
+/// is joined; `/health` reports when it is.
 ///
 /// # Errors
 /// See [`StartError`].
@@ -140,8 +144,8 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
     let in_flight_max = RECORDS_IN_FLIGHT_MAX;
     let dependencies = Dependencies::new(&parts.sink);
     let notice = dependencies.notices.notice();
-    let losses = Arc::new(Losses::default());
-    let events = counted(parts, Arc::clone(&losses));
+    let lost_records = Arc::new(Losses::default());
+    let events = event_handler(parts, Arc::clone(&lost_records));
     let producer_settings = ProducerSettings {
         bootstrap: parts.kafka_bootstrap.clone(),
         client_id: "flash-sale-processor".to_owned(),
@@ -152,7 +156,7 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         // This producer writes only dead letters, and no client waits for those.
         keeps_leaders_connected: false,
         partitioner: queue::Partitioner::Murmur2,
-        message_timeout_ms: LETTER_TIMEOUT_MS,
+        message_timeout_ms: DEAD_LETTER_TIMEOUT_MS,
         queue_messages_max: in_flight_max * 2,
         heal_timeout: settings.shared.heal_timeout,
         notice: Arc::clone(&notice),
@@ -169,7 +173,7 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         sink: Arc::clone(&parts.sink),
         watchdog: Watchdog::new(cores, settings.shared.event_loop_stall_exit),
         guard: parts.guard.clone(),
-        letters_written: (0..cores).map(|_| AtomicBool::new(true)).collect(),
+        dead_letters_written: (0..cores).map(|_| AtomicBool::new(true)).collect(),
         checks: Arc::clone(&checks),
         dependencies: Arc::clone(&dependencies),
         items: Mutex::default(),
@@ -180,8 +184,8 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         dlq_size: AtomicU64::new(0),
         dlq_oldest_ms: AtomicI64::new(-1),
         lag: AtomicU64::new(0),
-        losses,
-        losses_of_redis: RedisLosses::new(),
+        lost_records,
+        redis_losses: RedisLosses::new(),
         replaced: [AtomicU64::new(0), AtomicU64::new(0)],
         topics: Arc::clone(producer.topics()),
         kafka_answered_ms: AtomicU64::new(0),
@@ -189,20 +193,20 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
         started: Instant::now(),
     });
     checks.start(Arc::clone(&shared.drain), check_groups).map_err(StartError::Thread)?;
-    // Its thread ends with the last phase; nobody waits for it.
+    // The thread ends in the last drain phase and needs no join.
     let _ = shared
         .watchdog
         .start("processor", Arc::clone(&shared.drain), Arc::clone(&parts.sink))
         .map_err(StartError::Thread)?;
     let inboxes: Vec<Arc<Mailbox<Batch>>> =
         (0..cores).map(|_| Arc::new(Mailbox::new(in_flight_max))).collect();
-    let life = {
+    let core_main = {
         let (settings, shared, producer) = (settings.clone(), Arc::clone(&shared), Arc::clone(&producer));
         let (inboxes, source, cores) = (inboxes.clone(), parts.source.clone(), cores);
-        move |seat: Seat| {
-            let inbox = Arc::clone(&inboxes[seat.index]);
-            live(
-                seat,
+        move |placement: Placement| {
+            let inbox = Arc::clone(&inboxes[placement.index]);
+            run_core(
+                placement,
                 settings.clone(),
                 source.clone(),
                 Arc::clone(&shared),
@@ -212,7 +216,7 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
             )
         }
     };
-    let core_threads = launch::launch("processor", cores, &[], life).map_err(StartError::Thread)?;
+    let core_threads = launch::launch("processor", cores, &[], core_main).map_err(StartError::Thread)?;
     let progress = parts.guard.clone().map(|guard| -> queue::consumer::Progress {
         Arc::new(move |partition, watermark| guard.finished(partition, watermark))
     });
@@ -250,7 +254,7 @@ pub fn start(settings: &settings::Processor, parts: &Parts) -> Result<Running, S
     Ok(Running { address, shared, producer, consumer, cores: core_threads, web, watch })
 }
 
-/// What is checked of the configuration of Redis and Kafka.
+/// Startup checks of the Redis and Kafka configuration.
 fn check_groups(settings: &settings::Processor, parts: &Parts) -> Vec<Group> {
     let checked = parts.guard.is_none().then(|| queue::checks::Checked {
         bootstrap: parts.kafka_bootstrap.clone(),
@@ -261,19 +265,19 @@ fn check_groups(settings: &settings::Processor, parts: &Parts) -> Vec<Group> {
     vec![store::redis::checks::group(&parts.source), queue::checks::group(checked)]
 }
 
-/// Writes events down, and counts lost records.
-fn counted(parts: &Parts, losses: Arc<Losses>) -> Events {
+/// Returns the handler that logs Kafka events and counts lost records.
+fn event_handler(parts: &Parts, lost_records: Arc<Losses>) -> Events {
     let logged = queue::event::logged(Arc::clone(&parts.sink), Arc::clone(&parts.unhealable));
     Arc::new(move |event| {
         if let Event::RecordsLost(gap) = event {
-            losses.note(gap);
+            lost_records.note(gap);
         }
         logged(event);
     })
 }
 
-async fn live(
-    seat: Seat,
+async fn run_core(
+    placement: Placement,
     settings: settings::Processor,
     source: Source,
     shared: Arc<Shared>,
@@ -281,12 +285,12 @@ async fn live(
     inbox: Arc<Mailbox<Batch>>,
     cores: usize,
 ) {
-    shard::turns::take_turns();
-    shared.drivers.lock()[seat.index] = Some(seat.driver);
+    shard::batch_scheduling::enable();
+    shared.drivers.lock()[placement.index] = Some(placement.driver);
     let payment_permits_max = settings.payment_concurrency.div_ceil(cores);
     let store_permits_max = STORE_COMMANDS_MAX.div_ceil(cores);
     let core = Rc::new(Core {
-        index: seat.index,
+        index: placement.index,
         store: source.open_monitored(
             &policy(&settings),
             RECORDS_IN_FLIGHT_MAX * 2,
@@ -294,7 +298,7 @@ async fn live(
             Role::Processor,
             Arc::clone(&shared.dependencies.redis),
         ),
-        publisher: Publisher::open(producer, seat.index, RECORDS_IN_FLIGHT_MAX),
+        publisher: Publisher::open(producer, placement.index, RECORDS_IN_FLIGHT_MAX),
         orders_topic: settings.shared.orders_topic.clone(),
         payments: Simulator {
             failure_rate: settings.payment_failure_rate,
@@ -313,14 +317,14 @@ async fn live(
         store_permits_max,
         log: CoreLog::new(Arc::clone(&shared.sink)),
         items: RefCell::default(),
-        letters_logged: Cell::new(0),
+        dead_letters_logged: Cell::new(0),
         is_refreshing: Cell::new(false),
         unwritten: Unwritten::new(&shared.dependencies),
         shared,
     });
-    core.log.line(Level::Info, "core_started", "A processor core is up", |line| {
-        line.number("core", core.index as u64).text("io_driver", seat.driver.name());
-        if let Some(reason) = &seat.fallback_reason {
+    core.log.line(Level::Info, "core_started", "Processor core started", |line| {
+        line.number("core", core.index as u64).text("io_driver", placement.driver.name());
+        if let Some(reason) = &placement.fallback_reason {
             line.text("io_driver_reason", reason);
         }
     });
@@ -329,7 +333,7 @@ async fn live(
 }
 
 impl Running {
-    /// Where `/metrics` and `/health` are.
+    /// Address of `/metrics` and `/health`.
     pub fn metrics_addr(&self) -> SocketAddr {
         self.address
     }
@@ -339,12 +343,12 @@ impl Running {
     /// # Errors
     /// Only when a name breaks the text format.
     pub fn page(&self) -> Result<String, String> {
-        crate::metrics::page(&self.shared)
+        crate::metrics_page::page(&self.shared)
     }
 
-    /// True when the truth and Kafka are there and the group is joined.
+    /// True when Redis and Kafka are available and the group is joined.
     pub fn is_healthy(&self) -> bool {
-        dependencies::health(&self.shared) == (true, true)
+        crate::health::health(&self.shared) == (true, true)
     }
 
     /// As [`Running::stop_by`], within `timeout` and a few seconds.
@@ -352,8 +356,8 @@ impl Running {
         self.stop_by(&Deadline::after(timeout))
     }
 
-    /// Takes nothing more, finishes what was begun, commits, leaves the group; all by `deadline` and a few seconds. It
-    /// may be brought forward meanwhile.
+    /// Stops consuming, finishes the orders in flight, commits and leaves the group, at most a few seconds
+    /// after `deadline`. The deadline may be brought forward meanwhile.
     pub fn stop_by(self, deadline: &Deadline) -> Stopped {
         self.shared.drain.enter(Phase::Draining);
         let consumer = self.consumer.lock().take();
@@ -363,7 +367,7 @@ impl Running {
         let is_finished = consumer.is_some_and(|consumer| {
             let ended = consumer.stop_by(deadline);
             if !ended.is_clean() {
-                let text = "What is not finished and committed is the next owner's";
+                let text = "Unfinished orders left for the next partition owner";
                 self.shared.sink.line(Level::Error, "left_unclean", text, |line| {
                     line.number("unfinished", ended.unfinished as u64)
                         .text("committed", if ended.has_committed { "yes" } else { "no" })
@@ -372,12 +376,12 @@ impl Running {
                 });
             }
             if ended.is_clean() && !ended.has_left {
-                let text = "The group did not confirm that this member left; its partitions rest until the session ends";
+                let text = "The group did not confirm that this member left; its partitions idle until its session ends";
                 self.shared.sink.line(Level::Warn, "leave_unconfirmed", text, |_| {});
             }
             ended.is_clean()
         });
-        // In slices, so that a deadline that is brought forward is seen.
+        // In slices, to notice a deadline that is brought forward.
         let is_flushed = loop {
             let slice = deadline.remaining().clamp(Duration::from_millis(200), Duration::from_millis(250));
             if self.producer.flush(slice) {
@@ -390,7 +394,7 @@ impl Running {
         self.shared.drain.enter(Phase::Stopping);
         let mut have_returned = true;
         for core in self.cores {
-            have_returned &= core.join().is_ok_and(|life| life.is_ok());
+            have_returned &= core.join().is_ok_and(|result| result.is_ok());
         }
         self.producer.stop();
         self.watch.thread().unpark();

@@ -1,14 +1,14 @@
-//! The end of paid and unpaid orders, for many in one flush.
+//! Settles paid orders and refunds unpaid ones, many in one flush.
 
-use store::{Answer, Command, Ending, Settle};
+use store::{Answer, Command, Settle, Settlement};
 
 use crate::core::Core;
 use crate::pay::Paid;
 use crate::read::Work;
 use crate::reserve::{Answered, ask_until_answered};
 
-/// Settles what was paid and refunds what was not, in order.
-pub(crate) async fn settle<'a>(core: &Core, paid: &'a [(Work, Paid)]) -> Vec<Answered<Ending>> {
+/// Settles paid orders and refunds the others. Results are in the same order.
+pub(crate) async fn settle<'a>(core: &Core, paid: &'a [(Work, Paid)]) -> Vec<Answered<Settlement>> {
     let command = |work: &'a Work, paid: Paid| {
         let settle = Settle {
             request_id: &work.request_id,
@@ -24,7 +24,7 @@ pub(crate) async fn settle<'a>(core: &Core, paid: &'a [(Work, Paid)]) -> Vec<Ans
     };
     let commands: Vec<Command<'_>> = paid.iter().map(|(work, paid)| command(work, *paid)).collect();
     let picked = |answer| match answer {
-        Answer::Ended(ending) => Ok(ending),
+        Answer::Settled(ending) => Ok(ending),
         other => Err(format!("unexpected answer {other:?}")),
     };
     ask_until_answered(core, &commands).await.into_iter().map(|answered| answered.and_then(picked)).collect()

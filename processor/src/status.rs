@@ -1,4 +1,4 @@
-//! The status that follows from a fence, for many orders in one flush.
+//! Writes the status derived from each fence, for many orders in one flush.
 
 use store::{Command, FinalStatus};
 use wire::names::Status;
@@ -7,7 +7,8 @@ use crate::core::Core;
 use crate::read::Work;
 use crate::reserve::ask_until_answered;
 
-/// Writes the final status of each order, with the attempt that made it. In order; an error is Redis refusing that one write.
+/// Writes the final status of each order, with the attempt that led to it. Results are in the same order; an
+/// error means that Redis refused that one write.
 pub(crate) async fn write_statuses(
     core: &Core,
     statuses: &[(&Work, Status, u32)],

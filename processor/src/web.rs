@@ -1,4 +1,5 @@
-//! `/metrics`, `/health` and `/live` for operators: plain threads with time limits, off the order's road.
+//! Serves `/metrics`, `/health` and `/live` to operators: plain threads with time limits, apart from order
+//! processing.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -15,21 +16,23 @@ use wire::reply::{self, Connection, ReplyHead, StatusLine};
 use wire::target;
 
 use crate::core::Shared;
-use crate::dependencies::health;
-use crate::metrics;
+use crate::health::health;
+use crate::metrics_page;
 
-/// A client may take this long for its request, and as long for reading the answer, however it divides them.
+/// Time limit for receiving a request, and for sending the response, however slowly the client sends or
+/// reads.
 const WAIT_MAX: Duration = Duration::from_secs(5);
-/// Behind a refusal or a body: this long, and 64 KiB.
+/// Limits for reading what a client still sends after an error response or a request with a body: this time,
+/// and 64 KiB.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
 const LINGER_READS_MAX: usize = 16;
-/// Clients at once; more wait in the kernel's queue.
+/// Most concurrent clients; others wait in the kernel's accept queue.
 const CLIENTS_MAX: usize = 32;
 
 /// Starts serving.
 ///
 /// # Errors
-/// When the thread cannot be made.
+/// When the thread cannot be started.
 pub(crate) fn start(shared: Arc<Shared>, listener: TcpListener) -> std::io::Result<JoinHandle<()>> {
     let clients = Arc::new(AtomicUsize::new(0));
     thread::Builder::new().name("metrics".to_owned()).spawn(move || {
@@ -47,7 +50,7 @@ pub(crate) fn start(shared: Arc<Shared>, listener: TcpListener) -> std::io::Resu
             clients.fetch_add(1, Ordering::AcqRel);
             let (shared, leaving) = (Arc::clone(&shared), Arc::clone(&clients));
             let served = thread::Builder::new().name("metrics-client".to_owned()).spawn(move || {
-                // A client that fails only fails itself.
+                // An error affects only this client.
                 let _ = serve(&shared, stream);
                 leaving.fetch_sub(1, Ordering::AcqRel);
             });
@@ -58,7 +61,7 @@ pub(crate) fn start(shared: Arc<Shared>, listener: TcpListener) -> std::io::Resu
     })
 }
 
-/// Wakes the thread so that it sees the phase.
+/// Wakes the listener thread so that it notices the drain phase.
 pub(crate) fn wake(address: SocketAddr) {
     let _ = TcpStream::connect_timeout(&address, Duration::from_secs(1));
 }
@@ -74,7 +77,7 @@ fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
             Parsed::Partial => return refuse(&mut stream, Refusal::HeadersTooLarge),
             Parsed::Refused(refusal) => return refuse(&mut stream, refusal),
         }
-        stream.set_read_timeout(Some(left(deadline)?))?;
+        stream.set_read_timeout(Some(remaining(deadline)?))?;
         match stream.read(&mut buffer[filled..])? {
             0 => return Ok(()),
             count => filled += count,
@@ -84,7 +87,7 @@ fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
     let bytes = if head.method == Method::Get || is_head {
         page(shared, &target::normalized(head.path.bytes(&buffer)), is_head)
     } else {
-        answer(reply::METHOD_NOT_ALLOWED, reply::JSON, b"{\"error\":\"Method not allowed\"}", false)
+        response(reply::METHOD_NOT_ALLOWED, reply::JSON, b"{\"error\":\"Method not allowed\"}", false)
     };
     write(&mut stream, &bytes)?;
     if head.framing == Framing::Length(0) { Ok(()) } else { linger(&mut stream) }
@@ -93,18 +96,18 @@ fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
 fn refuse(stream: &mut TcpStream, refusal: Refusal) -> std::io::Result<()> {
     let (status, reason) = reply::refusal(refusal);
     let body = format!("{{\"error\":\"Bad request: {reason}\"}}");
-    write(stream, &answer(status, reply::JSON, body.as_bytes(), false))?;
+    write(stream, &response(status, reply::JSON, body.as_bytes(), false))?;
     linger(stream)
 }
 
-/// Reads what the client still sends, so that the reset of a socket closed with unread bytes does not overtake the
-/// answer.
+/// Reads what the client still sends. Closing a socket with unread bytes sends a reset, which could discard
+/// the response before the client has read it.
 fn linger(stream: &mut TcpStream) -> std::io::Result<()> {
     stream.shutdown(Shutdown::Write)?;
     let deadline = Instant::now() + LINGER_TIME_MAX;
     let mut unread = [0; 4096];
     for _ in 0..LINGER_READS_MAX {
-        stream.set_read_timeout(Some(left(deadline)?))?;
+        stream.set_read_timeout(Some(remaining(deadline)?))?;
         if stream.read(&mut unread)? == 0 {
             break;
         }
@@ -112,11 +115,11 @@ fn linger(stream: &mut TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-/// As `write_all`, but [`WAIT_MAX`] is for all of it.
+/// Like `write_all`, with [`WAIT_MAX`] for the whole response.
 fn write(stream: &mut TcpStream, mut bytes: &[u8]) -> std::io::Result<()> {
     let deadline = Instant::now() + WAIT_MAX;
     while !bytes.is_empty() {
-        stream.set_write_timeout(Some(left(deadline)?))?;
+        stream.set_write_timeout(Some(remaining(deadline)?))?;
         match stream.write(bytes)? {
             0 => return Err(ErrorKind::WriteZero.into()),
             count => bytes = &bytes[count..],
@@ -126,17 +129,19 @@ fn write(stream: &mut TcpStream, mut bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// # Errors
-/// `TimedOut` when nothing is left.
-fn left(deadline: Instant) -> std::io::Result<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
+/// `TimedOut` when the deadline has passed.
+fn remaining(deadline: Instant) -> std::io::Result<Duration> {
+    let remaining = deadline.saturating_duration_since(Instant::now());
+    if remaining.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(remaining) }
 }
 
 fn page(shared: &Shared, path: &[u8], is_head: bool) -> Vec<u8> {
     match path {
-        b"/metrics" => match metrics::first_page(shared) {
-            Ok(page) => answer(reply::OK, PAGE_CONTENT_TYPE, page.as_bytes(), is_head),
-            Err(_) => answer(reply::INTERNAL_ERROR, reply::JSON, b"{\"error\":\"Internal error\"}", is_head),
+        b"/metrics" => match metrics_page::first_page(shared) {
+            Ok(page) => response(reply::OK, PAGE_CONTENT_TYPE, page.as_bytes(), is_head),
+            Err(_) => {
+                response(reply::INTERNAL_ERROR, reply::JSON, b"{\"error\":\"Internal error\"}", is_head)
+            }
         },
         b"/health" => {
             let (redis, kafka) = health(shared);
@@ -144,19 +149,19 @@ fn page(shared: &Shared, path: &[u8], is_head: bool) -> Vec<u8> {
             let (word, status) =
                 if is_healthy { ("healthy", reply::OK) } else { ("unhealthy", reply::UNAVAILABLE) };
             let body = format!("{{\"status\":\"{word}\",\"redis\":{redis},\"kafka\":{kafka}}}");
-            answer(status, reply::JSON, body.as_bytes(), is_head)
+            response(status, reply::JSON, body.as_bytes(), is_head)
         }
         // A restart helps when recovery of a dependency has failed although the dependency answers, and when an event
         // loop is blocked.
         b"/live" if shared.topics.is_unhealable() || shared.watchdog.is_blocked() => {
-            answer(reply::UNAVAILABLE, reply::JSON, b"{\"status\":\"restart needed\"}", is_head)
+            response(reply::UNAVAILABLE, reply::JSON, b"{\"status\":\"restart needed\"}", is_head)
         }
-        b"/live" => answer(reply::OK, reply::JSON, b"{\"status\":\"live\"}", is_head),
-        _ => answer(reply::NOT_FOUND, reply::JSON, b"{\"error\":\"Not found\"}", is_head),
+        b"/live" => response(reply::OK, reply::JSON, b"{\"status\":\"live\"}", is_head),
+        _ => response(reply::NOT_FOUND, reply::JSON, b"{\"error\":\"Not found\"}", is_head),
     }
 }
 
-fn answer(status: StatusLine, content_type: &str, body: &[u8], is_head: bool) -> Vec<u8> {
+fn response(status: StatusLine, content_type: &str, body: &[u8], is_head: bool) -> Vec<u8> {
     let mut out = Vec::new();
     let head = ReplyHead {
         status,

@@ -1,13 +1,13 @@
-//! Property: a request is read to the same result however its bytes are cut; what is accepted is what httparse reads
-//! too, keeps the strict rules of the contract by a second, slow look, and its chunked body is what httparse's own
-//! chunk sizes say.
+//! Property: the result of parsing a request does not depend on where its bytes are split. An accepted
+//! request is also accepted by httparse and follows the strict rules of the contract, checked here by simple,
+//! slow code. Its chunked body equals the one decoded with httparse's chunk sizes.
 
 use wire::http1::{
     Framing, HEADERS_BYTES_MAX, Head, LINE_BYTES_MAX, Parsed, Request, RequestReader, parse_head,
 };
 
-/// Pieces for mutations.
-pub const WORDS: &[&str] = &[
+/// Tokens for mutations.
+pub const DICTIONARY: &[&str] = &[
     "\r\n",
     "\r\n\r\n",
     "\n",
@@ -43,13 +43,13 @@ pub const WORDS: &[&str] = &[
     "\x7f",
 ];
 
-/// Cuts tried of one input; more bytes than that are cut at distances.
+/// Most split positions tried per input; in a longer input they are spread evenly.
 const CUTS_MAX: usize = 48;
 
-/// See the module.
+/// Checks the property in the module documentation.
 ///
 /// # Panics
-/// When the property does not hold.
+/// When the property is violated.
 pub fn check(bytes: &[u8]) {
     let mut buffer = bytes.to_vec();
     let whole = RequestReader::default().advance(&mut buffer);
@@ -71,13 +71,13 @@ fn check_cut(bytes: &[u8], cut: usize, whole: &Parsed<Request>, read: &[u8]) {
         Parsed::Partial => {
             buffer.extend_from_slice(&bytes[cut..]);
             let late = reader.advance(&mut buffer);
-            assert_eq!(late, *whole, "cut at {cut}");
+            assert_eq!(late, *whole, "split at {cut}");
             if let Parsed::Complete(request) = late {
-                assert_eq!(request.body.bytes(&buffer), request.body.bytes(read), "body when cut at {cut}");
+                assert_eq!(request.body.bytes(&buffer), request.body.bytes(read), "body when split at {cut}");
             }
         }
         early @ Parsed::Complete(_) => assert_eq!(early, *whole, "complete before {cut}"),
-        // Why may differ: more bytes show another fault first.
+        // The reason may differ: with more bytes, another error may be found first.
         Parsed::Refused(_) => {
             assert!(matches!(whole, Parsed::Refused(_)), "refused before {cut}, then {whole:?}");
         }
@@ -87,7 +87,7 @@ fn check_cut(bytes: &[u8], cut: usize, whole: &Parsed<Request>, read: &[u8]) {
 fn check_head(bytes: &[u8], head: &Head) {
     let mut fields = [httparse::EMPTY_HEADER; 200];
     let mut request = httparse::Request::new(&mut fields);
-    assert_eq!(request.parse(bytes), Ok(httparse::Status::Complete(head.len)), "the other reader disagrees");
+    assert_eq!(request.parse(bytes), Ok(httparse::Status::Complete(head.len)), "httparse disagrees");
     let text = &bytes[..head.len];
     assert!(text.len() <= LINE_BYTES_MAX + HEADERS_BYTES_MAX);
     for (at, &byte) in text.iter().enumerate() {
@@ -108,7 +108,7 @@ fn check_head(bytes: &[u8], head: &Head) {
     let named =
         |name: &str| request.headers.iter().filter(|field| field.name.eq_ignore_ascii_case(name)).count();
     assert!(named("host") == 1 || (head.is_http10 && named("host") == 0), "Host");
-    assert!(named("content-length") + named("transfer-encoding") <= 1, "two framings");
+    assert!(named("content-length") + named("transfer-encoding") <= 1, "more than one framing header");
     assert_eq!(head.framing == Framing::Chunked, named("transfer-encoding") == 1);
     assert!(!(head.is_http10 && head.framing == Framing::Chunked));
     for field in request.headers.iter() {
@@ -120,7 +120,10 @@ fn check_head(bytes: &[u8], head: &Head) {
             assert_eq!(head.framing, Framing::Length(value.parse().expect("a number")));
         }
         let closes = value.split(',').any(|element| element.trim().eq_ignore_ascii_case("close"));
-        assert!(!(field.name.eq_ignore_ascii_case("connection") && closes && head.keep_alive), "close wins");
+        assert!(
+            !(field.name.eq_ignore_ascii_case("connection") && closes && head.keep_alive),
+            "keep-alive despite close"
+        );
     }
 }
 
@@ -137,16 +140,16 @@ fn check_body(bytes: &[u8], buffer: &[u8], request: &Request) {
     }
 }
 
-/// The chunks by httparse's sizes, and where the trailers begin.
+/// Decodes the chunks with httparse's sizes; returns the body and where the trailers begin.
 fn decode(mut rest: &[u8]) -> (Vec<u8>, usize) {
     let (mut decoded, whole_len) = (Vec::new(), rest.len());
     loop {
-        // It reads fifteen digits, zeros included.
+        // httparse accepts at most fifteen digits, including leading zeros.
         while matches!(rest, [b'0', digit, ..] if digit.is_ascii_hexdigit()) {
             rest = &rest[1..];
         }
         let Ok(httparse::Status::Complete((line, size))) = httparse::parse_chunk_size(rest) else {
-            panic!("the other reader finds no chunk size: {:?}", String::from_utf8_lossy(rest))
+            panic!("httparse finds no chunk size: {:?}", String::from_utf8_lossy(rest))
         };
         rest = &rest[line..];
         if size == 0 {
@@ -154,6 +157,6 @@ fn decode(mut rest: &[u8]) -> (Vec<u8>, usize) {
         }
         let (data, after) = rest.split_at(size as usize);
         decoded.extend_from_slice(data);
-        rest = after.strip_prefix(b"\r\n").expect("a line end behind a chunk");
+        rest = after.strip_prefix(b"\r\n").expect("a line end after a chunk");
     }
 }

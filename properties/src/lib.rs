@@ -1,45 +1,46 @@
-//! What must hold for any bytes that a parser of ours is given, one function a parser.
+//! Properties that each parser of this project must have for any input bytes, one function per parser.
 //!
-//! Each compares with an independent reader of the same format where there is one, and panics when something does not
-//! hold. Called by `tests/corpus_and_mutations.rs` (bounded, on every test run) and by the targets of `fuzz/` (libFuzzer,
-//! `cargo xtask fuzz`). Never does IO, and reads no clock: the same bytes always take the same way.
+//! Each function compares the parser with an independent parser of the same format where there is one, and
+//! panics when a property is violated. Called by `tests/corpus_and_mutations.rs` (bounded, on every test run)
+//! and by the targets of `fuzz/` (libFuzzer, `cargo xtask fuzz`). Does no IO and reads no clock, so the same
+//! bytes always give the same result.
 
-/// A request's head and body, against httparse.
+/// HTTP request head and body, compared with httparse.
 pub mod http_request;
 
-/// The body of an order, against `serde_json`.
+/// Order body, compared with `serde_json`.
 pub mod order_json;
 
-/// A reply of Redis, against the crate `redis`.
+/// Redis reply, compared with the `redis` crate.
 pub mod resp;
 
-/// The value of a Kafka record, against `serde_json`.
+/// Kafka record value, compared with `serde_json`.
 pub mod record;
 
-/// A scenario file.
+/// Scenario file.
 #[cfg(feature = "scenario")]
 pub mod scenario;
 
-/// A JSON object as `serde_json` sees it.
+/// Reference parser for JSON objects, based on `serde_json`.
 mod reference;
 
-/// A parser and what must hold for it.
+/// A parser and its property.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
-    /// Of the fuzz target, and of its folder under `fuzz/corpus`.
+    /// Name of the fuzz target and of its folder in `fuzz/corpus`.
     pub name: &'static str,
-    /// Panics when the property does not hold.
+    /// Panics when the property is violated.
     pub check: fn(&[u8]),
-    /// Pieces of the format, for mutations.
-    pub words: &'static [&'static str],
+    /// Tokens of the format, for mutations.
+    pub dictionary: &'static [&'static str],
 }
 
-/// All of them.
+/// All parsers.
 pub const TARGETS: &[Target] = &[
-    Target { name: "http_request", check: http_request::check, words: http_request::WORDS },
-    Target { name: "order_json", check: order_json::check, words: order_json::WORDS },
-    Target { name: "resp", check: resp::check, words: resp::WORDS },
-    Target { name: "record", check: record::check, words: record::WORDS },
+    Target { name: "http_request", check: http_request::check, dictionary: http_request::DICTIONARY },
+    Target { name: "order_json", check: order_json::check, dictionary: order_json::DICTIONARY },
+    Target { name: "resp", check: resp::check, dictionary: resp::DICTIONARY },
+    Target { name: "record", check: record::check, dictionary: record::DICTIONARY },
     #[cfg(feature = "scenario")]
-    Target { name: "scenario", check: scenario::check, words: scenario::WORDS },
+    Target { name: "scenario", check: scenario::check, dictionary: scenario::DICTIONARY },
 ];

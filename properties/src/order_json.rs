@@ -1,5 +1,5 @@
-//! Property: a body is read to the order, or to the wrong fields, that `serde_json` and the rules of the fields say;
-//! what lies behind it in its buffer is left alone, and the record's reader agrees.
+//! Property: parsing a body gives the order, or the list of invalid fields, that `serde_json` and the field
+//! rules give. Bytes after the body in the buffer are not changed, and the record parser agrees.
 
 use wire::http1::Span;
 use wire::order::{check_id, check_request_id};
@@ -7,8 +7,8 @@ use wire::order_json::{BadOrder, OrderReader, PADDING_BYTES};
 
 use crate::reference::{amount, fields, only, text};
 
-/// Pieces for mutations.
-pub const WORDS: &[&str] = &[
+/// Tokens for mutations.
+pub const DICTIONARY: &[&str] = &[
     "{",
     "}",
     "[",
@@ -52,21 +52,21 @@ pub const WORDS: &[&str] = &[
     "\u{85}",
 ];
 
-/// See the module.
+/// Checks the property in the module documentation.
 ///
 /// # Panics
-/// When the property does not hold.
+/// When the property is violated.
 pub fn check(body: &[u8]) {
-    const BEHIND: &[u8] = b"\"}]POST ";
-    let mut buffer = [b"HEAD", body, BEHIND].concat();
+    const TRAILING: &[u8] = b"\"}]POST ";
+    let mut buffer = [b"HEAD", body, TRAILING].concat();
     buffer.resize(buffer.len() + PADDING_BYTES, b'"');
     let span = Span { start: 4, len: body.len() as u32 };
     let read = OrderReader::default().read(&mut buffer, span);
     assert_eq!(&buffer[..4], b"HEAD");
-    assert_eq!(&buffer[4 + body.len()..][..BEHIND.len()], BEHIND);
+    assert_eq!(&buffer[4 + body.len()..][..TRAILING.len()], TRAILING);
 
     let Some(fields) = fields(body) else {
-        assert_eq!(read, Err(BadOrder::Body), "the other reader finds no object");
+        assert_eq!(read, Err(BadOrder::Body), "serde_json finds no object");
         return;
     };
     let user_id = text(only(&fields, "user_id"), check_id);
@@ -80,7 +80,7 @@ pub fn check(body: &[u8]) {
             assert_eq!(Some(order.amount), amount);
             assert_eq!(Some(order.request_id.text(&buffer)), request_id.as_deref());
         }
-        Err(BadOrder::Body) => panic!("the other reader finds an object: {fields:?}"),
+        Err(BadOrder::Body) => panic!("serde_json finds an object: {fields:?}"),
         Err(BadOrder::Fields(bad)) => {
             let named: Vec<&str> = bad.iter().map(|bad| bad.field).collect();
             let found = [
@@ -95,6 +95,6 @@ pub fn check(body: &[u8]) {
         }
     }
     if fields.iter().all(|(name, _)| name != "correlation_id" && name != "accepted_at_ms") {
-        assert_eq!(wire::record::decode(body).is_ok(), read.is_ok(), "both readers of orders");
+        assert_eq!(wire::record::decode(body).is_ok(), read.is_ok(), "the order and record parsers agree");
     }
 }

@@ -1,13 +1,13 @@
-//! Property: the value of a record is read to the order that `serde_json` and the rules of the fields say, and what is
-//! read is read again after it was written.
+//! Property: parsing a record value gives the order that `serde_json` and the field rules give, and an order
+//! is unchanged after encoding and parsing it again.
 
 use wire::order::{check_id, check_request_id};
 use wire::record::decode;
 
 use crate::reference::{amount, fields, only, text};
 
-/// Pieces for mutations.
-pub const WORDS: &[&str] = &[
+/// Tokens for mutations.
+pub const DICTIONARY: &[&str] = &[
     "\"correlation_id\":",
     "\"accepted_at_ms\":",
     "\"user_id\":\"u\"",
@@ -36,10 +36,10 @@ pub const WORDS: &[&str] = &[
     "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
 ];
 
-/// See the module.
+/// Checks the property in the module documentation.
 ///
 /// # Panics
-/// When the property does not hold.
+/// When the property is violated.
 pub fn check(value: &[u8]) {
     let read = decode(value);
     assert_eq!(read.as_ref().ok(), expected(value).as_ref(), "{read:?}");

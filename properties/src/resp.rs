@@ -1,11 +1,12 @@
-//! Property: what is read as a reply is what the crate `redis` reads in the same bytes; no shorter piece of them is a
-//! reply or malformed; and what is not whole yet is not whole for `redis` either.
+//! Property: a parsed reply equals what the `redis` crate parses from the same bytes. Every proper prefix of
+//! a reply is incomplete, neither a reply nor malformed. Bytes that are incomplete are not a reply for the
+//! `redis` crate either.
 
 use redis::Value;
 use wire::resp::{Reply, parse};
 
-/// Pieces for mutations.
-pub const WORDS: &[&str] = &[
+/// Tokens for mutations.
+pub const DICTIONARY: &[&str] = &[
     "\r\n",
     "+OK\r\n",
     "-ERR x\r\n",
@@ -32,28 +33,28 @@ pub const WORDS: &[&str] = &[
     "16384",
 ];
 
-/// Prefixes tried of one reply; of a longer one at distances.
+/// Most prefixes tried per reply; in a longer reply they are spread evenly.
 const PREFIXES_MAX: usize = 64;
 
-/// See the module.
+/// Checks the property in the module documentation.
 ///
 /// # Panics
-/// When the property does not hold.
+/// When the property is violated.
 pub fn check(bytes: &[u8]) {
     match parse(bytes) {
         Ok(Some((reply, len))) => {
             match redis::parse_redis_value(&bytes[..len]) {
-                Ok(value) => assert_eq!(value, as_value(reply), "the other reader"),
-                // It wants lines in UTF-8; ours are bytes.
+                Ok(value) => assert_eq!(value, as_value(reply), "the redis crate disagrees"),
+                // The redis crate requires lines in UTF-8; our parser accepts any bytes.
                 Err(error) => {
-                    assert!(std::str::from_utf8(&bytes[..len]).is_err(), "the other reader: {error}");
+                    assert!(std::str::from_utf8(&bytes[..len]).is_err(), "the redis crate fails: {error}");
                 }
             }
             for end in (0..len).step_by(len / PREFIXES_MAX + 1) {
                 assert_eq!(parse(&bytes[..end]), Ok(None), "the first {end} bytes");
             }
         }
-        Ok(None) => assert!(redis::parse_redis_value(bytes).is_err(), "the other reader finds a reply"),
+        Ok(None) => assert!(redis::parse_redis_value(bytes).is_err(), "the redis crate finds a reply"),
         Err(_malformed) => {}
     }
 }

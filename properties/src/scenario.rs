@@ -1,10 +1,11 @@
-//! Property: a scenario is read and becomes a plan, or is refused in words that say where.
+//! Property: a scenario file is parsed and converted into a plan, or rejected with an error that says where
+//! the problem is.
 
 use loadgen::plan::Plan;
 use loadgen::scenario::Scenario;
 
-/// Pieces for mutations.
-pub const WORDS: &[&str] = &[
+/// Tokens for mutations.
+pub const DICTIONARY: &[&str] = &[
     "name = \"x\"\n",
     "about = \"x\"\n",
     "[[phase]]\n",
@@ -41,13 +42,13 @@ pub const WORDS: &[&str] = &[
     "\u{e9}",
 ];
 
-/// A plan counts them one by one.
+/// Larger scenarios are skipped, because building a plan takes time per arrival.
 const ARRIVALS_MAX: u64 = 100_000;
 
-/// See the module.
+/// Checks the property in the module documentation.
 ///
 /// # Panics
-/// When the property does not hold.
+/// When the property is violated.
 pub fn check(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match Scenario::parse(text) {
@@ -55,12 +56,12 @@ pub fn check(bytes: &[u8]) {
         Ok(scenario) => {
             let mut plan = Plan::new(([127, 0, 0, 1], 8080).into());
             if let Err(reason) = scenario.apply(&mut plan, 1.0) {
-                panic!("read, and then refused: {reason}");
+                panic!("accepted by parse, then rejected by apply: {reason}");
             }
         }
         Err(reason) => {
             let says_where = ["line ", "phase", "sale.items"].iter().any(|place| reason.contains(place));
-            assert!(says_where, "where? {reason}");
+            assert!(says_where, "the error does not say where: {reason}");
         }
     }
 }

@@ -1,6 +1,7 @@
-//! Promise: every property of this crate holds for every committed input and for random changes of them. Method: the
-//! bounded run of the fuzz targets, on stable and without a fuzzer: the corpus as it is, then changed at random from a
-//! seed that is printed; `FUZZ_SEED` repeats it. What a long run of `cargo xtask fuzz` finds is committed to the corpus.
+//! Property: every property of this crate holds for every input in the corpus and for random mutations of it.
+//! Method: a bounded run of the fuzz targets, on stable Rust and without a fuzzer: first the corpus, then
+//! random mutations of it. The seed is printed; set `FUZZ_SEED` to reproduce a run. Findings of a long
+//! `cargo xtask fuzz` run are committed to the corpus.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,9 +10,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use properties::{TARGETS, Target};
 
-/// For each target; all run at the same time. A failure needs no luck to be repeated: inputs come from the seed alone.
-const TIME: Duration = Duration::from_secs(2);
-/// Longest changed input: a few requests or replies.
+/// Time per target; all targets run concurrently. A failure is reproducible, because the seed alone
+/// determines the inputs.
+const TIME_PER_TARGET: Duration = Duration::from_secs(2);
+/// Longest mutated input: a few requests or replies.
 const BYTES_MAX: usize = 4096;
 
 #[test]
@@ -70,15 +72,15 @@ fn run(name: &str) {
     let mut random = Random(seed);
     let begin = Instant::now();
     let mut count = 0_u64;
-    while begin.elapsed() < TIME {
-        // A look at the clock for a hundred inputs.
+    while begin.elapsed() < TIME_PER_TARGET {
+        // The clock is read once per hundred inputs.
         for _ in 0..100 {
-            let input = random.change(&corpus, target.words);
+            let input = random.mutate(&corpus, target.dictionary);
             check(target, &input, &format!("FUZZ_SEED={seed}, input {count}"));
             count += 1;
         }
     }
-    println!("{name}: {} committed and {count} changed inputs, FUZZ_SEED={seed}", corpus.len());
+    println!("{name}: {} corpus inputs and {count} mutated inputs, FUZZ_SEED={seed}", corpus.len());
 }
 
 fn check(target: &Target, input: &[u8], what: &str) {
@@ -114,8 +116,8 @@ impl Random {
         (self.next() % bound.max(1) as u64) as usize
     }
 
-    /// An input of the corpus after one to eight changes.
-    fn change(&mut self, corpus: &[(String, Vec<u8>)], words: &[&str]) -> Vec<u8> {
+    /// A corpus input after one to eight random mutations.
+    fn mutate(&mut self, corpus: &[(String, Vec<u8>)], dictionary: &[&str]) -> Vec<u8> {
         let mut input = corpus[self.below(corpus.len())].1.clone();
         for _ in 0..=self.below(8) {
             let at = self.below(input.len() + 1);
@@ -139,7 +141,7 @@ impl Random {
                     input.extend_from_slice(&other[from..]);
                 }
                 _ => {
-                    let word = words[self.below(words.len())].as_bytes();
+                    let word = dictionary[self.below(dictionary.len())].as_bytes();
                     let end = if self.below(2) == 0 { at } else { end };
                     input.splice(at..end, word.iter().copied());
                 }

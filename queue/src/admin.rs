@@ -1,6 +1,6 @@
-//! Topics: there with the wanted partitions, and how much lies in them.
+//! Topics: creation with the wanted number of partitions, and the number of records in them.
 //!
-//! Everything here waits for the network and belongs on a thread of its own, never on a core.
+//! Everything here blocks on the network: call it from a separate thread, never from a core.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -12,28 +12,28 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
-/// Why Kafka did not do it.
+/// A failed operation on Kafka.
 #[derive(Debug, Clone)]
 pub struct AdminError {
-    /// What was wanted.
-    pub wanted: String,
-    /// What Kafka or librdkafka said.
+    /// The operation that failed.
+    pub operation: String,
+    /// Error text of Kafka or librdkafka.
     pub reason: String,
 }
 
 impl fmt::Display for AdminError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: {}", self.wanted, self.reason)
+        write!(formatter, "{}: {}", self.operation, self.reason)
     }
 }
 
 impl std::error::Error for AdminError {}
 
-fn failed(wanted: &str, error: impl fmt::Display) -> AdminError {
-    AdminError { wanted: wanted.to_owned(), reason: error.to_string() }
+fn failed(operation: &str, error: impl fmt::Display) -> AdminError {
+    AdminError { operation: operation.to_owned(), reason: error.to_string() }
 }
 
-/// Partitions of a topic, `None` when it does not exist.
+/// Number of partitions of a topic, `None` if it does not exist.
 fn partitions(client: &BaseConsumer, topic: &str, timeout: Duration) -> Result<Option<usize>, KafkaError> {
     let metadata = client.fetch_metadata(Some(topic), timeout)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
@@ -43,20 +43,20 @@ fn partitions(client: &BaseConsumer, topic: &str, timeout: Duration) -> Result<O
         .filter(|&count| count > 0))
 }
 
-/// What [`ensure_topics`] found and did.
+/// Result of [`ensure_topics`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ensured {
-    /// The partitions of each topic, in the order asked for.
+    /// Number of partitions of each topic, in the order of the request.
     pub partitions: Vec<usize>,
-    /// The topics that were missing.
+    /// Topics that were missing and have been created.
     pub created: Vec<String>,
 }
 
-/// Creates each missing topic with its wanted partitions and the broker's default replication, and waits until all can
-/// be used. A topic that exists is left as it is, whatever its partitions.
+/// Creates each missing topic with the given number of partitions and the broker's default replication, and
+/// waits until all topics are usable. An existing topic is left as it is, whatever its number of partitions.
 ///
 /// # Errors
-/// When Kafka cannot be reached or refuses within `timeout`.
+/// If Kafka cannot be reached within `timeout`, or refuses.
 pub fn ensure_topics(
     bootstrap: &str,
     topics: &[(&str, i32)],
@@ -64,30 +64,30 @@ pub fn ensure_topics(
 ) -> Result<Ensured, AdminError> {
     let deadline = Instant::now() + timeout;
     let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-    let wanted = format!("Kafka at {bootstrap}");
+    let operation = format!("Kafka at {bootstrap}");
     let mut config = ClientConfig::new();
-    // Asking for a topic must not create it with the broker's default of partitions.
+    // A metadata request must not create a topic with the broker's default number of partitions.
     config
         .set("bootstrap.servers", bootstrap)
         .set("allow.auto.create.topics", "false")
         .set_log_level(rdkafka::config::RDKafkaLogLevel::Critical);
-    let client: BaseConsumer = config.create().map_err(|error| failed(&wanted, error))?;
+    let client: BaseConsumer = config.create().map_err(|error| failed(&operation, error))?;
     let mut missing = Vec::new();
     let mut created = Vec::new();
     for &(topic, count) in topics {
-        if partitions(&client, topic, left()).map_err(|error| failed(&wanted, error))?.is_none() {
+        if partitions(&client, topic, left()).map_err(|error| failed(&operation, error))?.is_none() {
             missing.push(NewTopic::new(topic, count, TopicReplication::Fixed(-1)));
         }
     }
     if !missing.is_empty() {
         config.remove("allow.auto.create.topics");
         let admin: AdminClient<DefaultClientContext> =
-            config.create().map_err(|error| failed(&wanted, error))?;
+            config.create().map_err(|error| failed(&operation, error))?;
         let options = AdminOptions::new().operation_timeout(Some(left())).request_timeout(Some(left()));
         let names: Vec<&str> = missing.iter().map(|topic| topic.name).collect();
-        let wanted = format!("creation of {} on {bootstrap}", names.join(", "));
+        let operation = format!("creation of {} on {bootstrap}", names.join(", "));
         let results =
-            block_on(admin.create_topics(&missing, &options)).map_err(|error| failed(&wanted, error))?;
+            block_on(admin.create_topics(&missing, &options)).map_err(|error| failed(&operation, error))?;
         for result in results {
             match result {
                 Ok(topic) => created.push(topic),
@@ -108,7 +108,7 @@ pub fn ensure_topics(
                     std::thread::sleep(Duration::from_millis(20));
                 }
                 Ok(None) => {
-                    return Err(failed(&format!("topic {topic} on {bootstrap}"), "not there in time"));
+                    return Err(failed(&format!("topic {topic} on {bootstrap}"), "not available in time"));
                 }
                 Err(error) => return Err(failed(&format!("topic {topic} on {bootstrap}"), error)),
             }
@@ -117,7 +117,8 @@ pub fn ensure_topics(
     Ok(Ensured { partitions: counts, created })
 }
 
-/// The admin client completes its futures from a thread of its own; parking this one until then is all it takes.
+/// Runs a future of the admin client, which completes futures on its own thread: parks this thread until
+/// then.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(std::thread::Thread);
     impl std::task::Wake for Unpark {
@@ -136,18 +137,18 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Low and high watermark of one partition: offsets `low..high` are there (transaction markers are counted too).
+/// Low and high watermark of one partition: the log has offsets `low..high` (including transaction markers).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Watermarks {
     /// The partition.
     pub partition: i32,
-    /// First offset still there.
+    /// First offset in the log.
     pub low: i64,
-    /// One past the last.
+    /// Last offset plus one.
     pub high: i64,
 }
 
-/// What a group has committed, seen from outside: asks its coordinator and joins nothing.
+/// A consumer group seen from outside: queries its coordinator without joining the group.
 pub struct Group {
     client: BaseConsumer,
     name: String,
@@ -155,10 +156,10 @@ pub struct Group {
 }
 
 impl Group {
-    /// Connects in the background; each question waits at most `timeout`.
+    /// Connects in the background; each query waits at most `timeout`.
     ///
     /// # Errors
-    /// When librdkafka refuses the bootstrap list.
+    /// If librdkafka rejects the bootstrap list.
     pub fn open(bootstrap: &str, group: &str, timeout: Duration) -> Result<Self, AdminError> {
         let client = ClientConfig::new()
             .set("bootstrap.servers", bootstrap)
@@ -171,8 +172,8 @@ impl Group {
         Ok(Self { client, name: group.to_owned(), timeout })
     }
 
-    /// Its state as the coordinator names it (`Stable` when all members have their partitions), and its number of members; `None`
-    /// when it never had one.
+    /// The state of the group as the coordinator names it (`Stable` when all members have their partitions)
+    /// and its number of members; `None` if the group never had a member.
     ///
     /// # Errors
     /// When Kafka does not answer in time.
@@ -183,18 +184,19 @@ impl Group {
         Ok(found.map(|group| (group.state().to_owned(), group.members().len())))
     }
 
-    /// How far each partition is committed, in the order of `watermarks`; `None` where it never was.
+    /// Committed offset of each partition, in the order of `watermarks`; `None` for a partition without a
+    /// commit.
     ///
     /// # Errors
     /// When Kafka does not answer in time.
     pub fn committed(&self, topic: &str, watermarks: &[Watermarks]) -> Result<Vec<Option<i64>>, AdminError> {
-        let wanted = format!("offsets of group {}", self.name);
+        let operation = format!("offsets of group {}", self.name);
         let mut list = TopicPartitionList::new();
-        for marks in watermarks {
-            list.add_partition(topic, marks.partition);
+        for partition in watermarks {
+            list.add_partition(topic, partition.partition);
         }
         let found = self.client.committed_offsets(list, self.timeout);
-        let found = found.map_err(|error| failed(&wanted, error))?;
+        let found = found.map_err(|error| failed(&operation, error))?;
         let of = |marks: &Watermarks| match found.find_partition(topic, marks.partition)?.offset() {
             Offset::Offset(offset) => Some(offset),
             _ => None,
@@ -208,17 +210,17 @@ fn is_without_leader(error: &KafkaError) -> bool {
     matches!(code, Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable))
 }
 
-/// Looks at how much lies in topics. Keeps one connection; use it from one thread.
+/// Queries how many records topics have. Keeps one connection; use it from one thread.
 pub struct Depth {
     client: BaseConsumer,
     timeout: Duration,
 }
 
 impl Depth {
-    /// Connects in the background; each question waits at most `timeout`.
+    /// Connects in the background; each query waits at most `timeout`.
     ///
     /// # Errors
-    /// When librdkafka refuses the bootstrap list.
+    /// If librdkafka rejects the bootstrap list.
     pub fn open(bootstrap: &str, timeout: Duration) -> Result<Self, AdminError> {
         let client = ClientConfig::new()
             .set("bootstrap.servers", bootstrap)
@@ -233,28 +235,29 @@ impl Depth {
         Ok(Self { client, timeout })
     }
 
-    /// The watermarks of every partition; empty when there is no such topic.
+    /// The watermarks of every partition; empty if the topic does not exist.
     ///
     /// # Errors
     /// When Kafka does not answer in time.
     pub fn watermarks(&self, topic: &str) -> Result<Vec<Watermarks>, AdminError> {
-        let wanted = format!("watermarks of {topic}");
-        let count = partitions(&self.client, topic, self.timeout).map_err(|error| failed(&wanted, error))?;
+        let operation = format!("watermarks of {topic}");
+        let count =
+            partitions(&self.client, topic, self.timeout).map_err(|error| failed(&operation, error))?;
         let deadline = Instant::now() + self.timeout;
         let ask = |partition: i32| loop {
             match self.client.fetch_watermarks(topic, partition, self.timeout) {
                 Ok((low, high)) => return Ok(Watermarks { partition, low, high }),
-                // Of a topic that was just created, and while a leader changes.
+                // Happens for a topic that was just created, and while a leader changes.
                 Err(error) if is_without_leader(&error) && Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(50));
                 }
-                Err(error) => return Err(failed(&wanted, error)),
+                Err(error) => return Err(failed(&operation, error)),
             }
         };
         (0..count.unwrap_or(0) as i32).map(ask).collect()
     }
 
-    /// The timestamp of the oldest record, Unix milliseconds; `None` when the topic is empty.
+    /// Timestamp of the oldest record, Unix milliseconds; `None` if the topic is empty.
     ///
     /// # Errors
     /// When Kafka does not answer in time.
@@ -263,7 +266,7 @@ impl Depth {
         topic: &str,
         watermarks: &[Watermarks],
     ) -> Result<Option<i64>, AdminError> {
-        let wanted = format!("oldest record of {topic}");
+        let operation = format!("oldest record of {topic}");
         let filled: Vec<&Watermarks> = watermarks.iter().filter(|marks| marks.high > marks.low).collect();
         if filled.is_empty() {
             return Ok(None);
@@ -271,9 +274,9 @@ impl Depth {
         let mut list = TopicPartitionList::new();
         for marks in &filled {
             list.add_partition_offset(topic, marks.partition, Offset::Offset(marks.low))
-                .map_err(|error| failed(&wanted, error))?;
+                .map_err(|error| failed(&operation, error))?;
         }
-        self.client.assign(&list).map_err(|error| failed(&wanted, error))?;
+        self.client.assign(&list).map_err(|error| failed(&operation, error))?;
         let deadline = Instant::now() + self.timeout;
         let mut first: Vec<Option<i64>> = vec![None; filled.len()];
         while first.iter().any(Option::is_none) && Instant::now() < deadline {
@@ -285,7 +288,7 @@ impl Depth {
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    // Deleted between the two questions: as good as empty.
+                    // The records were deleted between the two queries: the partition counts as empty.
                     let index = filled.iter().position(|marks| marks.partition == partition);
                     if let Some(slot) = index.and_then(|index| first.get_mut(index)) {
                         slot.get_or_insert(i64::MAX);
@@ -295,9 +298,9 @@ impl Depth {
             }
         }
         let unassigned = self.client.assign(&TopicPartitionList::new());
-        unassigned.map_err(|error| failed(&wanted, error))?;
+        unassigned.map_err(|error| failed(&operation, error))?;
         if first.iter().any(Option::is_none) {
-            return Err(failed(&wanted, "not read in time"));
+            return Err(failed(&operation, "not read in time"));
         }
         Ok(first.into_iter().flatten().min().filter(|&timestamp| timestamp != i64::MAX))
     }

@@ -1,4 +1,5 @@
-//! Are the topics configured as a sale needs it? Waits for the network: for a thread of its own, never for a core.
+//! Checks whether the topics are configured as a sale needs it. Blocks on the network: for a separate thread,
+//! never for a core.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +7,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::metadata::Metadata;
-use shard::checks::{Finding, Group, Look, Verdict};
+use shard::checks::{CheckFn, Finding, Group, Verdict};
 
 use crate::admin::{AdminError, block_on};
 
@@ -18,7 +19,7 @@ const ORDERS_REPLICATION: &str = "orders_replication";
 const DLQ_CLEANUP: &str = "dlq_cleanup_policy";
 const DLQ_REPLICATION: &str = "dlq_replication";
 
-/// Where the topics are, and how long the status of an order is kept.
+/// The topics to check, and how long the status of an order is kept.
 #[derive(Debug, Clone)]
 pub struct Checked {
     /// Bootstrap list.
@@ -31,22 +32,23 @@ pub struct Checked {
     pub order_status_ttl_ms: u64,
 }
 
-/// How long an answer may take.
+/// Timeout of all queries of one run.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The checks of the topics; `None` for those of the embedded broker.
 pub fn group(checked: Option<Checked>) -> Group {
-    let look = checked.map(|checked| -> Look {
-        Box::new(move || checked.look(TIMEOUT).map_err(|error| error.to_string()))
+    let check = checked.map(|checked| -> CheckFn {
+        Box::new(move || checked.run(TIMEOUT).map_err(|error| error.to_string()))
     });
-    Group { names: &NAMES, look }
+    Group { names: &NAMES, check }
 }
 
 impl Checked {
-    /// Asks once; the error says that Kafka cannot be asked now. What it may not tell is a verdict.
-    fn look(&self, timeout: Duration) -> Result<Vec<Finding>, AdminError> {
-        let wanted = || format!("configuration of topics on {}", self.bootstrap);
-        let failed = |reason: String| AdminError { wanted: wanted(), reason };
+    /// Runs the checks once. Returns an error if Kafka cannot be queried now; if Kafka denies a query, the
+    /// verdict is `Unknown`.
+    fn run(&self, timeout: Duration) -> Result<Vec<Finding>, AdminError> {
+        let operation = || format!("configuration of topics on {}", self.bootstrap);
+        let failed = |reason: String| AdminError { operation: operation(), reason };
         let deadline = Instant::now() + timeout;
         let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let mut config = ClientConfig::new();
@@ -59,7 +61,7 @@ impl Checked {
             admin.inner().fetch_metadata(None, left()).map_err(|error| failed(error.to_string()))?;
         let topics = [self.orders_topic.as_str(), self.dlq_topic.as_str()];
         if let Some(missing) = topics.iter().find(|topic| partitions(&metadata, topic) == 0) {
-            return Err(failed(format!("there is no topic {missing} yet")));
+            return Err(failed(format!("topic {missing} does not exist yet")));
         }
         let options = AdminOptions::new().request_timeout(Some(left()));
         let described = block_on(admin.describe_configs(&topics.map(ResourceSpecifier::Topic), &options));
@@ -89,7 +91,7 @@ fn partitions(metadata: &Metadata, topic: &str) -> usize {
 fn setting<'a>(config: &'a Result<ConfigResource, String>, name: &str) -> Result<&'a str, String> {
     let config = config.as_ref().map_err(Clone::clone)?;
     let entry = config.entries.iter().find(|entry| entry.name == name);
-    entry.and_then(|entry| entry.value.as_deref()).ok_or_else(|| format!("Kafka names no {name}"))
+    entry.and_then(|entry| entry.value.as_deref()).ok_or_else(|| format!("Kafka did not return {name}"))
 }
 
 fn cleanup(topic: &str, policy: Result<&str, String>) -> Verdict {
@@ -107,7 +109,7 @@ fn retention(topic: &str, retention_ms: Result<&str, String>, order_status_ttl_m
     let parsed =
         retention_ms.and_then(|text| text.parse::<i64>().map_err(|_| format!("retention.ms is {text:?}")));
     match parsed {
-        // -1 is for ever.
+        // -1 means unlimited.
         Ok(retention_ms) => match u64::try_from(retention_ms) {
             Ok(retention_ms) if retention_ms < order_status_ttl_ms => Verdict::Warning(format!(
                 "Topic {topic} has retention.ms={retention_ms}, less than ORDER_STATUS_TTL ({order_status_ttl_ms} ms): \
@@ -143,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_kafka_says_is_judged() {
+    fn verdicts_follow_the_topic_configuration() {
         assert_eq!(cleanup("orders", Ok("delete")), Verdict::Fine);
         assert!(matches!(cleanup("orders", Ok("compact,delete")), Verdict::Warning(_)));
         assert!(matches!(cleanup("orders", Err("denied".to_owned())), Verdict::Unknown(_)));

@@ -1,7 +1,8 @@
-//! What a broker says of topics: their ids and partitions.
+//! Describes topics: their ids and partitions.
 //!
-//! A topic's id (KIP-516) changes when the topic is deleted and created again under the same name, which neither its
-//! name nor its offsets tell. The `rdkafka` crate offers no call for it, so the raw one is here.
+//! A topic's id (KIP-516) changes when the topic is deleted and created again under the same name; neither
+//! its name nor its offsets show that. The `rdkafka` crate has no function for this request, so it is made
+//! here with the raw API.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char};
@@ -13,16 +14,16 @@ use rdkafka::client::Client;
 use rdkafka::error::KafkaError;
 use rdkafka_sys as sys;
 
-/// A topic as a broker describes it.
+/// Description of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
     /// Base64, as Kafka's own tools print it.
     pub id: String,
-    /// How many partitions it has.
+    /// Number of partitions.
     pub partitions: usize,
 }
 
-/// A queue for the answer of one call.
+/// A queue for the response to one call.
 struct Queue(*mut sys::rd_kafka_queue_t);
 
 impl Drop for Queue {
@@ -32,11 +33,12 @@ impl Drop for Queue {
     }
 }
 
-/// Describes topics, in the order of `names`; `None` for one that does not exist. Waits up to `timeout`: not for an
-/// event loop.
+/// Describes topics, in the order of `names`; `None` for one that does not exist. Blocks up to `timeout`: not
+/// for an event loop.
 ///
 /// # Errors
-/// When no broker answers in time, or the answer is neither a description nor "no such topic". librdkafka's text.
+/// If no broker answers in time, or the response is neither a description nor "no such topic". The text is
+/// librdkafka's.
 pub fn describe<C: ClientContext>(
     client: &Client<C>,
     names: &[&str],
@@ -63,8 +65,8 @@ pub fn describe<C: ClientContext>(
         sys::rd_kafka_DescribeTopics(native, collection, options, queue.0);
         sys::rd_kafka_AdminOptions_destroy(options);
         sys::rd_kafka_TopicCollection_destroy(collection);
-        // The request has the time-out itself; the poll waits a little longer, by our own clock, so that a client whose
-        // timers stand still cannot hold up the caller.
+        // The request has its own timeout. The poll waits slightly longer, measured here, so that a client
+        // whose timers do not advance cannot block the caller.
         let deadline = Instant::now() + timeout + Duration::from_millis(500);
         loop {
             let left_ms = deadline.saturating_duration_since(Instant::now()).as_millis();
@@ -90,7 +92,7 @@ pub fn describe<C: ClientContext>(
 
 /// SAFETY: `event` must be a live result of `DescribeTopics`.
 unsafe fn read(event: *mut sys::rd_kafka_event_t) -> Result<Vec<Option<Described>>, String> {
-    // SAFETY: promised by the caller; every pointer below belongs to the event.
+    // SAFETY: guaranteed by the caller; every pointer below belongs to the event.
     unsafe {
         let error = sys::rd_kafka_event_error(event);
         if error != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
@@ -105,7 +107,7 @@ unsafe fn read(event: *mut sys::rd_kafka_event_t) -> Result<Vec<Option<Described
 
 /// SAFETY: `topic` must be a live description.
 unsafe fn one(topic: *const sys::rd_kafka_TopicDescription_t) -> Result<Option<Described>, String> {
-    // SAFETY: promised by the caller.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let error = sys::rd_kafka_TopicDescription_error(topic);
         if !error.is_null() {
@@ -128,7 +130,7 @@ unsafe fn text(text: *const c_char) -> String {
     if text.is_null() {
         return String::new();
     }
-    // SAFETY: promised by the caller.
+    // SAFETY: guaranteed by the caller.
     unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }
 
@@ -139,11 +141,11 @@ pub(crate) struct PartitionLeader {
     pub(crate) leader: i32,
 }
 
-/// Partitions of a topic that have a leader, from one metadata request, in ascending order; empty when the topic
-/// does not exist. It also refreshes what the client itself knows of the topic.
+/// Partitions of a topic that have a leader, from one metadata request, in ascending order; empty if the
+/// topic does not exist. The request also refreshes the client's own metadata of the topic.
 ///
 /// # Errors
-/// When no broker answers in time.
+/// If no broker answers in time.
 pub(crate) fn led_partitions<C: ClientContext>(
     client: &Client<C>,
     topic: &str,

@@ -1,10 +1,10 @@
-//! A whole broker inside this process: librdkafka's mock cluster, so that demo and tests run the production producer
-//! and consumer. Nothing outlives the process.
+//! A Kafka broker inside this process: librdkafka's mock cluster, so that the demo and tests run the
+//! production producer and consumer. All data is lost when the process exits.
 //!
-//! What it cannot do, and what is done about it: it keeps at most 5 MiB or 100,000 batches a partition and drops the
-//! oldest *silently* ([`Guard`] lets the intake shed before that); it makes no topics on request (they are made here,
-//! at start); it waits 3 s before a group's first rebalance (set to 50 ms here); it does not recognise retries (the
-//! processor makes a doubled order one in any case).
+//! Limitations and how they are handled: it keeps at most 5 MiB or 100,000 batches per partition and drops
+//! the oldest *silently* (`Guard` makes the gateway shed before that); it does not create topics on request
+//! (they are created here at startup); it waits 3 s before a group's first rebalance (set to 50 ms here); it
+//! does not recognise retries (a duplicated order is fenced by the processor in any case).
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,44 +15,44 @@ use rdkafka::producer::{BaseProducer, Producer as _};
 
 use crate::native;
 
-/// Bytes a partition of the mock cluster keeps (`rdkafka_mock.c`, `partition max_size`).
+/// Bytes that a partition of the mock cluster keeps (`rdkafka_mock.c`, `partition max_size`).
 const PARTITION_BYTES_MAX: i64 = 5 * 1024 * 1024;
-/// A record at worst: value 700 (four fields at 100 + 100 + 4 + 200 characters of up to 2 bytes when escaped or not
-/// ASCII, correlation id 128, names and numbers 130), key 100, headers 400, framing 100.
+/// Maximum size of a record: value 700 (four fields of 100 + 100 + 4 + 200 characters of up to 2 bytes when
+/// escaped or not ASCII, correlation id 128, names and numbers 130), key 100, headers 400, framing 100.
 const RECORD_BYTES_MAX: i64 = 1300;
-/// Records of a partition that may wait: half of what fits, the other half for what is in flight when the intake
-/// learns.
+/// Maximum unprocessed records of a partition: half of what fits; the other half is for orders in flight when
+/// the gateway notices.
 const PARTITION_RECORDS_MAX: i64 = PARTITION_BYTES_MAX / RECORD_BYTES_MAX / 2;
 
-/// The broker. Lives until dropped; drop it after every client of it.
+/// The broker. It runs until dropped; drop it after all of its clients.
 pub struct Embedded {
     producer: BaseProducer,
     bootstrap: String,
     guard: Arc<Guard>,
 }
 
-/// The embedded broker could not be made.
+/// The embedded broker could not be started.
 #[derive(Debug, Clone)]
 pub struct EmbeddedError(String);
 
 impl fmt::Display for EmbeddedError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "the embedded broker cannot be started: {}", self.0)
+        write!(formatter, "cannot start the embedded broker: {}", self.0)
     }
 }
 
 impl std::error::Error for EmbeddedError {}
 
 impl Embedded {
-    /// Starts one broker on a free port of the loopback interface and makes the topics.
+    /// Starts one broker on a free port of the loopback interface and creates the topics.
     ///
     /// # Errors
-    /// When librdkafka cannot start it.
+    /// If librdkafka cannot start it.
     pub fn start(orders_topic: &str, dlq_topic: &str, partitions: i32) -> Result<Self, EmbeddedError> {
         let failed = |error: rdkafka::error::KafkaError| EmbeddedError(error.to_string());
         let producer: BaseProducer = ClientConfig::new()
             .set("test.mock.num.brokers", "1")
-            // The mock announces itself by a notice at every start.
+            // The mock cluster logs a notice at every start.
             .set_log_level(rdkafka::config::RDKafkaLogLevel::Critical)
             .create()
             .map_err(failed)?;
@@ -69,27 +69,27 @@ impl Embedded {
         Ok(Self { producer, bootstrap, guard: Arc::new(Guard::new(partitions as usize)) })
     }
 
-    /// Its address, for every client.
+    /// Bootstrap address for clients.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
 
-    /// The guard that intake and processor share.
+    /// The guard shared by gateway and processor.
     pub fn guard(&self) -> Arc<Guard> {
         Arc::clone(&self.guard)
     }
 
-    /// Takes the broker off the network, as a fault for tests.
+    /// Makes the broker unreachable, as a fault for tests.
     pub fn go_down(&self) {
         self.for_cluster(|cluster| drop(cluster.broker_down(-1)));
     }
 
-    /// Brings it back.
+    /// Makes the broker reachable again.
     pub fn come_up(&self) {
         self.for_cluster(|cluster| drop(cluster.broker_up(-1)));
     }
 
-    /// Delays every answer of it, as a fault for tests.
+    /// Delays every response of the broker, as a fault for tests.
     pub fn delay(&self, delay: std::time::Duration) {
         self.for_cluster(|cluster| drop(cluster.broker_round_trip_time(-1, delay)));
     }
@@ -104,8 +104,8 @@ impl Embedded {
     }
 }
 
-/// Keeps the embedded broker from dropping records: the intake asks before it admits, the processor tells how far it
-/// is.
+/// Prevents the embedded broker from dropping records: the gateway checks it before admitting an order, and
+/// the processor reports its progress.
 #[derive(Debug)]
 pub struct Guard {
     acknowledged: Vec<AtomicI64>,
@@ -128,20 +128,20 @@ impl Guard {
         }
     }
 
-    /// Every record of `partition` below `watermark` is finished (exclusive, as an offset is committed).
+    /// Every record of `partition` below `watermark` is finished (exclusive, like a committed offset).
     pub fn finished(&self, partition: i32, watermark: i64) {
         if let Some(cell) = self.finished.get(partition as usize) {
             cell.fetch_max(watermark, Ordering::Relaxed);
         }
     }
 
-    /// A dead letter was written; nobody takes them out of the embedded broker.
+    /// A dead letter was written; nobody removes them from the embedded broker.
     pub fn dead_letter(&self) {
         self.dead_letters.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// False when another record could make the broker drop one: the intake must shed. Relaxed counters and a look at
-    /// every partition: the bound has room for what is in flight.
+    /// False if another record could make the broker drop one: the gateway must shed. Relaxed counters and
+    /// one check of every partition are enough: the bound has room for orders in flight.
     pub fn has_room(&self) -> bool {
         let waits = |(acknowledged, finished): (&AtomicI64, &AtomicI64)| {
             acknowledged.load(Ordering::Relaxed) - finished.load(Ordering::Relaxed) < PARTITION_RECORDS_MAX

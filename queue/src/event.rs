@@ -1,11 +1,12 @@
-//! What happens to the connection with Kafka, for logs, metrics and the decision to restart.
+//! Events of the connection to Kafka, for logs, metrics and the decision to restart.
 
 use std::fmt;
 use std::sync::Arc;
 
 use shard::log::{Level, Sink};
 
-/// Takes every event, at once and without waiting. Called from threads of this crate, never from an event loop.
+/// Receives every event; must return without blocking. Called from threads of this crate, never from an event
+/// loop.
 pub type Events = Arc<dyn Fn(&Event) + Send + Sync>;
 
 /// One event.
@@ -21,16 +22,16 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// The consumer was replaced by a new client, which joins the group anew.
+    /// The consumer was replaced by a new client, which joins the group again.
     ConsumerReplaced {
         /// Why.
         reason: String,
     },
     /// Records are read again because their effects may be lost.
     ReadingAgain {
-        /// Partitions that are read again in part.
+        /// Number of partitions that are read again in part.
         partitions: usize,
-        /// Offsets that are read again.
+        /// Number of offsets that are read again.
         records: u64,
     },
     /// Records that the group had not finished are no longer in the log.
@@ -42,10 +43,10 @@ pub enum Event {
     },
 }
 
-/// Takes the reason why only a restart may help.
+/// Receives the reason why only a restart may help.
 pub type Unhealable = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// Writes one line per event, and calls `unhealable` for [`Event::Unhealable`] after its line.
+/// Logs one line per event, and calls `unhealable` for [`Event::Unhealable`] after its line.
 pub fn logged(sink: Arc<Sink>, unhealable: Unhealable) -> Events {
     Arc::new(move |event| {
         let line = |level, name, message: &str| sink.line(level, name, message, |_| {});
@@ -84,21 +85,21 @@ pub fn logged(sink: Arc<Sink>, unhealable: Unhealable) -> Events {
     })
 }
 
-/// Records that the group had not finished and that the log no longer has.
+/// Records that the group had not finished and that are no longer in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
     /// The partition.
     pub partition: i32,
-    /// First offset that is missing.
+    /// First missing offset.
     pub from: i64,
-    /// One past the last one; `None` when nobody knows how far the former log reached.
+    /// Last missing offset plus one; `None` if the end of the former log is unknown.
     pub to: Option<i64>,
     /// Why they are missing.
     pub cause: GapCause,
 }
 
 impl Gap {
-    /// Records that are surely missing; 0 when their number is not known.
+    /// Number of records that are certainly missing; 0 if unknown.
     pub fn records(&self) -> u64 {
         self.to.map_or(0, |to| u64::try_from(to - self.from).unwrap_or(0))
     }
@@ -107,17 +108,18 @@ impl Gap {
 /// Why records are missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GapCause {
-    /// The log starts above the committed offset: retention or `DeleteRecords` was faster than the group.
+    /// The log starts above the committed offset: retention or `DeleteRecords` removed records before the
+    /// group read them.
     Deleted,
     /// The topic was deleted and created again, or the broker lost its data: the committed offset belongs to another
     /// topic id.
     TopicReplaced,
-    /// The log ends below the committed offset: the broker lost its end.
+    /// The log ends below the committed offset: the broker lost the end of the log.
     Truncated,
 }
 
 impl GapCause {
-    /// For logs.
+    /// Text for logs.
     pub fn word(self) -> &'static str {
         match self {
             Self::Deleted => "log start is above the committed offset (retention or DeleteRecords)",

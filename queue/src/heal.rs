@@ -1,18 +1,18 @@
-//! When recovery counts as failed: a pure state machine, time is an argument.
+//! Decides when recovery counts as failed: a pure state machine that takes the time as an argument.
 //!
-//! The clock runs only while Kafka answers and we still cannot use it. While it does not answer at all, waiting is all
-//! there is to do, and a restart would not help.
+//! The clock runs only while Kafka answers but cannot be used. While Kafka does not answer at all, the
+//! process can only wait, and a restart would not help.
 
 use std::time::{Duration, Instant};
 
-/// How things stand at one look.
+/// Result of one check of Kafka.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Look {
-    /// No answer.
+pub enum CheckResult {
+    /// Kafka did not answer.
     Silent(String),
-    /// An answer, and yet orders cannot be published (or consumed).
+    /// Kafka answered, but orders cannot be published (or consumed).
     Unusable(String),
-    /// All is well.
+    /// Orders can be published (or consumed).
     Usable,
 }
 
@@ -25,14 +25,15 @@ pub struct HealClock {
 }
 
 impl HealClock {
-    /// Recovery may take `timeout`.
+    /// A clock after which recovery counts as failed when it takes `timeout`.
     pub fn new(timeout: Duration) -> Self {
         Self { timeout, since: None, has_failed: false }
     }
 
-    /// Takes a look's result; the reason, once, when recovery has failed for the whole timeout.
-    pub fn note(&mut self, look: &Look, now: Instant) -> Option<String> {
-        let Look::Unusable(reason) = look else {
+    /// Records the result of a check. Returns the reason, once, when recovery has failed for the whole
+    /// timeout.
+    pub fn note(&mut self, result: &CheckResult, now: Instant) -> Option<String> {
+        let CheckResult::Unusable(reason) = result else {
             self.since = None;
             return None;
         };
@@ -54,18 +55,18 @@ mod tests {
     #[test]
     fn only_an_unusable_kafka_runs_the_clock() {
         let (mut clock, start) = (HealClock::new(TIMEOUT), Instant::now());
-        let unusable = Look::Unusable("no leader".to_owned());
+        let unusable = CheckResult::Unusable("no leader".to_owned());
         assert_eq!(clock.note(&unusable, start), None);
-        assert_eq!(clock.note(&Look::Silent("refused".to_owned()), start + TIMEOUT), None);
+        assert_eq!(clock.note(&CheckResult::Silent("refused".to_owned()), start + TIMEOUT), None);
         assert_eq!(
             clock.note(&unusable, start + TIMEOUT * 2),
             None,
             "the outage in between stopped the clock"
         );
-        assert_eq!(clock.note(&Look::Usable, start + TIMEOUT * 3), None);
+        assert_eq!(clock.note(&CheckResult::Usable, start + TIMEOUT * 3), None);
         assert_eq!(clock.note(&unusable, start + TIMEOUT * 4), None);
         let reason = clock.note(&unusable, start + TIMEOUT * 5).expect("failed for the whole timeout");
         assert!(reason.contains("no leader") && reason.contains("60 s"), "{reason}");
-        assert_eq!(clock.note(&unusable, start + TIMEOUT * 6), None, "told once");
+        assert_eq!(clock.note(&unusable, start + TIMEOUT * 6), None, "the failure is returned once");
     }
 }

@@ -1,11 +1,11 @@
-//! Buffer of the orders that one core holds so that they share a request.
+//! Buffer of the orders that one core holds back so that they share a request.
 
 use std::ffi::CStr;
 use std::ops::Range;
 
 use shard::waiters::Ticket;
 
-/// Most headers of an order: correlation id, request id and traceparent.
+/// Maximum headers of an order: correlation id, request id and traceparent.
 pub(crate) const HEADERS_MAX: usize = 3;
 
 /// The record of an order.
@@ -15,13 +15,13 @@ pub struct OrderRecord<'a> {
     pub key: &'a [u8],
     /// The record's value.
     pub value: &'a [u8],
-    /// Name and value; `None` is left out.
+    /// Names and values; `None` is omitted.
     pub headers: [Option<(&'static CStr, &'a [u8])>; HEADERS_MAX],
     /// The record's timestamp, Unix milliseconds.
     pub timestamp_ms: u64,
 }
 
-/// Copies of records in the order they came. The buffers keep their capacity from batch to batch.
+/// Copies of records in the order of arrival. The buffers keep their capacity from batch to batch.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     bytes: Vec<u8>,
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn records_come_out_as_they_went_in() {
+    fn drained_records_equal_pushed_records() {
         let base = OrderRecord { key: b"k", value: b"value", headers: [None; HEADERS_MAX], timestamp_ms: 7 };
         let headers: [Option<(&'static CStr, &[u8])>; HEADERS_MAX] =
             [Some((c"a", b"1")), None, Some((c"long-name", b""))];

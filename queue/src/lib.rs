@@ -1,15 +1,15 @@
 //! Kafka: producer, consumer, topics, and an embedded broker for demo and tests.
 //!
-//! Owns: the producer with its three publish results ([`producer`], [`publisher`]), the consumer on its
-//! own thread with offsets committed only below the watermark of finished records ([`consumer`], [`offsets`]), topics
-//! and their depth ([`admin`]), and the embedded broker with its limits guarded ([`embedded`]).
+//! Owns: the producer with its three publish results ([`producer`], [`publisher`]); the consumer on its own
+//! thread, which commits offsets only below the watermark of finished records ([`consumer`], [`offsets`]);
+//! topics and their depth ([`admin`]); and the embedded broker with a guard for its limits ([`embedded`]).
 //!
 //! Called by: gateway (publish), processor (consume, dead letters, depth), loadgen's audit and the `dlq` subcommand.
 //!
-//! Invariants: librdkafka's threads never run our code beyond pushing into a bounded mailbox and waking a core; no
+//! Invariants: code called on librdkafka's threads only pushes into a bounded mailbox and wakes a core; no
 //! call on a core waits for the network; a producer is flushed before it is dropped.
 //!
-//! It never looks into an order and never decides what a buyer is told.
+//! It never parses an order and never decides which response a buyer gets.
 
 /// The one librdkafka producer of a process: hand-off, delivery reports, flush.
 pub mod producer;
@@ -17,11 +17,14 @@ pub mod producer;
 /// The producer as one core sees it: publish and await the acknowledgement.
 pub mod publisher;
 
-/// Buffer of the orders that one core holds so that they share a request.
+/// Buffer of the orders that one core holds back so that they share a request.
 mod held;
 
-/// Which partition an order goes to.
-pub mod spread;
+/// Chooses the partition of an order.
+pub mod partitioner;
+
+/// A record to be produced.
+mod outgoing;
 
 /// The raw calls that the `rdkafka` crate does not offer: produce by a topic handle, message status, batches of
 /// events.
@@ -30,49 +33,50 @@ mod native;
 /// The consumer group member of a process.
 pub mod consumer;
 
-/// Records from a command line.
+/// Blocking producer for command-line tools.
 pub mod sender;
 
-/// Which records of a partition are finished, and how far that may be committed.
+/// Tracks which records of a partition are finished, and up to which offset to commit.
 pub mod offsets;
 
-/// Topics: create with the wanted partitions, is Kafka there, how much lies in a topic.
+/// Topics: creation with the wanted number of partitions, and the number of records in them.
 pub mod admin;
 
-/// What a broker says of topics: their ids and partitions.
+/// Describes topics: their ids and partitions.
 pub mod describe;
 
-/// The topics of a process as its producer last saw them.
+/// State of the topics as last seen by the process's producer.
 pub mod topics;
 
-/// What happens to the connection with Kafka.
+/// Events of the connection to Kafka.
 pub mod event;
 
-/// When recovery counts as failed.
+/// Decides when recovery counts as failed.
 pub mod heal;
 
-/// Are the topics configured as a sale needs it?
+/// Checks whether the topics are configured as a sale needs it.
 pub mod checks;
 
-/// Records like orders before a sale.
+/// Warms up a broker before a sale with records like orders.
 pub mod rehearsal;
 
-/// What librdkafka says on its own.
+/// Handles notices of librdkafka.
 pub mod notices;
 
-/// Why Kafka failed, from librdkafka's codes and notices.
+/// Maps librdkafka's codes and notices to reasons.
 pub mod reason;
 
-/// A whole topic, from its beginning to its end.
+/// Reads a whole topic.
 pub mod reader;
 
-/// A whole broker inside this process, for demo and tests, with its limits guarded.
+/// A Kafka broker inside this process, for demo and tests, with a guard for its limits.
 pub mod embedded;
 
 pub use event::{Event, Events, Gap, GapCause, Unhealable};
 pub use held::OrderRecord;
 pub use native::Notice;
 pub use notices::Notices;
-pub use producer::{Delivery, Outgoing, Producer, ProducerSettings, SendRefused, Topic};
+pub use outgoing::{Outgoing, Topic};
+pub use partitioner::Partitioner;
+pub use producer::{Delivery, Producer, ProducerSettings, SendRefused};
 pub use publisher::Publisher;
-pub use spread::Partitioner;

@@ -1,8 +1,9 @@
-//! The raw calls that the `rdkafka` crate does not offer: produce through a cached topic handle (its own `send` names
-//! the topic by text, which takes a client-wide write lock), the message status behind the three publish results, and
-//! delivery reports a whole event at a time. Every unsafe block of this crate that touches librdkafka is here.
+//! Raw librdkafka calls that the `rdkafka` crate does not offer: produce through a cached topic handle (the
+//! crate's `send` names the topic by text, which takes a client-wide write lock), the message status behind
+//! the three publish results, and delivery reports one event at a time. Unsafe blocks for the producer are
+//! here.
 //!
-//! Invariant: handles made here are dropped before the client they came from; [`Client`] holds it alive for them.
+//! Invariant: handles created here are dropped before their client; [`Client`] keeps it alive for them.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char};
@@ -13,17 +14,18 @@ use rdkafka::ClientContext;
 use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 use rdkafka_sys as sys;
 
-use crate::producer::Outgoing;
+use crate::outgoing::Outgoing;
 
-/// `RD_KAFKA_PARTITION_UA` of rdkafka.h, a macro with a cast, which bindgen leaves out: the partitioner decides.
+/// `RD_KAFKA_PARTITION_UA` of rdkafka.h, a macro with a cast, which bindgen omits: the partitioner chooses
+/// the partition.
 const PARTITION_UA: i32 = -1;
 
-/// Connects librdkafka's log and error callbacks to ours. Delivery goes another way (see [`Client::poll`]).
+/// Forwards librdkafka's log and error callbacks. Delivery reports are polled instead (see [`Client::poll`]).
 pub(crate) struct Context {
     pub(crate) notice: Notice,
 }
 
-/// Takes what librdkafka has to say: true when it is an error, then the text.
+/// Receives notices of librdkafka: whether it is an error, and the text.
 pub type Notice = Arc<dyn Fn(bool, &str) + Send + Sync>;
 
 impl ClientContext for Context {
@@ -44,13 +46,14 @@ impl ProducerContext for Context {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, _: &rdkafka::producer::DeliveryResult<'_>, _: usize) {
-        // Only reached by the flush inside the crate's own drop, after our poller has ended: nobody waits any more.
+        // Only called by the flush in the crate's drop, after the report thread has ended: nobody waits any
+        // more.
     }
 }
 
-/// A producer client and what we took from it.
+/// A producer client with its queue and topic handles.
 pub(crate) struct Client {
-    // Declared first: fields drop in order, and both must go before the client.
+    // Declared first: fields are dropped in order, and both must be dropped before the client.
     queue: Queue,
     topics: Vec<Topic>,
     pub(crate) inner: BaseProducer<Context>,
@@ -59,8 +62,8 @@ pub(crate) struct Client {
 struct Queue(*mut sys::rd_kafka_queue_t);
 struct Topic(*mut sys::rd_kafka_topic_t);
 
-// SAFETY: librdkafka's handles may be used from any thread at once; it locks inside (its INTRODUCTION.md, "Threads
-// and callbacks"). The queue is polled by one thread only, which the owner sees to.
+// SAFETY: librdkafka's handles may be used from several threads at once; it locks internally (its
+// INTRODUCTION.md, "Threads and callbacks"). The owner ensures that only one thread polls the queue.
 unsafe impl Send for Queue {}
 // SAFETY: as above.
 unsafe impl Sync for Queue {}
@@ -71,19 +74,19 @@ unsafe impl Sync for Topic {}
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        // SAFETY: got from rd_kafka_queue_get_main, which counts a reference that is given back once, here.
+        // SAFETY: obtained from rd_kafka_queue_get_main, which adds a reference that is released once, here.
         unsafe { sys::rd_kafka_queue_destroy(self.0) }
     }
 }
 
 impl Drop for Topic {
     fn drop(&mut self) {
-        // SAFETY: got from rd_kafka_topic_new, which counts a reference that is given back once, here.
+        // SAFETY: obtained from rd_kafka_topic_new, which adds a reference that is released once, here.
         unsafe { sys::rd_kafka_topic_destroy(self.0) }
     }
 }
 
-/// What the broker had of a message when its fate was known.
+/// Whether the broker has persisted a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Persistence {
     No,
@@ -96,13 +99,13 @@ pub(crate) enum Persistence {
 pub(crate) struct Report {
     pub(crate) opaque: u64,
     pub(crate) persistence: Persistence,
-    /// `rd_kafka_resp_err_t`, 0 when there was none.
+    /// `rd_kafka_resp_err_t`, 0 if there was no error.
     pub(crate) code: i32,
     pub(crate) partition: i32,
     pub(crate) offset: i64,
 }
 
-/// What one poll brought.
+/// Result of one poll.
 pub(crate) enum Polled {
     Nothing,
     Reports,
@@ -110,7 +113,7 @@ pub(crate) enum Polled {
 }
 
 impl Client {
-    /// Takes over a client that was made with events on (which `BaseProducer` does) and opens its topics.
+    /// Takes a client that was created with events enabled (which `BaseProducer` does) and opens its topics.
     pub(crate) fn new(inner: BaseProducer<Context>, topics: &[&str]) -> Result<Self, String> {
         let client = inner.client().native_ptr();
         // SAFETY: the pointer is a live client; the call only adds a reference to its main queue.
@@ -125,7 +128,7 @@ impl Client {
         Ok(Self { queue, topics, inner })
     }
 
-    /// Copies one record into librdkafka's queue; never waits. The error is librdkafka's own code.
+    /// Copies one record into librdkafka's queue; never waits. The error is librdkafka's code.
     pub(crate) fn produce(
         &self,
         outgoing: &Outgoing<'_>,
@@ -133,12 +136,12 @@ impl Client {
     ) -> Result<(), sys::rd_kafka_resp_err_t> {
         let Outgoing { topic, key, partition, value, headers, timestamp_ms } = *outgoing;
         let partition = partition.unwrap_or(PARTITION_UA);
-        // 0 is librdkafka's word for «now».
+        // To librdkafka 0 means "now".
         let timestamp_ms = timestamp_ms.map_or(0, |ms| i64::try_from(ms).unwrap_or(i64::MAX));
         let bytes = |bytes: Option<&[u8]>| bytes.map_or((std::ptr::null(), 0), |b| (b.as_ptr(), b.len()));
         let ((key, key_len), (value, value_len)) = (bytes(key), bytes(value));
-        // SAFETY: a fresh list; each name and value is read and copied during the call, lengths are those of the
-        // slices.
+        // SAFETY: a new list; each name and value is read and copied during the call, the lengths are those
+        // of the slices.
         let list = unsafe {
             let list = sys::rd_kafka_headers_new(headers.len());
             for (name, header) in headers {
@@ -148,8 +151,8 @@ impl Client {
             }
             list
         };
-        // SAFETY: the tagged arguments follow rd_kafka_producev's documentation and end with END; key and value are
-        // copied (F_COPY) before it returns; the topic handle is ours and alive.
+        // SAFETY: the tagged arguments follow rd_kafka_producev's documentation and end with END; key and
+        // value are copied (F_COPY) before it returns; this struct keeps the topic handle alive.
         let error = unsafe {
             sys::rd_kafka_producev(
                 self.inner.client().native_ptr(),
@@ -177,19 +180,20 @@ impl Client {
         if error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
             return Ok(());
         }
-        // SAFETY: on an error the list is still ours (rd_kafka_producev takes it on success only).
+        // SAFETY: on an error the list still belongs to the caller (rd_kafka_producev takes it on success
+        // only).
         unsafe { sys::rd_kafka_headers_destroy(list) };
         Err(error)
     }
 
-    /// Waits up to `timeout` for one event and gives each message of a delivery report to `report`.
+    /// Waits up to `timeout` for one event and passes each message of a delivery report to `report`.
     pub(crate) fn poll(&self, timeout: Duration, mut report: impl FnMut(Report)) -> Polled {
         // SAFETY: the queue is alive as long as self.
         let event = unsafe { sys::rd_kafka_queue_poll(self.queue.0, timeout.as_millis() as i32) };
         if event.is_null() {
             return Polled::Nothing;
         }
-        // SAFETY: `event` is live until the destroy below; messages got from it live as long as it; strings are
+        // SAFETY: `event` is live until it is destroyed below; its messages live as long as it; strings are
         // copied.
         unsafe {
             let polled = match sys::rd_kafka_event_type(event) {
@@ -211,8 +215,8 @@ impl Client {
         }
     }
 
-    /// Sends everything that is queued without lingering and waits until all fates are known; false when time ran
-    /// out. Somebody must go on polling meanwhile.
+    /// Sends all queued records without lingering and waits until the delivery of each is known; false if the
+    /// timeout passed before. Another thread must poll meanwhile.
     pub(crate) fn flush(&self, timeout: Duration) -> bool {
         // SAFETY: live client.
         let error =
@@ -220,16 +224,16 @@ impl Client {
         error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
     }
 
-    /// Gives up everything: what was never sent is reported as not persisted, what was sent without an answer as possibly
-    /// persisted.
+    /// Abandons all records: unsent ones are reported as not persisted, those sent without a response as
+    /// possibly persisted.
     pub(crate) fn purge(&self) {
         let flags =
             sys::RD_KAFKA_PURGE_F_QUEUE | sys::RD_KAFKA_PURGE_F_INFLIGHT | sys::RD_KAFKA_PURGE_F_NON_BLOCKING;
-        // SAFETY: live client. It can only fail for a client that is no producer.
+        // SAFETY: live client. The call fails only for a client that is not a producer.
         unsafe { sys::rd_kafka_purge(self.inner.client().native_ptr(), flags) };
     }
 
-    /// Messages whose fate is not known yet.
+    /// Number of messages whose delivery is not known yet.
     pub(crate) fn outstanding(&self) -> usize {
         // SAFETY: live client.
         usize::try_from(unsafe { sys::rd_kafka_outq_len(self.inner.client().native_ptr()) }).unwrap_or(0)
@@ -238,7 +242,7 @@ impl Client {
 
 /// SAFETY: `message` must be live.
 unsafe fn report_of(message: *const sys::rd_kafka_message_t) -> Report {
-    // SAFETY: promised by the caller; the fields read are plain numbers.
+    // SAFETY: guaranteed by the caller; the fields read are plain numbers.
     unsafe {
         let persistence = match sys::rd_kafka_message_status(message) {
             sys::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_PERSISTED => Persistence::Yes,
@@ -260,13 +264,14 @@ unsafe fn text(text: *const c_char) -> String {
     if text.is_null() {
         return String::new();
     }
-    // SAFETY: promised by the caller.
+    // SAFETY: guaranteed by the caller.
     unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }
 
-/// Sets how long the mock cluster of `producer` waits before the first rebalance of a group; 3 s when not set.
+/// Sets how long the mock cluster of `producer` waits before the first rebalance of a group; the default is 3
+/// s.
 pub(crate) fn set_mock_rebalance_delay(producer: &BaseProducer, delay_ms: i32) {
-    // SAFETY: live client; the cluster belongs to it and is only used here. Null when it has none.
+    // SAFETY: live client; the cluster belongs to it and is only used here. Null if it has none.
     unsafe {
         let cluster = sys::rd_kafka_handle_mock_cluster(producer.client().native_ptr());
         if !cluster.is_null() {

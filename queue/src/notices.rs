@@ -1,4 +1,4 @@
-//! What librdkafka says on its own, as log lines and as the cause of what fails soon after.
+//! Notices of librdkafka, as log lines and as the cause of failures that follow.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,13 +9,14 @@ use shard::log::{Level, Sink};
 
 use crate::{Notice, reason};
 
-/// What was said is the cause of what fails within this time.
+/// A notice counts as the cause of a failure within this time.
 const CAUSE_AGE_MAX: Duration = Duration::from_secs(30);
-/// Lines this often at most: librdkafka repeats itself for each broker and each try.
+/// Minimum interval between log lines: librdkafka repeats a notice for each broker and each attempt.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Takes the notices of all clients of a process. Those about connections are causes: whoever monitors Kafka logs them
-/// once when something fails, so they are logged here at debug level only. The others are lines of their own.
+/// Receives the notices of all clients of a process. Notices about connections are kept as causes: the Kafka
+/// monitor logs them once when something fails, so they are logged here only at debug level. Other notices
+/// get their own log line.
 #[derive(Debug)]
 pub struct Notices {
     sink: Arc<Sink>,
@@ -29,18 +30,18 @@ struct Seen {
 }
 
 impl Notices {
-    /// Nothing was said yet.
+    /// Starts without a notice.
     pub fn new(sink: Arc<Sink>) -> Arc<Self> {
         Arc::new(Self { sink, seen: Mutex::default() })
     }
 
-    /// For [`crate::ProducerSettings`] and its like.
+    /// The callback for [`crate::ProducerSettings`] and the like.
     pub fn notice(self: &Arc<Self>) -> Notice {
         let notices = Arc::clone(self);
         Arc::new(move |is_error, text| notices.take(is_error, text))
     }
 
-    /// Takes one notice; true when it is an error.
+    /// Handles one notice.
     pub fn take(&self, is_error: bool, text: &str) {
         let now = Instant::now();
         let reason = reason::of_notice(text);
@@ -63,7 +64,7 @@ impl Notices {
         self.sink.line(level, "kafka_notice", text, |_| {});
     }
 
-    /// The last cause that is recent enough to explain a failure of now.
+    /// The last cause, if it is recent enough to explain a current failure.
     pub fn cause(&self) -> Option<(Reason, String)> {
         let seen = self.seen.lock();
         let (reason, text, at) = seen.cause.as_ref()?;

@@ -1,28 +1,28 @@
-//! Which records of a partition are finished, and how far that may be committed.
+//! Tracks which records of a partition are finished, and up to which offset to commit.
 //!
-//! Pure: no clock, no IO, no lock. One [`Tracker`] serves one lease of one partition; a new lease starts a new one.
+//! Pure: no clock, no IO, no lock. One `Tracker` serves one lease of one partition; a new lease starts a new one.
 //!
 //! Invariants:
-//! - the watermark never passes a record that was taken and is not finished, and never goes back;
-//! - what is committed is exactly the watermark;
-//! - it holds one entry per record between the watermark and the position; the owner bounds that span by not taking
-//!   more ([`Tracker::span`]).
+//! - the watermark never passes a record that was taken and is not finished, and never decreases;
+//! - the committed offset is exactly the watermark;
+//! - a `Tracker` has one entry per record between the watermark and the position; the owner bounds that span by not
+//!   taking more (`Tracker::span`).
 
 use std::collections::VecDeque;
 
-/// A record that was taken and lies at or above the watermark.
+/// A record that was taken and is at or above the watermark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Entry {
     offset: i64,
     is_finished: bool,
 }
 
-/// The records of one partition that were taken, by what is done with them. 16 bytes an entry.
+/// The records of one partition that were taken, with their state. 16 bytes per entry.
 #[derive(Debug, Default)]
 pub struct Tracker {
-    /// Ascending by offset, without doubles; the first is unfinished whenever there is one.
+    /// Ascending by offset, without duplicates; the first entry is always unfinished.
     entries: VecDeque<Entry>,
-    /// One past the highest offset taken; `None` before the first, unless the start was given.
+    /// Highest offset taken plus one; `None` before the first, unless the start was given.
     position: Option<i64>,
 }
 
@@ -32,11 +32,11 @@ impl Tracker {
         Self { entries: VecDeque::new(), position: Some(offset) }
     }
 
-    /// Notes that the record at `offset` was taken. Gaps to the one before are fine: compaction, transaction markers
-    /// and aborted records leave them, and nothing lies in them that could be finished.
+    /// Records that the record at `offset` was taken. Gaps to the previous one are allowed: compaction,
+    /// transaction markers and aborted records leave them, and they contain nothing to finish.
     ///
-    /// False when `offset` lies below the position, which happens when the log was cut and reading began anew: the
-    /// record is worked on again (its effects are fenced) but moves nothing here.
+    /// False if `offset` is below the position, which happens when the log was truncated and reading started
+    /// again: the record is processed again (its effects are fenced) but changes nothing here.
     pub fn take(&mut self, offset: i64) -> bool {
         if self.position.is_some_and(|position| offset < position) {
             return false;
@@ -46,11 +46,11 @@ impl Tracker {
         true
     }
 
-    /// Notes that the record at `offset` is finished: its every effect is durable. In any order, and as often as one
-    /// likes. True when the watermark moved.
+    /// Records that the record at `offset` is finished: all of its effects are durable. May be called in any
+    /// order and repeatedly. True if the watermark moved.
     pub fn finish(&mut self, offset: i64) -> bool {
         let Ok(index) = self.entries.binary_search_by_key(&offset, |entry| entry.offset) else {
-            // Below the watermark: finished long ago, and delivered again.
+            // Below the watermark: it was finished before and delivered again.
             return false;
         };
         self.entries[index].is_finished = true;
@@ -65,8 +65,8 @@ impl Tracker {
 
     /// The offset to commit; `None` before the first record was taken.
     ///
-    /// Exclusive, as Kafka wants it: a committed offset names the *next* record to read. So it is the offset of the
-    /// lowest record that is not finished, or, when all are, the highest taken **plus one**.
+    /// Exclusive, as in Kafka: a committed offset names the *next* record to read. So it is the offset of the
+    /// lowest unfinished record, or, if all are finished, the highest taken **plus one**.
     pub fn watermark(&self) -> Option<i64> {
         self.entries.front().map(|entry| entry.offset).or(self.position)
     }
@@ -76,8 +76,8 @@ impl Tracker {
         self.position
     }
 
-    /// Records from the watermark to the position, finished ones among them: what this tracker holds, and what would
-    /// be delivered again after a crash.
+    /// Number of records from the watermark to the position, including finished ones: the size of this
+    /// tracker, and the number of records that would be delivered again after a crash.
     pub fn span(&self) -> usize {
         self.entries.len()
     }

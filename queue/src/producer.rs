@@ -1,21 +1,23 @@
-//! The producer of a process: a librdkafka client that is replaced when it can no longer do its work.
+//! The producer of a process: a librdkafka client that is replaced when it no longer works.
 //!
-//! Cores copy records into the client's bounded queue through [`crate::Publisher`] and return. One thread polls the
-//! delivery reports, sorts them by core and posts each core's share with one wake per burst ([`reports`]). Another
-//! watches Kafka, creates missing topics and replaces the client ([`keeper`]). With acks=all and without idempotence:
-//! librdkafka retries until `message_timeout_ms` and may write a record more than once or in another order, which
-//! fences by request id and attempt make harmless.
+//! Cores copy records into the client's bounded queue through [`crate::Publisher`] and return. One thread
+//! polls the delivery reports, sorts them by core and posts each core's share with one wake-up per burst
+//! (`reports`). Another thread watches Kafka, creates missing topics and replaces the client (`keeper`).
+//! The client uses acks=all without idempotence: librdkafka retries until `message_timeout_ms` and may write
+//! a record more than once or in a different order, which fences by request id and attempt make harmless.
 //!
 //! Invariants:
-//! - a replaced client is polled until each of its records is known as persisted, not persisted or possibly
-//!   persisted, and is dropped only then;
+//! - a replaced client is polled until each of its records is known to be persisted, not persisted or
+//!   possibly persisted, and is dropped only then;
 //! - a client is never dropped on an event loop, where it would block.
 //!
-//! Bound: what may be outstanding is `queue_messages_max` in each client, and at most [`reports::RETIRED_MAX`] replaced
-//! clients wait for their reports. Each core's mailbox holds as many reports as that core may have orders in flight, so
-//! posting to it cannot fail.
+//! Bounds:
+//! - each client has at most `queue_messages_max` records whose delivery is unknown;
+//! - at most `reports::RETIRED_MAX` replaced clients wait for their reports; beyond that, the records of the
+//!   oldest one are purged;
+//! - each core's mailbox has room for one report per order that the core may have in flight, so posting a report
+//!   cannot fail.
 
-use std::ffi::CStr;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,13 +27,13 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
+use shard::batch_scheduling;
 use shard::mailbox::Mailbox;
-use shard::turns;
 use shard::waiters::Ticket;
 
 use crate::event::{Event, Events};
 use crate::native::{Client, Context, Notice, Persistence, Report};
-use crate::spread::{Partitioner, Spread};
+use crate::partitioner::{LedPartitions, Partitioner};
 use crate::topics::Topics;
 
 /// Watches Kafka and replaces the client.
@@ -43,58 +45,33 @@ mod reports;
 #[cfg(test)]
 mod tests;
 
-/// What is sent to Kafka.
-#[derive(Debug, Clone, Copy)]
-pub struct Outgoing<'a> {
-    /// Which of the producer's topics.
-    pub topic: Topic,
-    /// The record's key.
-    pub key: Option<&'a [u8]>,
-    /// Where it goes; `None` lets the key decide.
-    pub partition: Option<i32>,
-    /// `None` is a tombstone.
-    pub value: Option<&'a [u8]>,
-    /// In order; a value may be null.
-    pub headers: &'a [(&'a CStr, Option<&'a [u8]>)],
-    /// The record's own time, Unix milliseconds; `None` lets librdkafka look at the clock.
-    pub timestamp_ms: Option<u64>,
-}
-
-/// The topics a process produces to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Topic {
-    /// `ORDERS_TOPIC`
-    Orders = 0,
-    /// `DLQ_TOPIC`
-    DeadLetters = 1,
-}
-
-/// The fate of a record (design.md, rule 3).
+/// Result of publishing a record (ARCHITECTURE.md, rule 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
     /// The broker has it, acknowledged by all in-sync replicas.
     Persisted {
-        /// Where.
+        /// The partition.
         partition: i32,
-        /// Where in it; -1 when the broker did not say (a retry that it recognised).
+        /// The offset; -1 if the broker did not return it.
         offset: i64,
     },
-    /// The broker surely does not have it. librdkafka's code.
+    /// The broker certainly does not have it. With librdkafka's code.
     NotPersisted {
         /// `rd_kafka_resp_err_t`
         code: i32,
     },
-    /// Sent, and nobody knows. librdkafka's code, or 0 when our own deadline ended the wait.
+    /// It was sent, and the result is unknown. With librdkafka's code, or 0 if the publish deadline ended the
+    /// wait.
     PossiblyPersisted {
         /// `rd_kafka_resp_err_t`
         code: i32,
     },
-    /// It was never handed over.
+    /// librdkafka did not accept it.
     Refused(SendRefused),
 }
 
 impl Delivery {
-    /// What a report says.
+    /// The result in a delivery report.
     pub(crate) fn of(report: &Report) -> Self {
         let Report { persistence, code, partition, offset, .. } = *report;
         match persistence {
@@ -104,7 +81,7 @@ impl Delivery {
         }
     }
 
-    /// True when it is larger than librdkafka or the broker takes: trying the same again is no use.
+    /// True if the record exceeds a size limit of librdkafka or the broker, so that a retry is useless.
     pub fn is_too_large(self) -> bool {
         match self {
             Self::Refused(refused) => refused == SendRefused::TooLarge,
@@ -114,14 +91,14 @@ impl Delivery {
     }
 }
 
-/// Why a record was not taken.
+/// Why a record was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendRefused {
-    /// The bound is reached: too much is outstanding.
+    /// The maximum number of outstanding records is reached.
     QueueFull,
     /// Larger than `message.max.bytes`.
     TooLarge,
-    /// librdkafka cannot go on, or said something else; its code.
+    /// Any other error, such as a fatal one; librdkafka's code.
     Other(i32),
 }
 
@@ -135,17 +112,17 @@ impl SendRefused {
     }
 }
 
-/// How the producer is set up.
+/// Settings of the producer.
 #[derive(Clone)]
 pub struct ProducerSettings {
     /// Bootstrap list.
     pub bootstrap: String,
-    /// Seen in the broker's logs.
+    /// Client id, shown in the broker's logs.
     pub client_id: String,
-    /// `ORDERS_TOPIC` and `DLQ_TOPIC`, in the order of [`Topic`].
+    /// `ORDERS_TOPIC` and `DLQ_TOPIC`, in the order of [`crate::Topic`].
     pub topics: [String; 2],
-    /// Partitions of a topic that has to be created; `None` leaves missing topics missing (the embedded broker makes its
-    /// own).
+    /// Number of partitions of a topic that has to be created; with `None` missing topics are not created
+    /// (the embedded broker creates its own).
     pub create_partitions: Option<i32>,
     /// librdkafka's `linger.ms`.
     pub linger_ms: u64,
@@ -155,20 +132,21 @@ pub struct ProducerSettings {
     pub keeps_leaders_connected: bool,
     /// How [`crate::Publisher::hold`] chooses a partition.
     pub partitioner: Partitioner,
-    /// When librdkafka gives a record up. It looks once a second, so the report comes up to a second later.
+    /// When librdkafka gives up a record. It checks once a second, so the report comes up to a second later.
     pub message_timeout_ms: u64,
-    /// Records outstanding at most; 1.3 KiB each at worst.
+    /// Maximum number of outstanding records of at most 1.3 KiB each.
     pub queue_messages_max: usize,
-    /// How long recovery may fail while Kafka answers before [`Event::Unhealable`].
+    /// How long recovery may keep failing although Kafka answers. After that, [`Event::Unhealable`] is emitted.
     pub heal_timeout: Duration,
-    /// Takes librdkafka's warnings and errors.
+    /// Receives librdkafka's warnings and errors.
     pub notice: Notice,
-    /// Takes what happens to the connection.
+    /// Receives events of the connection.
     pub events: Events,
 }
 
 impl ProducerSettings {
-    /// Settings that create no topics, tell nobody and bound little: for command lines, which set what they need.
+    /// Settings for command-line tools: create no topics, ignore notices and events, and have small limits.
+    /// Callers change what they need.
     pub fn new(bootstrap: &str, client_id: &str, topics: [String; 2]) -> Self {
         Self {
             bootstrap: bootstrap.to_owned(),
@@ -194,7 +172,7 @@ impl fmt::Debug for ProducerSettings {
     }
 }
 
-/// One delivery report on its way to a core.
+/// One delivery report for a core.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ack {
     pub(crate) ticket: Ticket,
@@ -209,12 +187,12 @@ pub struct Producer {
 
 struct Shared {
     settings: ProducerSettings,
-    /// The client that takes records; replaced as a whole.
+    /// The client that accepts records; replaced as a whole.
     client: Mutex<Arc<Client>>,
-    /// Rises with each replacement, so that a core need not lock to see that there was none.
+    /// Increases with each replacement, so that a core can check for one without locking.
     generation: AtomicU64,
     mailboxes: Vec<Arc<Mailbox<Ack>>>,
-    spread: Arc<Spread>,
+    led_partitions: Arc<LedPartitions>,
     topics: Arc<Topics>,
     stopping: AtomicBool,
     health: Health,
@@ -223,11 +201,10 @@ struct Shared {
     failures: AtomicU64,
 }
 
-/// Whether publishes arrive, as the reports tell. Milliseconds since `since`; 0 is never.
+/// Whether publishes succeed according to the reports.
 struct Health {
     since: Instant,
-    success_ms: AtomicU64,
-    /// The first failure after the last success; 0 when there was none.
+    /// Time of the first failure after the last success, in milliseconds since `since`; 0 if there was none.
     failing_ms: AtomicU64,
 }
 
@@ -236,17 +213,16 @@ impl Health {
         (self.since.elapsed().as_millis() as u64).max(1)
     }
 
-    /// Relaxed: read once a second by the keeper, which needs no order between the two values.
+    /// Relaxed: the keeper reads the value about once a second, and nothing else depends on it.
     fn note(&self, has_arrived: bool) {
         if has_arrived {
-            self.success_ms.store(self.now_ms(), Ordering::Relaxed);
             self.failing_ms.store(0, Ordering::Relaxed);
         } else if self.failing_ms.load(Ordering::Relaxed) == 0 {
             self.failing_ms.store(self.now_ms(), Ordering::Relaxed);
         }
     }
 
-    /// How long every publish has been failing; zero when the last one arrived.
+    /// How long every publish has been failing; zero if the last one succeeded.
     fn failing(&self) -> Duration {
         match self.failing_ms.load(Ordering::Relaxed) {
             0 => Duration::ZERO,
@@ -259,13 +235,13 @@ impl Health {
     }
 }
 
-/// The producer could not be made: a bad setting or no memory. The text is librdkafka's.
+/// The producer could not be created: an invalid setting or no memory. The text is librdkafka's.
 #[derive(Debug, Clone)]
 pub struct ProducerError(pub String);
 
 impl fmt::Display for ProducerError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "the Kafka producer cannot be made: {}", self.0)
+        write!(formatter, "cannot create the Kafka producer: {}", self.0)
     }
 }
 
@@ -274,27 +250,27 @@ impl std::error::Error for ProducerError {}
 /// Counters since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProducerStats {
-    /// Records whose fate is not known yet.
+    /// Records whose delivery is not known yet.
     pub outstanding: usize,
     /// Delivery reports received.
     pub reports: u64,
-    /// Bursts in which they came; reports / bursts is the mean batch.
+    /// Bursts of reports; reports / bursts is the mean batch size.
     pub bursts: u64,
     /// Reports other than persisted.
     pub failures: u64,
-    /// Times the client was replaced.
+    /// Number of client replacements.
     pub replaced: u64,
 }
 
-/// Largest record that is handed to the broker at all.
+/// Maximum size of a record that is sent to the broker.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 impl Producer {
-    /// Connects in the background and starts the threads. `cores` × `in_flight_max` reports is what the mailboxes can
-    /// hold.
+    /// Connects in the background and starts the threads. The mailboxes hold `cores` × `in_flight_max`
+    /// reports.
     ///
     /// # Errors
-    /// When librdkafka refuses the settings or a thread cannot be made.
+    /// If librdkafka rejects the settings or a thread cannot be created.
     pub fn start(
         settings: &ProducerSettings,
         cores: usize,
@@ -304,11 +280,11 @@ impl Producer {
             client: Mutex::new(Arc::new(client(settings)?)),
             generation: AtomicU64::new(0),
             mailboxes: (0..cores).map(|_| Arc::new(Mailbox::new(in_flight_max))).collect(),
-            spread: Arc::new(Spread::new(settings.partitioner)),
+            led_partitions: Arc::new(LedPartitions::new(settings.partitioner)),
             topics: Arc::default(),
             settings: settings.clone(),
             stopping: AtomicBool::new(false),
-            health: Health { since: Instant::now(), success_ms: 0.into(), failing_ms: 0.into() },
+            health: Health { since: Instant::now(), failing_ms: 0.into() },
             reports: AtomicU64::new(0),
             bursts: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -323,19 +299,19 @@ impl Producer {
         Ok(Arc::new(Self { shared, threads }))
     }
 
-    /// The client that takes records now, and its generation.
+    /// The client that currently accepts records, and its generation.
     pub(crate) fn client(&self) -> (u64, Arc<Client>) {
         // Under the lock: the pair must belong together.
         let client = self.shared.client.lock();
         (self.generation(), Arc::clone(&client))
     }
 
-    /// Acquire pairs with the replacement's store: who sees the new number gets the new client.
+    /// Acquire pairs with the replacement's store: a caller that sees the new number gets the new client.
     pub(crate) fn generation(&self) -> u64 {
         self.shared.generation.load(Ordering::Acquire)
     }
 
-    /// A record was refused by the client itself, which brings no report.
+    /// Counts a record that librdkafka refused as a failed publish: it gets no delivery report.
     pub(crate) fn note_refused(&self) {
         self.shared.health.note(false);
     }
@@ -344,25 +320,26 @@ impl Producer {
         self.shared.settings.hold_ms
     }
 
-    /// Time since the producer was created. All cores share it, so their time slots end together.
+    /// Time since the producer was created. Every core computes its time slots from it, so they end at the same moment
+    /// on all cores.
     pub(crate) fn uptime(&self) -> Duration {
         self.shared.health.since.elapsed()
     }
 
-    pub(crate) fn spread(&self) -> Arc<Spread> {
-        Arc::clone(&self.shared.spread)
+    pub(crate) fn led_partitions(&self) -> Arc<LedPartitions> {
+        Arc::clone(&self.shared.led_partitions)
     }
 
     pub(crate) fn mailbox(&self, core: usize) -> Arc<Mailbox<Ack>> {
         Arc::clone(&self.shared.mailboxes[core])
     }
 
-    /// What is known of the topics, and whether Kafka can be used.
+    /// The state of the topics, and whether Kafka can be used.
     pub fn topics(&self) -> &Arc<Topics> {
         &self.shared.topics
     }
 
-    /// True when the topics are there and the client can go on, as of the last look.
+    /// True if the topics existed and the client worked at the last check.
     pub fn is_reachable(&self) -> bool {
         self.shared.topics.is_usable()
     }
@@ -378,19 +355,19 @@ impl Producer {
         }
     }
 
-    /// Sends what is queued and waits for all fates; false when time ran out and something is left. Blocks: not for a
-    /// core. Dropping a producer without this purges what it still has.
+    /// Sends all queued records and waits until the delivery of each is known; false if the timeout passed
+    /// before. Blocks; never call it on a core. Dropping a producer without a flush purges the records it still has.
     pub fn flush(&self, timeout: Duration) -> bool {
         self.client().1.flush(timeout)
     }
 
-    /// Ends the threads. Call after [`Producer::flush`] and after the cores have returned.
+    /// Stops the threads. Call it after [`Producer::flush`] and after the cores have returned.
     pub fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Relaxed);
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
             thread.thread().unpark();
-            // A panic there was already reported by the panic hook; the shutdown goes on.
+            // The panic hook has already reported a panic of the thread; the shutdown continues.
             let _ = thread.join();
         }
     }
@@ -401,11 +378,12 @@ impl Shared {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    fn tell(&self, event: &Event) {
+    fn emit(&self, event: &Event) {
         (self.settings.events)(event);
     }
 
-    /// Makes a new client the one that takes records. The report thread serves the former one to its last report.
+    /// Replaces the client that accepts records by a new one. The report thread polls the former one until
+    /// its last report.
     fn replace_client(&self, reason: &str) -> Result<(), ProducerError> {
         let fresh = Arc::new(client(&self.settings)?);
         {
@@ -414,12 +392,12 @@ impl Shared {
             self.generation.fetch_add(1, Ordering::Release);
         }
         self.health.forget();
-        self.tell(&Event::ProducerReplaced { reason: reason.to_owned() });
+        self.emit(&Event::ProducerReplaced { reason: reason.to_owned() });
         Ok(())
     }
 }
 
-/// A client with the rules of the module documentation, and its topics opened.
+/// Creates a client with the settings described in the module documentation, and opens its topics.
 pub(crate) fn client(settings: &ProducerSettings) -> Result<Client, ProducerError> {
     let mut config = ClientConfig::new();
     config
@@ -435,12 +413,12 @@ pub(crate) fn client(settings: &ProducerSettings) -> Result<Client, ProducerErro
         .set("message.timeout.ms", settings.message_timeout_ms.to_string())
         .set("request.timeout.ms", settings.message_timeout_ms.to_string())
         .set("queue.buffering.max.messages", settings.queue_messages_max.to_string())
-        // What is too large is the broker's to say: its topics may take more than librdkafka's 1 MB, and a record that
-        // came out of one must fit into another.
+        // The broker decides which records are too large: its topics may accept more than librdkafka's
+        // default of 1 MB, and a record read from one topic must fit into another.
         .set("message.max.bytes", MESSAGE_BYTES_MAX.to_string())
         .set("queue.buffering.max.kbytes", (settings.queue_messages_max * 2).max(1024).to_string())
-        // A topic is made by `admin`, with the wanted partitions; a broker that makes it by itself, for the asking, gives
-        // it its own default, which is one.
+        // `admin` creates topics with the wanted number of partitions; a broker that creates a topic
+        // automatically uses its own default, which is one.
         .set("allow.auto.create.topics", "false")
         // Java's default, so that other producers of the same user agree on the partition.
         .set("partitioner", "murmur2_random")
@@ -449,7 +427,7 @@ pub(crate) fn client(settings: &ProducerSettings) -> Result<Client, ProducerErro
         .set("reconnect.backoff.max.ms", "1000")
         .set("socket.connection.setup.timeout.ms", "2000");
     let context = Context { notice: Arc::clone(&settings.notice) };
-    let base = turns::with_turns(|| config.create_with_context(context))
+    let base = batch_scheduling::during(|| config.create_with_context(context))
         .map_err(|error| ProducerError(error.to_string()))?;
     let topics = [settings.topics[0].as_str(), settings.topics[1].as_str()];
     Client::new(base, &topics).map_err(ProducerError)

@@ -1,7 +1,8 @@
-//! The producer as one core sees it: publish, and await the fate.
+//! The producer as one core sees it: publish, and await the delivery.
 //!
-//! One task a core takes the delivery reports of a burst and completes the waiting orders. A wait that outlives the
-//! deadline is ended by [`Publisher::expire`], which the core's sweep calls; its report, when it comes, misses.
+//! One task per core takes the delivery reports of a burst and completes the waiting orders.
+//! [`Publisher::expire`], which the core's sweep calls, ends waits that exceed the deadline; their reports
+//! are ignored when they come.
 //!
 //! Orders of a time slot share a request ([`Publisher::hold`]). A request costs Kafka, the consumer and librdkafka's threads
 //! more than the orders in it, and a fixed `linger.ms` does not adapt to the load: 1 ms gives small requests at 8,000 orders/s,
@@ -20,17 +21,18 @@ use shard::waiters::{Ticket, Wait, Waiters};
 
 use crate::held::{HEADERS_MAX, Held, OrderRecord};
 use crate::native::Client;
-use crate::producer::{Delivery, Outgoing, Producer, SendRefused, Topic};
-use crate::spread::Turn;
+use crate::outgoing::{Outgoing, Topic};
+use crate::partitioner::SlotPartition;
+use crate::producer::{Delivery, Producer, SendRefused};
 
 /// A core's share of the producer. Not `Send`.
 pub struct Publisher {
     producer: Arc<Producer>,
-    /// The client that takes records, and its generation.
+    /// The client that accepts records, and its generation.
     client: RefCell<(u64, Arc<Client>)>,
     core: usize,
     waiters: Rc<Waiters<Delivery>>,
-    turn: Turn,
+    slot_partition: SlotPartition,
     /// At most one order per open wait, plus those whose wait expired since the last release.
     held: RefCell<Held>,
     /// Wakes [`Publisher::release_by_slots`]; set while that task sleeps because nothing is held.
@@ -39,8 +41,8 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Opens core `core`'s share and starts its task; must run inside the core's runtime. At most `in_flight_max`
-    /// records wait at once.
+    /// Opens the share of core `core` and starts its task; must run inside the core's runtime. At most
+    /// `in_flight_max` records wait at once.
     pub fn open(producer: Arc<Producer>, core: usize, in_flight_max: usize) -> Rc<Self> {
         let mailbox = producer.mailbox(core);
         let waiters = Waiters::new(in_flight_max);
@@ -54,14 +56,14 @@ impl Publisher {
                 }
             }
         }));
-        let turn = Turn::new(producer.spread());
+        let slot_partition = SlotPartition::new(producer.led_partitions());
         let client = RefCell::new(producer.client());
         let publisher = Rc::new(Self {
             producer,
             client,
             core,
             waiters,
-            turn,
+            slot_partition,
             held: RefCell::default(),
             release_task: RefCell::default(),
             expired: Cell::new(0),
@@ -72,8 +74,8 @@ impl Publisher {
         publisher
     }
 
-    /// Takes the new client when the producer has replaced it. The former one is still held by the producer's thread,
-    /// so it is never dropped here.
+    /// Switches to the new client if the producer has replaced it. The producer's thread still holds the
+    /// former one, so it is never dropped here.
     fn renew_client(&self) {
         let mut client = self.client.borrow_mut();
         if client.0 != self.producer.generation() {
@@ -83,7 +85,7 @@ impl Publisher {
 
     /// Copies one order and holds it, to hand it over together with the others of its time slot, and returns the wait for
     /// its delivery. `in_flight` is the number of orders in flight on this core, this one included. It goes to `ORDERS_TOPIC`,
-    /// to the partition of the slot in which it is released ([`crate::spread`]).
+    /// to the partition of the slot in which it is released ([`crate::partitioner`]).
     ///
     /// # Errors
     /// The maximum number of records is already waiting. If librdkafka rejects a held order, the wait returns
@@ -135,7 +137,7 @@ impl Publisher {
     fn release(&self) {
         self.renew_client();
         let slot = self.producer.uptime().as_millis() as u64 / self.producer.hold_ms().max(1);
-        let partition = self.turn.at(slot);
+        let partition = self.slot_partition.at(slot);
         self.held.borrow_mut().drain(|order, ticket| {
             if !self.waiters.is_waiting(ticket) {
                 return;
@@ -160,11 +162,11 @@ impl Publisher {
         });
     }
 
-    /// Hands one record over, which copies it, and returns the wait for its fate: it ends with the report or with
-    /// [`Publisher::expire`].
+    /// Passes one record to librdkafka, which copies it, and returns the wait for its delivery: the wait ends
+    /// with the report or with [`Publisher::expire`].
     ///
     /// # Errors
-    /// The record was not taken and will never be delivered.
+    /// The record was not accepted and will never be delivered.
     pub fn hand_over(&self, outgoing: &Outgoing<'_>, now: Instant) -> Result<Wait<Delivery>, SendRefused> {
         let wait = self.waiters.open(now).ok_or(SendRefused::QueueFull)?;
         self.renew_client();
@@ -180,7 +182,7 @@ impl Publisher {
         produced
     }
 
-    /// Hands one record over and waits for its fate.
+    /// Passes one record to librdkafka and waits for its delivery.
     pub async fn publish(&self, outgoing: &Outgoing<'_>, now: Instant) -> Delivery {
         match self.hand_over(outgoing, now) {
             Ok(wait) => wait.await,
@@ -188,25 +190,25 @@ impl Publisher {
         }
     }
 
-    /// Ends every wait that began before `began_before`: nobody knows whether the broker has those.
+    /// Ends every wait that began before `began_before`: it is unknown whether the broker has those records.
     pub fn expire(&self, began_before: Instant) {
-        // Also without orders: a core that keeps a replaced client would keep it alive.
+        // Also needed without orders: a core would otherwise keep a replaced client alive.
         self.renew_client();
         let expired = self.waiters.expire(began_before, || Delivery::PossiblyPersisted { code: 0 });
         self.expired.set(self.expired.get() + expired as u64);
     }
 
-    /// Records that wait for their fate on this core.
+    /// Number of records of this core that wait for their delivery.
     pub fn in_flight(&self) -> usize {
         self.waiters.open_count()
     }
 
-    /// Waits ended by the deadline since the start.
+    /// Number of waits ended by the deadline since startup.
     pub fn expired(&self) -> u64 {
         self.expired.get()
     }
 
-    /// The producer behind it.
+    /// The shared producer.
     pub fn producer(&self) -> &Arc<Producer> {
         &self.producer
     }

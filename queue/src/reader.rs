@@ -1,6 +1,6 @@
-//! A whole topic from its beginning to where it ended when it was opened: for audits, `dlq` and `stock rebuild`.
+//! Reads a topic from its beginning to its end at the time of opening: for audits, `dlq` and `stock rebuild`.
 //!
-//! Reads without a group and commits nothing. Waits for the network: for a thread of its own, never for a core.
+//! Reads without a group and commits nothing. Blocks on the network: for a separate thread, never for a core.
 
 use std::ffi::CStr;
 use std::ops::ControlFlow;
@@ -14,7 +14,7 @@ use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use crate::admin::{AdminError, Depth};
 use crate::consumer::raw;
 
-/// A topic on its way through our hands. Records of one partition come in the order of their offsets.
+/// Reader of one topic. Records of one partition come in the order of their offsets.
 pub struct TopicReader {
     client: BaseConsumer,
     topic: String,
@@ -24,12 +24,12 @@ pub struct TopicReader {
     is_whole: bool,
 }
 
-/// What is still to be read of one partition.
+/// The range of one partition that is still to be read.
 #[derive(Debug, Clone, Copy)]
 struct Span {
-    /// The next offset that may come.
+    /// The next expected offset.
     next: i64,
-    /// One past the last that is wanted.
+    /// The last offset to read plus one.
     end: i64,
 }
 
@@ -39,57 +39,57 @@ impl Span {
     }
 }
 
-/// One record, borrowed from librdkafka until the next one is asked for.
+/// One record, borrowed from librdkafka until the next one is requested.
 pub struct Entry<'a>(&'a BorrowedMessage<'a>);
 
 impl Entry<'_> {
-    /// Its partition.
+    /// Partition of the record.
     pub fn partition(&self) -> i32 {
         self.0.partition()
     }
 
-    /// Where it lies in it.
+    /// Offset of the record.
     pub fn offset(&self) -> i64 {
         self.0.offset()
     }
 
-    /// As the broker has it, Unix milliseconds.
+    /// Timestamp stored by the broker, Unix milliseconds.
     pub fn timestamp_ms(&self) -> Option<i64> {
         self.0.timestamp().to_millis()
     }
 
-    /// Its key.
+    /// Key of the record.
     pub fn key(&self) -> Option<&[u8]> {
         self.0.key()
     }
 
-    /// Its value; `None` is a tombstone.
+    /// Value of the record; `None` is a tombstone.
     pub fn value(&self) -> Option<&[u8]> {
         self.0.payload()
     }
 
-    /// Gives every header to `take`, in order; a value may be null.
+    /// Passes every header to `take`, in order; a value may be null.
     pub fn each_header<'e>(&'e self, take: impl FnMut(&'e CStr, Option<&'e [u8]>)) {
         raw::each_header(self.0, take);
     }
 
-    /// The last header of that name.
+    /// The last header with that name.
     pub fn header(&self, name: &CStr) -> Option<&[u8]> {
         raw::last_header(self.0, name)
     }
 }
 
 impl TopicReader {
-    /// Opens a topic at its beginning. `timeout` bounds each wait for the broker, not the whole reading.
+    /// Opens a topic at its beginning. `timeout` bounds each wait for the broker, not the whole read.
     ///
     /// # Errors
-    /// When Kafka does not answer in time, or has no such topic.
+    /// If Kafka does not answer in time, or the topic does not exist.
     pub fn open(bootstrap: &str, topic: &str, timeout: Duration) -> Result<Self, AdminError> {
         Self::open_at(bootstrap, topic, timeout, |_, low| low)
     }
 
-    /// As [`TopicReader::open`], but each partition from where `begin` says: partition and first offset still there
-    /// to the offset wanted first.
+    /// As [`TopicReader::open`], but `begin` chooses the first offset of each partition; its arguments are
+    /// the partition and the first offset in the log.
     ///
     /// # Errors
     /// As [`TopicReader::open`].
@@ -99,11 +99,11 @@ impl TopicReader {
         timeout: Duration,
         begin: impl Fn(i32, i64) -> i64,
     ) -> Result<Self, AdminError> {
-        let wanted = || format!("topic {topic} on {bootstrap}");
-        let failed = |error: KafkaError| AdminError { wanted: wanted(), reason: error.to_string() };
+        let operation = || format!("topic {topic} on {bootstrap}");
+        let failed = |error: KafkaError| AdminError { operation: operation(), reason: error.to_string() };
         let watermarks = Depth::open(bootstrap, timeout)?.watermarks(topic)?;
         if watermarks.is_empty() {
-            return Err(AdminError { wanted: wanted(), reason: "there is no such topic".to_owned() });
+            return Err(AdminError { operation: operation(), reason: "the topic does not exist".to_owned() });
         }
         let client: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", bootstrap)
@@ -111,7 +111,7 @@ impl TopicReader {
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("allow.auto.create.topics", "false")
-            // Partitions end before their watermark when the last record is a transaction's marker.
+            // A partition ends before its watermark if the last entry is a transaction marker.
             .set("enable.partition.eof", "true")
             .set("fetch.wait.max.ms", "50")
             .set("auto.offset.reset", "earliest")
@@ -133,21 +133,21 @@ impl TopicReader {
         Ok(Self { client, topic: topic.to_owned(), spans, timeout, is_whole })
     }
 
-    /// True when no record of it was deleted, by its retention or by hand.
+    /// True if no record of the topic was deleted, by retention or manually.
     pub fn is_whole(&self) -> bool {
         self.is_whole
     }
 
-    /// Records between here and the end, transaction markers included.
+    /// Number of records left to read, including transaction markers.
     pub fn left(&self) -> u64 {
         self.spans.iter().map(|span| (span.end - span.next).max(0) as u64).sum()
     }
 
-    /// Gives records to `take` until it breaks or the end is reached; true when the end was reached. May be called
-    /// again to go on.
+    /// Passes records to `take` until it breaks or the end is reached; true if the end was reached. May be
+    /// called again to continue.
     ///
     /// # Errors
-    /// When nothing comes for `timeout` though something is left.
+    /// If no record comes for `timeout` although some are left.
     pub fn read(&mut self, mut take: impl FnMut(&Entry<'_>) -> ControlFlow<()>) -> Result<bool, AdminError> {
         let mut waited_since = Instant::now();
         while !self.spans.iter().all(|span| span.is_read()) {
@@ -155,7 +155,7 @@ impl TopicReader {
                 Some(Ok(message)) => {
                     waited_since = Instant::now();
                     let Some(span) = self.spans.get_mut(message.partition() as usize) else { continue };
-                    // Written after the topic was opened: not ours.
+                    // Written after the topic was opened: not part of this read.
                     if message.offset() >= span.end {
                         span.next = span.end;
                         continue;
@@ -172,13 +172,13 @@ impl TopicReader {
                 }
                 Some(Err(_)) | None if waited_since.elapsed() < self.timeout => {}
                 Some(Err(error)) => return Err(self.failed(&error.to_string())),
-                None => return Err(self.failed("nothing comes any more")),
+                None => return Err(self.failed("no more records arrive")),
             }
         }
         Ok(true)
     }
 
     fn failed(&self, reason: &str) -> AdminError {
-        AdminError { wanted: format!("reading {}", self.topic), reason: reason.to_owned() }
+        AdminError { operation: format!("reading {}", self.topic), reason: reason.to_owned() }
     }
 }

@@ -1,11 +1,11 @@
-//! What librdkafka's codes and notices say about Kafka: a pure table.
+//! Maps librdkafka's codes and notices to reasons: a pure table.
 
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 use shard::dependency::Reason;
 
 use crate::producer::{Delivery, SendRefused};
 
-/// Code 0 of [`Delivery::PossiblyPersisted`] is our own deadline.
+/// Code 0 of [`Delivery::PossiblyPersisted`] means that the publish deadline passed.
 const OWN_DEADLINE: i32 = 0;
 
 const REASONS: &[(Reason, &[Code])] = {
@@ -138,7 +138,7 @@ const REASONS: &[(Reason, &[Code])] = {
     ]
 };
 
-/// The reason in a code of librdkafka or of the broker.
+/// The reason for a code of librdkafka or of the broker.
 pub fn of_code(code: i32) -> Reason {
     if code == OWN_DEADLINE {
         return Reason::Timeout;
@@ -147,7 +147,7 @@ pub fn of_code(code: i32) -> Reason {
     REASONS.iter().find(|(_, codes)| has_code(codes)).map_or(Reason::Other, |&(reason, _)| reason)
 }
 
-/// What a code means, in librdkafka's words.
+/// librdkafka's text for a code.
 pub fn text_of_code(code: i32) -> String {
     if code == OWN_DEADLINE {
         return "no acknowledgement within PUBLISH_TIMEOUT".to_owned();
@@ -159,7 +159,7 @@ pub fn text_of_code(code: i32) -> String {
     )
 }
 
-/// The reason of a record that was not delivered, and its text; `None` for one that was.
+/// Reason and text for a record that was not delivered; `None` for one that was.
 pub fn of_delivery(delivery: Delivery) -> Option<(Reason, String)> {
     let of = |code: i32| Some((of_code(code), text_of_code(code)));
     match delivery {
@@ -172,17 +172,18 @@ pub fn of_delivery(delivery: Delivery) -> Option<(Reason, String)> {
     }
 }
 
-/// The reason in a notice, whose code is lost in text; `None` when it says nothing about whether Kafka can be used.
+/// The reason for a notice, which has only text and no code; `None` if it is unrelated to whether Kafka can
+/// be used.
 pub fn of_notice(text: &str) -> Option<Reason> {
     const TEXTS: &[(&str, Reason)] = &[
-        // Most telling first: a failed log-in is also a failed connection.
+        // Most specific first: a failed login is also a failed connection.
         ("authentication", Reason::Auth),
         ("SASL", Reason::Auth),
         ("SSL", Reason::Auth),
         ("uthorization failed", Reason::Permission),
         ("Not authorized", Reason::Permission),
         ("Unknown topic or partition", Reason::TopicMissing),
-        // Of the producer's keeper.
+        // Texts of the producer's keeper.
         ("does not exist", Reason::TopicMissing),
         ("is missing", Reason::TopicMissing),
         ("has a leader", Reason::NoLeader),
@@ -208,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_of_the_issue_have_their_reasons() {
+    fn known_codes_map_to_their_reasons() {
         for (code, reason) in [
             (10, Reason::MessageTooLarge),
             (29, Reason::Permission),
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_is_one_of_kafka_and_no_code_has_two() {
+    fn every_reason_belongs_to_kafka_and_no_code_has_two_reasons() {
         let mut seen = Vec::new();
         for (reason, codes) in REASONS {
             assert!(Dependency::Kafka.reasons().contains(reason), "{reason:?}");
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_says_why_it_failed() {
+    fn a_failed_delivery_has_a_reason_and_a_text() {
         assert_eq!(of_delivery(Delivery::Persisted { partition: 0, offset: 1 }), None);
         let (reason, text) = of_delivery(Delivery::NotPersisted { code: 10 }).expect("failed");
         assert_eq!(reason, Reason::MessageTooLarge);
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn notices_of_librdkafka_have_their_reasons() {
+    fn notices_of_librdkafka_map_to_their_reasons() {
         for (text, reason) in [
             (
                 "FAIL: [thrd:localhost:9092/bootstrap]: localhost:9092/bootstrap: Connect to ipv4#127.0.0.1:9092 \

@@ -1,5 +1,6 @@
-//! A bounded rehearsal on a topic of its own: records like orders, acknowledged like orders, read back, and deleted. A broker that
-//! has just started compiles its code while it serves; after this it has done so.
+//! Warms up a broker with a bounded rehearsal on a separate topic: it writes records like orders, waits for
+//! their acknowledgements, reads them back, and deletes the topic. A broker that has just started compiles
+//! its code while it serves; after the rehearsal this is done.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -9,36 +10,38 @@ use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 
 use crate::admin::{AdminError, block_on, ensure_topics};
-use crate::producer::{Delivery, Outgoing, ProducerSettings, Topic};
+use crate::outgoing::{Outgoing, Topic};
+use crate::producer::{Delivery, ProducerSettings};
 use crate::reader::TopicReader;
 use crate::sender::Sender;
 
-/// Where the records go; deleted at the end.
+/// Topic of the rehearsal; deleted at the end.
 pub const TOPIC: &str = "flash-sale-rehearsal";
-/// Records of one tick are sent together and waited for.
+/// Length of a tick. The records of one tick are sent together and waited for.
 const TICK: Duration = Duration::from_millis(20);
-/// As large as an order's record.
+/// Size of an order's record.
 const VALUE_BYTES: usize = 220;
-/// How long Kafka may take for one request of this.
+/// Timeout of one request to Kafka.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Latency is judged by the ticks of the last part of the rehearsal: this many.
+/// Number of ticks at the end of the rehearsal that the reported latency covers.
 const LAST_TICKS: usize = 100;
 
-/// What a rehearsal found.
+/// Result of a rehearsal.
 #[derive(Debug, Clone, Copy)]
 pub struct Rehearsed {
     /// Records acknowledged.
     pub acknowledged: u64,
-    /// Records that were not.
+    /// Records not acknowledged.
     pub failed: u64,
-    /// Median and worst time until the records of a tick were acknowledged, over the last two seconds.
+    /// Median and maximum time until the records of a tick were acknowledged, over the last two seconds.
     pub last_ms: [f64; 2],
 }
 
-/// Sends `rate` records a second for `duration`; `go_on` is asked each tick, false ends it early.
+/// Sends `rate` records per second for `duration`; `go_on` is called each tick, and false ends the rehearsal
+/// early.
 ///
 /// # Errors
-/// When the topic cannot be made, read or deleted.
+/// If the topic cannot be created, read or deleted.
 pub fn rehearse(
     bootstrap: &str,
     partitions: i32,
@@ -46,10 +49,10 @@ pub fn rehearse(
     duration: Duration,
     mut go_on: impl FnMut(Duration) -> bool,
 ) -> Result<Rehearsed, AdminError> {
-    // One that an interrupted rehearsal has left keeps its partitions.
+    // A topic left by an interrupted rehearsal keeps its number of partitions.
     let ensured = ensure_topics(bootstrap, &[(TOPIC, partitions)], TIMEOUT)?;
     let partitions = ensured.partitions.first().map_or(partitions, |&count| count as i32);
-    let failed = |reason: String| AdminError { wanted: format!("topic {TOPIC} on {bootstrap}"), reason };
+    let failed = |reason: String| AdminError { operation: format!("topic {TOPIC} on {bootstrap}"), reason };
     let mut settings =
         ProducerSettings::new(bootstrap, "flash-sale-prepare", [TOPIC, TOPIC].map(str::to_owned));
     settings.message_timeout_ms = TIMEOUT.as_millis() as u64;
@@ -68,17 +71,19 @@ pub fn rehearse(
     let mut ticks_ms = Vec::new();
     let begun = Instant::now();
     while begun.elapsed() < duration && go_on(begun.elapsed()) {
-        // As the gateway does: what is sent together goes to one partition, the next to another.
+        // As in the gateway: records sent together go to one partition, the next ones to another.
         let partition = ticks_ms.len() as i32 % partitions.max(1);
         for record in &mut records {
             record.partition = Some(partition);
         }
         let sent = Instant::now();
-        let fates = sender.send_all(&records);
+        let deliveries = sender.send_all(&records);
         ticks_ms.push(sent.elapsed().as_secs_f64() * 1e3);
-        let arrived = fates.iter().filter(|fate| matches!(fate, Delivery::Persisted { .. })).count() as u64;
+        let arrived =
+            deliveries.iter().filter(|delivery| matches!(delivery, Delivery::Persisted { .. })).count()
+                as u64;
         found.acknowledged += arrived;
-        found.failed += fates.len() as u64 - arrived;
+        found.failed += deliveries.len() as u64 - arrived;
         std::thread::sleep(TICK.saturating_sub(sent.elapsed()));
     }
     let last = ticks_ms.len().saturating_sub(LAST_TICKS);

@@ -1,4 +1,5 @@
-//! The topics of a process as its producer last saw them, shared with the consumer and with health checks.
+//! State of the topics as last seen by the process's producer, shared with the consumer and with health
+//! checks.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -9,16 +10,16 @@ use crate::describe::Described;
 /// Orders and dead letters, in the order of [`crate::Topic`].
 pub type TopicIds = [Option<String>; 2];
 
-/// Written by the producer's keeper thread, read by anybody.
+/// Written by the producer's keeper thread; may be read by any thread.
 #[derive(Debug, Default)]
 pub struct Topics {
     ids: Mutex<TopicIds>,
-    /// Kafka answered the last look.
+    /// Kafka answered the last check.
     answers: AtomicBool,
     /// The topics exist, orders has a leader, and the producer works.
     is_usable: AtomicBool,
-    /// Why not.
-    trouble: Mutex<Option<String>>,
+    /// Why the topics are not usable.
+    last_error: Mutex<Option<String>>,
     recoveries: AtomicU64,
     is_unhealable: AtomicBool,
 }
@@ -34,27 +35,29 @@ impl Topics {
         self.ids.lock()[0].clone()
     }
 
-    /// True when Kafka answered the last look, whatever it said. Relaxed, as all below: each value stands for itself.
+    /// True if Kafka answered the last check, with whatever result. Relaxed, as all below: the values are
+    /// independent.
     pub fn answers(&self) -> bool {
         self.answers.load(Ordering::Relaxed)
     }
 
-    /// True when orders can be published, as far as the last look tells.
+    /// True if orders could be published at the last check.
     pub fn is_usable(&self) -> bool {
         self.is_usable.load(Ordering::Relaxed)
     }
 
-    /// How often the producer has become usable again: who waits for a timer before trying again need not wait on.
+    /// How often the producer has become usable again: a caller that waits for a retry timer may retry at
+    /// once.
     pub fn recoveries(&self) -> u64 {
         self.recoveries.load(Ordering::Relaxed)
     }
 
-    /// True when recovery has failed for `DEPENDENCY_HEAL_TIMEOUT` although Kafka answers: a restart may help.
+    /// True if recovery has failed for `DEPENDENCY_HEAL_TIMEOUT` although Kafka answers: a restart may help.
     pub fn is_unhealable(&self) -> bool {
         self.is_unhealable.load(Ordering::Relaxed)
     }
 
-    /// Recovery has failed, of the producer or of a consumer beside it.
+    /// Recovery of the producer or of a consumer in this process has failed.
     pub fn note_unhealable(&self) {
         self.is_unhealable.store(true, Ordering::Relaxed);
     }
@@ -70,17 +73,17 @@ impl Topics {
         self.answers.store(answers, Ordering::Relaxed);
     }
 
-    /// Why orders cannot be published, as the last look found; `None` while they can. For logs, at a low rate.
-    pub fn trouble(&self) -> Option<String> {
+    /// Why orders could not be published at the last check; `None` while they can. For logs, at a low rate.
+    pub fn last_error(&self) -> Option<String> {
         if self.is_usable() {
             return None;
         }
-        Some(self.trouble.lock().clone().unwrap_or_else(|| "Kafka was not asked yet".to_owned()))
+        Some(self.last_error.lock().clone().unwrap_or_else(|| "Kafka has not been checked yet".to_owned()))
     }
 
-    pub(crate) fn note_trouble(&self, trouble: Option<&str>) {
-        *self.trouble.lock() = trouble.map(str::to_owned);
-        self.is_usable.store(trouble.is_none(), Ordering::Relaxed);
+    pub(crate) fn note_error(&self, last_error: Option<&str>) {
+        *self.last_error.lock() = last_error.map(str::to_owned);
+        self.is_usable.store(last_error.is_none(), Ordering::Relaxed);
     }
 
     pub(crate) fn note_recovery(&self) {

@@ -1,32 +1,32 @@
-//! How a value is written and what of it is accepted.
+//! Formats and accepted ranges of values.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// The kind of a setting, with its range.
+/// The format of a setting, with its range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// See [`RedisAddress`].
     Redis,
     /// See [`KafkaAddress`].
     Kafka,
-    /// An address to bind.
+    /// An address to listen on.
     Socket,
     /// A topic or group: 1..=249 of `[A-Za-z0-9._-]`, not `.` or `..` (Kafka's own rule).
     Topic,
     /// `250ms`, `30s`, `1m`, `24h`.
     Duration {
-        /// Least, in milliseconds.
+        /// Minimum, in milliseconds.
         min_ms: u64,
-        /// Most, in milliseconds.
+        /// Maximum, in milliseconds.
         max_ms: u64,
     },
     /// A whole number.
     Count {
-        /// Least.
+        /// Minimum.
         min: u64,
-        /// Most.
+        /// Maximum.
         max: u64,
     },
     /// 0 to 1.
@@ -37,7 +37,7 @@ pub enum Kind {
     Level,
     /// See [`Partitioner`].
     Partitioner,
-    /// Where a Unix socket is: the kernel takes 107 bytes, of which the temporary name beside it needs up to 20.
+    /// Path of a Unix socket: the kernel allows 107 bytes, of which the suffix of the temporary name needs up to 20.
     SocketPath,
 }
 
@@ -68,14 +68,14 @@ impl fmt::Display for Kind {
     }
 }
 
-/// An absolute path that a Unix socket and a temporary name beside it fit.
+/// An absolute path short enough for a Unix socket and for its temporary name.
 pub fn parse_socket_path(text: &str) -> Option<PathBuf> {
     const PATH_BYTES_MAX: usize = 87;
     let path = PathBuf::from(text);
     (path.is_absolute() && path.file_name().is_some() && text.len() <= PATH_BYTES_MAX).then_some(path)
 }
 
-/// Milliseconds as a setting writes them: the largest unit that fits without a rest.
+/// Formats milliseconds as a setting, in the largest unit without a remainder.
 pub struct Millis(pub u64);
 
 impl fmt::Display for Millis {
@@ -90,14 +90,14 @@ impl fmt::Display for Millis {
     }
 }
 
-/// Where Redis is.
+/// The address of Redis.
 #[derive(Clone, PartialEq, Eq)]
 pub enum RedisAddress {
-    /// The reference model, in this process.
+    /// The in-memory store, in this process.
     Embedded,
     /// A server.
     Server {
-        /// Name or address, without brackets.
+        /// Host name or IP address, without brackets.
         host: String,
         /// TCP port.
         port: u16,
@@ -105,13 +105,13 @@ pub enum RedisAddress {
         user: Option<String>,
         /// Password, when given.
         password: Option<String>,
-        /// Database number, 0 when not given.
+        /// Database number; 0 when not given.
         db: u32,
     },
 }
 
 impl fmt::Debug for RedisAddress {
-    /// Never shows the password: settings are logged at start.
+    /// Hides the password, because settings are logged at startup.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, formatter)
     }
@@ -137,7 +137,7 @@ impl fmt::Display for RedisAddress {
     }
 }
 
-/// Where Kafka is.
+/// The address of Kafka.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KafkaAddress {
     /// librdkafka's mock cluster, in this process.
@@ -155,25 +155,25 @@ impl fmt::Display for KafkaAddress {
     }
 }
 
-/// Least level that is logged.
+/// Minimum level that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
-    /// Each refusal as well.
+    /// Each rejected order as well.
     Debug,
-    /// A line per accepted order.
+    /// One line per accepted order, and normal operation.
     Info,
-    /// What somebody should look at.
+    /// Events that need attention.
     Warn,
-    /// What we broke.
+    /// Faults of the service itself.
     Error,
 }
 
-/// How the gateway finds the partition of an order.
+/// How the gateway chooses the partition of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Partitioner {
-    /// Each slot of time has its partition: full batches.
+    /// One partition per time slot, for full batches.
     Sticky,
-    /// By the key (the user), as Java's default has it.
+    /// By the key (the user), like Java's default partitioner.
     Murmur2,
 }
 
@@ -186,7 +186,7 @@ pub fn parse_partitioner(text: &str) -> Option<Partitioner> {
     }
 }
 
-/// `250ms`, `30s`, `1m`, `24h`; a bare `0` too. `None` when it is not a duration.
+/// `250ms`, `30s`, `1m`, `24h` or a bare `0`. `None` when it is not a duration.
 pub fn parse_duration_ms(text: &str) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let number: u64 = text[..digits].parse().ok()?;
@@ -227,7 +227,7 @@ pub fn is_topic(text: &str) -> bool {
     (1..=249).contains(&text.len()) && text != "." && text != ".." && text.bytes().all(legal)
 }
 
-/// An address to bind; `:8080` binds every interface, as Go programs write it.
+/// An address to listen on; `:8080` means every interface, as in Go programs.
 pub fn parse_socket(text: &str) -> Option<SocketAddr> {
     if let Some(port) = text.strip_prefix(':') {
         return Some(SocketAddr::from(([0, 0, 0, 0], port.parse().ok()?)));
@@ -235,7 +235,7 @@ pub fn parse_socket(text: &str) -> Option<SocketAddr> {
     text.parse().ok()
 }
 
-/// `host:port` into its parts; the host may be a bracketed IPv6 address.
+/// Splits `host:port`; the host may be a bracketed IPv6 address.
 fn host_port(text: &str) -> Option<(String, u16)> {
     let (host, port) = text.rsplit_once(':')?;
     let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
@@ -254,7 +254,7 @@ pub fn parse_kafka(text: &str) -> Option<KafkaAddress> {
     all_legal.then(|| KafkaAddress::Bootstrap(servers.join(",")))
 }
 
-/// `host:port`, a redis URL, or `embedded`. The error is the reason when there is one worth more than the range.
+/// `host:port`, a redis URL, or `embedded`. The error contains a reason if there is one more specific than the format.
 ///
 /// # Errors
 /// `Some` when the scheme asks for TLS to Redis, which this build does not have.
@@ -295,7 +295,7 @@ pub fn parse_redis(text: &str) -> Result<RedisAddress, Option<&'static str>> {
     Ok(RedisAddress::Server { host, port, user, password, db })
 }
 
-/// RFC 3986 section 2.1; `None` for a broken escape or bytes that are not UTF-8.
+/// RFC 3986 section 2.1; `None` for an invalid escape or bytes that are not UTF-8.
 fn percent_decode(text: &str) -> Option<String> {
     let mut bytes = text.bytes();
     let mut decoded = Vec::with_capacity(text.len());
@@ -316,7 +316,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_need_a_unit_and_fit() {
+    fn durations_need_a_unit_and_must_fit() {
         assert_eq!(parse_duration_ms("250ms"), Some(250));
         assert_eq!(parse_duration_ms("24h"), Some(86_400_000));
         assert_eq!(parse_duration_ms("0"), Some(0));
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn redis_addresses() {
+    fn redis_addresses_are_parsed() {
         let server = |user: Option<&str>, password: Option<&str>, db| RedisAddress::Server {
             host: "h".to_owned(),
             port: 7,
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shown_address_hides_its_password() {
+    fn a_displayed_address_hides_its_password() {
         let address = parse_redis("redis://u:secret@h:7/1");
         assert_eq!(format!("{address:?}"), "Ok(redis://u:***@h:7/1)");
     }

@@ -1,18 +1,19 @@
-//! Every variable of the contract, from text to a plain struct, once, at start.
+//! Reads every variable of the contract from text into plain structs, once, at startup.
 //!
-//! One table ([`table`]) names each setting with its default, its range and its help; the flags, the variables, the
-//! checks and `docs/configuration.md` follow from it. Flags win over variables. All bad values are reported in one
-//! run, each with the name, the value and the accepted range (contract, "Processes"); the caller exits with 64.
+//! One table ([`table`]) defines each setting with its default, range and help text; the flags, the variables and the
+//! checks are derived from it, and `docs/configuration.md` must match it. Flags take precedence over variables. All invalid
+//! values are reported in one run, each with name, value and accepted range (contract, "Processes"); the caller exits with
+//! 64.
 //!
-//! Nothing here is read after the start; no other crate reads the environment.
+//! Nothing is read after startup, and no other crate reads the environment.
 
-/// The settings by name.
+/// The table of all settings.
 pub mod table;
 
-/// How a value is written and what of it is accepted.
+/// Formats and accepted ranges of values.
 pub mod kind;
 
-/// Text from flags and environment into checked structs.
+/// Reads flags and environment into validated structs.
 pub mod read;
 
 pub use kind::{KafkaAddress, LogLevel, Partitioner, RedisAddress};

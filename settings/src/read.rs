@@ -1,4 +1,4 @@
-//! Text from flags and environment into checked structs.
+//! Reads flags and environment into validated structs.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::kind::{self, KafkaAddress, Kind, LogLevel, Partitioner, RedisAddress};
 use crate::table::{self, Setting};
 
-/// Read by every role.
+/// Settings of every role.
 #[derive(Debug, Clone)]
 pub struct Shared {
     /// `REDIS_ADDR`
@@ -18,7 +18,7 @@ pub struct Shared {
     pub kafka: KafkaAddress,
     /// `LOG_LEVEL`
     pub log_level: LogLevel,
-    /// `WORKERS`; `None`: decided by the role.
+    /// `WORKERS`; `None`: the role's default.
     pub workers: Option<usize>,
     /// `ORDERS_TOPIC`
     pub orders_topic: String,
@@ -40,7 +40,7 @@ pub struct Shared {
     pub event_loop_stall_exit: Duration,
 }
 
-/// Read by the gateway.
+/// Settings of the gateway.
 #[derive(Debug, Clone)]
 pub struct Gateway {
     /// What every role reads.
@@ -49,7 +49,7 @@ pub struct Gateway {
     pub listen_addr: SocketAddr,
     /// `SHUTDOWN_DELAY`
     pub shutdown_delay: Duration,
-    /// `HANDOVER_SOCKET`; `None`: nothing is handed over.
+    /// `HANDOVER_SOCKET`; `None`: no handover.
     pub handover_socket: Option<PathBuf>,
     /// `PUBLISH_TIMEOUT`
     pub publish_timeout: Duration,
@@ -71,15 +71,15 @@ pub struct Gateway {
     pub sold_out_gate: bool,
     /// `MAX_IN_FLIGHT`
     pub in_flight_max: usize,
-    /// `OVERLOAD_TARGET_DELAY`; zero is off.
+    /// `OVERLOAD_TARGET_DELAY`; zero means off.
     pub overload_target_delay: Duration,
     /// `MAX_CONNECTIONS`
     pub connections_max: usize,
-    /// `MAX_CONNECTIONS_PER_ADDRESS`; 0 is any number.
+    /// `MAX_CONNECTIONS_PER_ADDRESS`; 0 means unlimited.
     pub connections_per_address_max: usize,
 }
 
-/// Read by the processor.
+/// Settings of the processor.
 #[derive(Debug, Clone)]
 pub struct Processor {
     /// What every role reads.
@@ -102,11 +102,11 @@ pub struct Processor {
     pub payment_slow_rate: f64,
     /// `PAYMENT_SLOW_LATENCY`
     pub payment_slow_latency: Duration,
-    /// `GROUP_INSTANCE_ID`; `None` is a member without a name.
+    /// `GROUP_INSTANCE_ID`; `None`: a dynamic group member.
     pub group_instance_id: Option<String>,
 }
 
-/// Every value that was refused, one line each.
+/// All invalid values, one line each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadSettings(pub Vec<String>);
 
@@ -124,7 +124,7 @@ impl fmt::Display for BadSettings {
 
 impl std::error::Error for BadSettings {}
 
-/// Reads settings and remembers what was wrong and what was raised.
+/// Reads settings and collects errors and notices.
 pub struct Reader<'a> {
     flags: HashMap<&'static str, String>,
     variables: &'a dyn Fn(&str) -> Option<String>,
@@ -134,34 +134,34 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// `flags` by the name of the setting; `variables` is the environment, or a test's own.
+    /// `flags` are keyed by the setting's name; `variables` is the environment, or a test's substitute.
     pub fn new(flags: HashMap<&'static str, String>, variables: &'a dyn Fn(&str) -> Option<String>) -> Self {
         Self { flags, variables, defaults: HashMap::new(), errors: Vec::new(), notices: Vec::new() }
     }
 
-    /// Another default for one setting: `serve` and `demo` are embedded unless addresses are given.
+    /// Overrides the default of one setting: `serve` and `demo` use embedded services unless addresses are given.
     #[must_use]
     pub fn with_default(mut self, setting: &Setting, default: &str) -> Self {
         self.defaults.insert(setting.name, default.to_owned());
         self
     }
 
-    /// What has no effect, to be logged.
+    /// Notices about settings without effect, to be logged.
     pub fn notices(&self) -> &[String] {
         &self.notices
     }
 
-    /// Ends the reading.
+    /// Returns the collected errors.
     ///
     /// # Errors
-    /// Every refused value of the whole run.
+    /// All invalid values of the run.
     pub fn finish(&self) -> Result<(), BadSettings> {
         if self.errors.is_empty() { Ok(()) } else { Err(BadSettings(self.errors.clone())) }
     }
 
     fn text(&self, setting: &Setting) -> String {
         let given = self.flags.get(setting.name).cloned();
-        // A variable set to nothing is as good as not set: compose files write `NAME=`.
+        // An empty variable counts as not set: compose files write `NAME=`.
         let given = given.or_else(|| (self.variables)(setting.name).filter(|value| !value.is_empty()));
         let default =
             || self.defaults.get(setting.name).cloned().unwrap_or_else(|| setting.default.to_owned());
@@ -170,14 +170,14 @@ impl<'a> Reader<'a> {
 
     fn refuse(&mut self, setting: &Setting, value: &str, reason: Option<&str>) {
         let Setting { name, kind, .. } = setting;
-        // An address may carry a password, and this line goes to logs and terminals.
+        // An address may contain a password, and this line goes to logs and terminals.
         let shown = if *kind == Kind::Redis && value.contains('@') {
-            "(not shown: it has credentials)"
+            "(hidden: contains credentials)"
         } else {
             value
         };
         let reason = reason.map_or(String::new(), |reason| format!(" ({reason})"));
-        self.errors.push(format!("{name}: {shown:?} is not accepted{reason}; give {kind}"));
+        self.errors.push(format!("{name}: {shown:?} is not accepted{reason}; expected {kind}"));
     }
 
     fn parsed<T>(&mut self, setting: &Setting, fallback: T, parse: impl FnOnce(&str) -> Option<T>) -> T {
@@ -191,7 +191,9 @@ impl<'a> Reader<'a> {
     }
 
     fn duration_ms(&mut self, setting: &Setting) -> u64 {
-        let Kind::Duration { min_ms, max_ms } = setting.kind else { unreachable!("the table says duration") };
+        let Kind::Duration { min_ms, max_ms } = setting.kind else {
+            unreachable!("the table defines a duration")
+        };
         self.parsed(setting, min_ms, |text| {
             kind::parse_duration_ms(text).filter(|ms| (min_ms..=max_ms).contains(ms))
         })
@@ -202,7 +204,7 @@ impl<'a> Reader<'a> {
     }
 
     fn count(&mut self, setting: &Setting) -> u64 {
-        let Kind::Count { min, max } = setting.kind else { unreachable!("the table says count") };
+        let Kind::Count { min, max } = setting.kind else { unreachable!("the table defines a count") };
         self.parsed(setting, min, |text| text.parse().ok().filter(|number| (min..=max).contains(number)))
     }
 
@@ -239,7 +241,7 @@ impl<'a> Reader<'a> {
         };
         if shared.orders_topic == shared.dlq_topic && !shared.orders_topic.is_empty() {
             self.errors.push(format!(
-                "DLQ_TOPIC: {:?} is not accepted; give another name than ORDERS_TOPIC, or dead letters would be \
+                "DLQ_TOPIC: {:?} is not accepted; it must differ from ORDERS_TOPIC, or dead letters would be \
                  consumed as orders",
                 shared.dlq_topic
             ));
@@ -247,7 +249,7 @@ impl<'a> Reader<'a> {
         shared
     }
 
-    /// What the gateway reads.
+    /// Reads the settings of the gateway.
     pub fn gateway(&mut self) -> Gateway {
         let shared = self.shared();
         let any = SocketAddr::from(([0, 0, 0, 0], 0));
@@ -278,16 +280,16 @@ impl<'a> Reader<'a> {
         };
         let is_embedded =
             gateway.shared.redis == RedisAddress::Embedded || gateway.shared.kafka == KafkaAddress::Embedded;
-        // A refused address stands here as embedded: its own line says enough.
+        // An invalid address is replaced by embedded and already has its own error.
         if gateway.handover_socket.is_some() && is_embedded && self.errors.is_empty() {
             self.errors.push(
-                "HANDOVER_SOCKET: not with an embedded Redis or Kafka; they end with the process that hands over"
+                "HANDOVER_SOCKET: not possible with an embedded Redis or Kafka, which end with the process that hands over"
                     .to_owned(),
             );
         }
         if gateway.breaker_max_timeout < gateway.breaker_base_timeout {
             self.errors.push(format!(
-                "CIRCUIT_BREAKER_MAX_TIMEOUT: {} is below CIRCUIT_BREAKER_BASE_TIMEOUT ({}); give at least that",
+                "CIRCUIT_BREAKER_MAX_TIMEOUT: {} is below CIRCUIT_BREAKER_BASE_TIMEOUT ({}); it must be at least that",
                 kind::Millis(gateway.breaker_max_timeout.as_millis() as u64),
                 kind::Millis(gateway.breaker_base_timeout.as_millis() as u64),
             ));
@@ -303,7 +305,7 @@ impl<'a> Reader<'a> {
         }
         if (self.variables)("IDEMPOTENCY_TTL").is_some_and(|value| !value.is_empty()) {
             self.notices.push(
-                "IDEMPOTENCY_TTL is set and has no effect any more: a request_id is remembered as long as its status \
+                "IDEMPOTENCY_TTL no longer has any effect: a request_id is remembered as long as its status \
                  (ORDER_STATUS_TTL); remove the variable"
                     .to_owned(),
             );
@@ -311,7 +313,7 @@ impl<'a> Reader<'a> {
         gateway
     }
 
-    /// What the processor reads.
+    /// Reads the settings of the processor.
     pub fn processor(&mut self) -> Processor {
         let shared = self.shared();
         let any = SocketAddr::from(([0, 0, 0, 0], 0));
@@ -344,14 +346,14 @@ mod tests {
         (gateway, reader.finish(), reader.notices().to_vec())
     }
 
-    /// The lines of a refusal.
+    /// The error lines for invalid variables.
     fn refusal(variables: &[(&str, &str)]) -> Vec<String> {
         let Err(BadSettings(lines)) = read(variables).1 else { panic!("must be refused: {variables:?}") };
         lines
     }
 
     #[test]
-    fn defaults_are_the_runbooks() {
+    fn defaults_match_the_runbook() {
         let (gateway, finished, notices) = read(&[]);
         assert_eq!(finished, Ok(()));
         assert!(notices.is_empty());
@@ -366,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_value_is_named_in_one_run_with_its_range() {
+    fn all_invalid_values_are_reported_in_one_run() {
         let bad = [
             ("WORKERS", "0"),
             ("RATE_LIMIT_WINDOW", "10"),
@@ -384,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn contradictions_stop_the_start() {
+    fn contradictory_settings_are_refused() {
         let contradictions = [
             ("CIRCUIT_BREAKER_MAX_TIMEOUT", "1s"),
             ("DLQ_TOPIC", "orders"),
@@ -397,14 +399,14 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_was_removed_is_noticed_and_changes_nothing() {
+    fn a_removed_variable_causes_a_notice_and_has_no_effect() {
         let (_, finished, notices) = read(&[("IDEMPOTENCY_TTL", "48h")]);
         assert_eq!(finished, Ok(()));
         assert!(matches!(&notices[..], [notice] if notice.contains("ORDER_STATUS_TTL")), "{notices:?}");
     }
 
     #[test]
-    fn a_handover_needs_a_redis_and_a_kafka_that_outlive_it() {
+    fn a_handover_needs_external_redis_and_kafka() {
         let path = ("HANDOVER_SOCKET", "/run/gateway.sock");
         let (gateway, finished, _) = read(&[path]);
         assert_eq!(finished, Ok(()));
@@ -416,13 +418,13 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_address_does_not_show_its_password() {
+    fn the_error_for_an_invalid_address_hides_its_password() {
         let lines = refusal(&[("REDIS_ADDR", "redis://u:secret@h:x")]);
         assert!(!lines[0].contains("secret"), "{lines:?}");
     }
 
     #[test]
-    fn flags_win() {
+    fn flags_take_precedence_over_variables() {
         let flags = HashMap::from([("WORKERS", "3".to_owned())]);
         let variables = |name: &str| (name == "WORKERS").then(|| "2".to_owned());
         assert_eq!(Reader::new(flags, &variables).shared().workers, Some(3));

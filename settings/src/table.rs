@@ -1,11 +1,11 @@
-//! The settings by name. The order here is the order of `--help` and of `docs/configuration.md`.
+//! The table of all settings. Its order is the order in `--help` and `docs/configuration.md`.
 
 use crate::kind::Kind;
 
-/// Which subcommands read a setting.
+/// The subcommands that read a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Read by `gateway` and `processor` alike (and by `serve`, `demo`, `dlq`, `stock` where it fits).
+    /// Read by `gateway` and `processor` (and by `serve`, `demo`, `dlq`, `stock` where it applies).
     Both,
     /// Read by `gateway`.
     Gateway,
@@ -13,23 +13,23 @@ pub enum Role {
     Processor,
 }
 
-/// One variable, and the flag of the same name.
+/// One variable and the flag of the same name.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
-    /// As in the runbook; the flag is the same in lower case with dashes.
+    /// The name in the runbook; the flag has the same name in lower case with dashes.
     pub name: &'static str,
-    /// The value when neither flag nor variable is given; empty: decided at start.
+    /// The value when neither flag nor variable is given; empty: determined at startup.
     pub default: &'static str,
-    /// How it is written and what is accepted.
+    /// Its format and accepted range.
     pub kind: Kind,
-    /// Who reads it.
+    /// The role that reads it.
     pub role: Role,
-    /// What it is, for `--help` and the docs.
+    /// Help text for `--help` and the docs.
     pub help: &'static str,
 }
 
 impl Setting {
-    /// `REDIS_ADDR` is `redis-addr`.
+    /// The flag name: `redis-addr` for `REDIS_ADDR`.
     pub fn flag(&self) -> String {
         self.name.to_ascii_lowercase().replace('_', "-")
     }
@@ -42,90 +42,90 @@ macro_rules! settings {
         $(#[doc = concat!("`", stringify!($constant), "`")] pub const $constant: Setting = Setting {
             name: stringify!($constant), default: $default, kind: $kind, role: Role::$role, help: $help,
         };)*
-        /// All of them.
+        /// All settings.
         pub const ALL: &[Setting] = &[$($constant),*];
     };
 }
 
 settings! {
     REDIS_ADDR = Both, Kind::Redis, "redis-service:6379",
-        "Redis: host:port, redis://[user:password@]host:port[/db], or `embedded` (in this process, nothing outlives it)";
+        "Redis: host:port, redis://[user:password@]host:port[/db], or `embedded` (in this process; data is lost when it exits)";
     KAFKA_ADDR = Both, Kind::Kafka, "kafka-service:9092",
-        "Kafka: a comma-separated bootstrap list of host:port, or `embedded` (in this process, nothing outlives it)";
+        "Kafka: a comma-separated bootstrap list of host:port, or `embedded` (in this process; data is lost when it exits)";
     LOG_LEVEL = Both, Kind::Level, "info",
-        "Least level that is logged: debug, info, warn or error";
+        "Minimum log level: debug, info, warn or error";
     WORKERS = Both, Kind::Count { min: 1, max: 255 }, "",
-        "Cores it may use; by default all that the process is allowed to run on (the processor: 1)";
+        "Number of cores to use (default: all CPUs the process may run on; processor: 1)";
     ORDERS_TOPIC = Both, Kind::Topic, "orders",
         "Topic of orders";
     DLQ_TOPIC = Both, Kind::Topic, "orders-dlq",
         "Topic of dead letters";
     ORDERS_PARTITIONS = Both, Kind::Count { min: 1, max: 1024 }, "16",
-        "Partitions of a topic when it has to be created";
+        "Number of partitions of a topic that has to be created";
     CONSUMER_GROUP = Both, Kind::Topic, "flash-sale-processor",
         "Consumer group of the processors";
     KAFKA_LINGER = Both, Kind::Duration { min_ms: 0, max_ms: 1000 }, "5ms",
-        "Longest time the gateway holds an order to share its request to Kafka (an order alone is not held); processor: linger.ms";
+        "Maximum time the gateway holds orders to share a Kafka request (a lone order is not held); processor: linger.ms";
     ORDER_STATUS_TTL = Both, Kind::Duration { min_ms: 60_000, max_ms: 30 * DAY_MS }, "24h",
-        "How long an order's status and contents are kept and its request_id stays taken";
+        "How long an order's status and contents are kept; its request_id stays taken for the same time";
     SHUTDOWN_TIMEOUT = Both, Kind::Duration { min_ms: 100, max_ms: 600_000 }, "30s",
-        "How long orders in flight may take after SIGTERM; a second SIGTERM cuts it to 1 s, a third ends at once";
+        "Time for orders in flight to finish after SIGTERM; a second SIGTERM shortens it to 1 s, a third exits at once";
     DEPENDENCY_HEAL_TIMEOUT = Both, Kind::Duration { min_ms: 1000, max_ms: 3_600_000 }, "60s",
-        "How long recovery may fail while Kafka answers before the process exits, so that a supervisor restarts it";
+        "How long recovery may fail while Kafka responds before the process exits, so that a supervisor restarts it";
     EVENT_LOOP_STALL_EXIT = Both, Kind::Duration { min_ms: 1000, max_ms: 600_000 }, "30s",
-        "The process ends, with an error, when one of its event loops is blocked for this long";
+        "The process exits with an error when one of its event loops is blocked for this long";
 
     LISTEN_ADDR = Gateway, Kind::Socket, "0.0.0.0:8080",
-        "Where the gateway listens";
+        "Address on which the gateway listens";
     SHUTDOWN_DELAY = Gateway, Kind::Duration { min_ms: 0, max_ms: 600_000 }, "0ms",
-        "How long orders are still taken after SIGTERM while /health says 503: what a balancer needs to look elsewhere";
+        "How long orders are still accepted after SIGTERM while /health returns 503, so that a load balancer can move traffic away";
     HANDOVER_SOCKET = Gateway, Kind::SocketPath, "",
-        "Unix socket of a zero-downtime restart: a gateway that starts with the path of a running one takes over its sockets";
+        "Unix socket for zero-downtime restarts: a gateway started with the path of a running one takes over its sockets";
     PUBLISH_TIMEOUT = Gateway, Kind::Duration { min_ms: 100, max_ms: 60_000 }, "2s",
-        "How long a buyer waits for the broker before 503; a pending request_id can be taken over after it";
+        "How long an order waits for the broker before 503; after this time its pending request_id can be taken over";
     ORDERS_PARTITIONER = Gateway, Kind::Partitioner, "sticky",
-        "Partition of an order: sticky (the orders of a moment share one, so requests are few) or murmur2 (by user_id)";
+        "Partition of an order: sticky (orders of the same time slot share one, for fewer requests) or murmur2 (by user_id)";
     RATE_LIMIT_MAX_REQUESTS = Gateway, Kind::Count { min: 1, max: 10_000 }, "60",
-        "Accepted orders a user may have in any trailing window";
+        "Maximum accepted orders of a user in any trailing window of RATE_LIMIT_WINDOW";
     RATE_LIMIT_WINDOW = Gateway, Kind::Duration { min_ms: 1, max_ms: DAY_MS }, "1m",
-        "Length of that window";
+        "Length of the rate limit window";
     CIRCUIT_BREAKER_FAILURE_THRESHOLD = Gateway, Kind::Count { min: 1, max: 1_000_000 }, "5",
-        "Failures in a row before the breaker opens";
+        "Consecutive failures that open the circuit breaker";
     CIRCUIT_BREAKER_SUCCESS_THRESHOLD = Gateway, Kind::Count { min: 1, max: 10_000 }, "2",
-        "Probes let through half-open, all of which must succeed before it closes";
+        "Probes of the half-open circuit breaker; it closes when all of them succeed";
     CIRCUIT_BREAKER_BASE_TIMEOUT = Gateway, Kind::Duration { min_ms: 1, max_ms: DAY_MS }, "30s",
-        "How long it stays open at first; doubles with each failed probe";
+        "How long the circuit breaker stays open at first; doubles with each failed probe";
     CIRCUIT_BREAKER_MAX_TIMEOUT = Gateway, Kind::Duration { min_ms: 1, max_ms: DAY_MS }, "300s",
-        "Longest it stays open";
+        "Maximum time the circuit breaker stays open";
     SOLD_OUT_GATE = Gateway, Kind::Switch, "on",
         "Answer 410 for items known to be sold out, without asking Redis: on or off";
     MAX_IN_FLIGHT = Gateway, Kind::Count { min: 1, max: 1_000_000 }, "16384",
-        "Orders on the road at once; over it the answer is 503";
+        "Maximum orders in flight; further orders get 503";
     OVERLOAD_TARGET_DELAY = Gateway, Kind::Duration { min_ms: 0, max_ms: 60_000 }, "50ms",
-        "What the mean delay of orders is kept below by answering 503 to more; 0 switches that off and leaves MAX_IN_FLIGHT";
+        "Target for the mean delay of orders; orders that would exceed it get 503 (0: off, only MAX_IN_FLIGHT applies)";
     MAX_CONNECTIONS = Gateway, Kind::Count { min: 1, max: 1_000_000 }, "16384",
-        "Connections at once; over it new ones are answered 503 and closed";
+        "Maximum open connections; further ones get 503 and are closed";
     MAX_CONNECTIONS_PER_ADDRESS = Gateway, Kind::Count { min: 0, max: 1_000_000 }, "0",
-        "Connections of one client address (IPv6: of one /64) at once; 0 is any number, as behind a proxy it must be";
+        "Maximum open connections per client address (IPv6: per /64); 0 means unlimited and is required behind a proxy";
 
     METRICS_ADDR = Processor, Kind::Socket, "0.0.0.0:9090",
-        "Where the processor serves /metrics and /health";
+        "Address on which the processor serves /metrics and /health";
     PAYMENT_FAILURE_RATE = Processor, Kind::Ratio, "0.10",
-        "Share of simulated payments that fail, 0 to 1";
+        "Fraction of simulated payments that fail, 0 to 1";
     PAYMENT_LATENCY = Processor, Kind::Duration { min_ms: 0, max_ms: 600_000 }, "0ms",
         "How long a simulated payment takes";
     PAYMENT_SEED = Processor, Kind::Count { min: 0, max: u64::MAX }, "0",
-        "Seed of the payment simulator; its answer is a function of seed, request_id and attempt";
+        "Seed of the payment simulator; a result depends only on seed, request_id and attempt";
     PAYMENT_CONCURRENCY = Processor, Kind::Count { min: 1, max: 100_000 }, "1024",
-        "Payments under way at once";
+        "Maximum concurrent payments";
     PAYMENT_TIMEOUT = Processor, Kind::Duration { min_ms: 1, max_ms: 600_000 }, "10s",
-        "How long one try of a payment may take before it counts as failed";
+        "Timeout of one payment try, after which it counts as failed";
     PAYMENT_MAX_ATTEMPTS = Processor, Kind::Count { min: 1, max: 10 }, "1",
-        "Tries of a payment, with growing pauses, before the units go back";
+        "Maximum tries of a payment, with increasing pauses, before the units are released";
     PAYMENT_SLOW_RATE = Processor, Kind::Ratio, "0",
-        "Share of simulated payments that take PAYMENT_SLOW_LATENCY instead, 0 to 1";
+        "Fraction of simulated payments that take PAYMENT_SLOW_LATENCY instead, 0 to 1";
     PAYMENT_SLOW_LATENCY = Processor, Kind::Duration { min_ms: 0, max_ms: 600_000 }, "5s",
         "How long a slow simulated payment takes";
     GROUP_INSTANCE_ID = Processor, Kind::Topic, "",
-        "Name of this process in its group, one for each (static membership): a quick restart keeps its partitions";
+        "Unique name of this process in its consumer group (static membership): a quick restart keeps its partitions";
 }

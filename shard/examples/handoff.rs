@@ -4,8 +4,8 @@
 //! cargo run --release --locked -p shard --example handoff
 //! ```
 //!
-//! First, one thread posts and takes bursts, without contention. Then one thread posts as fast as there is room while another
-//! takes, and sleeps when there is nothing. Results: nanoseconds per item, minimum of seven runs.
+//! First, one thread posts and takes bursts, without contention. Then one thread posts as fast as there is space while
+//! another takes, and sleeps when there is nothing. Results: nanoseconds per item, minimum of seven runs.
 
 use std::future::Future as _;
 use std::hint::black_box;
@@ -20,7 +20,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crossbeam_queue::ArrayQueue;
 use shard::mailbox::Mailbox;
 
-/// As large as a delivery report.
+/// The size of a delivery report.
 type Item = [u64; 4];
 
 const ITEMS: usize = 1_000_000;
@@ -30,9 +30,9 @@ const CAPACITY: usize = 16_384;
 
 /// A queue whose consumer can sleep.
 trait HandOff: Send + Sync + 'static {
-    /// Posts what fits, in order, and leaves the rest.
+    /// Posts the items that fit, in order, and leaves the rest.
     fn post(&self, burst: &mut Vec<Item>);
-    /// Waits for items and takes all there are.
+    /// Waits for items and takes all of them.
     fn take(&self, into: &mut Vec<Item>);
 }
 
@@ -49,7 +49,7 @@ struct Ours(Mailbox<Item>);
 
 impl HandOff for Ours {
     fn post(&self, burst: &mut Vec<Item>) {
-        // What did not fit stays in the burst.
+        // Items that did not fit stay in the burst.
         let _ = self.0.post_all(burst);
     }
 
@@ -146,7 +146,7 @@ fn between_threads(hand_off: &Arc<impl HandOff>, burst_items: usize) -> f64 {
             thread::yield_now();
         }
     }
-    taking.join().expect("it only counts");
+    taking.join().expect("no panic");
     begun.elapsed().as_nanos() as f64 / ITEMS as f64
 }
 
@@ -162,7 +162,7 @@ fn main() {
         let (sender, receiver) = crossbeam_channel::bounded(CAPACITY);
         Channel(sender, receiver)
     };
-    println!("| items a burst | | Mailbox | ArrayQueue | crossbeam-channel |\n|---|---|---|---|---|");
+    println!("| items per burst | | Mailbox | ArrayQueue | crossbeam-channel |\n|---|---|---|---|---|");
     for burst_items in [1, 4, 16, 64] {
         println!(
             "| {burst_items} | one thread | {:.1} | {:.1} | {:.1} |",

@@ -1,7 +1,7 @@
-//! The end of a process that cannot end in order: one line on standard error, then `_exit`.
+//! Immediate exit of a process that cannot shut down in order: one line on standard error, then `_exit`.
 //!
-//! Nothing here may wait for what has stopped working: no log thread, no exit handler of a library, and a standard
-//! error that nobody reads costs [`LINE_TIME_MAX`] and no more.
+//! Nothing here may wait for a part that may have failed, such as the log thread or a library's exit handler. If nobody
+//! reads standard error, the exit is delayed by at most `LINE_TIME_MAX`.
 #![allow(unsafe_code)]
 
 use std::io::Write as _;
@@ -9,15 +9,15 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Duration;
 
-/// How long the line may take to be written.
+/// Maximum time to write the line.
 const LINE_TIME_MAX: Duration = Duration::from_millis(200);
 
-/// Writes `flash-sale: <line>` and ends the process with `code`; returns in no case.
+/// Writes `flash-sale: <line>` and exits the process with `code`.
 pub fn end(line: &str, code: i32) -> ! {
     let text = format!("flash-sale: {line}\n");
     let (done, wait) = sync_channel(1);
     let writer = thread::Builder::new().name("last-line".to_owned()).spawn(move || {
-        // Without a standard error there is nobody left to tell.
+        // If standard error fails there is nowhere left to report it.
         let _ = std::io::stderr().write_all(text.as_bytes());
         let _ = done.send(());
     });
@@ -28,7 +28,7 @@ pub fn end(line: &str, code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// The names of the threads of this process, as the kernel has them (15 characters), sorted; `except` are left out.
+/// The kernel's names of this process's threads (15 characters), sorted, without those in `except`.
 pub fn thread_names(except: &[&str]) -> Vec<String> {
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let name = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).ok();
@@ -43,7 +43,7 @@ mod tests {
     use std::sync::mpsc::channel;
 
     #[test]
-    fn threads_are_named() {
+    fn running_threads_are_listed_by_name() {
         let (end, wait) = channel::<()>();
         let (begun, has_begun) = channel();
         let thread = std::thread::Builder::new().name("a-hung-thread".to_owned()).spawn(move || {

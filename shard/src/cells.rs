@@ -1,16 +1,16 @@
-//! Counters and histograms of one core.
+//! Metric cells: counters and histograms of one core.
 //!
-//! Only the owning core writes a cell, so a plain load and store is enough (no locked instruction, no shared line);
-//! a scrape on any core sums all of them. `_count` of a histogram is derived from its buckets, so that a scrape taken
-//! in the middle of an observation agrees with itself.
+//! Only the owning core writes a cell, so a plain load and store suffices (no locked instruction, no shared cache line);
+//! a scrape on any core sums all of them. The `_count` of a histogram is derived from its buckets, so that a scrape in the
+//! middle of an observation is consistent.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 use prometheus::proto;
 
-/// Upper bounds of the duration buckets in microseconds; the last bucket is open. 1-2.5-5 steps from 100 µs: finer
-/// steps cost 8 bytes a core each, and 5 s is the runbook's limit and must be a bound.
+/// Upper bounds of the duration buckets in microseconds; the last bucket is unbounded. The steps are 1-2.5-5 from 100 µs.
+/// A finer step would cost 8 bytes per core. 5 s is the runbook's limit and must be a bound.
 pub const BUCKET_BOUNDS_US: [u64; 16] = [
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000, 5_000_000, 10_000_000,
@@ -21,17 +21,17 @@ pub const BUCKET_BOUNDS_US: [u64; 16] = [
 pub struct Cell(AtomicU64);
 
 impl Cell {
-    /// Adds; must be called by the owning core only, or additions are lost. Relaxed: the value orders nothing else.
+    /// Adds. Only the owning core may call it, or additions are lost. Relaxed: no other memory depends on the value.
     pub fn add(&self, amount: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
     }
 
-    /// Takes away, for gauges; same rule.
+    /// Subtracts, for gauges. Only for the owning core.
     pub fn sub(&self, amount: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(amount), Ordering::Relaxed);
     }
 
-    /// Replaces the value; same rule.
+    /// Sets the value. Only for the owning core.
     pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
@@ -62,19 +62,19 @@ impl Durations {
     }
 }
 
-/// The cells of one core: `C` counters, `G` gauges and `H` histograms, each index a variant of the owner's enum.
-/// Wrap it as [`CoreCells`] when several cores have one each.
+/// The cells of one core: `C` counters, `G` gauges and `H` histograms, indexed by variants of the owner's enums.
+/// Use [`CoreCells`] when several cores have one each.
 #[derive(Debug)]
 pub struct Cells<const C: usize, const G: usize, const H: usize> {
-    /// Only rise.
+    /// Values that only increase.
     pub counters: [Cell; C],
-    /// Rise and fall.
+    /// Values that increase and decrease.
     pub gauges: [Cell; G],
-    /// Durations.
+    /// Histograms of durations.
     pub durations: [Durations; H],
 }
 
-/// [`Cells`] padded to whole cache lines, because each core writes its own next to those of the others (no false sharing).
+/// [`Cells`] padded to whole cache lines: each core writes its own, next to those of other cores, without false sharing.
 pub type CoreCells<const C: usize, const G: usize, const H: usize> = CachePadded<Cells<C, G, H>>;
 
 impl<const C: usize, const G: usize, const H: usize> Default for Cells<C, G, H> {
@@ -162,7 +162,7 @@ impl Page {
 
     fn family(&mut self, name: &str, help: &str, kind: proto::MetricType, metrics: Vec<proto::Metric>) {
         if metrics.is_empty() {
-            // The text format has no way to say «known, but without a line»; the encoder refuses such a family.
+            // The text format cannot express a family without samples; the encoder rejects one.
             return;
         }
         let mut family = proto::MetricFamily::default();
@@ -176,7 +176,7 @@ impl Page {
     /// The page in the text format, version 0.0.4.
     ///
     /// # Errors
-    /// When a name or family breaks the format: our own fault.
+    /// When a name or family violates the format, which is a bug.
     pub fn encode(&self) -> prometheus::Result<String> {
         prometheus::TextEncoder::new().encode_to_string(&self.families)
     }

@@ -1,7 +1,7 @@
-//! How Redis and Kafka are configured, compared with what a sale needs: verdicts that are logged once and exported.
+//! Checks that Redis and Kafka are configured as a sale requires. Verdicts are logged once and exported as a metric.
 //!
-//! A check never stops a service: what it warns about loses orders later, not now, and a managed service may not tell.
-//! Bound: the names are given at the start, and one thread asks.
+//! A check never stops a service: a bad configuration loses orders later, not now, and a managed service may not expose its
+//! configuration. Bound: the names are fixed at startup, and one thread runs the checks.
 
 use std::sync::Arc;
 use std::thread;
@@ -13,68 +13,68 @@ use crate::cells::Page;
 use crate::drain::{Drain, Phase};
 use crate::log::{Level, Sink};
 
-/// A configuration that changes is noticed within this; asking costs a few commands.
+/// Interval of the checks, which cost a few commands: a changed configuration is noticed within this time.
 const INTERVAL: Duration = Duration::from_mins(1);
-/// The same while Redis or Kafka does not answer, as at a start.
+/// Interval while Redis or Kafka does not respond, for example at startup.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
-/// How quickly the thread notices the end of the process.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// How often the thread checks whether the process is stopping.
+const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What a check found.
+/// Result of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// As a sale needs it.
+    /// Configured as a sale requires.
     Fine,
-    /// Not so: what it means, and the remedy.
+    /// Wrong configuration: what it means, and the remedy.
     Warning(String),
-    /// The server does not say: why.
+    /// The server does not report it: the reason.
     Unknown(String),
 }
 
 /// Name and verdict.
 pub type Finding = (&'static str, Verdict);
 
-/// Checks that are made together, by asking one server.
+/// Checks that are run together with queries to one server.
 pub struct Group {
-    /// Their names.
+    /// The names of the checks.
     pub names: &'static [&'static str],
-    /// Asks; the error says that the server cannot be asked now. May wait for the network. `None` for an embedded server,
-    /// which has no configuration: its checks stay unknown.
-    pub look: Option<Look>,
+    /// Runs the checks; an error means that the server is not reachable now. May block on the network. `None` for an
+    /// embedded server, which has no configuration: its checks stay unknown.
+    pub check: Option<CheckFn>,
 }
 
-/// See [`Group::look`].
-pub type Look = Box<dyn Fn() -> Result<Vec<Finding>, String> + Send>;
+/// The type of [`Group::check`].
+pub type CheckFn = Box<dyn Fn() -> Result<Vec<Finding>, String> + Send>;
 
 /// The checks of a process.
 #[derive(Debug)]
 pub struct Checks {
     sink: Arc<Sink>,
-    /// By name; `None` before the first answer.
+    /// By name; `None` before the first result.
     verdicts: Mutex<Vec<(&'static str, Option<Verdict>)>>,
 }
 
 impl Checks {
-    /// The checks of these groups, none of them made yet.
+    /// The checks of these groups, not run yet.
     pub fn new(sink: Arc<Sink>, groups: &[Group]) -> Arc<Self> {
         let names = groups.iter().flat_map(|group| group.names);
         Arc::new(Self { sink, verdicts: Mutex::new(names.map(|&name| (name, None)).collect()) })
     }
 
-    /// Starts a thread that makes the checks now and every minute, sooner when a server could not be asked; it ends with
-    /// the process's last phase.
+    /// Starts a thread that runs the checks now and every minute, sooner when a server was not reachable. It ends in the
+    /// last drain phase.
     ///
     /// # Errors
-    /// When the thread cannot be made.
+    /// When the thread cannot be created.
     pub fn start(self: &Arc<Self>, drain: Arc<Drain>, groups: Vec<Group>) -> std::io::Result<()> {
         let checks = Arc::clone(self);
-        let looks: Vec<Look> = groups.into_iter().filter_map(|group| group.look).collect();
+        let check_fns: Vec<CheckFn> = groups.into_iter().filter_map(|group| group.check).collect();
         let ask = move || {
-            while drain.phase() < Phase::Stopping && !looks.is_empty() {
+            while drain.phase() < Phase::Stopping && !check_fns.is_empty() {
                 let mut is_complete = true;
-                for look in &looks {
-                    // That a server does not answer is told by whoever needs it, not here.
-                    let findings = look().unwrap_or_default();
+                for check in &check_fns {
+                    // The users of a server report that it does not respond, not this thread.
+                    let findings = check().unwrap_or_default();
                     is_complete &= !findings.is_empty();
                     for (name, verdict) in findings {
                         checks.record(name, &verdict);
@@ -82,14 +82,14 @@ impl Checks {
                 }
                 let next = Instant::now() + if is_complete { INTERVAL } else { RETRY_INTERVAL };
                 while Instant::now() < next && drain.phase() < Phase::Stopping {
-                    thread::sleep(LOOK_INTERVAL);
+                    thread::sleep(EXIT_POLL_INTERVAL);
                 }
             }
         };
         thread::Builder::new().name("startup-checks".to_owned()).spawn(ask).map(drop)
     }
 
-    /// Takes a verdict; a line is written when it is another one than before.
+    /// Records a verdict and logs it when it has changed.
     pub fn record(&self, name: &'static str, verdict: &Verdict) {
         let mut verdicts = self.verdicts.lock();
         let Some((_, last)) = verdicts.iter_mut().find(|(known, _)| *known == name) else { return };
@@ -101,7 +101,7 @@ impl Checks {
         let (level, message) = match (&verdict, before) {
             (Verdict::Warning(text), _) => (Level::Warn, text.as_str()),
             (Verdict::Unknown(text), _) => (Level::Info, text.as_str()),
-            (Verdict::Fine, Some(_)) => (Level::Info, "As it should be now"),
+            (Verdict::Fine, Some(_)) => (Level::Info, "Configuration is correct now"),
             (Verdict::Fine, None) => return,
         };
         self.sink.line(level, "startup_check", message, |line| {
@@ -125,7 +125,7 @@ impl Checks {
             .collect();
         let lines: Vec<(&[(&str, &str)], f64)> =
             labels.iter().map(|(labels, value)| (&labels[..], *value)).collect();
-        let help = "Configuration of Redis and Kafka: 1 as it should be, 0 warning, -1 unknown.";
+        let help = "Configuration of Redis and Kafka: 1 correct, 0 warning, -1 unknown.";
         page.labelled_gauge(name, help, &lines);
     }
 }
@@ -152,7 +152,7 @@ mod tests {
     fn a_verdict_is_logged_once_until_it_changes() {
         let out = Out::default();
         let (sink, _) = Sink::start("gateway", Level::Info, out.clone()).expect("thread");
-        let group = Group { names: &["eviction", "version"], look: None };
+        let group = Group { names: &["eviction", "version"], check: None };
         let checks = Checks::new(Arc::clone(&sink), &[group]);
         let warning = || Verdict::Warning("set noeviction".to_owned());
         for verdict in [Verdict::Fine, warning(), warning(), Verdict::Fine, Verdict::Fine] {

@@ -1,4 +1,4 @@
-//! Wall-clock time as text, without a dependency: civil date from days by the proleptic Gregorian rules.
+//! Wall-clock time as text, without a dependency: converts days to a date of the proleptic Gregorian calendar.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,7 @@ pub fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-/// A civil moment, UTC.
+/// A date and time of day, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Civil {
     year: u64,
@@ -19,7 +19,7 @@ struct Civil {
 
 fn civil(unix_s: u64) -> Civil {
     let days = unix_s / 86_400;
-    // Shift to an era that begins on 1 March of year 0, so that the leap day is the last day of a year.
+    // Count from 1 March of year 0, so that the leap day is the last day of a year.
     let shifted = days + 719_468;
     let era = shifted / 146_097;
     let day_of_era = shifted % 146_097;
@@ -33,7 +33,7 @@ fn civil(unix_s: u64) -> Civil {
     Civil { year, month, day, weekday: ((days + 4) % 7) as usize, second_of_day: unix_s % 86_400 }
 }
 
-/// `2025-11-29T21:56:00.000Z`, the form of the runbook's log lines.
+/// `2025-11-29T21:56:00.000Z`, the format of the runbook's log lines.
 pub fn rfc3339_ms(unix_ms: u64) -> String {
     let at = civil(unix_ms / 1000);
     let (hour, minute, second) = (at.second_of_day / 3600, at.second_of_day / 60 % 60, at.second_of_day % 60);
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_moments() {
+    fn known_times_are_formatted() {
         assert_eq!(rfc3339_ms(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(rfc3339_ms(951_782_400_000), "2000-02-29T00:00:00.000Z");
         assert_eq!(rfc3339_ms(1_764_453_360_007), "2025-11-29T21:56:00.007Z");

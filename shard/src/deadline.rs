@@ -1,11 +1,11 @@
-//! A deadline by the monotonic clock that can be brought forward while somebody waits for it: a second SIGTERM shortens
-//! a drain that is already under way.
+//! A deadline on the monotonic clock that can be brought forward while threads wait for it: a second SIGTERM shortens a
+//! drain in progress.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-/// A point in time that only moves towards now. `None` inside: not set yet.
+/// A point in time that can only be moved earlier. `None` inside: not set yet.
 #[derive(Debug, Default)]
 pub struct Deadline {
     at: Mutex<Option<Instant>>,
@@ -18,7 +18,7 @@ impl Deadline {
         Self { at: Mutex::new(Some(Instant::now() + timeout)), changed: Condvar::new() }
     }
 
-    /// Brings it forward to `timeout` from now; a deadline that is earlier already stays.
+    /// Moves the deadline to `timeout` from now, unless it is earlier already.
     pub fn bring_forward(&self, timeout: Duration) {
         let wanted = Instant::now() + timeout;
         let mut at = self.at.lock();
@@ -28,22 +28,22 @@ impl Deadline {
         }
     }
 
-    /// When it is; `None` while nothing was set.
+    /// The deadline; `None` while not set.
     pub fn at(&self) -> Option<Instant> {
         *self.at.lock()
     }
 
-    /// Time left; [`Duration::MAX`] while nothing was set.
+    /// Time left; [`Duration::MAX`] while not set.
     pub fn remaining(&self) -> Duration {
         self.at().map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()))
     }
 
-    /// True when it has passed.
+    /// True when the deadline has passed.
     pub fn is_over(&self) -> bool {
         self.remaining().is_zero()
     }
 
-    /// Blocks until it has passed.
+    /// Blocks until the deadline has passed.
     pub fn wait(&self) {
         let mut at = self.at.lock();
         loop {
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_only_moves_towards_now() {
+    fn it_only_moves_earlier() {
         let deadline = Deadline::default();
         assert!(!deadline.is_over());
         deadline.bring_forward(Duration::from_mins(1));
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waiter_sees_that_it_was_brought_forward() {
+    fn a_waiter_returns_when_it_is_brought_forward() {
         let deadline = Arc::new(Deadline::after(Duration::from_hours(1)));
         let waiter = std::thread::spawn({
             let deadline = Arc::clone(&deadline);

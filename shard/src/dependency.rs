@@ -1,14 +1,14 @@
-//! Whether a dependency is available, why not, and how often it failed.
+//! Tracks whether a dependency is available, why not, and how often it failed.
 //!
-//! One [`Monitor`] for each dependency of a process, shared by cores and threads. Each connection or check has a
-//! [`Reporter`] of its own, and the dependency is down while any of them says so, as in `/health`. A monitor writes
-//! one WARN when the dependency goes down or the cause changes, and one INFO with the duration when it recovers.
+//! A process has one `Monitor` per dependency, shared by cores and threads. Each connection or check has its own
+//! `Reporter`, and the dependency is down while any of them reports it down, as in `/health`. A monitor logs one WARN
+//! when the dependency goes down or the cause changes, and one INFO with the duration when it recovers.
 //!
-//! Bounds: [`LINES_BURST`] lines at once and one every [`LINE_INTERVAL`] after that. A change over the bound is counted
-//! and the count stands in the next line; the state that lasts is always logged, since reporters report again. A detail
-//! is cut at [`DETAIL_BYTES_MAX`].
+//! Bounds: a burst of `LINES_BURST` lines, then one line every `LINE_INTERVAL`. Changes above this rate are counted, and
+//! the next line has the count. A lasting state is always logged, because reporters repeat their reports. The detail text is
+//! truncated to `DETAIL_BYTES_MAX`.
 //!
-//! While everything is up, [`Reporter::up`] is one relaxed load; nobody calls the others then.
+//! While everything is up, only `Reporter::up` is called, which costs one relaxed load.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,209 +19,33 @@ use parking_lot::Mutex;
 use crate::cells::Page;
 use crate::log::{Level, Sink};
 
-/// Lines of one monitor at once: three outages in a row are each logged without delay.
+pub use crate::reason::{Dependency, Reason};
+
+/// Maximum burst of lines of one monitor: three consecutive outages are each logged without delay.
 const LINES_BURST: u32 = 6;
-/// After a burst, one line this often: a dependency that flaps for an hour costs 360 lines, not one for each change.
+/// Interval of lines after a burst: a dependency that flaps for an hour causes 360 lines instead of one per change.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
-/// What a peer said is cut here: enough for an error reply with the name of a script.
+/// Maximum length of a peer's error text: enough for an error reply with the name of a script.
 const DETAIL_BYTES_MAX: usize = 300;
-
-/// What is monitored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dependency {
-    /// The store.
-    Redis,
-    /// Producer, consumer and topics.
-    Kafka,
-    /// The breaker over Kafka: no dependency, but its changes are logged by the same rules.
-    CircuitBreaker,
-}
-
-impl Dependency {
-    /// Label and log field.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Redis => "redis",
-            Self::Kafka => "kafka",
-            Self::CircuitBreaker => "circuit_breaker",
-        }
-    }
-
-    /// The reasons it may have; each is a series of the metric from the start.
-    pub const fn reasons(self) -> &'static [Reason] {
-        match self {
-            Self::Redis => &[
-                Reason::Unreachable,
-                Reason::Timeout,
-                Reason::ConnectionLost,
-                Reason::Auth,
-                Reason::Permission,
-                Reason::ReadOnly,
-                Reason::OutOfMemory,
-                Reason::Persistence,
-                Reason::NotEnoughReplicas,
-                Reason::Loading,
-                Reason::Busy,
-                Reason::ClusterMode,
-                Reason::TooManyClients,
-                Reason::Unsupported,
-                Reason::Other,
-            ],
-            Self::Kafka => &[
-                Reason::Unreachable,
-                Reason::Timeout,
-                Reason::Auth,
-                Reason::Permission,
-                Reason::TopicMissing,
-                Reason::NoLeader,
-                Reason::NotEnoughReplicas,
-                Reason::MessageTooLarge,
-                Reason::Rejected,
-                Reason::Persistence,
-                Reason::QueueFull,
-                Reason::NotInGroup,
-                Reason::Fatal,
-                Reason::Unsupported,
-                Reason::Other,
-            ],
-            Self::CircuitBreaker => &[],
-        }
-    }
-
-    const fn texts(self) -> Texts {
-        match self {
-            Self::Redis => Texts {
-                down: ("dependency_down", "Redis is unavailable"),
-                changed: ("dependency_down", "Redis is still unavailable, for another reason"),
-                up: ("dependency_up", "Redis is available again"),
-            },
-            Self::Kafka => Texts {
-                down: ("dependency_down", "Kafka is unavailable"),
-                changed: ("dependency_down", "Kafka is still unavailable, for another reason"),
-                up: ("dependency_up", "Kafka is available again"),
-            },
-            Self::CircuitBreaker => Texts {
-                down: ("circuit_breaker_open", "Circuit breaker opened"),
-                changed: ("circuit_breaker_open", "Circuit breaker still open, for another reason"),
-                up: ("circuit_breaker_closed", "Circuit breaker closed"),
-            },
-        }
-    }
-}
-
-/// Event and message of each kind of line.
-struct Texts {
-    down: (&'static str, &'static str),
-    changed: (&'static str, &'static str),
-    up: (&'static str, &'static str),
-}
-
-/// Why a dependency failed. Which of them a dependency can have is in [`Dependency::reasons`]; what each means and its
-/// remedy is in OPERATIONS.md.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// No connection can be made: refused, no route, name not found.
-    Unreachable,
-    /// Connected, but no answer in time.
-    Timeout,
-    /// The connection ended.
-    ConnectionLost,
-    /// Wrong or missing credentials, or a failed TLS handshake.
-    Auth,
-    /// The user may not do this: a command, a key, a topic or a group is missing in its rights.
-    Permission,
-    /// Redis is a replica.
-    ReadOnly,
-    /// Redis is at `maxmemory`.
-    OutOfMemory,
-    /// Writes cannot be saved: Redis says MISCONF, Kafka a storage error.
-    Persistence,
-    /// Fewer replicas than a write needs.
-    NotEnoughReplicas,
-    /// Redis is loading its data.
-    Loading,
-    /// A script or function blocks Redis.
-    Busy,
-    /// Redis runs as a cluster, which is not supported.
-    ClusterMode,
-    /// Redis has its `maxclients`.
-    TooManyClients,
-    /// A command or protocol version that the server does not have.
-    Unsupported,
-    /// The topic or partition does not exist.
-    TopicMissing,
-    /// A partition has no leader now.
-    NoLeader,
-    /// Larger than the topic or broker takes.
-    MessageTooLarge,
-    /// The broker refuses the record itself.
-    Rejected,
-    /// The local queue of records is full.
-    QueueFull,
-    /// The consumer has not joined its group, or lost it.
-    NotInGroup,
-    /// This producer or consumer can never work again and must be replaced.
-    Fatal,
-    /// None of these; the log line has the text.
-    Other,
-}
-
-impl Reason {
-    const COUNT: usize = Self::Other as usize + 1;
-
-    /// Label and log field.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Unreachable => "unreachable",
-            Self::Timeout => "timeout",
-            Self::ConnectionLost => "connection_lost",
-            Self::Auth => "auth",
-            Self::Permission => "permission",
-            Self::ReadOnly => "read_only",
-            Self::OutOfMemory => "out_of_memory",
-            Self::Persistence => "persistence",
-            Self::NotEnoughReplicas => "not_enough_replicas",
-            Self::Loading => "loading",
-            Self::Busy => "busy",
-            Self::ClusterMode => "cluster_mode",
-            Self::TooManyClients => "too_many_clients",
-            Self::Unsupported => "unsupported",
-            Self::TopicMissing => "topic_missing",
-            Self::NoLeader => "no_leader",
-            Self::MessageTooLarge => "message_too_large",
-            Self::Rejected => "rejected",
-            Self::QueueFull => "queue_full",
-            Self::NotInGroup => "not_in_group",
-            Self::Fatal => "fatal",
-            Self::Other => "other",
-        }
-    }
-
-    /// One cause, seen at different moments: a server that dies is first a lost connection, then unreachable.
-    fn is_same_cause(self, other: Self) -> bool {
-        const AWAY: [Reason; 3] = [Reason::Unreachable, Reason::Timeout, Reason::ConnectionLost];
-        self == other || (AWAY.contains(&self) && AWAY.contains(&other))
-    }
-}
 
 /// The state of one dependency in one process.
 pub struct Monitor {
     dependency: Dependency,
     sink: Arc<Sink>,
     counts: [AtomicU64; Reason::COUNT],
-    /// Every reporter is up and that is logged: `up` has nothing to do. Relaxed: a stale value costs one report.
+    /// All reporters are up and that was logged, so `up` does nothing. Relaxed: a stale value costs one report.
     is_settled: AtomicBool,
     state: Mutex<State>,
 }
 
-/// A connection or check of the dependency. Dropping it withdraws what it reported, without a log line.
+/// Reports for one connection or check of the dependency. Dropping it withdraws its report without a log line.
 pub struct Reporter {
     monitor: Arc<Monitor>,
     slot: usize,
 }
 
 impl Monitor {
-    /// Available until a reporter says otherwise.
+    /// A monitor that is available until a reporter reports otherwise.
     pub fn new(dependency: Dependency, sink: Arc<Sink>) -> Arc<Self> {
         Arc::new(Self {
             dependency,
@@ -232,8 +56,7 @@ impl Monitor {
         })
     }
 
-    /// A reporter for one more connection or check. Their number is fixed by the caller's design: one for each core
-    /// and one for each kind of check.
+    /// Adds a reporter for one connection or check. Callers create a fixed number: one per core and one per kind of check.
     pub fn reporter(self: &Arc<Self>) -> Reporter {
         let mut state = self.state.lock();
         state.causes.push(None);
@@ -245,7 +68,7 @@ impl Monitor {
         self.counts[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// True while a reporter says that it is down.
+    /// True while a reporter reports it down.
     pub fn is_down(&self) -> bool {
         !self.is_settled.load(Ordering::Relaxed) && self.state.lock().since.is_some()
     }
@@ -294,26 +117,26 @@ impl std::fmt::Debug for Reporter {
 }
 
 impl Reporter {
-    /// The dependency cannot be used, as this reporter sees it. `detail` is for people and must hold no secret. Repeat
-    /// it while it lasts. Does not count: see [`Reporter::failed`].
+    /// Reports that the dependency cannot be used. Repeat the report while the state lasts. `detail` is for people and must
+    /// not contain secrets. Counts no error: see [`Reporter::failed`].
     pub fn down(&self, reason: Reason, detail: &str) {
         self.monitor.report(self.slot, Some((reason, detail)), Instant::now());
     }
 
-    /// Counts an error that also took the dependency down.
+    /// Counts an error and reports the dependency as down.
     pub fn failed(&self, reason: Reason, detail: &str) {
         self.monitor.count(reason);
         self.down(reason, detail);
     }
 
-    /// The dependency can be used, as this reporter sees it. Repeat it from a sweep.
+    /// Reports that the dependency can be used. Repeat it from a sweep.
     pub fn up(&self) {
         if !self.monitor.is_settled.load(Ordering::Relaxed) {
             self.monitor.report(self.slot, None, Instant::now());
         }
     }
 
-    /// Counts one error that leaves the dependency as it is.
+    /// Counts one error without changing the state of the dependency.
     pub fn count(&self, reason: Reason) {
         self.monitor.count(reason);
     }
@@ -327,7 +150,7 @@ impl Drop for Reporter {
     }
 }
 
-/// Adds the error counters of these monitors to a page: every reason of each, from 0 on.
+/// Adds the error counters of these monitors to a page, with all reasons of each, even if zero.
 pub fn add_error_counters(page: &mut Page, name: &str, monitors: &[&Monitor]) {
     let labels: Vec<([(&str, &str); 2], u64)> = monitors
         .iter()
@@ -359,23 +182,23 @@ struct Line {
     suppressed: u64,
 }
 
-/// The pure part: time is an argument.
+/// The state machine; it is pure: time is an argument.
 struct State {
-    /// By reporter, why it is down; `None` while it is up.
+    /// For each reporter, why the dependency is down; `None` while it is up.
     causes: Vec<Option<Reason>>,
-    /// Since when the dependency is down; `None` while it is up.
+    /// When the dependency went down; `None` while it is up.
     since: Option<Instant>,
-    /// The last reported cause and its text; meaningful while down, and for the line of the recovery.
+    /// The last reported cause and its text; used while down and for the recovery line.
     reason: Reason,
     detail: String,
     /// How long the last outage lasted.
     duration: Duration,
-    /// The cause as last logged; `None` when the last line said that it is up, and before the first.
+    /// The last logged cause; `None` when the last line reported a recovery, and before the first line.
     logged: Option<Reason>,
-    /// Lines that may be written now.
+    /// Lines that may be logged now (token bucket).
     tokens: u32,
     refilled: Instant,
-    /// Changes that had no line.
+    /// Changes that were not logged.
     suppressed: u64,
 }
 
@@ -402,7 +225,7 @@ impl State {
         self.causes.iter().any(Option::is_some)
     }
 
-    /// The last line still holds for a reporter: another cause that some of them see already is no news yet.
+    /// Whether the last logged cause still applies to a reporter: then a new cause of other reporters is not logged yet.
     fn holds(&self, logged: Reason) -> bool {
         self.causes.iter().flatten().any(|cause| cause.is_same_cause(logged))
     }
@@ -466,7 +289,7 @@ impl State {
             self.refilled += LINE_INTERVAL * earned;
         }
         if self.tokens == LINES_BURST {
-            // The interval counts from the first line of a burst.
+            // The refill interval starts at the first line of a burst.
             self.refilled = now;
         }
         let has_token = self.tokens > 0;
@@ -479,12 +302,12 @@ impl State {
 mod tests {
     use super::*;
 
-    struct Scene {
+    struct Fixture {
         state: State,
         now: Instant,
     }
 
-    impl Scene {
+    impl Fixture {
         fn new(reporters: usize) -> Self {
             let now = Instant::now();
             let mut state = State::new(now);
@@ -507,70 +330,74 @@ mod tests {
 
     #[test]
     fn one_line_down_and_one_up_for_all_reporters() {
-        let mut scene = Scene::new(2);
-        assert_eq!(scene.down(0, Reason::ConnectionLost), Some(Kind::Down));
-        assert_eq!(scene.down(1, Reason::ConnectionLost), None);
-        scene.pass(3);
-        assert_eq!(scene.down(0, Reason::Unreachable), None, "the same cause, seen later");
-        assert!(scene.up(0).is_none(), "the other one is still down");
-        scene.pass(2);
-        let line = scene.up(1).expect("recovered");
+        let mut fixture = Fixture::new(2);
+        assert_eq!(fixture.down(0, Reason::ConnectionLost), Some(Kind::Down));
+        assert_eq!(fixture.down(1, Reason::ConnectionLost), None);
+        fixture.pass(3);
+        assert_eq!(fixture.down(0, Reason::Unreachable), None, "the same cause, seen later");
+        assert!(fixture.up(0).is_none(), "the other one is still down");
+        fixture.pass(2);
+        let line = fixture.up(1).expect("recovered");
         assert_eq!((line.kind, line.duration), (Kind::Up, Duration::from_secs(5)));
-        assert!(scene.state.is_settled());
+        assert!(fixture.state.is_settled());
     }
 
     #[test]
-    fn another_cause_is_a_line_of_its_own() {
-        let mut scene = Scene::new(1);
-        assert_eq!(scene.down(0, Reason::Auth), Some(Kind::Down));
-        assert_eq!(scene.down(0, Reason::Permission), Some(Kind::Changed));
-        assert_eq!(scene.down(0, Reason::Permission), None);
+    fn a_new_cause_is_logged() {
+        let mut fixture = Fixture::new(1);
+        assert_eq!(fixture.down(0, Reason::Auth), Some(Kind::Down));
+        assert_eq!(fixture.down(0, Reason::Permission), Some(Kind::Changed));
+        assert_eq!(fixture.down(0, Reason::Permission), None);
     }
 
     #[test]
-    fn reporters_that_see_the_next_cause_one_after_the_other_make_one_line_of_it() {
-        let mut scene = Scene::new(2);
-        assert_eq!(scene.down(0, Reason::ConnectionLost), Some(Kind::Down));
-        assert_eq!(scene.down(0, Reason::Auth), Some(Kind::Changed), "nobody sees the first one any more");
-        assert_eq!(scene.down(1, Reason::ConnectionLost), None, "the first one still refuses the log-in");
-        assert_eq!(scene.down(1, Reason::Auth), None);
-        let mut scene = Scene::new(2);
-        assert_eq!(scene.down(0, Reason::ConnectionLost), Some(Kind::Down));
-        assert_eq!(scene.down(1, Reason::ConnectionLost), None);
-        assert_eq!(scene.down(0, Reason::Auth), None, "the other one still sees the first");
-        assert_eq!(scene.down(1, Reason::Auth), Some(Kind::Changed));
+    fn a_cause_seen_by_one_reporter_after_another_is_logged_once() {
+        let mut fixture = Fixture::new(2);
+        assert_eq!(fixture.down(0, Reason::ConnectionLost), Some(Kind::Down));
+        assert_eq!(
+            fixture.down(0, Reason::Auth),
+            Some(Kind::Changed),
+            "no reporter has the first cause any more"
+        );
+        assert_eq!(fixture.down(1, Reason::ConnectionLost), None, "reporter 0 still has the logged cause");
+        assert_eq!(fixture.down(1, Reason::Auth), None);
+        let mut fixture = Fixture::new(2);
+        assert_eq!(fixture.down(0, Reason::ConnectionLost), Some(Kind::Down));
+        assert_eq!(fixture.down(1, Reason::ConnectionLost), None);
+        assert_eq!(fixture.down(0, Reason::Auth), None, "reporter 1 still has the first cause");
+        assert_eq!(fixture.down(1, Reason::Auth), Some(Kind::Changed));
     }
 
     #[test]
-    fn flapping_is_bounded_and_counted_and_the_last_state_is_logged() {
-        let mut scene = Scene::new(1);
+    fn flapping_is_rate_limited_and_the_last_state_is_logged() {
+        let mut fixture = Fixture::new(1);
         let mut lines = 0;
         for _ in 0..1000 {
-            lines += u32::from(scene.down(0, Reason::Timeout).is_some());
-            lines += u32::from(scene.up(0).is_some());
+            lines += u32::from(fixture.down(0, Reason::Timeout).is_some());
+            lines += u32::from(fixture.up(0).is_some());
         }
         assert_eq!(lines, LINES_BURST);
-        assert_eq!(scene.state.suppressed, 1000 - u64::from(LINES_BURST) / 2, "outages without a line");
-        assert_eq!(scene.down(0, Reason::Timeout), None);
-        scene.pass(LINE_INTERVAL.as_secs());
-        assert_eq!(scene.down(0, Reason::Timeout), Some(Kind::Down), "what lasts is logged");
-        assert_eq!(scene.state.suppressed, 0);
-        assert!(scene.up(0).is_none());
-        assert!(!scene.state.is_settled(), "so that the next report may log it");
-        scene.pass(LINE_INTERVAL.as_secs());
-        let line = scene.up(0).expect("logged late");
+        assert_eq!(fixture.state.suppressed, 1000 - u64::from(LINES_BURST) / 2, "outages without a line");
+        assert_eq!(fixture.down(0, Reason::Timeout), None);
+        fixture.pass(LINE_INTERVAL.as_secs());
+        assert_eq!(fixture.down(0, Reason::Timeout), Some(Kind::Down), "a lasting state is logged");
+        assert_eq!(fixture.state.suppressed, 0);
+        assert!(fixture.up(0).is_none());
+        assert!(!fixture.state.is_settled(), "so that the next report may log it");
+        fixture.pass(LINE_INTERVAL.as_secs());
+        let line = fixture.up(0).expect("logged late");
         assert_eq!((line.kind, line.duration, line.suppressed), (Kind::Up, LINE_INTERVAL, 1));
     }
 
     #[test]
-    fn a_reporter_that_goes_away_takes_its_report_with_it() {
-        let mut scene = Scene::new(2);
-        scene.down(0, Reason::Auth);
-        scene.down(1, Reason::Auth);
-        scene.state.withdraw(0);
-        assert!(!scene.state.is_settled());
-        scene.state.withdraw(1);
-        assert!(scene.state.is_settled());
+    fn dropping_a_reporter_withdraws_its_report() {
+        let mut fixture = Fixture::new(2);
+        fixture.down(0, Reason::Auth);
+        fixture.down(1, Reason::Auth);
+        fixture.state.withdraw(0);
+        assert!(!fixture.state.is_settled());
+        fixture.state.withdraw(1);
+        assert!(fixture.state.is_settled());
     }
 
     #[test]

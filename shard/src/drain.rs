@@ -1,30 +1,30 @@
-//! The phases of a shutdown, and how many orders are still on the road.
+//! The phases of a shutdown.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// What a process is doing with its life. Phases only go forward.
+/// The phase of a process. Phases only advance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Taking work.
+    /// Accepting work.
     Running = 0,
-    /// Told to stop: work is still taken, but nobody shall bring more of it. What asks us whether we are well is told
-    /// no, so that a balancer looks elsewhere before anyone is refused.
+    /// A stop was requested: work is still accepted, but health checks fail, so that a load balancer moves its traffic away
+    /// before any request is rejected.
     Leaving = 1,
-    /// New work is refused, what was begun is finished.
+    /// New work is rejected; started work is finished.
     Draining = 2,
-    /// Nothing is left, or the time is over: cores return.
+    /// No work is left, or the timeout has passed: cores return.
     Stopping = 3,
 }
 
-/// The phase of a process; every core reads it, only the main thread moves it.
+/// The phase of a process; every core reads it, only the main thread advances it.
 #[derive(Debug, Default)]
 pub struct Drain {
     phase: AtomicU8,
 }
 
 impl Drain {
-    /// The phase now. Relaxed would do for a flag alone; Acquire pairs with [`Drain::enter`] so that whatever the
-    /// main thread wrote before the change is seen after it.
+    /// The current phase. Relaxed would suffice for the flag alone; Acquire pairs with [`Drain::enter`], so that everything
+    /// the main thread wrote before the change is visible after it.
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Running,
@@ -34,17 +34,17 @@ impl Drain {
         }
     }
 
-    /// Goes forward to `phase`; going backward is ignored.
+    /// Advances to `phase`; an earlier phase is ignored.
     pub fn enter(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
     }
 
-    /// True from the first wish to stop on.
+    /// True once a stop was requested.
     pub fn is_leaving(&self) -> bool {
         self.phase() >= Phase::Leaving
     }
 
-    /// True when new work is refused.
+    /// True when new work is rejected.
     pub fn is_draining(&self) -> bool {
         self.phase() >= Phase::Draining
     }

@@ -1,11 +1,11 @@
-//! Many futures of one core, polled by one task.
+//! Joins many futures of one core in one task.
 
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
 
-/// Runs all of them at once; outputs in their order. Each wake polls every one that is not ready, so this is for tens or
-/// hundreds.
+/// Runs all futures concurrently and returns their outputs in order. Each wake-up polls every unfinished future, so this is
+/// for tens or hundreds of them.
 pub async fn all<F: Future>(mut futures: Vec<Pin<Box<F>>>) -> Vec<F::Output> {
     let mut outputs: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
     poll_fn(|context| {
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn outputs_keep_the_order_although_the_last_is_ready_first() {
+    fn outputs_keep_the_order_when_the_last_is_ready_first() {
         let step = Cell::new(3);
         let futures = (0..3).map(|number| {
             Box::pin(poll_fn({

@@ -1,9 +1,9 @@
-//! One runtime a core.
+//! Starts one runtime per core.
 //!
-//! The driver is chosen per core: `io_uring` with `COOP_TASKRUN` and `SINGLE_ISSUER` (plain `io_uring` measured
-//! slower than epoll here, design.md "Ring flags decide"), and epoll where that ring cannot be made: an old kernel, a
-//! seccomp filter, a small memlock limit. monoio's own detection probes a ring of two entries only and returns an
-//! error when the real one fails, hence our own fall-back. `MONOIO_FORCE_LEGACY_DRIVER=1` forces epoll.
+//! The driver is chosen per core: `io_uring` with `COOP_TASKRUN` and `SINGLE_ISSUER` (plain `io_uring` measured slower than
+//! epoll here), or epoll where that ring cannot be created: an old kernel, a seccomp filter, a small memlock limit. monoio's
+//! own detection only probes a ring of two entries and returns an error when the real ring fails; therefore this module has
+//! its own fallback. `MONOIO_FORCE_LEGACY_DRIVER=1` forces epoll.
 
 use std::fmt;
 use std::future::Future;
@@ -16,9 +16,9 @@ use monoio::{LegacyDriver, RuntimeBuilder};
 /// How a core waits for its sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Driver {
-    /// Completion based, with the ring flags above.
+    /// Completion-based, with the ring flags above.
     IoUring,
-    /// Readiness based.
+    /// Readiness-based.
     Epoll,
 }
 
@@ -38,78 +38,77 @@ impl fmt::Display for Driver {
     }
 }
 
-/// What a core knows about itself when it starts.
+/// Index, driver and CPU of a core.
 #[derive(Debug, Clone)]
-pub struct Seat {
-    /// 0..n, dense: the index into everything that is kept per core.
+pub struct Placement {
+    /// 0..n without gaps: the index into all per-core data.
     pub index: usize,
-    /// The driver its runtime got.
+    /// The driver of its runtime.
     pub driver: Driver,
-    /// Why it is epoll although `io_uring` was wanted.
+    /// Why it is epoll instead of `io_uring`, if it is.
     pub fallback_reason: Option<String>,
-    /// The processor it is bound to, when it is.
+    /// The CPU it is pinned to, if any.
     pub cpu: Option<usize>,
 }
 
-/// Ring entries of a core. Doubling costs 64 B + 2 × 16 B each of kernel memory and saves an early submit when more
-/// operations than this are started in one turn: two per connection woken in the same turn.
+/// Ring entries of a core. An entry costs 64 B + 2 × 16 B of kernel memory. More entries save an early submit when more
+/// operations than this are started in one event loop tick: two per connection woken in the same tick.
 const RING_ENTRIES: u32 = 4096;
 
-/// The processors this process may run on, in ascending order (`sched_getaffinity`).
+/// The CPUs this process may run on, in ascending order (`sched_getaffinity`).
 pub fn allowed_cpus() -> Vec<usize> {
     affinity::allowed()
 }
 
-/// Starts `count` threads named `<name>-<index>`, each with a runtime of its own that runs `life` to its end.
-/// Thread i is bound to `cpus[i]` when there is one. The runtime is built on the thread that uses it, as
-/// `SINGLE_ISSUER` demands.
+/// Starts `count` threads named `<name>-<index>`, each with its own runtime that runs `main` to completion. Thread i is
+/// pinned to `cpus[i]` if present. The runtime is built on the thread that uses it, as `SINGLE_ISSUER` requires.
 ///
 /// # Errors
-/// When a thread cannot be made. A runtime that cannot be built at all ends its thread with an error instead.
-pub fn launch<F, L>(
+/// When a thread cannot be created. If no runtime can be built, the thread itself ends with an error.
+pub fn launch<F, M>(
     name: &str,
     count: usize,
     cpus: &[usize],
-    life: F,
+    main: F,
 ) -> io::Result<Vec<JoinHandle<io::Result<()>>>>
 where
-    F: Fn(Seat) -> L + Send + Sync + 'static,
-    L: Future<Output = ()>,
+    F: Fn(Placement) -> M + Send + Sync + 'static,
+    M: Future<Output = ()>,
 {
-    let life = Arc::new(life);
+    let main = Arc::new(main);
     let mut threads = Vec::with_capacity(count);
     for index in 0..count {
-        let life = Arc::clone(&life);
+        let main = Arc::clone(&main);
         let cpu = cpus.get(index).copied();
         let thread = thread::Builder::new().name(format!("{name}-{index}")).spawn(move || {
             let cpu = cpu.filter(|&cpu| monoio::utils::bind_to_cpu_set([cpu]).is_ok());
-            run(index, cpu, |seat| life(seat))
+            run(index, cpu, |placement| main(placement))
         })?;
         threads.push(thread);
     }
     Ok(threads)
 }
 
-/// Builds the best runtime this thread can have and runs one life on it. Also the way for a command line to talk to
-/// Redis or Kafka from its main thread.
+/// Builds the best available runtime on this thread and runs `main` on it. Command-line tools also use it to talk to Redis
+/// or Kafka from their main thread.
 ///
 /// # Errors
 /// When neither driver can be built.
-pub fn run<F, L>(index: usize, cpu: Option<usize>, life: F) -> io::Result<()>
+pub fn run<F, M>(index: usize, cpu: Option<usize>, main: F) -> io::Result<()>
 where
-    F: FnOnce(Seat) -> L,
-    L: Future<Output = ()>,
+    F: FnOnce(Placement) -> M,
+    M: Future<Output = ()>,
 {
     let fallback_reason = match ring::runtime(RING_ENTRIES) {
         Ok(mut runtime) => {
-            runtime.block_on(life(Seat { index, driver: Driver::IoUring, fallback_reason: None, cpu }));
+            runtime.block_on(main(Placement { index, driver: Driver::IoUring, fallback_reason: None, cpu }));
             return Ok(());
         }
         Err(reason) => reason,
     };
     let mut runtime = RuntimeBuilder::<LegacyDriver>::new().enable_timer().build()?;
-    let seat = Seat { index, driver: Driver::Epoll, fallback_reason: Some(fallback_reason), cpu };
-    runtime.block_on(life(seat));
+    let placement = Placement { index, driver: Driver::Epoll, fallback_reason: Some(fallback_reason), cpu };
+    runtime.block_on(main(placement));
     Ok(())
 }
 
@@ -117,7 +116,7 @@ mod ring {
     use monoio::time::TimeDriver;
     use monoio::{IoUringDriver, Runtime, RuntimeBuilder};
 
-    /// A runtime on a ring with our flags, or why there is none.
+    /// A runtime on a ring with these flags, or why it cannot be created.
     pub(super) fn runtime(entries: u32) -> Result<Runtime<TimeDriver<IoUringDriver>>, String> {
         let forced = std::env::var("MONOIO_FORCE_LEGACY_DRIVER").unwrap_or_default();
         if matches!(forced.as_str(), "1" | "true" | "yes") {
@@ -130,12 +129,12 @@ mod ring {
             .with_entries(entries)
             .enable_timer()
             .build()
-            .map_err(|error| format!("the ring cannot be made: {error}"))
+            .map_err(|error| format!("the ring cannot be created: {error}"))
     }
 }
 
 mod affinity {
-    //! The one place that asks the kernel for the allowed set; monoio binds but cannot ask.
+    //! Reads the set of allowed CPUs from the kernel; monoio can pin but not read it.
     #![allow(unsafe_code)]
 
     pub(super) fn allowed() -> Vec<usize> {

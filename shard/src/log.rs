@@ -1,11 +1,11 @@
-//! One JSON object a line on stdout, without ever holding up an order.
+//! Logging: one JSON object per line on stdout, without ever delaying an order.
 //!
-//! A core writes lines into its own buffer ([`CoreLog`]); full or due buffers go through a bounded queue to one
-//! writer thread ([`Sink`]). When the queue is full because the sink is slow, the buffer's lines are dropped and
-//! counted. No logging crate is used because the accepted path writes a line per order: here that costs one copy into
-//! a warm buffer; everything else uses the same writer so that lines never interleave.
+//! A core writes lines into its own buffer (`CoreLog`); full or due buffers go through a bounded queue to one writer
+//! thread (`Sink`). When the queue is full because the output is slow, the buffer's lines are dropped and counted. No
+//! logging crate is used, because the request path logs a line per order: here that costs one copy into a warm buffer.
+//! Everything else uses the same writer, so that lines never interleave.
 //!
-//! Bound: `CHUNKS_MAX` × `CHUNK_BYTES` queued, plus one chunk a core.
+//! Bound: `CHUNKS_MAX` × `CHUNK_BYTES` queued, plus one chunk per core.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, Write};
@@ -20,27 +20,27 @@ use wire::order::escape_json_into;
 
 use crate::clock;
 
-/// A chunk goes to the writer when it holds this much. Doubling it halves the hand-overs (one per 250 lines now).
+/// A chunk goes to the writer at this size. Doubling it halves the hand-offs (currently one per 250 lines).
 const CHUNK_BYTES: usize = 64 * 1024;
-/// Chunks that may wait for a slow sink: 64 × 64 KiB = 4 MiB, a third of a second of full speed.
+/// Chunks that may wait for a slow output: 64 × 64 KiB = 4 MiB, a third of a second at full speed.
 const CHUNKS_MAX: usize = 64;
 
-/// How long the last lines of a process may take to be written: longer than any reader pauses, shorter than the slack of
-/// a shutdown. Lines that nobody reads are lost with the process, as they are when it runs.
+/// Maximum time to write the last lines of a process: longer than any reader pauses, shorter than the slack of a shutdown.
+/// Lines that nobody reads by then are lost, as they are while the process runs.
 pub const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
-/// Between two tries to get into a full queue.
+/// Interval between attempts to enter a full queue.
 const FLUSH_RETRY: Duration = Duration::from_millis(5);
 
-/// How grave a line is.
+/// Severity of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Each refusal.
+    /// Each rejected order.
     Debug,
-    /// The normal course.
+    /// Normal operation.
     Info,
-    /// Somebody should look at it.
+    /// Needs attention.
     Warn,
-    /// We broke something.
+    /// A fault of the service itself.
     Error,
 }
 
@@ -55,15 +55,15 @@ impl Level {
     }
 }
 
-enum Parcel {
+enum Job {
     Lines { bytes: Vec<u8>, lines: u64 },
     Flush(SyncSender<()>),
 }
 
-/// The writer thread's door. Shared by all cores.
+/// Handle of the writer thread. Shared by all cores.
 pub struct Sink {
-    parcels: SyncSender<Parcel>,
-    spent: Mutex<Receiver<Vec<u8>>>,
+    jobs: SyncSender<Job>,
+    empty_buffers: Mutex<Receiver<Vec<u8>>>,
     dropped: AtomicU64,
     level: Level,
     service: &'static str,
@@ -76,45 +76,51 @@ impl std::fmt::Debug for Sink {
 }
 
 impl Sink {
-    /// Starts the writer thread over `out`. It ends when the sink and every core log are gone.
+    /// Starts the writer thread for `out`. It ends when the sink and all core logs have been dropped.
     ///
     /// # Errors
-    /// When the thread cannot be made.
+    /// When the thread cannot be created.
     pub fn start(
         service: &'static str,
         level: Level,
         mut out: impl Write + Send + 'static,
     ) -> io::Result<(Arc<Self>, JoinHandle<()>)> {
-        let (parcels, inbox) = sync_channel::<Parcel>(CHUNKS_MAX);
-        let (give_back, spent) = sync_channel::<Vec<u8>>(CHUNKS_MAX);
+        let (jobs, inbox) = sync_channel::<Job>(CHUNKS_MAX);
+        let (return_buffer, empty_buffers) = sync_channel::<Vec<u8>>(CHUNKS_MAX);
         let writer = thread::Builder::new().name("log".to_owned()).spawn(move || {
-            for parcel in inbox {
-                match parcel {
-                    Parcel::Lines { mut bytes, .. } => {
-                        // A closed stdout must not end a sale; there is nowhere left to say so.
+            for job in inbox {
+                match job {
+                    Job::Lines { mut bytes, .. } => {
+                        // A closed stdout must not end a sale, and there is nowhere to report it.
                         let _ = out.write_all(&bytes).and_then(|()| out.flush());
                         bytes.clear();
-                        let _ = give_back.try_send(bytes);
+                        let _ = return_buffer.try_send(bytes);
                     }
-                    Parcel::Flush(done) => drop(done),
+                    Job::Flush(done) => drop(done),
                 }
             }
         })?;
-        let sink = Self { parcels, spent: Mutex::new(spent), dropped: AtomicU64::new(0), level, service };
+        let sink = Self {
+            jobs,
+            empty_buffers: Mutex::new(empty_buffers),
+            dropped: AtomicU64::new(0),
+            level,
+            service,
+        };
         Ok((Arc::new(sink), writer))
     }
 
-    /// Lines dropped because the sink was slow.
+    /// Lines dropped because the output was slow.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// The least level that is written.
+    /// The minimum level that is written.
     pub fn level(&self) -> Level {
         self.level
     }
 
-    /// Writes one line at once, from any thread that is not a core's road.
+    /// Writes one line immediately. For threads outside the request path.
     pub fn line(&self, level: Level, event: &str, message: &str, fields: impl FnOnce(&mut Line<'_>)) {
         if level < self.level {
             return;
@@ -132,53 +138,53 @@ impl Sink {
         self.hand_over(bytes, 1);
     }
 
-    /// Waits until everything handed over so far is written, at most `timeout`; false when it was not, because nobody
-    /// reads the output. Blocks: for the end of a process.
+    /// Waits up to `timeout` until everything passed to the writer so far is written; false on timeout, because nobody reads
+    /// the output. Blocks: only for the end of a process.
     pub fn flush_within(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         let (done, wait) = sync_channel(0);
-        let mut parcel = Parcel::Flush(done);
-        // A full queue is that of an output which nobody reads: waiting in `send` would last for ever.
-        while let Err(refused) = self.parcels.try_send(parcel) {
+        let mut job = Job::Flush(done);
+        // If nobody reads the output the queue stays full, and a blocking `send` would never return.
+        while let Err(refused) = self.jobs.try_send(job) {
             let TrySendError::Full(back) = refused else { return false };
             if Instant::now() >= deadline {
                 return false;
             }
-            parcel = back;
+            job = back;
             thread::sleep(FLUSH_RETRY);
         }
-        // The writer drops the sender when it comes to it: a disconnect is the answer.
+        // The writer drops the sender when it reaches this job: a disconnect is the confirmation.
         let answer = wait.recv_timeout(deadline.saturating_duration_since(Instant::now()));
         answer == Err(RecvTimeoutError::Disconnected)
     }
 
-    /// As [`Sink::flush_within`] with [`FLUSH_TIME_MAX`].
+    /// [`Sink::flush_within`] with [`FLUSH_TIME_MAX`].
     pub fn flush(&self) {
         self.flush_within(FLUSH_TIME_MAX);
     }
 
     fn hand_over(&self, bytes: Vec<u8>, lines: u64) {
-        if let Err(refused) = self.parcels.try_send(Parcel::Lines { bytes, lines }) {
-            let (TrySendError::Full(parcel) | TrySendError::Disconnected(parcel)) = refused;
-            if let Parcel::Lines { lines, .. } = parcel {
+        if let Err(refused) = self.jobs.try_send(Job::Lines { bytes, lines }) {
+            let (TrySendError::Full(job) | TrySendError::Disconnected(job)) = refused;
+            if let Job::Lines { lines, .. } = job {
                 self.dropped.fetch_add(lines, Ordering::Relaxed);
             }
         }
     }
 
     fn recycled(&self) -> Vec<u8> {
-        let spent = self.spent.lock().try_recv();
-        spent.unwrap_or_else(|_| Vec::with_capacity(CHUNK_BYTES + 4096))
+        let buffer = self.empty_buffers.lock().try_recv();
+        buffer.unwrap_or_else(|_| Vec::with_capacity(CHUNK_BYTES + 4096))
     }
 }
 
-/// The log of one core. Call [`CoreLog::flush`] at every tick of the core's sweep, or lines lie until the chunk is
-/// full.
+/// The log of one core. Call [`CoreLog::flush`] at every tick of the core's sweep; otherwise lines stay in the chunk until it
+/// is full.
 pub struct CoreLog {
     sink: Arc<Sink>,
     chunk: RefCell<Vec<u8>>,
     lines: Cell<u64>,
-    /// The time stamp of this millisecond, rendered once.
+    /// The timestamp of the current millisecond, formatted once.
     stamp: RefCell<(u64, String)>,
 }
 
@@ -189,7 +195,7 @@ impl CoreLog {
         Self { sink, chunk, lines: Cell::new(0), stamp: RefCell::new((0, String::new())) }
     }
 
-    /// True when a line of that level would be written: check before collecting costly fields.
+    /// True when a line of this level would be written; check before collecting costly fields.
     pub fn is_on(&self, level: Level) -> bool {
         level >= self.sink.level
     }
@@ -199,7 +205,7 @@ impl CoreLog {
         self.line_at(clock::unix_ms(), level, event, message, fields);
     }
 
-    /// As [`CoreLog::line`], for callers that know the time, Unix milliseconds.
+    /// Like [`CoreLog::line`], for callers that know the time, in Unix milliseconds.
     pub fn line_at(
         &self,
         now_ms: u64,
@@ -223,7 +229,7 @@ impl CoreLog {
         }
     }
 
-    /// Hands over what is there.
+    /// Passes the buffered lines to the writer.
     pub fn flush(&self) {
         let mut chunk = self.chunk.borrow_mut();
         if !chunk.is_empty() {
@@ -318,7 +324,7 @@ mod tests {
         drop(log);
         sink.flush();
         drop(sink);
-        writer.join().expect("the writer ends when the last sink is gone");
+        writer.join().expect("the writer ends when the last sink is dropped");
         let text = String::from_utf8(out.0.lock().clone()).expect("utf-8");
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(
@@ -349,7 +355,7 @@ mod tests {
         assert!(sink.dropped() >= 9, "{}", sink.dropped());
         assert!(
             !sink.flush_within(Duration::from_millis(20)),
-            "nobody reads: a flush must not wait for ever"
+            "a flush must not wait forever when nobody reads the output"
         );
         drop(release);
         drop(sink);

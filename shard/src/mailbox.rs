@@ -1,112 +1,112 @@
-//! A bounded mailbox from any thread into one core.
+//! A bounded mailbox from any thread to one core.
 //!
-//! Posters append under a short lock and wake the core only when it sleeps on this box: a burst of letters costs one
-//! wake. The core swaps the whole vector out, so it holds the lock for three pointer moves. One lock per burst is cheaper than
-//! one atomic read-modify-write per letter. Nanoseconds per item between two threads, in bursts of 1, 4, 16 and 64 items: this
-//! mailbox 22, 9, 4, 5; `crossbeam_queue::ArrayQueue` 45, 50, 27, 16; a bounded `crossbeam_channel` 123, 60, 26, 64
+//! Senders append under a short lock and wake the core only when it waits on this mailbox: a burst of items costs one
+//! wake-up. The core swaps the whole vector out, so it holds the lock for three pointer moves. One lock per burst is cheaper
+//! than one atomic read-modify-write per item. Nanoseconds per item between two threads, in bursts of 1, 4, 16 and 64 items:
+//! this mailbox 22, 9, 4, 5; `crossbeam_queue::ArrayQueue` 45, 50, 27, 16; a bounded `crossbeam_channel` 123, 60, 26, 64
 //! (`cargo run --release --locked -p shard --example handoff`).
 //!
-//! Invariant: a mailbox never holds more than `letters_max`; over it the letters stay with the poster.
+//! Invariant: a mailbox never holds more than `items_max` items; the rest stays with the sender.
 
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
 
 use crate::sync::Mutex;
 
-/// Letters for one core. Share it by `Arc`; exactly one task may wait on it at a time.
+/// Items for one core. Share it by `Arc`; exactly one task may wait on it at a time.
 #[derive(Debug)]
 pub struct Mailbox<T> {
     inner: Mutex<Inner<T>>,
-    letters_max: usize,
+    items_max: usize,
 }
 
 #[derive(Debug)]
 struct Inner<T> {
-    letters: Vec<T>,
-    sleeper: Option<Waker>,
+    items: Vec<T>,
+    waker: Option<Waker>,
 }
 
-/// The mailbox is at its bound; what did not fit is still in the poster's vector.
+/// The mailbox is full; items that did not fit are still in the sender's vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
 impl<T> Mailbox<T> {
-    /// A mailbox for at most `letters_max` letters not yet taken.
-    pub fn new(letters_max: usize) -> Self {
-        Self { inner: Mutex::new(Inner { letters: Vec::new(), sleeper: None }), letters_max }
+    /// A mailbox for at most `items_max` items not yet taken.
+    pub fn new(items_max: usize) -> Self {
+        Self { inner: Mutex::new(Inner { items: Vec::new(), waker: None }), items_max }
     }
 
-    /// Posts one letter.
+    /// Posts one item.
     ///
     /// # Errors
-    /// Gives the letter back when the box is at its bound.
-    pub fn post(&self, letter: T) -> Result<(), T> {
-        let sleeper = {
+    /// Returns the item when the mailbox is full.
+    pub fn post(&self, item: T) -> Result<(), T> {
+        let waker = {
             let mut inner = self.inner.lock();
-            if inner.letters.len() >= self.letters_max {
-                return Err(letter);
+            if inner.items.len() >= self.items_max {
+                return Err(item);
             }
-            inner.letters.push(letter);
-            inner.sleeper.take()
+            inner.items.push(item);
+            inner.waker.take()
         };
-        // Outside the lock: the woken core may run at once and wants it.
-        if let Some(sleeper) = sleeper {
-            sleeper.wake();
+        // Outside the lock: the woken core may run at once and take it.
+        if let Some(waker) = waker {
+            waker.wake();
         }
         Ok(())
     }
 
-    /// Posts a burst with at most one wake and leaves `letters` empty.
+    /// Posts a burst with at most one wake-up and leaves `items` empty.
     ///
     /// # Errors
-    /// [`Full`] when not all fitted; those that did not are still in `letters`, in order.
-    pub fn post_all(&self, letters: &mut Vec<T>) -> Result<(), Full> {
-        if letters.is_empty() {
+    /// [`Full`] when not all items fitted; the others are still in `items`, in order.
+    pub fn post_all(&self, items: &mut Vec<T>) -> Result<(), Full> {
+        if items.is_empty() {
             return Ok(());
         }
-        let sleeper = {
+        let waker = {
             let mut inner = self.inner.lock();
-            let room = self.letters_max - inner.letters.len().min(self.letters_max);
-            let fitting = letters.len().min(room);
-            inner.letters.extend(letters.drain(..fitting));
-            if fitting > 0 { inner.sleeper.take() } else { None }
+            let room = self.items_max - inner.items.len().min(self.items_max);
+            let fitting = items.len().min(room);
+            inner.items.extend(items.drain(..fitting));
+            if fitting > 0 { inner.waker.take() } else { None }
         };
-        if let Some(sleeper) = sleeper {
-            sleeper.wake();
+        if let Some(waker) = waker {
+            waker.wake();
         }
-        if letters.is_empty() { Ok(()) } else { Err(Full) }
+        if items.is_empty() { Ok(()) } else { Err(Full) }
     }
 
-    /// Moves everything posted so far into `into` (which must be empty, so that its capacity is recycled);
-    /// false when there was nothing.
+    /// Moves everything posted so far into `into` (which must be empty, so that its capacity is reused); false when nothing
+    /// was posted.
     pub fn try_take(&self, into: &mut Vec<T>) -> bool {
-        debug_assert!(into.is_empty(), "the taker must have handled the last pile");
+        debug_assert!(into.is_empty(), "the caller must have processed the previous items");
         let mut inner = self.inner.lock();
-        std::mem::swap(&mut inner.letters, into);
+        std::mem::swap(&mut inner.items, into);
         !into.is_empty()
     }
 
     /// Waits until something was posted, then moves everything into `into`.
     pub async fn take(&self, into: &mut Vec<T>) {
         poll_fn(|context| {
-            debug_assert!(into.is_empty(), "the taker must have handled the last pile");
+            debug_assert!(into.is_empty(), "the caller must have processed the previous items");
             let mut inner = self.inner.lock();
-            if inner.letters.is_empty() {
-                inner.sleeper = Some(context.waker().clone());
+            if inner.items.is_empty() {
+                inner.waker = Some(context.waker().clone());
                 return Poll::Pending;
             }
-            std::mem::swap(&mut inner.letters, into);
+            std::mem::swap(&mut inner.items, into);
             Poll::Ready(())
         })
         .await;
     }
 
-    /// How many letters wait now.
+    /// Number of waiting items.
     pub fn len(&self) -> usize {
-        self.inner.lock().letters.len()
+        self.inner.lock().items.len()
     }
 
-    /// True when nothing waits now.
+    /// True when no items are waiting.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

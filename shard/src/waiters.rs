@@ -1,10 +1,10 @@
-//! The table of orders that wait for an answer.
+//! The table of orders that wait for a reply.
 //!
-//! A future opens a slot and sleeps; whoever receives the answer (the Redis reader, the taker of delivery reports)
-//! completes the slot by its ticket, in bulk, without a channel or an allocation per order. Slots are recycled; the
-//! generation in a [`Ticket`] makes an answer that comes after its future has gone miss harmlessly.
+//! A future opens a slot and waits. The task that receives the reply (the Redis reader, the receiver of delivery reports)
+//! completes the slot by its ticket, in bulk, without a channel or an allocation per order. Slots are reused; because of
+//! the generation in a `Ticket`, a reply that arrives after its future was dropped is ignored.
 //!
-//! Not `Send`: one core owns it. Bound: `slots_max`, given by the owner.
+//! Not `Send`: one core owns it. Bound: `slots_max`, set by the owner.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -13,10 +13,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-/// Generations wrap here: 24 bits leave room for slot and core in one 64-bit number.
+/// Generations wrap at 24 bits, which leaves room for slot and core in one 64-bit number.
 const GENERATION_MASK: u32 = 0x00ff_ffff;
 
-/// Names one opening of one slot.
+/// Identifies one use of one slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
     slot: u32,
@@ -24,7 +24,7 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// As one number: slot in bits 0..32, generation in bits 32..56. Bits 56..64 are free for the core.
+    /// Encodes the ticket: slot in bits 0..32, generation in bits 32..56. Bits 56..64 are free for the core.
     pub fn to_bits(self) -> u64 {
         u64::from(self.slot) | (u64::from(self.generation) << 32)
     }
@@ -51,7 +51,7 @@ struct Table<T> {
     free: Vec<u32>,
 }
 
-/// The slots of one core for answers of type `T`.
+/// The slots of one core for replies of type `T`.
 pub struct Waiters<T> {
     table: RefCell<Table<T>>,
     slots_max: usize,
@@ -83,7 +83,7 @@ impl<T> Waiters<T> {
         Some(Wait { ticket, waiters: Rc::clone(self) })
     }
 
-    /// Answers a slot; false when nobody waits for that ticket any more.
+    /// Completes a slot with a reply; false when no future waits for that ticket any more.
     pub fn complete(&self, ticket: Ticket, answer: T) -> bool {
         let waker = {
             let mut table = self.table.borrow_mut();
@@ -102,7 +102,7 @@ impl<T> Waiters<T> {
         true
     }
 
-    /// Whether the wait of this ticket is still open: neither answered nor dropped.
+    /// Whether a future still waits for this ticket: neither completed nor dropped.
     pub fn is_waiting(&self, ticket: Ticket) -> bool {
         let table = self.table.borrow();
         table.slots.get(ticket.slot as usize).is_some_and(|entry| {
@@ -110,8 +110,8 @@ impl<T> Waiters<T> {
         })
     }
 
-    /// Answers every slot that was opened before `opened_before`; returns how many. A sweep calls this, so that no
-    /// order needs a timer of its own.
+    /// Completes every slot that was opened before `opened_before`; returns their number. A sweep calls this, so that orders
+    /// need no timers.
     pub fn expire(&self, opened_before: Instant, mut answer: impl FnMut() -> T) -> usize {
         let late: Vec<Ticket> = {
             let table = self.table.borrow();
@@ -124,7 +124,7 @@ impl<T> Waiters<T> {
         late.into_iter().filter(|&ticket| self.complete(ticket, answer())).count()
     }
 
-    /// Slots open now: waiting, or answered and not yet picked up.
+    /// Number of open slots: waiting, or completed and not yet picked up.
     pub fn open_count(&self) -> usize {
         let table = self.table.borrow();
         table.slots.len() - table.free.len()
@@ -138,7 +138,7 @@ pub struct Wait<T> {
 }
 
 impl<T> Wait<T> {
-    /// The ticket that answers this wait.
+    /// The ticket that completes this wait.
     pub fn ticket(&self) -> Ticket {
         self.ticket
     }
@@ -171,7 +171,7 @@ impl<T> Drop for Wait<T> {
             table.free.push(self.ticket.slot);
             abandoned
         };
-        // The answer may own something whose drop looks at this table: only after the borrow has ended.
+        // The reply may own something whose drop accesses this table, so drop it only after the borrow has ended.
         drop(abandoned);
     }
 }

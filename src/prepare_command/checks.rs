@@ -1,4 +1,4 @@
-//! What ruins a sale and can be known before it.
+//! Checks for problems that would ruin a sale and can be detected before it.
 
 use std::time::{Duration, Instant};
 
@@ -8,25 +8,26 @@ use store::open::Source;
 use store::redis::presize::{Plan, Presizer, Tables};
 
 use super::report::{Row, State};
-use crate::health_command::{self, Answer};
+use crate::health_command::{self, Response};
 
-/// How long an answer may take.
+/// Timeout for a response.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// Memory of an order in its first `RATE_LIMIT_WINDOW`, bytes: 425 (`perf/runs/2026-11-29-2cpu-24g-29cfc2135/fences.md`), and 14
 /// for the attempt and the time of acceptance in its status since then.
 const ORDER_BYTES: u64 = 440;
-/// More of the memory than this in use at the end of the sale is a warning: a snapshot or a rewrite of the append-only file
-/// copies pages that change meanwhile.
+/// Using more than this share of the memory at the end of the sale is a warning: a snapshot or a rewrite of the append-only file
+/// copies the pages that change meanwhile.
 const MEMORY_SHARE_WARNED: f64 = 0.7;
-/// Clocks that differ by more than this make the age of orders wrong; processors allow for 5 s.
+/// A larger clock difference is a warning, because the age of orders is then wrong.
 const CLOCK_WARNED_MS: u64 = 500;
+/// A larger clock difference is refused: processors tolerate 5 s.
 const CLOCK_REFUSED_MS: u64 = 5000;
-/// A gateway sees within this that an item has units again.
+/// A gateway detects within this time that an item has units again.
 const RESTOCKED_WITHIN: Duration = Duration::from_secs(2);
-/// Slower first answers are a warning.
+/// A slower response to the first order is a warning.
 const FIRST_ORDER_WARNED: Duration = Duration::from_millis(500);
 
-/// The startup checks of Redis and Kafka, as gateways and processors make them.
+/// The startup checks of Redis and Kafka, the same as in gateways and processors.
 pub(super) fn configuration(shared: &settings::Shared, source: &Source) -> Vec<Row> {
     let kafka = queue::checks::Checked {
         bootstrap: shared.kafka.to_string(),
@@ -38,18 +39,18 @@ pub(super) fn configuration(shared: &settings::Shared, source: &Source) -> Vec<R
         [("redis", store::redis::checks::group(source)), ("kafka_topics", queue::checks::group(Some(kafka)))];
     let mut rows = Vec::new();
     for (name, group) in groups {
-        let Some(look) = group.look else { continue };
-        match look() {
-            Ok(findings) => rows.extend(findings.into_iter().map(|(name, verdict)| judged(name, verdict))),
+        let Some(check) = group.check else { continue };
+        match check() {
+            Ok(findings) => rows.extend(findings.into_iter().map(|(name, verdict)| row_of(name, verdict))),
             Err(reason) => rows.push(Row::failed(name, reason)),
         }
     }
     rows
 }
 
-fn judged(name: &str, verdict: Verdict) -> Row {
+fn row_of(name: &str, verdict: Verdict) -> Row {
     match verdict {
-        Verdict::Fine => Row::new(name, State::Ok, "as a sale needs it"),
+        Verdict::Fine => Row::new(name, State::Ok, "suitable for a sale"),
         Verdict::Warning(text) if name == "redis_eviction" || name.ends_with("cleanup_policy") => {
             Row::new(name, State::Refuse, text)
         }
@@ -72,12 +73,12 @@ pub(super) fn memory(tables: &Tables, plan: &Plan, orders: u64) -> Row {
             "; a snapshot or a rewrite of the append-only file during the sale may need as much again",
         ),
         share if share.is_finite() => (State::Ok, ""),
-        _ => (State::Unknown, "; Redis does not say how much memory it may use"),
+        _ => (State::Unknown, "; Redis does not report its memory limit"),
     };
     Row::new("redis_memory", state, format!("{found}{remedy}"))
 }
 
-/// This machine's clock against Redis's.
+/// Difference between this machine's clock and Redis's.
 pub(super) fn clock(presizer: &mut Presizer) -> Row {
     match presizer.clock_offset_ms() {
         Ok(offset_ms) => clock_row("clock_redis", offset_ms),
@@ -98,10 +99,10 @@ fn clock_row(name: &str, offset_ms: i64) -> Row {
     }
 }
 
-/// Partitions of the topic of orders, and the processors that read it.
+/// Partitions of the orders topic, consumer group and consumer lag.
 pub(super) fn processors(shared: &settings::Shared) -> Vec<Row> {
     let kafka = shared.kafka.to_string();
-    let look = || -> Result<Vec<Row>, queue::admin::AdminError> {
+    let read = || -> Result<Vec<Row>, queue::admin::AdminError> {
         let marks = Depth::open(&kafka, WAIT_MAX)?.watermarks(&shared.orders_topic)?;
         let group = Group::open(&kafka, &shared.consumer_group, WAIT_MAX)?;
         let committed = group.committed(&shared.orders_topic, &marks)?;
@@ -112,7 +113,7 @@ pub(super) fn processors(shared: &settings::Shared) -> Vec<Row> {
             .sum();
         let mut rows = Vec::new();
         let count = marks.len();
-        // That there is no topic is said by the check of the topics.
+        // A missing topic is reported by the topic check.
         rows.push(if count < shared.orders_partitions as usize && count > 0 {
             let text = format!(
                 "{} has {count} partitions, ORDERS_PARTITIONS is {}: at most {count} processors share the work; add partitions",
@@ -148,21 +149,21 @@ pub(super) fn processors(shared: &settings::Shared) -> Vec<Row> {
         });
         Ok(rows)
     };
-    look().unwrap_or_else(|error| vec![Row::failed("consumer_group", error)])
+    read().unwrap_or_else(|error| vec![Row::failed("consumer_group", error)])
 }
 
 /// Health and startup checks of a gateway.
 pub(super) fn gateway(addr: &str) -> Vec<Row> {
     let deadline = || Instant::now() + WAIT_MAX;
-    let health = match health_command::ask(addr, "/health", deadline()) {
-        Ok(Answer { status: 200, .. }) => Row::new(format!("gateway {addr}"), State::Ok, "healthy"),
-        Ok(Answer { body, .. }) => {
+    let health = match health_command::get(addr, "/health", deadline()) {
+        Ok(Response { status: 200, .. }) => Row::new(format!("gateway {addr}"), State::Ok, "healthy"),
+        Ok(Response { body, .. }) => {
             Row::new(format!("gateway {addr}"), State::Refuse, format!("unhealthy: {body}"))
         }
         Err(error) => return vec![Row::failed(format!("gateway {addr}"), format!("GET /health: {error}"))],
     };
     let mut rows = vec![health];
-    match health_command::ask(addr, "/metrics", deadline()) {
+    match health_command::get(addr, "/metrics", deadline()) {
         Ok(page) => {
             let warned = |line: &str| {
                 let rest = line.strip_prefix("gateway_startup_check{check=\"")?;
@@ -170,7 +171,7 @@ pub(super) fn gateway(addr: &str) -> Vec<Row> {
                 (value == "0").then(|| name.to_owned())
             };
             rows.extend(page.body.lines().filter_map(warned).map(|name| {
-                let text = "its startup check warns; the remedy is in its log (event startup_check)";
+                let text = "this startup check of the gateway has a warning; the remedy is in its log (event startup_check)";
                 Row::new(format!("gateway {addr} {name}"), State::Warning, text)
             }));
         }
@@ -179,7 +180,7 @@ pub(super) fn gateway(addr: &str) -> Vec<Row> {
     rows
 }
 
-/// Sends one order of an item of its own, with one unit, and follows it to its final status.
+/// Sends one order for a dedicated item with one unit, and waits for its final status.
 pub(super) fn first_order(addr: &str, item_id: &str) -> Row {
     let name = format!("gateway {addr} first order");
     let request_id = format!("prepare-{:x}-{}", shard::clock::unix_ms(), std::process::id());
@@ -191,26 +192,26 @@ pub(super) fn first_order(addr: &str, item_id: &str) -> Row {
         body.len()
     );
     let begun = Instant::now();
-    let (answer, sent) = loop {
+    let (response, sent) = loop {
         let sent = Instant::now();
         match health_command::exchange(addr, &request, sent + WAIT_MAX) {
-            // The gateway looks at the stock of sold-out items ten times a second.
-            Ok(Answer { status: 410, .. }) if begun.elapsed() < RESTOCKED_WITHIN => {}
-            Ok(answer) => break (answer, sent),
+            // The gateway checks the stock of sold-out items ten times a second.
+            Ok(Response { status: 410, .. }) if begun.elapsed() < RESTOCKED_WITHIN => {}
+            Ok(response) => break (response, sent),
             Err(error) => return Row::failed(name, format!("POST /buy: {error}")),
         }
         std::thread::sleep(Duration::from_millis(50));
     };
     let accepted = sent.elapsed();
-    if answer.status != 202 {
-        let text = format!("answered {} {}; see the log of the gateway", answer.status, answer.body);
+    if response.status != 202 {
+        let text = format!("response {} {}; see the gateway log", response.status, response.body);
         return Row::new(name, State::Refuse, text);
     }
     let path = format!("/orders/{request_id}");
     while sent.elapsed() < WAIT_MAX {
-        // Without an answer it is asked again.
-        let body = health_command::ask(addr, &path, Instant::now() + WAIT_MAX)
-            .map_or_else(|_| String::new(), |answer| answer.body);
+        // A failed request is repeated.
+        let body = health_command::get(addr, &path, Instant::now() + WAIT_MAX)
+            .map_or_else(|_| String::new(), |response| response.body);
         let status = body.split_once("\"status\":\"").and_then(|(_, rest)| rest.split_once('"'));
         if let Some((status, _)) = status
             && status != "PENDING"
@@ -229,7 +230,7 @@ pub(super) fn first_order(addr: &str, item_id: &str) -> Row {
                     name,
                     State::Refuse,
                     format!(
-                        "{found}: the processors do not see the stock that was set; do all use the same REDIS_ADDR?"
+                        "{found}: the processors do not see the stock that was set; check that all use the same REDIS_ADDR"
                     ),
                 ),
             };
@@ -237,7 +238,7 @@ pub(super) fn first_order(addr: &str, item_id: &str) -> Row {
         std::thread::sleep(Duration::from_millis(20));
     }
     let text = format!(
-        "202 after {} ms, but no final status after {WAIT_MAX:?}; are the processors running?",
+        "202 after {} ms, but no final status after {WAIT_MAX:?}; check that the processors are running",
         accepted.as_millis()
     );
     Row::new(name, State::Refuse, text)
@@ -248,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clocks_are_judged_in_both_directions() {
+    fn clock_difference_is_checked_in_both_directions() {
         let state = |offset_ms| clock_row("clock", offset_ms).state;
         assert_eq!(
             [0, -499, 500, -4999, 5000, -5000].map(state),
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_does_not_suffice_is_refused() {
+    fn insufficient_memory_is_refused() {
         let row = |limit_mib: u64| {
             let limit_bytes = limit_mib * 1024 * 1024;
             let tables =

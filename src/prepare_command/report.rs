@@ -1,15 +1,15 @@
-//! What `prepare` found: a row for each check, as a table or as JSON.
+//! The results of `prepare`: one row per check, as a table or as JSON.
 
 use std::fmt::Write as _;
 
 use serde_json::json;
 
-/// What a check means for the sale.
+/// Result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum State {
-    /// As a sale needs it.
+    /// Suitable for a sale.
     Ok,
-    /// It cannot be known from here.
+    /// Cannot be determined from here.
     Unknown,
     /// The sale works, but may lose orders or be slow.
     Warning,
@@ -28,12 +28,12 @@ impl State {
     }
 }
 
-/// One check.
+/// The result of one check.
 #[derive(Debug, Clone)]
 pub(super) struct Row {
     name: String,
     pub(super) state: State,
-    /// What was found, and the remedy unless it is ok.
+    /// The finding, with the remedy unless the state is ok.
     text: String,
 }
 
@@ -42,7 +42,7 @@ impl Row {
         Self { name: name.into(), state, text: text.into() }
     }
 
-    /// The failure of a check that could not be made.
+    /// A check that could not be run.
     pub(super) fn failed(name: impl Into<String>, reason: impl std::fmt::Display) -> Self {
         Self::new(name, State::Refuse, reason.to_string())
     }
@@ -53,7 +53,7 @@ pub(super) fn verdict(rows: &[Row]) -> State {
     rows.iter().map(|row| row.state).max().unwrap_or(State::Ok)
 }
 
-/// For people.
+/// Human-readable table.
 pub(super) fn table(rows: &[Row]) -> String {
     let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
     let mut text = String::new();
@@ -62,16 +62,16 @@ pub(super) fn table(rows: &[Row]) -> String {
         let _ = writeln!(text, "{name:<width$}  {:<7}  {found}", state.word());
     }
     let summary = match verdict(rows) {
-        State::Refuse => "REFUSE: do not open the sale before this is repaired",
+        State::Refuse => "REFUSE: do not open the sale before this is fixed",
         State::Warning => "WARNING: the sale can be opened; see above",
-        State::Unknown => "OK as far as it is known",
+        State::Unknown => "OK, but some checks are unknown",
         State::Ok => "OK",
     };
     let _ = writeln!(text, "\n{summary}");
     text
 }
 
-/// For programs.
+/// JSON for programs.
 pub(super) fn json(rows: &[Row]) -> String {
     let checks: Vec<_> = rows
         .iter()
@@ -87,13 +87,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_worst_row_decides() {
+    fn verdict_is_the_worst_row() {
         let mut rows = vec![Row::new("a", State::Ok, ""), Row::new("b", State::Unknown, "")];
         assert_eq!(verdict(&rows), State::Unknown);
-        rows.push(Row::failed("c", "no answer"));
+        rows.push(Row::failed("c", "no reply"));
         rows.push(Row::new("d", State::Warning, ""));
         assert_eq!(verdict(&rows), State::Refuse);
-        assert!(table(&rows).ends_with("REFUSE: do not open the sale before this is repaired\n"));
+        assert!(table(&rows).ends_with("REFUSE: do not open the sale before this is fixed\n"));
         assert!(json(&rows).starts_with("{\"checks\":[{\"check\":\"a\",\"state\":\"ok\""));
     }
 }

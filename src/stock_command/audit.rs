@@ -1,11 +1,11 @@
-//! `flash-sale stock audit`: what was brought in against what is left, held and sold, item by item.
+//! `flash-sale stock audit`: compares, for each item, the units brought in with those left, held and sold.
 
 use std::collections::HashMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use audit::topics::{self, TopicItem};
 use clap::{ArgMatches, Command};
-use loadgen::topics::{self, TopicItem};
 use settings::table;
 use store::memory::Memory;
 use store::open::Source;
@@ -13,18 +13,18 @@ use store::redis::Server;
 use store::redis::held::held_units;
 
 use super::pending;
-use crate::flags::{failed, flag, on_servers};
-use crate::places::model_policy;
+use crate::backends::policy_without_admissions;
+use crate::flags::{failed, flag, server_settings};
 
-/// A unit is not accounted for (as of `loadgen`).
+/// Some units are not accounted for (the same code as in `loadgen`).
 const DRIFT: u8 = 4;
-/// How long Redis may take for a step.
+/// Timeout for each step on Redis.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// The flags.
 pub(super) fn command() -> Command {
     Command::new("audit")
-        .about("Compare what was brought in with what is left, held and sold, for every item of the log of orders")
+        .about("Compare the units brought in with those left, held and sold, for every item in the log of orders")
         .args(
             [
                 &table::REDIS_ADDR,
@@ -37,24 +37,26 @@ pub(super) fn command() -> Command {
             .map(flag),
         )
         .after_help(
-            "Brought in is what stock set and add have written down; a plain SET of the key is not in it and shows as drift.\n\
-             Held: units reserved by orders that are not settled yet, read from the fences. 0 when all orders are processed.\n\n\
-             Orders that are PENDING for longer than the consumer lag explains are listed: their records are no longer in\n\
-             the log (OPERATIONS.md, \"Records were lost\"). Give ORDER_STATUS_TTL as the gateway has it: ages come from it.\n\n\
-             Exit codes: 0 all is accounted for, 1 could not read, 4 an item drifts, its stock is unknown, or an acknowledged\n\
-             order is stuck, 64 a setting was refused.",
+            "Brought in: units recorded by stock set and stock add; a plain SET of the key is not recorded and shows as\n\
+             drift. Held: units reserved by orders that are not settled yet, read from the fences; 0 when all orders are\n\
+             processed.\n\n\
+             The command lists orders that are PENDING for longer than the consumer lag explains: their records are no\n\
+             longer in the log (OPERATIONS.md, \"Records were lost\"). Set ORDER_STATUS_TTL as in the gateway: ages are\n\
+             computed from it.\n\n\
+             Exit codes: 0 all units are accounted for, 1 could not read, 4 an item drifts, its stock is unknown, or an\n\
+             acknowledged order is stuck, 64 invalid setting.",
         )
 }
 
 /// Runs it.
 pub(super) fn run(flags: &ArgMatches) -> ExitCode {
-    let shared = match on_servers(flags) {
+    let shared = match server_settings(flags) {
         Ok(shared) => shared,
         Err(code) => return code,
     };
     let report = topics::audit(
-        &topics::Places {
-            source: Source::new(&shared.redis, || Memory::new(model_policy(&shared), 0)),
+        &topics::Services {
+            source: Source::new(&shared.redis, || Memory::new(policy_without_admissions(&shared), 0)),
             kafka: shared.kafka.to_string(),
             orders_topic: shared.orders_topic.clone(),
             dlq_topic: shared.dlq_topic.clone(),
@@ -72,7 +74,7 @@ pub(super) fn run(flags: &ArgMatches) -> ExitCode {
     };
     println!(
         "{:<24} {:>12} {:>12} {:>10} {:>12} {:>12} {:>8}",
-        "item", "brought in", "left", "held", "sold", "given back", "drift"
+        "item", "brought in", "left", "held", "sold", "refunded", "drift"
     );
     let cell = |value: Option<i64>| value.map_or_else(|| "unknown".to_owned(), |value| value.to_string());
     let mut is_right = true;
@@ -93,13 +95,13 @@ pub(super) fn run(flags: &ArgMatches) -> ExitCode {
     }
     if report.pending + report.without_status > 0 {
         eprintln!(
-            "flash-sale: {} orders have no end yet; held and sold are right at rest only",
+            "flash-sale: {} orders have no final status yet; held and sold are exact only when no order is in flight",
             report.pending + report.without_status
         );
     }
     if !is_right {
         eprintln!(
-            "flash-sale: an item drifts or is unknown; flash-sale stock rebuild ITEM says what must be left"
+            "flash-sale: an item drifts or its stock is unknown; flash-sale stock rebuild ITEM computes the correct stock"
         );
     }
     let none_is_stuck = match pending::print(&shared) {
@@ -108,7 +110,8 @@ pub(super) fn run(flags: &ArgMatches) -> ExitCode {
     };
     if !none_is_stuck {
         eprintln!(
-            "flash-sale: acknowledged orders wait for records that the log no longer has; OPERATIONS.md, \"Records were lost\""
+            "flash-sale: acknowledged orders are stuck, their records are no longer in the log; \
+             see OPERATIONS.md, \"Records were lost\""
         );
     }
     if is_right && none_is_stuck { ExitCode::SUCCESS } else { ExitCode::from(DRIFT) }

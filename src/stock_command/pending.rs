@@ -1,13 +1,13 @@
-//! The part of `flash-sale stock audit` about orders that wait for nothing.
+//! The part of `flash-sale stock audit` that lists stuck orders: PENDING, but their records are no longer in the log.
 
-use processor::pending::{Acknowledged, PendingError, PendingReport, Places, pending};
+use processor::pending::{Acknowledged, Endpoints, PendingError, PendingReport, pending};
 
-/// Orders that are named; the rest is counted.
-const NAMED_MAX: usize = 50;
+/// Maximum number of orders listed; the rest is only counted.
+const LISTED_MAX: usize = 50;
 
-/// Prints what was found; true when no acknowledged order is stuck.
+/// Prints the stuck orders; true when no acknowledged order is stuck.
 pub(super) fn print(shared: &settings::Shared) -> Result<bool, PendingError> {
-    let PendingReport { pending, explained_ms, stuck } = pending(&Places {
+    let PendingReport { pending, explained_ms, stuck } = pending(&Endpoints {
         redis: shared.redis.clone(),
         kafka: shared.kafka.to_string(),
         orders_topic: shared.orders_topic.clone(),
@@ -20,21 +20,21 @@ pub(super) fn print(shared: &settings::Shared) -> Result<bool, PendingError> {
     }
     println!("{} orders are PENDING for longer:", stuck.len());
     println!("{:<40} {:>10} {:<12} correlation_id", "request_id", "age s", "acknowledged");
-    for order in stuck.iter().take(NAMED_MAX) {
-        let told = match order.acknowledged {
+    for order in stuck.iter().take(LISTED_MAX) {
+        let acknowledged = match order.acknowledged {
             Acknowledged::Yes => "yes",
             Acknowledged::No => "no",
             Acknowledged::Unknown => "unknown",
         };
         println!(
-            "{:<40} {:>10} {told:<12} {}",
+            "{:<40} {:>10} {acknowledged:<12} {}",
             order.request_id,
             seconds(order.age_ms),
             order.correlation_id
         );
     }
-    if stuck.len() > NAMED_MAX {
-        println!("and {} more", stuck.len() - NAMED_MAX);
+    if stuck.len() > LISTED_MAX {
+        println!("and {} more", stuck.len() - LISTED_MAX);
     }
     Ok(stuck.iter().all(|order| order.acknowledged == Acknowledged::No))
 }

@@ -1,8 +1,8 @@
-//! What an order costs Redis, in µs of its CPU (INFO cpu, before and after): `admit`, `reserve` + `settle`,
-//! and for comparison the cheapest thing that could be called a limit and an id, INCR + SET NX EX.
+//! Measures the cost of an order in µs of Redis CPU time (INFO cpu before and after): `admit`, `reserve` +
+//! `settle`, and for comparison the minimum cost of a limit and an id, INCR + SET NX EX.
 //!
-//! `cargo run --release -p store --example admit_rate [orders] [in flight]`; starts a Redis of its own, or
-//! uses `REDIS_ADDR`. Orders are of unique buyers, as in a sale.
+//! `cargo run --release -p store --example admit_rate [orders] [in flight]`; starts a private Redis, or uses
+//! `REDIS_ADDR`. Each order has a different buyer, as in a sale.
 
 use std::cell::Cell;
 use std::io::{Read as _, Write as _};
@@ -45,19 +45,19 @@ fn main() {
     measure("INCR + SET NX EX, pipelined", &mut || plain(&addr, orders, in_flight));
     for users in [orders, 1000] {
         measure(&format!("admit, {users} buyers"), &mut || {
-            drive(&addr, orders, in_flight, users, Road::Admit);
+            drive(&addr, orders, in_flight, users, Case::Admit);
         });
     }
     measure("admit again (409)", &mut || {
-        drive(&addr, orders / 2, in_flight, orders, Road::Admit);
-        drive(&addr, orders / 2, in_flight, orders, Road::AdmitAgain);
+        drive(&addr, orders / 2, in_flight, orders, Case::Admit);
+        drive(&addr, orders / 2, in_flight, orders, Case::AdmitAgain);
     });
-    measure("admit + reserve + settle", &mut || drive(&addr, orders, in_flight, orders, Road::Whole));
-    measure("admit + reserve + refund", &mut || drive(&addr, orders, in_flight, orders, Road::Refunded));
+    measure("admit + reserve + settle", &mut || drive(&addr, orders, in_flight, orders, Case::Whole));
+    measure("admit + reserve + refund", &mut || drive(&addr, orders, in_flight, orders, Case::Refunded));
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Road {
+enum Case {
     Admit,
     AdmitAgain,
     Whole,
@@ -65,7 +65,7 @@ enum Road {
 }
 
 /// Runs orders through a connection on this thread.
-fn drive(addr: &str, orders: u64, in_flight: u64, users: u64, road: Road) {
+fn drive(addr: &str, orders: u64, in_flight: u64, users: u64, case: Case) {
     let (host, port) = addr.split_once(':').expect("host:port");
     let server = Server {
         host: host.to_owned(),
@@ -74,23 +74,23 @@ fn drive(addr: &str, orders: u64, in_flight: u64, users: u64, road: Road) {
         password: None,
         db: 0,
     };
-    let life = |_| async move {
+    let body = |_| async move {
         let connection = Connection::open(ConnectionSettings::new(server, POLICY, 4096));
-        assert!(connection.reachable_within(Duration::from_secs(5)).await, "{:?}", connection.trouble());
+        assert!(connection.reachable_within(Duration::from_secs(5)).await, "{:?}", connection.last_error());
         let next = Rc::new(Cell::new(0));
         let workers: Vec<_> = (0..in_flight)
-            .map(|_| monoio::spawn(work(Rc::clone(&connection), Rc::clone(&next), orders, users, road)))
+            .map(|_| monoio::spawn(work(Rc::clone(&connection), Rc::clone(&next), orders, users, case)))
             .collect();
         for worker in workers {
             worker.await;
         }
         let stats = connection.stats();
-        eprintln!("  {:.1} commands a flush", stats.commands as f64 / stats.flushes as f64);
+        eprintln!("  {:.1} commands per flush", stats.commands as f64 / stats.flushes as f64);
     };
-    shard::launch::run(0, None, life).expect("a runtime");
+    shard::launch::run(0, None, body).expect("a runtime");
 }
 
-async fn work(connection: Rc<Connection>, next: Rc<Cell<u64>>, orders: u64, users: u64, road: Road) {
+async fn work(connection: Rc<Connection>, next: Rc<Cell<u64>>, orders: u64, users: u64, case: Case) {
     loop {
         let number = next.replace(next.get() + 1);
         if number >= orders {
@@ -110,26 +110,26 @@ async fn work(connection: Rc<Connection>, next: Rc<Cell<u64>>, orders: u64, user
             accepted_at_ms,
         };
         let admitted = connection.ask(&Command::Admit(admit)).await;
-        if road == Road::AdmitAgain {
+        if case == Case::AdmitAgain {
             assert!(matches!(admitted, Ok(Answer::Admitted(Admission::Duplicate { .. }))), "{admitted:?}");
             continue;
         }
-        // Few buyers run into their limit; that costs what it costs.
+        // With few buyers, some orders exceed the rate limit; their cost is part of the measurement.
         if users == orders {
             assert_eq!(admitted, Ok(Answer::Admitted(Admission::Fresh)));
         }
-        if road == Road::Admit {
+        if case == Case::Admit {
             continue;
         }
         let origin = Origin { partition: (number % 16) as i32, offset: number as i64 };
         let (request_id, item_id) = (request_id.as_str(), "101");
-        let wish = Reserve { request_id, item_id, accepted_at_ms, amount: 1, attempt: 0, origin };
-        let reserved = connection.ask(&Command::Reserve(wish)).await;
+        let request = Reserve { request_id, item_id, accepted_at_ms, amount: 1, attempt: 0, origin };
+        let reserved = connection.ask(&Command::Reserve(request)).await;
         assert!(matches!(reserved, Ok(Answer::Reserved(Reservation::Held { .. }))), "{reserved:?}");
         let settle = Settle { request_id, item_id, accepted_at_ms, attempt: 0, origin };
-        let is_paid = road == Road::Whole;
+        let is_paid = case == Case::Whole;
         let end = if is_paid { Command::Settle(settle) } else { Command::Refund(settle) };
-        assert!(matches!(connection.ask(&end).await, Ok(Answer::Ended(ending)) if ending.applied));
+        assert!(matches!(connection.ask(&end).await, Ok(Answer::Settled(settlement)) if settlement.applied));
         let status = FinalStatus {
             request_id,
             status: if is_paid { Status::Completed } else { Status::FailedPayment },
@@ -142,7 +142,7 @@ async fn work(connection: Rc<Connection>, next: Rc<Cell<u64>>, orders: u64, user
     }
 }
 
-/// Two commands an order, so many orders a flush, over a blocking socket.
+/// Two commands per order, `in_flight` orders per flush, over a blocking socket.
 fn plain(addr: &str, orders: u64, in_flight: u64) {
     let mut stream = TcpStream::connect(addr).expect("a connection");
     stream.set_nodelay(true).expect("an open socket");
@@ -163,7 +163,7 @@ fn plain(addr: &str, orders: u64, in_flight: u64) {
         let mut replies = 0;
         while replies < 2 * turn {
             let filled = stream.read(&mut chunk).expect("an open socket");
-            assert!(filled > 0, "the server went away");
+            assert!(filled > 0, "the server closed the connection");
             buffer.extend_from_slice(&chunk[..filled]);
             while let Some((_, consumed)) = resp::parse(&buffer).expect("replies") {
                 buffer.drain(..consumed);

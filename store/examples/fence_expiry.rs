@@ -1,7 +1,7 @@
-//! How long Redis serves nobody while it frees one bucket of fences, by the number of its orders: what DEL of the hash takes by
-//! INFO commandstats, which is what its expiry takes.
+//! Measures how long Redis is blocked while it frees one bucket of fences, by number of orders. It reads the
+//! time of a DEL of the hash from INFO commandstats; the expiry of the hash takes the same time.
 //!
-//! `cargo run --release -p store --example fence_expiry`; starts a Redis of its own.
+//! `cargo run --release -p store --example fence_expiry`; starts a private Redis.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -9,10 +9,10 @@ use std::net::TcpStream;
 use testkit::redis::{Redis, call};
 use wire::resp;
 
-/// Fences of one command.
+/// Fences per command.
 const STEP: usize = 1000;
 const BUCKET: &str = "fence:{inventory:101}:7057813440";
-/// Other keys, so that memory is as spread as in a sale.
+/// Other keys, so that memory is as fragmented as in a sale.
 const OTHERS: usize = 1_000_000;
 
 fn main() {
@@ -47,7 +47,7 @@ fn ms(us: u64) -> f64 {
     us as f64 / 1000.0
 }
 
-/// Between two steps other keys are written, as statuses are.
+/// Fills the bucket, and writes other keys in between, as a processor writes statuses.
 fn fill(stream: &mut TcpStream, orders: usize) {
     for from in (0..orders).step_by(STEP) {
         let ids: Vec<String> = (from..from + STEP).map(|number| format!("{number:036}")).collect();
@@ -61,7 +61,7 @@ fn fill(stream: &mut TcpStream, orders: usize) {
     }
 }
 
-/// A command with a reply of one line.
+/// Sends a command that has a one-line reply.
 fn ask(stream: &mut TcpStream, command: &[&[u8]]) {
     let mut out = Vec::new();
     resp::write_command(&mut out, command);

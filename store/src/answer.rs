@@ -1,4 +1,4 @@
-//! What the store answers.
+//! Answers of the store.
 
 use std::fmt;
 
@@ -9,8 +9,8 @@ use wire::names::Status;
 pub enum Answer {
     /// To `Admit`.
     Admitted(Admission),
-    /// To `Release` and `Suspend`: false when the id was no longer held by that owner and sequence.
-    Retracted(bool),
+    /// To `Release` and `Suspend`: whether that owner and sequence still held the id.
+    WasHeld(bool),
     /// To `Confirm`, `WriteStatus`, `Import` and `Ping`.
     Done,
     /// To `Claim`.
@@ -18,98 +18,100 @@ pub enum Answer {
     /// To `Reserve`.
     Reserved(Reservation),
     /// To `Settle` and `Refund`.
-    Ended(Ending),
+    Settled(Settlement),
     /// To `Status`.
     Status(Option<StatusView>),
-    /// To `Statuses`: in order; `None` was never seen.
+    /// To `Statuses`, in the order of the request; `None` for an id that was never seen.
     Statuses(Vec<Option<Status>>),
-    /// To `Stock`: in order; `None` is unknown (missing, or not an integer).
+    /// To `Stock`, in the order of the request; `None` if the stock is unknown (missing, or not an integer).
     Stock(Vec<Option<i64>>),
-    /// To `SetStock` and `AddStock`: units left now; `None` when the item is unknown.
+    /// To `SetStock` and `AddStock`: units left now; `None` if the stock is unknown.
     StockLeft(Option<i64>),
-    /// To a step of an admission or a release; never to a [`crate::Command`].
+    /// Result of one step of an admission or a release; never the answer to a [`crate::Command`].
     Number(i64),
-    /// To a step of an admission; never to a [`crate::Command`].
+    /// Result of one step of an admission; never the answer to a [`crate::Command`].
     Text(Option<String>),
-    /// To `Ledgers`: in order; `None` when nothing was ever taken or set by us.
+    /// To `Ledgers`, in the order of the request; `None` if this software never took or set units of the
+    /// item.
     Ledgers(Vec<Option<Ledger>>),
 }
 
-/// May the order be published?
+/// Whether the order may be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
     /// Yes, for the first time.
     Fresh,
-    /// Yes: an earlier try under this id was left pending; same contents, publish it again.
+    /// Yes: an earlier send with the same id and contents was left pending. Publish the order again.
     TakenOver {
         /// When the first send was accepted, Unix milliseconds: the record must carry the same time.
         accepted_at_ms: u64,
     },
-    /// No: the id is taken by the same order, or by one of version 0.1, whose contents are unknown. Its correlation id, empty when
-    /// unknown.
+    /// No: the id is taken by the same order, or by one of version 0.1, whose contents are unknown.
     Duplicate {
-        /// Of the first.
+        /// Correlation id of the first send; empty when unknown.
         correlation_id: String,
     },
     /// No: the id is taken by an order with other contents.
     Mismatch,
     /// No: the user is over the limit.
     Limited {
-        /// When the next admission is possible, at least 1.
+        /// Time until the next admission is possible, at least 1.
         retry_after_ms: u64,
     },
 }
 
-/// The result of a claim.
+/// Result of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claimed {
     /// The id belongs to this order, which was accepted at this time (Unix milliseconds).
     At {
-        /// Names the bucket of its fence.
+        /// Selects the bucket of the order's fence.
         accepted_at_ms: u64,
     },
-    /// Version 0.1 gave this order a final status that nothing changes. A status of this version says where its fence is, and
-    /// the fence decides: Redis may have lost the fence and kept the status.
-    Ended,
+    /// Version 0.1 gave this order a final status that never changes. Never returned for a status of this version: that
+    /// one locates the fence, and the fence decides, because Redis may have lost the fence and kept the status.
+    AlreadyFinal,
     /// The id belongs to an order with other contents.
     Conflict,
 }
 
-/// What became of a wish for units.
+/// Result of a reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reservation {
-    /// The units are out of stock and held by this attempt; `left` remain.
+    /// The units were taken out of stock and this attempt holds them; `left` remain.
     Held {
         /// Units left.
         left: i64,
     },
-    /// This attempt holds them already: a redelivery, or a second copy of the order. Pay and settle; only one
-    /// settles.
+    /// This attempt already holds the units: the record is a redelivery, or a second copy of the order. Pay
+    /// and settle; only one settlement takes effect.
     HeldAlready,
-    /// Too few left: ended as `FAILED_SOLD_OUT` now.
+    /// Too few units left: the final status is now `FAILED_SOLD_OUT`.
     SoldOut {
-        /// Units left, less than wanted.
+        /// Units left, fewer than the order asks for.
         left: i64,
     },
-    /// Stock is unknown: ended as `FAILED_UNKNOWN_ITEM` now.
+    /// The stock is unknown: the final status is now `FAILED_UNKNOWN_ITEM`.
     UnknownItem,
-    /// The order had ended before; nothing was changed.
-    EndedBefore {
-        /// How.
+    /// The order already had a final status; nothing was changed. The status is `PENDING` if the units are
+    /// held with another amount or by a later attempt.
+    AlreadyFinal {
+        /// Status according to the fence.
         status: Status,
-        /// By which attempt; 0 for a status that no replay changes.
+        /// Attempt recorded in the fence; 0 for a status that no replay changes.
         attempt: u32,
-        /// True when the same record ended it in a status that can be replayed: a redelivery whose dead letter may be missing.
+        /// True if the same record caused this status and the status can be replayed: the record is a
+        /// redelivery, and its dead letter may be missing.
         same_origin: bool,
     },
 }
 
-/// What became of a settlement or refund.
+/// Result of a settlement or refund.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ending {
-    /// True when this call made the end, or, for a refund, an earlier call for the same record did: its answer may
-    /// have been lost, and the dead letter depends on it. False when the order had ended otherwise or the
-    /// reservation is not ours.
+pub struct Settlement {
+    /// True if this call set the final status, or, for a refund, if an earlier call for the same record did:
+    /// the answer of that call may have been lost, and the dead letter depends on it. False if the order
+    /// already had another final status, or another attempt holds the reservation.
     pub applied: bool,
     /// The status according to the fence after the call; `None` without a fence.
     pub status: Option<Status>,
@@ -120,13 +122,13 @@ pub struct Ending {
 /// What `GET /orders/{request_id}` shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusView {
-    /// The plain word.
+    /// The status.
     pub status: Status,
-    /// Of the order; `None` if version 0.1 wrote the status.
+    /// Correlation id of the order; `None` if version 0.1 wrote the status.
     pub correlation_id: Option<String>,
 }
 
-/// Conservation of one item: `base = left + taken` unless somebody moved units past us.
+/// Units of one item: `base = left + taken`, unless somebody changed the stock directly in Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ledger {
     /// Units brought in by `SetStock`, `AddStock`, or found at the first reservation.
@@ -135,8 +137,8 @@ pub struct Ledger {
     pub taken: i64,
 }
 
-/// Units as `inventory:<item>` has them; `None` when the text is not a plain integer that both Redis and Lua
-/// take exactly: no sign but minus, no leading zero, at most 15 digits.
+/// Units stored in `inventory:<item>`; `None` if the text is not a plain integer that both Redis and Lua
+/// represent exactly: no sign but minus, no leading zero, at most 15 digits.
 pub fn known_units(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     let is_plain = digits.iter().all(u8::is_ascii_digit) && (digits.first() != Some(&b'0') || text == b"0");
@@ -144,21 +146,22 @@ pub fn known_units(text: &[u8]) -> Option<i64> {
     (is_plain && is_exact).then(|| std::str::from_utf8(text).ok()?.parse().ok()).flatten()
 }
 
-/// Why there is no answer.
+/// Why a command has no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreError {
-    /// Not connected: nothing was sent, nothing has changed.
-    Away,
-    /// Sent, and the connection or the deadline was lost: it may or may not have happened.
+    /// Not connected, or the server serves nobody now: the command had no effect.
+    Unreachable,
+    /// The command was sent, and then the connection was lost or the deadline passed: it may or may not have
+    /// taken effect.
     Lost,
-    /// The bound of commands in flight is reached: nothing was sent.
+    /// The maximum number of commands in flight is reached: nothing was sent.
     Full,
-    /// Redis refused this one step (wrong type, script error): it fails by itself, the connection is fine.
+    /// Redis rejected this one command (wrong type, script error); the connection is not affected.
     Refused(String),
 }
 
 impl StoreError {
-    /// For a reply of the wrong shape: our own fault or a broken server; never on a healthy pair.
+    /// For an answer of the wrong type: a bug here or a broken server.
     pub fn unexpected(answer: &Answer) -> Self {
         Self::Refused(format!("unexpected answer {answer:?}"))
     }
@@ -167,7 +170,7 @@ impl StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Away => formatter.write_str("the store cannot be reached"),
+            Self::Unreachable => formatter.write_str("the store cannot be reached"),
             Self::Lost => formatter.write_str("the store did not answer in time"),
             Self::Full => formatter.write_str("too many commands in flight to the store"),
             Self::Refused(reason) => write!(formatter, "the store refused the command: {reason}"),

@@ -1,4 +1,4 @@
-//! Either store behind one type, as an address asks for it.
+//! Either store behind one type, chosen by the configured address.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::memory::Memory;
 use crate::redis::{Connection, ConnectionSettings, PossibleLoss, Role, Server, Stats};
 use crate::{Answer, Command, Policy, Store, StoreError};
 
-/// Where the truth is, decided once a process; each core then opens its own [`AnyStore`] from it.
+/// Redis or in-memory store, chosen once per process; each core then opens its own [`AnyStore`] from it.
 #[derive(Debug, Clone)]
 pub enum Source {
     /// A Redis server.
@@ -20,14 +20,14 @@ pub enum Source {
 }
 
 impl Source {
-    /// What `address` names. `memory` is made only for `embedded`, and only once: every role of a process
-    /// must be given the same source, or each would have a truth of its own.
+    /// The store that `address` names. `memory` is called only for `embedded`. The gateway and the
+    /// processor of one process must share one source; otherwise each would have its own state.
     pub fn new(address: &RedisAddress, memory: impl FnOnce() -> Arc<Memory>) -> Self {
         Server::from_address(address).map_or_else(|| Self::Memory(memory()), Self::Redis)
     }
 
-    /// The store of this core; call it on the core, inside its runtime. `in_flight_max` bounds the commands
-    /// of this core that wait for an answer.
+    /// Opens the store of this core; call it on the core, inside its runtime. `in_flight_max` bounds the
+    /// number of commands of this core that wait for an answer.
     pub fn open(&self, policy: &Policy, in_flight_max: usize) -> AnyStore {
         match self {
             Self::Redis(server) => {
@@ -38,8 +38,8 @@ impl Source {
         }
     }
 
-    /// As [`Source::open`] for a service: probed for the steps of `role`, its outages told to `monitor`, with this
-    /// deadline for a command (a gateway's 500 ms when `None`).
+    /// As [`Source::open`] for a service: probes the commands of `role`, reports outages to `monitor`, and
+    /// uses this deadline for a command (the gateway's 500 ms if `None`).
     pub fn open_monitored(
         &self,
         policy: &Policy,
@@ -70,7 +70,7 @@ pub enum AnyStore {
 }
 
 impl AnyStore {
-    /// What the connection counted; all zero for the model, which has no queue, no flush and no connection.
+    /// Counters of the connection; all zero for the model, which has no queue, no flush and no connection.
     pub fn stats(&self) -> Stats {
         match self {
             Self::Redis(connection) => connection.stats(),
@@ -78,7 +78,7 @@ impl AnyStore {
         }
     }
 
-    /// See [`Connection::take_possible_loss`]; the model loses nothing while its process lives.
+    /// See [`Connection::take_possible_loss`]; the model loses nothing while its process runs.
     pub fn take_possible_loss(&self) -> Option<PossibleLoss> {
         match self {
             Self::Redis(connection) => connection.take_possible_loss(),
@@ -86,10 +86,10 @@ impl AnyStore {
         }
     }
 
-    /// Why the truth cannot be reached, as far as it is known; `None` while it can be.
-    pub fn trouble(&self) -> Option<String> {
+    /// Why the store cannot be reached, as far as known; `None` while it can be.
+    pub fn last_error(&self) -> Option<String> {
         match self {
-            Self::Redis(connection) => connection.trouble(),
+            Self::Redis(connection) => connection.last_error(),
             Self::Memory(_) => None,
         }
     }

@@ -1,10 +1,10 @@
-//! What an admission is called in the log of its user.
+//! Tag of an admission in its user's rate-limit log.
 
 use wire::order::fingerprint;
 use wire::resp::Decimal;
 
-/// The first 6 bytes of a hash of owner and sequence. Two admissions of one user share a tag once in 2^48; one of them could
-/// then be given back in place of the other.
+/// The first 6 bytes of a hash of owner and sequence. Two admissions of one user share a tag once in 2^48; a
+/// release could then remove the wrong one of them.
 pub(crate) type Tag = [u8; 6];
 
 pub(crate) fn tag_of(owner: &str, sequence: u64) -> Tag {
@@ -19,7 +19,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn owners_and_sequences_have_tags_of_their_own() {
+    fn tags_differ_by_owner_and_sequence() {
         let owners = ["core0", "core1", "core"];
         let mut tags: Vec<Tag> =
             owners.iter().flat_map(|owner| (0..10_000).map(|sequence| tag_of(owner, sequence))).collect();

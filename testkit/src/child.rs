@@ -1,9 +1,9 @@
-//! Child processes that cannot outlive us.
+//! Child processes that cannot outlive this process.
 //!
-//! `Drop` covers the ordinary end and the panic. For the rest (abort, SIGKILL, `process::exit` with a server
-//! in a `static`) the kernel is asked to kill the child when its parent dies (`PR_SET_PDEATHSIG`, prctl(2)).
-//! That request is bound to the parent *thread*: a server started by one test's thread and shared by others
-//! would die with the first test. So all children are forked by one thread that lives as long as the process.
+//! `Drop` covers normal exit and panics. For all other cases (abort, SIGKILL, `process::exit` with a server in a
+//! `static`) the kernel kills the child when its parent dies (`PR_SET_PDEATHSIG`, prctl(2)). That setting is bound
+//! to the parent *thread*: a server started by the thread of one test and shared by others would die with the first
+//! test. Therefore one thread, which lives as long as the process, forks all children.
 
 use std::io;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -16,35 +16,35 @@ pub struct Guarded {
     child: Child,
 }
 
-/// Starts `command` in its own process group, so that Ctrl-C in a terminal reaches us first and not the
-/// child.
+/// Starts `command` in its own process group, so that Ctrl-C in a terminal reaches this process and
+/// not the child.
 ///
 /// # Errors
-/// Those of [`Command::spawn`]: the program is missing or not executable, or no process can be made.
+/// Those of [`Command::spawn`]: the program is missing or not executable, or the fork fails.
 ///
 /// # Panics
 /// When the forking thread cannot be started.
 pub fn spawn(command: Command) -> io::Result<Guarded> {
-    static NURSERY: OnceLock<mpsc::Sender<Birth>> = OnceLock::new();
-    let nursery = NURSERY.get_or_init(|| {
-        let (orders, births) = mpsc::channel::<Birth>();
+    static FORKER: OnceLock<mpsc::Sender<SpawnRequest>> = OnceLock::new();
+    let forker = FORKER.get_or_init(|| {
+        let (sender, requests) = mpsc::channel::<SpawnRequest>();
         std::thread::Builder::new()
-            .name("testkit-nursery".into())
+            .name("testkit-forker".into())
             .spawn(move || {
-                for birth in births {
-                    // The asker waits for this very message; it cannot have gone away.
-                    drop(birth.reply.send(fork_guarded(birth.command)));
+                for request in requests {
+                    // Cannot fail: the caller waits for this message.
+                    drop(request.reply.send(fork_guarded(request.command)));
                 }
             })
             .expect("a thread can be started");
-        orders
+        sender
     });
-    let (reply, answer) = mpsc::channel();
-    nursery.send(Birth { command, reply }).expect("the nursery thread never ends");
-    answer.recv().expect("the nursery answers every order")
+    let (reply, response) = mpsc::channel();
+    forker.send(SpawnRequest { command, reply }).expect("the forker thread runs until the process exits");
+    response.recv().expect("the forker responds to every request")
 }
 
-struct Birth {
+struct SpawnRequest {
     command: Command,
     reply: mpsc::Sender<io::Result<Guarded>>,
 }
@@ -75,17 +75,17 @@ fn fork_guarded(mut command: Command) -> io::Result<Guarded> {
 /// The signals tests send to their servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM: please end.
+    /// SIGTERM: request to terminate.
     Terminate,
     /// SIGINT: what Ctrl-C sends.
     Interrupt,
-    /// SIGKILL: ends at once, cleans nothing up.
+    /// SIGKILL: terminates at once, without cleanup.
     Kill,
-    /// SIGSTOP: keeps its sockets and answers nothing.
+    /// SIGSTOP: the process keeps its sockets but does not respond.
     Stop,
-    /// SIGCONT: goes on after [`Signal::Stop`].
+    /// SIGCONT: continues after [`Signal::Stop`].
     Continue,
-    /// SIGUSR1: haproxy's word for a soft stop.
+    /// SIGUSR1: soft stop of haproxy.
     User1,
 }
 
@@ -100,15 +100,15 @@ impl Guarded {
         &mut self.child
     }
 
-    /// The exit status if the child has ended, else `None`. Does not wait.
+    /// The exit status if the child has exited, else `None`. Does not block.
     ///
     /// # Panics
-    /// When the kernel no longer knows the child, which nothing here lets happen.
+    /// When the kernel does not know the child; this cannot happen, because only this type reaps it.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("our own child can be asked after")
+        self.child.try_wait().expect("our own child can be queried")
     }
 
-    /// Waits for the end of the child and returns how it ended.
+    /// Waits until the child exits and returns its exit status.
     ///
     /// # Errors
     /// Those of [`Child::wait`].
@@ -119,12 +119,12 @@ impl Guarded {
     /// Sends a signal to this child alone.
     ///
     /// # Errors
-    /// `ESRCH` when it has already been reaped, as its pid may then belong to a stranger.
+    /// `ESRCH` when it has already been reaped, as its pid may then belong to another process.
     pub fn signal(&mut self, signal: Signal) -> io::Result<()> {
         self.send(signal, false)
     }
 
-    /// Sends a signal to the child and all it has started (its process group).
+    /// Sends a signal to the child and all processes it has started (its process group).
     ///
     /// # Errors
     /// As [`Guarded::signal`].
@@ -162,11 +162,11 @@ impl Drop for Guarded {
     }
 }
 
-/// How a process ended, in words for a message.
+/// Describes an exit status for messages.
 pub fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => "an unknown end".to_owned(),
+        (None, None) => "unknown exit status".to_owned(),
     }
 }

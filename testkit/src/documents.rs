@@ -1,12 +1,12 @@
-//! The commands of a document: what its fenced blocks, and the first cells of its tables, tell a reader to type.
+//! Extracts the commands of a document: those in its fenced code blocks and in the first cells of its tables.
 //!
-//! Blocks without a language and those of a shell hold commands; all others (`json`, `text`, ...) hold something else. A
-//! block is read as a shell reads it as far as documents go: quotes, backslashes, comments, continued lines, `&&`, `;`,
-//! pipes, redirections and variables in front. `<name>` is a word to be replaced by the reader, no redirection.
+//! Blocks without a language and blocks of a shell language contain commands; all others (`json`, `text`, ...) do not. The
+//! parser supports the shell syntax that the documents use: quotes, backslashes, comments, continued lines, `&&`, `;`, pipes,
+//! redirections and leading variables. `<name>` is a placeholder for the reader, not a redirection.
 
 use std::path::Path;
 
-/// Documents that tell somebody what to type, as far as there are.
+/// Documents with commands; missing ones are skipped.
 const PAGES: [&str; 8] = [
     "README.md",
     "CONTRIBUTING.md",
@@ -18,24 +18,24 @@ const PAGES: [&str; 8] = [
     "perf/README.md",
 ];
 
-/// The languages of blocks with commands.
+/// Languages of blocks that contain commands.
 const SHELLS: [&str; 5] = ["", "sh", "bash", "shell", "console"];
 
-/// One command; a pipeline is several.
+/// One command. A pipeline consists of several.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Documented {
     /// Line of the document on which it begins, from 1.
     pub line: usize,
-    /// Variables set in front of it.
+    /// Variables set before the command.
     pub variables: Vec<(String, String)>,
-    /// Program and arguments, unquoted. `$(...)` and `$NAME` stand as written.
+    /// Program and arguments, unquoted. `$(...)` and `$NAME` are kept as written.
     pub words: Vec<String>,
-    /// Whether it reads the command before it.
+    /// Whether it reads the output of the previous command.
     pub is_piped: bool,
 }
 
 impl Documented {
-    /// The words as one would say them.
+    /// The words, joined by blanks.
     pub fn text(&self) -> String {
         self.words.join(" ")
     }
@@ -53,10 +53,10 @@ pub fn pages(root: &Path) -> Vec<(String, Vec<Documented>)> {
 /// Every command of a document in Markdown, in order.
 ///
 /// # Panics
-/// When a quote or a fence is never closed: such a document misleads its readers too.
+/// When a quote or a fence is never closed: such a document would also mislead its readers.
 pub fn commands(markdown: &str) -> Vec<Documented> {
     let mut found = Vec::new();
-    // The fence that is open, and whether it holds commands.
+    // The open fence, and whether its block contains commands.
     let mut fence: Option<(&str, bool)> = None;
     let mut lines = (1..).zip(markdown.lines());
     while let Some((number, line)) = lines.next() {
@@ -84,7 +84,7 @@ pub fn commands(markdown: &str) -> Vec<Documented> {
     found
 }
 
-/// The code in the first cell of a table's row, where it is a command.
+/// The code in the first cell of a table row, if it is a command.
 fn cell(line: &str) -> Option<&str> {
     let code = line.trim_start().strip_prefix("| `")?.split('`').next()?;
     ["cargo ", "flash-sale ", "docker ", "kubectl "]
@@ -111,7 +111,7 @@ fn split(line: &str, number: usize) -> Vec<Documented> {
             continue;
         }
         let word = word(&mut rest, line);
-        let command = found.last_mut().expect("it begins with one");
+        let command = found.last_mut().expect("the list starts with one command");
         if std::mem::take(&mut is_target) {
             continue;
         }

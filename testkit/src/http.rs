@@ -1,25 +1,25 @@
-//! A raw HTTP/1.1 client: it sends the bytes it is given, malformed ones too, and reads answers strictly.
+//! A raw HTTP/1.1 client: it sends exactly the given bytes, even malformed ones, and parses responses strictly.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-/// How long a read waits before it fails; far beyond any answer the contract allows (a slow request: 10 s is
-/// the server's own limit, tests of that one set [`Client::read_timeout`]).
+/// Default read timeout; far beyond any response time the contract allows. (The server's own limit for a slow
+/// request is 10 s; tests of that limit set [`Client::read_timeout`].)
 const READ_S: u64 = 10;
-/// An answer's head is a few hundred bytes; more is a fault of the server, not a reason to read on.
+/// Maximum size of a response head. A head has a few hundred bytes; a larger one is a server error.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// One connection. Requests may be pipelined: send several, then read as many answers.
+/// One connection. Requests may be pipelined: send several, then read as many responses.
 #[derive(Debug)]
 pub struct Client {
     stream: TcpStream,
     host: String,
-    /// Bytes received and not yet given out as an answer.
+    /// Bytes received but not yet returned as a response.
     received: Vec<u8>,
 }
 
-/// One answer.
+/// One response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// Status code.
@@ -31,7 +31,7 @@ pub struct Response {
 }
 
 impl Response {
-    /// The value of the first header of this name, in any case.
+    /// The value of the first header with this name (case-insensitive).
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
     }
@@ -56,7 +56,7 @@ impl Client {
         Self::of(stream, host)
     }
 
-    /// Over a connection made by the caller, for example from another address; reads time out after 10 s.
+    /// Uses a connection opened by the caller, for example from another address; reads time out after 10 s.
     ///
     /// # Panics
     /// When it is closed already.
@@ -85,7 +85,7 @@ impl Client {
     /// # Panics
     /// When the connection is broken; where the server may close early, use [`Client::try_send_raw`].
     pub fn send_raw(&mut self, bytes: &[u8]) {
-        self.try_send_raw(bytes).expect("the server takes the bytes");
+        self.try_send_raw(bytes).expect("the server accepts the bytes");
     }
 
     /// As [`Client::send_raw`], for servers that may already have closed.
@@ -96,11 +96,11 @@ impl Client {
         self.stream.write_all(bytes)
     }
 
-    /// Sends a `POST /buy` with this body, JSON or not, and reads the answer. `headers` are added as they
-    /// are.
+    /// Sends a `POST /buy` with this body, valid JSON or not, and reads the response. `headers` are added
+    /// unchanged.
     ///
     /// # Panics
-    /// When no whole answer comes within the read timeout.
+    /// When no complete response arrives within the read timeout.
     pub fn post_buy(&mut self, json: &str, headers: &[(&str, &str)]) -> Response {
         let request = self.buy_request(json, headers);
         self.send_raw(&request);
@@ -125,24 +125,24 @@ impl Client {
         request.into_bytes()
     }
 
-    /// Sends a `GET` of this path and reads the answer.
+    /// Sends a `GET` of this path and reads the response.
     ///
     /// # Panics
-    /// When no whole answer comes within the read timeout.
+    /// When no complete response arrives within the read timeout.
     pub fn get(&mut self, path: &str) -> Response {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host);
         self.send_raw(request.as_bytes());
         self.read_response()
     }
 
-    /// As [`Client::get`]; `None` when the server goes away instead of answering.
+    /// As [`Client::get`]; `None` when the server closes the connection instead of responding.
     pub fn try_get(&mut self, path: &str) -> Option<Response> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host);
         self.try_send_raw(request.as_bytes()).ok()?;
         self.try_read_response().ok()?
     }
 
-    /// Says that no more requests come (FIN), and goes on reading.
+    /// Closes the sending side (FIN); responses can still be read.
     ///
     /// # Panics
     /// When the connection is already broken.
@@ -150,16 +150,16 @@ impl Client {
         self.stream.shutdown(Shutdown::Write).expect("the sending side can be closed once");
     }
 
-    /// The next answer.
+    /// The next response.
     ///
     /// # Panics
-    /// When it does not come whole within the read timeout, is malformed, or the server closes instead.
+    /// When no complete response arrives within the read timeout, it is malformed, or the server closes the connection.
     pub fn read_response(&mut self) -> Response {
         let next = self.next(true);
         self.whole(next)
     }
 
-    /// The next answer, to a HEAD: it tells a length and has no body.
+    /// The next response, to a HEAD request: it has a Content-Length but no body.
     ///
     /// # Panics
     /// As [`Client::read_response`].
@@ -171,18 +171,18 @@ impl Client {
     fn whole(&self, next: io::Result<Option<Response>>) -> Response {
         match next {
             Ok(Some(response)) => response,
-            Ok(None) => panic!("the server closed the connection instead of answering"),
+            Ok(None) => panic!("the server closed the connection instead of responding"),
             Err(e) => {
-                panic!("no answer: {e}; received so far: {:?}", String::from_utf8_lossy(&self.received))
+                panic!("no response: {e}; received so far: {:?}", String::from_utf8_lossy(&self.received))
             }
         }
     }
 
-    /// The next answer, or `None` when the server has closed the connection between two answers (FIN, or a
+    /// The next response, or `None` when the server has closed the connection between two responses (FIN, or a
     /// reset with nothing received).
     ///
     /// # Errors
-    /// `UnexpectedEof` inside an answer, `InvalidData` for a malformed one, `WouldBlock` or `TimedOut` after
+    /// `UnexpectedEof` inside a response, `InvalidData` for a malformed one, `WouldBlock` or `TimedOut` after
     /// the read timeout.
     pub fn try_read_response(&mut self) -> io::Result<Option<Response>> {
         self.next(true)
@@ -194,7 +194,7 @@ impl Client {
                 break at + 4;
             }
             if self.received.len() > HEAD_BYTES_MAX {
-                return Err(bad("a head without end"));
+                return Err(bad("a head without an end"));
             }
             if !self.receive()? {
                 return if self.received.is_empty() { Ok(None) } else { Err(eof()) };
@@ -213,14 +213,14 @@ impl Client {
         Ok(Some(response))
     }
 
-    /// Asserts that the server closes now, without sending another byte.
+    /// Asserts that the server closes the connection without sending another byte.
     ///
     /// # Panics
-    /// When another answer comes, or nothing happens within the read timeout.
+    /// When another response arrives, or nothing happens within the read timeout.
     pub fn expect_closed(&mut self) {
         match self.try_read_response() {
             Ok(None) => {}
-            Ok(Some(response)) => panic!("an answer instead of a close: {response:?}"),
+            Ok(Some(response)) => panic!("a response instead of a close: {response:?}"),
             Err(e) => panic!("no close: {e}; received: {:?}", String::from_utf8_lossy(&self.received)),
         }
     }
@@ -234,8 +234,7 @@ impl Client {
                 self.received.extend_from_slice(&buffer[..filled]);
                 Ok(true)
             }
-            // A server that closes with our bytes unread resets; to the reader of answers that is a close as
-            // well.
+            // A server that closes the connection with unread bytes sends a reset; here that counts as a close.
             Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(false),
             Err(e) => Err(e),
         }
@@ -262,15 +261,15 @@ fn parse_head(head: &[u8]) -> io::Result<Head> {
     Ok((status, headers))
 }
 
-/// RFC 9112, 6.3: 1xx, 204 and 304 have no body whatever they say; anything else here must say its length.
+/// RFC 9112, 6.3: 1xx, 204 and 304 never have a body; any other response must have a Content-Length.
 fn body_len(response: &Response) -> io::Result<usize> {
     if matches!(response.status, 100..=199 | 204 | 304) {
         return Ok(0);
     }
     let mut lengths = response.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-    let (_, first) = lengths.next().ok_or_else(|| bad("an answer without Content-Length"))?;
+    let (_, first) = lengths.next().ok_or_else(|| bad("a response without Content-Length"))?;
     if lengths.next().is_some() {
-        return Err(bad("an answer with two Content-Length"));
+        return Err(bad("a response with two Content-Length"));
     }
     first.parse().map_err(|_| bad(first))
 }
@@ -280,9 +279,9 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 }
 
 fn bad(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("malformed answer: {what:?}"))
+    io::Error::new(io::ErrorKind::InvalidData, format!("malformed response: {what:?}"))
 }
 
 fn eof() -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed inside an answer")
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection inside a response")
 }

@@ -1,4 +1,4 @@
-//! Apache Kafka for tests: the one `cargo xtask test` shares, or a private broker that may be killed.
+//! Apache Kafka for tests: the shared one of `cargo xtask test`, or a private broker that a test may kill.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -12,44 +12,43 @@ use crate::child::{self, Guarded, Signal};
 use crate::proxy::Proxy;
 use crate::{TempDir, free_port};
 
-/// Topics made, removed and widened by single requests, without a client library.
+/// Creates and deletes topics and adds partitions with single requests, without a client library.
 pub mod topics;
 
-/// A broker is up in about 3 s on two idle cores, 7 s after a kill (the controller waits for the dead
-/// broker's session to end); this much covers a machine busy with a build.
+/// Start timeout. A broker starts in about 3 s on two idle cores, in 7 s after a kill (the controller waits until
+/// the session of the dead broker expires); the rest is for a machine busy with a build.
 const START_S: u64 = 120;
-/// Starts on fresh ports before giving up: another test may take a port between our look and the broker's
-/// bind.
+/// Start attempts, each on new ports: another test may take a port between our check and the broker's bind.
 const START_TRIES: u32 = 3;
-/// The first 13 bytes of a cluster id spell `testkit-clust`, so that logs of a failed test show that this was no real
-/// cluster; the rest is drawn.
+/// The first 13 bytes of a cluster id spell `testkit-clust`, so that logs of a failed test show that this was not a
+/// real cluster; the rest is random.
 const CLUSTER_ID_PREFIX: &str = "dGVzdGtpdC1jbHVzd";
-/// What the broker logs once it is registered, unfenced and answers on its listener.
+/// Log line of the broker once it is registered, unfenced and listening.
 const STARTED: &str = "Kafka Server started";
 
 /// A Kafka to test against.
 ///
-/// Either the shared one (`KAFKA_ADDR`), where topics and groups are everybody's and need names of their own
+/// Either the shared one (`KAFKA_ADDR`), where all tests share topics and groups and need unique names
 /// ([`unique_topic`]), or a private one-node broker (`KRaft`) that can be stopped and is killed on `Drop`.
 #[derive(Debug)]
 pub struct Kafka {
     addr: String,
     /// `None` for the shared one.
-    own: Option<Broker>,
+    private: Option<Broker>,
     /// A second broker, with [`Options::follower`].
     follower: Option<Broker>,
 }
 
-/// How a private broker differs from the usual one.
+/// Options of a private broker.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Options<'a> {
-    /// Settings of the broker, which win over ours.
+    /// Broker settings; they override the defaults here.
     pub settings: &'a [(&'a str, &'a str)],
-    /// Where its data is, such as a small file system; a directory of its own unless given.
+    /// Data directory, for example on a small file system; by default a temporary directory.
     pub data: Option<&'a Path>,
-    /// Clients reach it through a [`Proxy`] ([`Kafka::proxy`]) and by no other way: the broker names its address.
+    /// Clients reach it only through a [`Proxy`] ([`Kafka::proxy`]), because the broker advertises the proxy's address.
     pub behind_proxy: bool,
-    /// A second broker joins; what is replicated is for [`Options::settings`] to say. Bootstrap stays the first.
+    /// Starts a second broker. [`Options::settings`] determine what is replicated. The first broker stays the bootstrap.
     pub follower: bool,
 }
 
@@ -61,7 +60,7 @@ struct Broker {
     settings: Vec<(String, String)>,
     proxy: Option<Proxy>,
     port: u16,
-    /// 1 is the controller as well.
+    /// Node id; 1 is also the controller.
     node: u32,
     controller_port: u16,
     /// The same for all brokers of a cluster.
@@ -81,11 +80,11 @@ impl Kafka {
                 "KAFKA_ADDR is not set. Remedy: `cargo xtask test`, or `cargo xtask up` and export its lines."
             )
         });
-        Self { addr, own: None, follower: None }
+        Self { addr, private: None, follower: None }
     }
 
-    /// Starts a broker of this test's own: one node, no topics, auto-created topics get one partition.
-    /// Takes some 5 s and 400 MB; only for tests that take the broker away.
+    /// Starts a private broker: one node, no topics, auto-created topics get one partition.
+    /// Takes about 5 s and 400 MB; only for tests that stop the broker.
     ///
     /// # Panics
     /// When `TEST_KAFKA_HOME` is not set or the broker does not start; the message names the remedy.
@@ -128,7 +127,7 @@ impl Kafka {
             };
             let started = broker.format().and_then(|()| broker.launch());
             match started.and_then(|()| options.follower.then(|| broker.follower()).transpose()) {
-                Ok(follower) => return Ok(Self { addr: broker.addr(), own: Some(broker), follower }),
+                Ok(follower) => return Ok(Self { addr: broker.addr(), private: Some(broker), follower }),
                 Err(why) => reason = why,
             }
             if !reason.contains("Address already in use") {
@@ -145,44 +144,44 @@ impl Kafka {
 
     /// Process id of the private broker; `None` for the shared one and while it is stopped.
     pub fn pid(&self) -> Option<u32> {
-        self.own.as_ref()?.server.as_ref().map(Guarded::pid)
+        self.private.as_ref()?.server.as_ref().map(Guarded::pid)
     }
 
-    /// Kills the private broker: connections break, the port refuses. What it has acknowledged is on its
+    /// Kills the private broker: connections break, and new ones are refused. Acknowledged records are on its
     /// disk.
     ///
     /// # Panics
-    /// For the shared Kafka, which other tests use at this moment.
+    /// For the shared Kafka, which other tests may be using.
     pub fn stop(&mut self) {
-        self.private().server = None;
+        self.private_broker().server = None;
     }
 
-    /// Starts the private broker again on the same port and data (killing it first if it runs); takes some 7
-    /// s.
+    /// Starts the private broker again on the same port and data (killing it first if it runs); takes
+    /// about 7 s.
     ///
     /// # Panics
     /// For the shared Kafka, and when the broker does not come back.
     pub fn restart(&mut self) {
         self.stop();
-        let broker = self.private();
+        let broker = self.private_broker();
         if let Err(reason) = broker.launch() {
             panic!("Kafka does not start again on port {}: {reason}", broker.port);
         }
     }
 
-    /// The wire between the private broker and its clients; `None` without [`Options::behind_proxy`].
+    /// The proxy between the private broker and its clients; `None` without [`Options::behind_proxy`].
     pub fn proxy(&self) -> Option<&Proxy> {
-        self.own.as_ref()?.proxy.as_ref()
+        self.private.as_ref()?.proxy.as_ref()
     }
 
     /// Kills the private broker and starts it as a new cluster on the same port: its topics, records and groups are gone,
-    /// and the cluster's id is another one.
+    /// and the cluster has a new id.
     ///
     /// # Panics
     /// As [`Kafka::restart`].
     pub fn restart_empty(&mut self) {
         self.stop();
-        let broker = self.private();
+        let broker = self.private_broker();
         for directory in [&broker.data, &broker.formatted()] {
             fs::remove_dir_all(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
         }
@@ -192,14 +191,14 @@ impl Kafka {
         }
     }
 
-    /// Kills the private broker and puts its storage back to what it was when it was formatted: topics, records and
+    /// Kills the private broker and restores its freshly formatted storage: topics, records and
     /// committed offsets are gone. [`Kafka::restart`] starts it again.
     ///
     /// # Panics
     /// For the shared Kafka, and when its directory cannot be written.
     pub fn lose_data(&mut self) {
         self.stop();
-        let broker = self.private();
+        let broker = self.private_broker();
         let replaced =
             fs::remove_dir_all(&broker.data).and_then(|()| copy(&broker.formatted(), &broker.data));
         replaced.unwrap_or_else(|error| panic!("{}: {error}", broker.data.display()));
@@ -213,7 +212,7 @@ impl Kafka {
         self.signal(Signal::Stop);
     }
 
-    /// Lets a paused broker go on.
+    /// Resumes a paused broker.
     ///
     /// # Panics
     /// As [`Kafka::pause`].
@@ -221,7 +220,7 @@ impl Kafka {
         self.signal(Signal::Continue);
     }
 
-    /// Freezes the second broker: what it leads has no leader, and what it follows is not replicated.
+    /// Freezes the second broker: the partitions it leads have no leader, and those it follows are not replicated.
     ///
     /// # Panics
     /// Without [`Options::follower`].
@@ -229,7 +228,7 @@ impl Kafka {
         self.signal_follower(Signal::Stop);
     }
 
-    /// Lets the second broker go on.
+    /// Resumes the second broker.
     ///
     /// # Panics
     /// Without [`Options::follower`].
@@ -240,16 +239,16 @@ impl Kafka {
     fn signal_follower(&mut self, signal: Signal) {
         let server =
             self.follower.as_mut().and_then(|broker| broker.server.as_mut()).expect("a second broker");
-        server.signal(signal).expect("a running broker takes signals");
+        server.signal(signal).expect("a running broker can receive signals");
     }
 
     fn signal(&mut self, signal: Signal) {
-        let server = self.private().server.as_mut().expect("the broker is running");
-        server.signal(signal).expect("a running broker takes signals");
+        let server = self.private_broker().server.as_mut().expect("the broker is running");
+        server.signal(signal).expect("a running broker can receive signals");
     }
 
-    fn private(&mut self) -> &mut Broker {
-        self.own.as_mut().expect("only a private broker (`Kafka::start_private`) can be stopped")
+    fn private_broker(&mut self) -> &mut Broker {
+        self.private.as_mut().expect("only a private broker (`Kafka::start_private`) can be stopped")
     }
 }
 
@@ -258,14 +257,14 @@ pub fn unique_topic(prefix: &str) -> String {
     format!("{prefix}-{}-{:012x}", std::process::id(), crate::port::draw() & 0xFFFF_FFFF_FFFF)
 }
 
-/// Whether a broker of this bootstrap list answers an `ApiVersions` request now (the one request that every
-/// version of Kafka answers in version 0).
+/// Whether a broker of this bootstrap list responds to an `ApiVersions` request (the only request that every version
+/// of Kafka supports in version 0).
 pub fn answers(bootstrap: &str) -> bool {
     bootstrap.split(',').any(|addr| api_versions(addr.trim()).is_ok())
 }
 
 fn api_versions(addr: &str) -> io::Result<()> {
-    /// Correlation id of the request, found again in the answer.
+    /// Correlation id of the request, repeated in the response.
     const CORRELATION: [u8; 4] = *b"ping";
     let addr = addr.to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
     let mut stream = TcpStream::connect_timeout(&addr, Duration::from_secs(2))?;
@@ -282,14 +281,14 @@ fn api_versions(addr: &str) -> io::Result<()> {
     }
 }
 
-/// The id of a cluster that is about to be formatted.
+/// A new cluster id.
 fn new_cluster_id() -> String {
     // 22 characters of base64 are the 16 bytes of an id; the last one has two bits only.
     format!("{CLUSTER_ID_PREFIX}{:04x}Q", crate::port::draw() & 0xFFFF)
 }
 
 impl Broker {
-    /// A second broker under the same controller; it answers when this returns.
+    /// Starts a second broker under the same controller; returns when it responds.
     fn follower(&self) -> Result<Self, String> {
         let dir = TempDir::new("testkit-kafka");
         let mut follower = Self {
@@ -309,12 +308,12 @@ impl Broker {
         Ok(follower)
     }
 
-    /// Where clients reach it.
+    /// Address for clients.
     fn addr(&self) -> String {
         self.proxy.as_ref().map_or_else(|| format!("127.0.0.1:{}", self.port), Proxy::addr)
     }
 
-    /// A copy of the storage as it was formatted.
+    /// A copy of the freshly formatted storage.
     fn formatted(&self) -> PathBuf {
         self.dir.path().join("formatted")
     }
@@ -344,9 +343,9 @@ impl Broker {
             data = self.data.display()
         );
         let settings = SETTINGS.iter().copied();
-        let own = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        // Of two lines of one name the later counts.
-        for (name, value) in settings.chain(own) {
+        let overrides = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        // If a name appears twice, the later line wins.
+        for (name, value) in settings.chain(overrides) {
             writeln!(text, "{name}={value}").expect("writing to a String cannot fail");
         }
         fs::write(self.properties(), text).map_err(|e| format!("{}: {e}", self.properties().display()))?;
@@ -419,7 +418,7 @@ impl Broker {
     }
 }
 
-/// Copies a directory with all that is in it.
+/// Copies a directory recursively.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
@@ -440,7 +439,7 @@ fn tail(log: &str) -> String {
     lines[lines.len().saturating_sub(30)..].join("\n")
 }
 
-/// One node on a small machine.
+/// Default broker settings: one node on a small machine.
 const SETTINGS: &[(&str, &str)] = &[
     ("auto.create.topics.enable", "true"),
     ("num.partitions", "1"),
@@ -453,7 +452,7 @@ const SETTINGS: &[(&str, &str)] = &[
     // 50 by default; each costs files and start-up time.
     ("offsets.topic.num.partitions", "4"),
     ("transaction.state.log.num.partitions", "4"),
-    // Members of a test's group come when they come.
+    // Do not wait for further members before the first rebalance.
     ("group.initial.rebalance.delay.ms", "0"),
     ("group.min.session.timeout.ms", "1000"),
     // A killed broker may register again once its old session has ended: 9 s by default.

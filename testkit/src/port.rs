@@ -1,4 +1,4 @@
-//! Ports for servers that cannot be told to take port 0 and report what they got.
+//! Free ports for servers that cannot bind port 0 and report the assigned port.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
@@ -7,17 +7,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Lowest port handed out: above the registered services that may run on a developer's machine.
 const PORT_MIN: u16 = 12_000;
-/// Probes before giving up; a machine on which this many random ports are taken has another problem.
+/// Probes before giving up; if this many random ports are in use, the machine has another problem.
 const PROBES_MAX: u32 = 2_000;
 
-/// A TCP port of 127.0.0.1 that nothing listens on now, outside the kernel's range for outgoing connections.
+/// A TCP port of 127.0.0.1 on which nothing currently listens, outside the kernel's range for outgoing connections.
 ///
 /// Outside that range because a test that stops its server and starts it again on the same port would
-/// otherwise race with the source port of any connection made meanwhile; worse, a client that keeps dialling
-/// a closed port *inside* the range is, once in a while, given that very port as its source and connects to
+/// otherwise race with the source port of any connection opened meanwhile. Worse, a client that repeatedly connects
+/// to a closed port *inside* the range is occasionally assigned that same port as its source port and connects to
 /// itself.
 ///
-/// Nothing reserves the port: a caller whose server fails to bind asks again.
+/// The port is not reserved: if the server fails to bind, the caller must request another port.
 ///
 /// # Panics
 /// When no free port is found in 2,000 probes.
@@ -47,7 +47,7 @@ fn ephemeral() -> (u16, u16) {
 }
 
 /// A number that differs between calls and between test processes started at the same moment (splitmix64 over
-/// clock, pid and a counter); it needs to be spread, not secret.
+/// clock, pid and a counter); it needs to be well distributed, not secret.
 pub(crate) fn draw() -> u64 {
     static CALLS: AtomicU64 = AtomicU64::new(0);
     let clock_ns = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
@@ -70,7 +70,7 @@ mod tests {
         for _ in 0..50 {
             let port = free_port();
             assert!(!(low..=high).contains(&port), "{port} lies in {low}..={high}");
-            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port was said to be free");
+            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is free");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A real Prometheus for tests and drills: a child on a port and a directory of its own, which scrapes what it is told
-//! to and can be asked.
+//! A real Prometheus for tests and drills: a child process with its own port and directory, which scrapes the given targets
+//! and can be queried.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,19 +17,19 @@ use serde_json::Value;
 use crate::child::{self, Guarded};
 use crate::{TempDir, free_port};
 
-/// Without data it is ready within a second; this much covers a machine busy with a build.
+/// Start timeout. Without data Prometheus is ready within a second; the rest is for a machine busy with a build.
 const START_S: u64 = 30;
-/// Starts on a fresh port before giving up: another test may take a port between our look and its bind.
+/// Start attempts, each on a new port: another test may take a port between our check and the server's bind.
 const START_TRIES: u32 = 5;
-/// How long it may take for one answer.
-const ANSWER_S: u64 = 10;
-/// What it logs once it answers.
+/// Timeout for a response.
+const RESPONSE_S: u64 = 10;
+/// Log line once it is ready.
 const READY: &str = "Server is ready to receive web requests";
 
-/// What it scrapes, and by which rules.
+/// Scrape targets and rules.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup<'a> {
-    /// Between two scrapes of a target and two looks at the rules, such as `1s`.
+    /// Interval of scrapes and of rule evaluations, such as `1s`.
     pub interval: &'a str,
     /// Jobs and the `host:port` of their targets.
     pub jobs: &'a [(&'a str, &'a [String])],
@@ -41,7 +41,7 @@ pub struct Setup<'a> {
 #[derive(Debug)]
 pub struct Prometheus {
     port: u16,
-    /// How many it was told of.
+    /// Number of configured targets.
     targets: usize,
     log: Arc<Mutex<String>>,
     // Before its directory.
@@ -54,7 +54,7 @@ pub struct Prometheus {
 pub struct Sample {
     /// Its labels, `__name__` among them; none for a scalar.
     pub labels: BTreeMap<String, String>,
-    /// NaN and the infinities included.
+    /// May be NaN or infinite.
     pub value: f64,
 }
 
@@ -73,7 +73,7 @@ impl Prometheus {
     /// Starts `TEST_PROMETHEUS`, else `prometheus` from `PATH`; it is ready when this returns.
     ///
     /// # Panics
-    /// When there is none, it refuses its rules, or is not ready within 30 s; the message names the remedy.
+    /// When the program is missing, it rejects the rules, or it is not ready within 30 s; the message names the remedy.
     pub fn start(setup: &Setup<'_>) -> Self {
         let program = std::env::var_os("TEST_PROMETHEUS").map_or_else(|| "prometheus".into(), PathBuf::from);
         Self::start_program(&program, setup)
@@ -103,10 +103,10 @@ impl Prometheus {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// What an expression comes to now.
+    /// The current value of an expression.
     ///
     /// # Errors
-    /// When it is refused, or comes to a range, or no whole answer comes within 10 s.
+    /// When the expression is rejected or its result is a range, or no complete response arrives within 10 s.
     pub fn query(&self, expr: &str) -> Result<Vec<Sample>, String> {
         let data = self.get(&format!("/api/v1/query?query={}", encoded(expr)))?;
         let result = &data["result"];
@@ -120,7 +120,7 @@ impl Prometheus {
     /// The alerts that are pending or firing now.
     ///
     /// # Errors
-    /// When no whole answer comes within 10 s.
+    /// When no complete response arrives within 10 s.
     pub fn alerts(&self) -> Result<Vec<Alert>, String> {
         let data = self.get("/api/v1/alerts")?;
         let alert = |alert: &Value| Alert {
@@ -131,45 +131,45 @@ impl Prometheus {
         Ok(items(&data["alerts"]).map(alert).collect())
     }
 
-    /// What is wrong with targets that could not be scraped and rules that could not be evaluated, a line each.
-    /// What has not been tried yet is a trouble too: Prometheus begins with its targets some seconds after its start.
+    /// Targets that could not be scraped and rules that could not be evaluated, one line each. Those not tried yet count as
+    /// problems too: Prometheus starts with its targets some seconds after its own start.
     ///
     /// # Errors
-    /// When no whole answer comes within 10 s.
-    pub fn troubles(&self) -> Result<Vec<String>, String> {
-        let mut troubles = Vec::new();
-        let mut look = |name: &Value, health: &Value, good: &str, error: &Value| {
+    /// When no complete response arrives within 10 s.
+    pub fn problems(&self) -> Result<Vec<String>, String> {
+        let mut problems = Vec::new();
+        let mut check = |name: &Value, health: &Value, good: &str, error: &Value| {
             if health != good {
-                troubles.push(format!("{name} is {health}: {error}"));
+                problems.push(format!("{name} is {health}: {error}"));
             }
         };
         let targets = self.get("/api/v1/targets?state=active")?;
         for target in items(&targets["activeTargets"]) {
-            look(&target["scrapeUrl"], &target["health"], "up", &target["lastError"]);
+            check(&target["scrapeUrl"], &target["health"], "up", &target["lastError"]);
         }
         let active = items(&targets["activeTargets"]).count();
         let rules = self.get("/api/v1/rules")?;
         for rule in items(&rules["groups"]).flat_map(|group| items(&group["rules"])) {
-            look(&rule["name"], &rule["health"], "ok", &rule["lastError"]);
+            check(&rule["name"], &rule["health"], "ok", &rule["lastError"]);
         }
         if active < self.targets {
-            troubles.push(format!("{active} of {} targets are looked at", self.targets));
+            problems.push(format!("{active} of {} targets are scraped", self.targets));
         }
-        Ok(troubles)
+        Ok(problems)
     }
 
-    /// The `data` of an answer of its HTTP API; `path` begins with `/api/v1/`.
+    /// The `data` field of a response of its HTTP API; `path` begins with `/api/v1/`.
     ///
     /// # Errors
-    /// What it complains about, or that no whole answer comes within 10 s.
+    /// The error that Prometheus reports, or that no complete response arrives within 10 s.
     pub fn get(&self, path: &str) -> Result<Value, String> {
-        let answer = fetch(&self.addr(), path).map_err(|e| format!("{path}: {e}\n{}", self.log()))?;
-        let mut answer: Value =
-            serde_json::from_str(&answer).map_err(|e| format!("{path}: {e}: {answer}"))?;
-        if answer["status"] == "success" {
-            return Ok(answer["data"].take());
+        let response = fetch(&self.addr(), path).map_err(|e| format!("{path}: {e}\n{}", self.log()))?;
+        let mut response: Value =
+            serde_json::from_str(&response).map_err(|e| format!("{path}: {e}: {response}"))?;
+        if response["status"] == "success" {
+            return Ok(response["data"].take());
         }
-        Err(format!("{path}: {}", answer["error"].as_str().unwrap_or("no reason given")))
+        Err(format!("{path}: {}", response["error"].as_str().unwrap_or("no reason given")))
     }
 
     fn log(&self) -> String {
@@ -199,20 +199,20 @@ fn launch(program: &Path, setup: &Setup<'_>, port: u16) -> Result<Prometheus, St
     })?;
     let errors = server.child().stderr.take().expect("standard error is piped");
     let log = Arc::default();
-    let ready = listen(errors, Arc::clone(&log));
+    let ready = watch_log(errors, Arc::clone(&log));
     let targets = setup.jobs.iter().map(|(_, targets)| targets.len()).sum();
     let prometheus = Prometheus { port, targets, log, _server: server, _dir: dir };
     match ready.recv_timeout(Duration::from_secs(START_S)) {
         Ok(()) => Ok(prometheus),
         Err(RecvTimeoutError::Timeout) => Err(format!("not ready within {START_S} s\n{}", prometheus.log())),
-        // Its standard error ended: it has.
+        // Its standard error is closed: it has exited.
         Err(RecvTimeoutError::Disconnected) => Err(prometheus.log()),
     }
 }
 
-/// Keeps the log, without which a full pipe would stop the writer, and says when it tells of readiness.
-fn listen(errors: impl io::Read + Send + 'static, log: Arc<Mutex<String>>) -> Receiver<()> {
-    let (say, ready) = mpsc::channel();
+/// Collects the log (a full pipe would block Prometheus) and signals when the log reports readiness.
+fn watch_log(errors: impl io::Read + Send + 'static, log: Arc<Mutex<String>>) -> Receiver<()> {
+    let (ready_sender, ready) = mpsc::channel();
     std::thread::Builder::new()
         .name("testkit-prometheus".into())
         .spawn(move || {
@@ -222,8 +222,8 @@ fn listen(errors: impl io::Read + Send + 'static, log: Arc<Mutex<String>>) -> Re
                     log.push('\n');
                 }
                 if line.contains(READY) {
-                    // Nobody waits any more when it came too late.
-                    let _ = say.send(());
+                    // Fails if the receiver has already timed out.
+                    let _ = ready_sender.send(());
                 }
             }
         })
@@ -233,7 +233,7 @@ fn listen(errors: impl io::Read + Send + 'static, log: Arc<Mutex<String>>) -> Re
 
 fn config_text(setup: &Setup<'_>) -> String {
     let Setup { interval, jobs, rule_files } = setup;
-    // Debug's quotes are YAML's, for names and paths without control characters.
+    // Debug formatting produces valid YAML strings for names and paths without control characters.
     let mut text = format!(
         "global: {{scrape_interval: {interval}, scrape_timeout: {interval}, evaluation_interval: {interval}}}\n\
          rule_files: {rule_files:?}\nscrape_configs:\n"
@@ -245,21 +245,21 @@ fn config_text(setup: &Setup<'_>) -> String {
     text
 }
 
-/// One `GET` in HTTP/1.0: the answer ends with the connection, and is never chunked.
+/// One `GET` in HTTP/1.0: the response ends when the connection closes, and is never chunked.
 fn fetch(addr: &str, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(addr)?;
-    stream.set_read_timeout(Some(Duration::from_secs(ANSWER_S)))?;
-    stream.set_write_timeout(Some(Duration::from_secs(ANSWER_S)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(RESPONSE_S)))?;
+    stream.set_write_timeout(Some(Duration::from_secs(RESPONSE_S)))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {addr}\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    match answer.split_once("\r\n\r\n") {
+    let mut response = String::new();
+    stream.read_to_string(&mut response)?;
+    match response.split_once("\r\n\r\n") {
         Some((_, body)) => Ok(body.to_owned()),
         None => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }
 
-/// As a part of a URL's query: what is not plain becomes `%XX`.
+/// Percent-encodes a text for a URL query.
 fn encoded(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
@@ -274,7 +274,7 @@ fn encoded(text: &str) -> String {
 
 fn sample(labels: &Value, value: &Value) -> Result<Sample, String> {
     let text = value[1].as_str().ok_or_else(|| format!("no value: {value}"))?;
-    // `NaN`, `+Inf` and `-Inf` are read as well.
+    // Also parses `NaN`, `+Inf` and `-Inf`.
     let value = text.parse().map_err(|_| format!("not a number: {text}"))?;
     Ok(Sample { labels: texts(labels), value })
 }
@@ -285,7 +285,7 @@ fn texts(object: &Value) -> BTreeMap<String, String> {
     object.as_object().into_iter().flatten().map(pair).collect()
 }
 
-/// The elements of a JSON array; none where there is no array.
+/// The elements of a JSON array; empty if it is not an array.
 fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
@@ -295,7 +295,7 @@ mod tests {
     use super::{Setup, config_text, encoded};
 
     #[test]
-    fn the_configuration_is_what_was_asked_for() {
+    fn configuration_contains_targets_and_rules() {
         let targets = ["127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()];
         let setup =
             Setup { interval: "1s", jobs: &[("gateway", &targets)], rule_files: &["/a/b.yml".into()] };
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_survives_the_way_through_a_url() {
+    fn expressions_are_percent_encoded() {
         assert_eq!(encoded("a{b=\"c\"} + 1"), "a%7Bb%3D%22c%22%7D%20%2B%201");
     }
 }

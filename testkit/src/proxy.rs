@@ -1,5 +1,4 @@
-//! A wire that can be cut: a TCP proxy between a client and its server whose faults are switched while it
-//! runs.
+//! A fault-injecting TCP proxy between a client and its server. Faults can be switched while it runs.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,9 +9,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Bytes moved at a time.
+/// Maximum bytes per read.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// Chunks under way in one direction of one connection, so at most 4 MiB are held; then the sender feels it.
+/// Maximum chunks buffered per direction of a connection: 4 MiB. Beyond that the sender is blocked.
 const CHUNKS_MAX: usize = 64;
 
 /// A TCP proxy on a free port of 127.0.0.1. It starts in the passing state. Dropping it closes everything.
@@ -35,12 +34,12 @@ struct State {
     stalled: bool,
     refusing: bool,
     delay: Duration,
-    ending: bool,
-    /// Connections cut so far: a pump born under an older number ends instead of forwarding.
+    is_closing: bool,
+    /// Number of cuts so far. A connection opened before the latest cut stops forwarding.
     cuts: u64,
-    /// Bytes until the connection that moves the last of them is cut; `None` when none is to be cut.
+    /// Bytes left until the connection that moves the last of them is cut; `None` if no cut is scheduled.
     bytes_to_cut: Option<usize>,
-    /// Closed ones are pruned when the next one comes.
+    /// Open connections. Closed ones are pruned when the next one is opened.
     open: Vec<Arc<Pair>>,
 }
 
@@ -48,16 +47,16 @@ struct State {
 #[derive(Debug)]
 struct Pair {
     sockets: [TcpStream; 2],
-    /// Ends without a FIN: the last owner's close then sends a RST.
+    /// Closed without a FIN: dropping the last reference then sends a RST.
     is_reset: AtomicBool,
 }
 
 impl Proxy {
-    /// Opens a proxy to `target` (`host:port`), which is dialled anew for each connection and need not be up
-    /// yet.
+    /// Opens a proxy to `target` (`host:port`). It connects to the target for each connection; the target need not be
+    /// up yet.
     ///
     /// # Panics
-    /// When no port or no thread can be had.
+    /// When no port is free or no thread can be started.
     pub fn start(target: &str) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let addr = listener.local_addr().expect("a bound listener has an address");
@@ -65,7 +64,7 @@ impl Proxy {
             stalled: false,
             refusing: false,
             delay: Duration::ZERO,
-            ending: false,
+            is_closing: false,
             cuts: 0,
             bytes_to_cut: None,
             open: Vec::new(),
@@ -82,7 +81,7 @@ impl Proxy {
         self.addr.to_string()
     }
 
-    /// Ends stalling, refusing and delay: held bytes flow on, new connections are let through.
+    /// Ends stalling, refusing and delay: held bytes are forwarded, new connections are accepted.
     pub fn pass(&self) {
         self.change(|state| {
             state.stalled = false;
@@ -97,7 +96,7 @@ impl Proxy {
         self.change(|state| state.stalled = true);
     }
 
-    /// Closes all present connections; what was held in them is lost. New ones are treated as before.
+    /// Closes all open connections; bytes held in them are lost. New connections are treated as before.
     pub fn cut(&self) {
         let open = self.change(|state| {
             state.cuts += 1;
@@ -108,10 +107,10 @@ impl Proxy {
         }
     }
 
-    /// Resets all present connections (RST instead of FIN); what was held in them is lost. New ones are treated as
+    /// Resets all open connections (RST instead of FIN); bytes held in them are lost. New connections are treated as
     /// before.
     pub fn reset(&self) {
-        // They stay in the list, so that the end of the proxy closes even one whose peer takes no more bytes.
+        // They stay in the list, so that dropping the proxy closes even a connection whose peer reads no more bytes.
         let open = self.change(|state| {
             state.cuts += 1;
             state.open.clone()
@@ -122,23 +121,23 @@ impl Proxy {
     }
 
     /// Lets `bytes` more bytes through, counted over both directions of all connections, then cuts the connection
-    /// that moved the last of them: its peers have seen a part of a message.
+    /// that moved the last of them, so that its peers have seen only part of a message.
     pub fn cut_after(&self, bytes: usize) {
         self.change(|state| state.bytes_to_cut = Some(bytes));
     }
 
-    /// Accepts new connections and closes them at once; present ones go on (use [`Proxy::cut`] for them).
+    /// Accepts new connections and closes them at once; open ones are not affected (use [`Proxy::cut`] for them).
     pub fn refuse(&self) {
         self.change(|state| state.refusing = true);
     }
 
-    /// Delivers each byte `ms` milliseconds after it came, in both directions, so a round trip takes twice
-    /// that much longer. Throughput is not limited. 0 ends it.
+    /// Delays each byte by `ms` milliseconds in both directions, so a round trip takes twice that much longer.
+    /// Throughput is not limited. 0 ends the delay.
     pub fn delay_ms(&self, ms: u64) {
         self.change(|state| state.delay = Duration::from_millis(ms));
     }
 
-    /// Connections open now.
+    /// Number of open connections.
     pub fn connections(&self) -> usize {
         let mut state = self.shared.lock();
         prune(&mut state.open);
@@ -154,9 +153,9 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.change(|state| state.ending = true);
+        self.change(|state| state.is_closing = true);
         self.cut();
-        // Wakes the acceptor out of accept(2); it then sees `ending`.
+        // Wakes the acceptor from accept(2); it then sees `is_closing`.
         drop(TcpStream::connect(self.addr));
         if let Some(acceptor) = self.acceptor.take() {
             drop(acceptor.join());
@@ -172,16 +171,15 @@ impl Shared {
 
 fn accept_loop(listener: &TcpListener, shared: &Arc<Shared>) {
     for client in listener.incoming() {
-        if shared.lock().ending {
+        if shared.lock().is_closing {
             return;
         }
-        // A client that was gone before it was accepted.
+        // The client disconnected before it was accepted.
         let Ok(client) = client else { continue };
         if shared.lock().refusing {
             continue;
         }
-        // The server is away: closing the client's side is what a refused connection looks like through a
-        // proxy.
+        // The server is down. Through a proxy, a refused connection looks like a closed one.
         let Ok(server) = TcpStream::connect(&shared.target) else { continue };
         open(client, server, shared);
     }
@@ -193,7 +191,7 @@ fn open(client: TcpStream, server: TcpStream, shared: &Arc<Shared>) {
     let pair = Arc::new(Pair { sockets: [client, server], is_reset: AtomicBool::new(false) });
     let cuts = {
         let mut state = shared.lock();
-        if state.ending {
+        if state.is_closing {
             return;
         }
         prune(&mut state.open);
@@ -209,13 +207,13 @@ fn open(client: TcpStream, server: TcpStream, shared: &Arc<Shared>) {
     }
 }
 
-/// Bytes and when they are due at the other end; no bytes is the end of the stream.
+/// Bytes and the time when they are to be delivered; an empty chunk is the end of the stream.
 type Chunk = (Instant, Vec<u8>);
 
 fn read_side(mut from: &TcpStream, shared: &Shared, chunks: &SyncSender<Chunk>) {
     let mut buffer = vec![0; CHUNK_BYTES];
     loop {
-        // A reset counts as the end: the other side then sees a close.
+        // A reset counts as the end of the stream: the other side then sees a close.
         let filled = from.read(&mut buffer).unwrap_or(0);
         let due = Instant::now() + shared.lock().delay;
         if chunks.send((due, buffer[..filled].to_vec())).is_err() || filled == 0 {
@@ -227,11 +225,11 @@ fn read_side(mut from: &TcpStream, shared: &Shared, chunks: &SyncSender<Chunk>) 
 fn write_side(pair: &Pair, to: usize, shared: &Shared, cuts: u64, chunks: &Receiver<Chunk>) {
     let mut socket = &pair.sockets[to];
     for (due, mut bytes) in chunks {
-        if !wait_turn(shared, cuts, due) {
+        if !wait_until_due(shared, cuts, due) {
             break;
         }
         if bytes.is_empty() {
-            // Half-close travels on; the other direction goes on until it ends as well.
+            // Forward the half-close; the other direction continues until it ends as well.
             drop(socket.shutdown(Shutdown::Write));
             return;
         }
@@ -244,7 +242,7 @@ fn write_side(pair: &Pair, to: usize, shared: &Shared, cuts: u64, chunks: &Recei
     pair.close();
 }
 
-/// How many of these bytes may pass when the connection is to be cut within them.
+/// How many of these bytes may pass before the connection is cut; `None` if it is not cut within them.
 fn bytes_before_cut(shared: &Shared, bytes: usize) -> Option<usize> {
     let mut state = shared.lock();
     let left = state.bytes_to_cut?;
@@ -252,11 +250,11 @@ fn bytes_before_cut(shared: &Shared, bytes: usize) -> Option<usize> {
     state.bytes_to_cut.is_none().then_some(left.min(bytes))
 }
 
-/// Waits until `due` and until nothing stalls; false when the connection was cut meanwhile.
-fn wait_turn(shared: &Shared, cuts: u64, due: Instant) -> bool {
+/// Waits until `due` and while the proxy is stalled; false if the connection was cut meanwhile.
+fn wait_until_due(shared: &Shared, cuts: u64, due: Instant) -> bool {
     let mut state = shared.lock();
     loop {
-        if state.cuts != cuts || state.ending {
+        if state.cuts != cuts || state.is_closing {
             return false;
         }
         let left = due.saturating_duration_since(Instant::now());
@@ -272,7 +270,7 @@ fn wait_turn(shared: &Shared, cuts: u64, due: Instant) -> bool {
 
 impl Pair {
     fn close(&self) {
-        // Relaxed: set before the reader is woken, which leads here.
+        // Relaxed: set before the reader is woken, and only that wake-up leads here.
         if self.is_reset.load(Ordering::Relaxed) {
             return;
         }
@@ -281,7 +279,7 @@ impl Pair {
         }
     }
 
-    /// Makes its threads let go of the sockets, whose close then sends a RST.
+    /// Makes the threads drop the sockets; closing them then sends a RST.
     fn reset(&self) {
         self.is_reset.store(true, Ordering::Relaxed);
         for socket in &self.sockets {
@@ -291,7 +289,7 @@ impl Pair {
     }
 }
 
-#[expect(unsafe_code, reason = "std has no stable form of SO_LINGER")]
+#[expect(unsafe_code, reason = "std has no stable API for SO_LINGER")]
 fn linger_zero(socket: &TcpStream) {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     // SAFETY: the descriptor is open as long as `socket` is borrowed, and setsockopt(2) reads `linger`, which outlives the
@@ -308,7 +306,7 @@ fn linger_zero(socket: &TcpStream) {
     assert_eq!(result, 0, "SO_LINGER on an open socket");
 }
 
-/// Forgets connections whose four threads have ended: then the list holds the last reference.
+/// Removes connections whose four threads have ended: then the list holds the last reference.
 fn prune(open: &mut Vec<Arc<Pair>>) {
     open.retain(|pair| Arc::strong_count(pair) > 1);
 }

@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 use crate::child::{self, Guarded, Signal};
 use crate::{TempDir, free_port};
 
-/// A server without data answers within milliseconds; this much covers a machine busy with a build.
+/// Start timeout. A server without data responds within milliseconds; the rest is for a machine busy with a build.
 const START_S: u64 = 20;
-/// Starts on a fresh port before giving up: another test may take a port between our look and Redis' bind.
+/// Start attempts, each on a new port: another test may take a port between our check and Redis' bind.
 const START_TRIES: u32 = 5;
-/// How long [`call`] waits for a connection and for its answer.
+/// Timeout of [`call`] for reads and writes; FLUSHALL of millions of keys takes more than 10 s.
 const CALL_S: u64 = 60;
 
 /// A `redis-server` child without persistence, on its own port, in its own directory.
 ///
-/// The binary is `TEST_REDIS_SERVER` if set, else `redis-server` from `PATH`. Killed on `Drop`, also when the
+/// The binary is `TEST_REDIS_SERVER` if set, else `redis-server` from `PATH`. Killed on `Drop`, also if the
 /// test panics.
 #[derive(Debug)]
 pub struct Redis {
@@ -32,10 +32,10 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts a server and returns once it answers PING.
+    /// Starts a server and returns once it replies to PING.
     ///
     /// # Panics
-    /// When there is no `redis-server`, or it does not answer within 20 s; the message names the remedy.
+    /// When there is no `redis-server`, or it does not reply within 20 s; the message names the remedy.
     pub fn start() -> Self {
         Self::start_with(&[])
     }
@@ -89,17 +89,16 @@ impl Redis {
         self.server.as_ref().map(Guarded::pid)
     }
 
-    /// Kills the server: connections break, the port refuses. All data since the last `SAVE` is gone.
+    /// Kills the server: connections break, and new ones are refused. All data since the last `SAVE` is lost.
     pub fn stop(&mut self) {
         self.server = None;
     }
 
-    /// Starts a server on the same port, empty or with the data of the last `SAVE`
-    /// (after [`Redis::stop`], or instead of the running one) and
-    /// waits for PING.
+    /// Starts a server on the same port, empty or with the data of the last `SAVE` (after [`Redis::stop`], or in place
+    /// of the running one), and waits until it replies to PING.
     ///
     /// # Panics
-    /// When it does not answer within 20 s.
+    /// When it does not reply within 20 s.
     pub fn restart(&mut self) {
         self.stop();
         if let Err(reason) = self.launch() {
@@ -107,8 +106,8 @@ impl Redis {
         }
     }
 
-    /// Freezes the server: connections stay open, connects still succeed (the kernel accepts), nothing
-    /// answers.
+    /// Freezes the server: connections stay open, new connections still succeed (the kernel accepts
+    /// them), but nothing is replied.
     ///
     /// # Panics
     /// When the server is stopped or has crashed.
@@ -116,7 +115,7 @@ impl Redis {
         self.signal(Signal::Stop);
     }
 
-    /// Lets a paused server go on; what it was sent meanwhile is then answered.
+    /// Resumes a paused server; it then replies to the commands sent meanwhile.
     ///
     /// # Panics
     /// When the server is stopped or has crashed.
@@ -124,17 +123,17 @@ impl Redis {
         self.signal(Signal::Continue);
     }
 
-    /// Sends one command on a connection of its own; see [`call`].
+    /// Sends one command on a new connection; see [`call`].
     ///
     /// # Panics
-    /// When the server does not answer.
+    /// When the server does not reply.
     pub fn call(&self, args: &[&str]) -> Reply {
         call(&self.addr(), args)
     }
 
     fn signal(&mut self, signal: Signal) {
         let server = self.server.as_mut().expect("the server is running");
-        server.signal(signal).expect("a running redis-server takes signals");
+        server.signal(signal).expect("a running redis-server can receive signals");
     }
 
     fn launch(&mut self) -> Result<(), String> {
@@ -166,7 +165,7 @@ impl Redis {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        // A stranger on the same port would have answered as well; ours would then have ended on its failed
+        // Another server on the same port would have replied as well; ours would then have exited after its failed
         // bind.
         if let Some(status) = server.ended() {
             return Err(format!("{}\n{}", child::describe(status), self.log()));
@@ -180,8 +179,8 @@ impl Redis {
     }
 }
 
-/// The address of the Redis that `cargo xtask test` shares among all tests (`REDIS_ADDR`). Keys in it are
-/// everybody's: a test that uses it takes names of its own.
+/// The address of the Redis that `cargo xtask test` shares among all tests (`REDIS_ADDR`). All tests
+/// share its keys: a test that uses it must choose unique names.
 ///
 /// # Panics
 /// When `REDIS_ADDR` is not set.
@@ -191,8 +190,7 @@ pub fn shared_addr() -> String {
     })
 }
 
-/// Whether a Redis at `addr` (`host:port`) answers PING now; one that asks for a password counts as
-/// answering.
+/// Whether a Redis at `addr` (`host:port`) replies to PING; a request for a password counts as a reply.
 pub fn answers(addr: &str) -> bool {
     let ping = || -> io::Result<bool> {
         let mut stream = connect(addr, Duration::from_secs(1))?;
@@ -204,7 +202,7 @@ pub fn answers(addr: &str) -> bool {
     ping().unwrap_or(false)
 }
 
-/// An answer of Redis (RESP2).
+/// A reply of Redis (RESP2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// `$-1` or `*-1`: no such key.
@@ -217,7 +215,7 @@ pub enum Reply {
     Int(i64),
     /// A string of bytes.
     Bulk(Vec<u8>),
-    /// Several answers.
+    /// Several replies.
     Array(Vec<Reply>),
 }
 
@@ -234,7 +232,7 @@ impl Reply {
         }
     }
 
-    /// The texts of an array, without those that have none.
+    /// The texts of an array, without elements that have none.
     ///
     /// # Panics
     /// As [`Reply::text`].
@@ -245,7 +243,7 @@ impl Reply {
         }
     }
 
-    /// The integer in it: as such, or as the text of a string; `None` for everything else.
+    /// The integer value of an integer or of a string of digits; `None` for everything else.
     pub fn int(&self) -> Option<i64> {
         match self {
             Reply::Int(n) => Some(*n),
@@ -255,11 +253,11 @@ impl Reply {
     }
 }
 
-/// Sends one command to the Redis at `addr` on a connection of its own and returns its answer. For looking at
-/// the outcome of a test, not for load.
+/// Sends one command to the Redis at `addr` on a new connection and returns the reply. For checking the outcome of
+/// a test, not for load.
 ///
 /// # Panics
-/// When the server cannot be reached, does not answer within 60 s, or answers something that is not RESP2.
+/// When the server cannot be reached, does not reply within 60 s, or replies with something other than RESP2.
 pub fn call(addr: &str, args: &[&str]) -> Reply {
     let exchange = || -> io::Result<Reply> {
         let mut stream = connect(addr, Duration::from_secs(CALL_S))?;
@@ -284,7 +282,7 @@ fn read_reply(input: &mut BufReader<TcpStream>) -> io::Result<Reply> {
     let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("not RESP2: {what}"));
     let mut line = String::new();
     input.read_line(&mut line)?;
-    let text = line.strip_suffix("\r\n").ok_or_else(|| bad("a line without end"))?;
+    let text = line.strip_suffix("\r\n").ok_or_else(|| bad("a line without an end"))?;
     let (kind, rest) = text.split_at_checked(1).ok_or_else(|| bad("an empty line"))?;
     let number = || rest.parse::<i64>().map_err(|_| bad(text));
     Ok(match kind {

@@ -1,4 +1,4 @@
-//! A directory that goes with its owner.
+//! A temporary directory that is removed with its owner.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ pub struct TempDir {
 }
 
 impl TempDir {
-    /// Makes `<tmp>/<prefix>-<pid>-<random>`.
+    /// Creates `<tmp>/<prefix>-<pid>-<random>`.
     ///
     /// # Panics
     /// When the temporary directory is not writable.
@@ -17,11 +17,11 @@ impl TempDir {
         let name = format!("{prefix}-{}-{:08x}", std::process::id(), crate::port::draw() as u32);
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&path)
-            .unwrap_or_else(|e| panic!("cannot make the directory {}: {e}", path.display()));
+            .unwrap_or_else(|e| panic!("cannot create the directory {}: {e}", path.display()));
         Self { path }
     }
 
-    /// Where it is.
+    /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -29,8 +29,7 @@ impl TempDir {
 
 impl Drop for TempDir {
     fn drop(&mut self) {
-        // A file may still be written by a child that is being killed; what is left is the system's temporary
-        // rubbish.
+        // A child that is being killed may still write a file; the system cleans up such leftovers.
         drop(std::fs::remove_dir_all(&self.path));
     }
 }
@@ -40,7 +39,7 @@ mod tests {
     use super::TempDir;
 
     #[test]
-    fn it_is_there_while_owned_and_gone_after() {
+    fn directory_is_removed_on_drop() {
         let dir = TempDir::new("testkit-self");
         let path = dir.path().to_owned();
         std::fs::write(path.join("file"), b"x").expect("the directory is writable");

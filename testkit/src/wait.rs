@@ -1,18 +1,18 @@
-//! Waiting for what no event announces, always with a deadline.
+//! Polling for conditions that no event announces, always with a deadline.
 
 use std::time::{Duration, Instant};
 
-/// Pause between two looks: short against what tests wait for, long against the cost of a look.
+/// Pause between two checks: short compared with what tests wait for, long compared with the cost of a check.
 const POLL_MS: u64 = 3;
 
-/// Looks every few milliseconds until `done` says true.
+/// Polls every few milliseconds until `done` returns true.
 ///
 /// # Panics
-/// When `deadline` has passed; the message names `what`.
+/// When `deadline` has passed; the message contains `what`.
 pub fn wait_until(what: &str, deadline: Duration, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < deadline, "waited {deadline:?} in vain for: {what}");
+        assert!(start.elapsed() < deadline, "timed out after {deadline:?} waiting for: {what}");
         std::thread::sleep(Duration::from_millis(POLL_MS));
     }
 }
@@ -23,18 +23,18 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn returns_as_soon_as_it_is_so() {
-        let mut looks = 0;
-        wait_until("the third look", Duration::from_secs(5), || {
-            looks += 1;
-            looks == 3
+    fn returns_as_soon_as_the_condition_holds() {
+        let mut checks = 0;
+        wait_until("the third check", Duration::from_secs(5), || {
+            checks += 1;
+            checks == 3
         });
-        assert_eq!(looks, 3);
+        assert_eq!(checks, 3);
     }
 
     #[test]
-    #[should_panic(expected = "in vain for: a thing that never comes")]
-    fn names_what_was_awaited() {
-        wait_until("a thing that never comes", Duration::from_millis(20), || false);
+    #[should_panic(expected = "waiting for: a condition that never holds")]
+    fn timeout_names_the_condition() {
+        wait_until("a condition that never holds", Duration::from_millis(20), || false);
     }
 }

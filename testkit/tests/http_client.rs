@@ -1,6 +1,5 @@
-//! Claim: the client sends exactly what it is given and reads answers strictly, also cut into single bytes,
-//! pipelined, or ended early. Method: a scripted server on port 0 that answers fixed bytes and gives back
-//! what it received.
+//! Property: the client sends exactly what it is given and parses responses strictly, even if they arrive byte by byte,
+//! pipelined or truncated. Method: a scripted server on port 0 that sends fixed bytes and returns what it received.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpListener;
@@ -8,13 +7,12 @@ use std::thread::JoinHandle;
 
 use testkit::http::Client;
 
-/// Accepts one connection, answers `reply` at once, reads until the client's FIN if `until_fin`, and gives
-/// back what it received.
+/// Accepts one connection, reads until the client's FIN if `until_fin`, sends `reply`, and returns what it received.
 fn server(reply: Vec<Vec<u8>>, until_fin: bool) -> (String, JoinHandle<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let addr = listener.local_addr().expect("a bound listener has an address").to_string();
     let thread = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("the client comes");
+        let (mut stream, _) = listener.accept().expect("the client connects");
         stream.set_nodelay(true).expect("nodelay on an open socket");
         let mut received = Vec::new();
         if until_fin {
@@ -29,7 +27,7 @@ fn server(reply: Vec<Vec<u8>>, until_fin: bool) -> (String, JoinHandle<Vec<u8>>)
 }
 
 #[test]
-fn reads_pipelined_answers_that_come_byte_by_byte() {
+fn pipelined_responses_are_read_byte_by_byte() {
     let text = "HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\nX-Correlation-ID:  c-1 \r\n\r\n{}\
                 HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
     let (addr, _thread) = server(text.bytes().map(|b| vec![b]).collect(), false);
@@ -43,7 +41,7 @@ fn reads_pipelined_answers_that_come_byte_by_byte() {
 }
 
 #[test]
-fn posts_an_order_with_its_length_and_the_extra_headers() {
+fn buy_request_has_content_length_and_extra_headers() {
     let (addr, thread) =
         server(vec![b"HTTP/1.1 400 Bad Request\r\nContent-Length: 1\r\n\r\nx".to_vec()], true);
     let mut client = Client::connect(&addr);
@@ -51,7 +49,8 @@ fn posts_an_order_with_its_length_and_the_extra_headers() {
     client.send_raw(&request);
     client.half_close();
     assert_eq!(client.read_response().status, 400);
-    let sent = String::from_utf8(thread.join().expect("the server ends well")).expect("a request in UTF-8");
+    let sent =
+        String::from_utf8(thread.join().expect("the server does not panic")).expect("a request in UTF-8");
     let (head, body) = sent.split_once("\r\n\r\n").expect("a head with an end");
     assert_eq!(body, r#"{"amount":1}"#);
     assert_eq!(
@@ -64,7 +63,7 @@ fn posts_an_order_with_its_length_and_the_extra_headers() {
 }
 
 #[test]
-fn refuses_what_is_not_an_answer() {
+fn malformed_responses_are_errors() {
     for (reply, kind) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc", ErrorKind::UnexpectedEof),
         ("HTTP/1.1 200 OK\r\nConte", ErrorKind::UnexpectedEof),

@@ -1,5 +1,5 @@
-//! Claim: the proxy passes bytes unchanged, and each fault does what it says while the connection lives.
-//! Method: an echo server behind it on port 0, a plain TCP client in front.
+//! Property: the proxy forwards bytes unchanged, and each fault works as documented while connections are open.
+//! Method: an echo server behind the proxy on port 0, a plain TCP client in front of it.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use testkit::proxy::Proxy;
 use testkit::{free_port, wait_until};
 
-/// Echoes every connection until its end, then closes it. Lives as long as the test process.
+/// Echoes every connection until it ends, then closes it. Runs as long as the test process.
 fn echo_server() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let addr = listener.local_addr().expect("a bound listener has an address").to_string();
@@ -42,14 +42,14 @@ fn passes_a_megabyte_and_a_half_close() {
     let mut writer = stream.try_clone().expect("a socket can be cloned");
     let for_thread = sent.clone();
     let sender = std::thread::spawn(move || {
-        writer.write_all(&for_thread).expect("the proxy takes bytes");
+        writer.write_all(&for_thread).expect("the proxy accepts bytes");
         writer.shutdown(Shutdown::Write).expect("the sending side can be closed");
     });
     let mut back = Vec::new();
-    stream.read_to_end(&mut back).expect("the echo and its end arrive");
+    stream.read_to_end(&mut back).expect("the echo and the end of the stream arrive");
     assert!(back == sent, "{} bytes came back changed", back.len());
-    sender.join().expect("the sender ends well");
-    wait_until("the closed connection to be forgotten", Duration::from_secs(10), || proxy.connections() == 0);
+    sender.join().expect("the sender does not panic");
+    wait_until("the closed connection to be removed", Duration::from_secs(10), || proxy.connections() == 0);
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn stall_holds_bytes_and_pass_releases_them() {
     let mut stream = connect(&proxy);
     echo(&stream, b"before").expect("it passes");
     proxy.stall();
-    stream.write_all(b"held").expect("the proxy takes bytes");
+    stream.write_all(b"held").expect("the proxy accepts bytes");
     stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout above zero");
     let mut back = [0; 4];
     assert!(stream.read(&mut back).is_err(), "a stalled proxy let bytes through");
@@ -69,12 +69,12 @@ fn stall_holds_bytes_and_pass_releases_them() {
 }
 
 #[test]
-fn cut_closes_the_present_and_lets_new_ones_in() {
+fn cut_closes_open_connections_and_accepts_new_ones() {
     let proxy = Proxy::start(&echo_server());
     let stream = connect(&proxy);
     echo(&stream, b"before").expect("it passes");
     proxy.cut();
-    assert!(echo(&stream, b"after").is_err(), "a cut connection answers");
+    assert!(echo(&stream, b"after").is_err(), "a cut connection still works");
     echo(&connect(&proxy), b"new").expect("a new connection passes");
 }
 
@@ -84,10 +84,10 @@ fn cut_frees_a_stalled_connection() {
     let mut stream = connect(&proxy);
     echo(&stream, b"before").expect("it passes");
     proxy.stall();
-    stream.write_all(b"lost").expect("the proxy takes bytes");
+    stream.write_all(b"lost").expect("the proxy accepts bytes");
     proxy.cut();
     let mut back = [0; 4];
-    assert!(matches!(stream.read(&mut back), Ok(0) | Err(_)), "a cut connection answers");
+    assert!(matches!(stream.read(&mut back), Ok(0) | Err(_)), "a cut connection still works");
     wait_until("the cut connection's threads to end", Duration::from_secs(10), || proxy.connections() == 0);
 }
 
@@ -97,25 +97,25 @@ fn refuse_closes_new_connections_until_pass() {
     let old = connect(&proxy);
     echo(&old, b"before").expect("it passes");
     proxy.refuse();
-    assert!(echo(&connect(&proxy), b"new").is_err(), "a refusing proxy lets a new connection in");
-    echo(&old, b"old").expect("present connections go on");
+    assert!(echo(&connect(&proxy), b"new").is_err(), "a refusing proxy accepted a new connection");
+    echo(&old, b"old").expect("open connections are not affected");
     proxy.pass();
     echo(&connect(&proxy), b"new").expect("it passes again");
 }
 
 #[test]
-fn delay_takes_at_least_that_long_each_way() {
+fn delay_applies_in_each_direction() {
     let proxy = Proxy::start(&echo_server());
     let stream = connect(&proxy);
     echo(&stream, b"before").expect("it passes");
     proxy.delay_ms(50);
     let start = Instant::now();
     echo(&stream, b"slow").expect("it passes, slowly");
-    assert!(start.elapsed() >= Duration::from_millis(100), "too quick: {:?}", start.elapsed());
+    assert!(start.elapsed() >= Duration::from_millis(100), "too fast: {:?}", start.elapsed());
 }
 
 #[test]
-fn a_server_that_is_away_looks_like_a_close() {
+fn unreachable_server_looks_like_a_close() {
     let proxy = Proxy::start(&format!("127.0.0.1:{}", free_port()));
-    assert!(echo(&connect(&proxy), b"x").is_err(), "nobody is there to answer");
+    assert!(echo(&connect(&proxy), b"x").is_err(), "the server is unreachable");
 }

@@ -1,6 +1,6 @@
-//! The services of `docker-compose.yml` as plain processes: the command and the variables of the file, as Compose's own
-//! loader gives them, and nothing of this test's environment; only addresses and ports are other ones.
-#![allow(dead_code, unreachable_pub, reason = "each test uses its part of it")]
+//! Runs the services of `docker-compose.yml` as plain processes, with the commands and variables of the file as loaded by
+//! Compose's own loader, and without the environment of the test. Only addresses and ports differ.
+#![allow(dead_code, unreachable_pub, reason = "each test uses only parts of this module")]
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -13,12 +13,12 @@ use testkit::kafka::Kafka;
 use testkit::redis::Redis;
 use testkit::{free_port, wait_until};
 
-/// What a test waits for at most.
+/// Maximum wait of a test.
 pub const WAIT_MAX: Duration = Duration::from_mins(2);
-/// The binary, in the image `/usr/local/bin/flash-sale`.
+/// The binary; in the image it is `/usr/local/bin/flash-sale`.
 const BINARY: &str = env!("CARGO_BIN_EXE_flash-sale");
 
-/// The file, loaded, and what its services are to talk to.
+/// The loaded file, and the Redis and Kafka of its services.
 pub struct Project {
     services: Value,
     pub redis: Redis,
@@ -26,7 +26,7 @@ pub struct Project {
 }
 
 impl Project {
-    /// Starts a Redis and a Kafka of its own: the topics have the names of the file.
+    /// Starts a private Redis and a private Kafka, because the topics have the names in the file.
     pub fn new() -> Self {
         let file = std::env::var_os("TEST_COMPOSE_PROJECT").unwrap_or_else(|| {
             panic!("TEST_COMPOSE_PROJECT is not set. Remedy: `cargo xtask test` loads docker-compose.yml and sets it.")
@@ -36,7 +36,7 @@ impl Project {
         Self { services: project["services"].take(), redis: Redis::start(), kafka: Kafka::start_private() }
     }
 
-    /// Starts a service as the file says.
+    /// Starts a service as defined in the file.
     pub fn start(&self, name: &str) -> Service {
         let service = &self.services[name];
         let port = free_port();
@@ -61,7 +61,7 @@ impl Project {
         }
     }
 
-    /// `flash-sale stock` on its Redis.
+    /// Runs `flash-sale stock` on the Redis of the project.
     pub fn stock(&self, words: &[&str]) {
         let output = Command::new(BINARY)
             .arg("stock")
@@ -87,11 +87,11 @@ impl Service {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Runs its own health command until that says healthy, as an engine does.
+    /// Runs the health command of the service until it reports healthy, as a container engine does.
     pub fn wait_healthy(&self) {
         let [kind, program, arguments @ ..] = &self.health[..] else { panic!("{:?}", self.health) };
         assert_eq!((kind.as_str(), program.as_str()), ("CMD", "/usr/local/bin/flash-sale"));
-        // The address is the last word, with the port of the file.
+        // The last word is the address with the port of the file.
         let (address, flags) = arguments.split_last().expect("an address");
         assert!(address.starts_with("127.0.0.1:"), "{arguments:?}");
         wait_until(&format!("{} is healthy", self.name), WAIT_MAX, || {
@@ -101,14 +101,14 @@ impl Service {
         });
     }
 
-    /// The value of a metric without labels; 0 where it is not on the page.
+    /// The value of a metric without labels; 0 if it is not on the page.
     pub fn metric(&self, name: &str) -> f64 {
         let page = Client::connect(self.address()).get("/metrics");
         let of_line = |line: &str| line.strip_prefix(name)?.trim().parse().ok();
         page.text().lines().find_map(of_line).unwrap_or(0.0)
     }
 
-    /// SIGTERM. It has its grace period to exit, with 0.
+    /// Sends SIGTERM; the service must exit with 0 within its grace period.
     pub fn stop(mut self) {
         self.process.signal(Signal::Terminate).expect("it still runs");
         let start = Instant::now();
@@ -116,18 +116,18 @@ impl Service {
             if let Some(status) = self.process.ended() {
                 break status;
             }
-            assert!(start.elapsed() < self.grace, "{} is still there after {:?}", self.name, self.grace);
+            assert!(start.elapsed() < self.grace, "{} is still running after {:?}", self.name, self.grace);
             std::thread::sleep(Duration::from_millis(5));
         };
         assert_eq!(status.code(), Some(0), "{}: {}", self.name, child::describe(status));
     }
 }
 
-/// Where an order stands, as a gateway says.
+/// The status of an order, as reported by a gateway.
 pub fn status(address: &str, request_id: &str) -> String {
-    let answer = Client::connect(address).get(&format!("/orders/{request_id}"));
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    let body: Value = serde_json::from_slice(&answer.body).expect("JSON");
+    let response = Client::connect(address).get(&format!("/orders/{request_id}"));
+    assert_eq!(response.status, 200, "{}", response.text());
+    let body: Value = serde_json::from_slice(&response.body).expect("JSON");
     body["status"].as_str().expect("a status").to_owned()
 }
 

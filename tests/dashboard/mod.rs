@@ -1,5 +1,5 @@
-//! The dashboard and the rules of the deployment, as tests read them.
-#![allow(dead_code, unreachable_pub, reason = "each test uses its part of it")]
+//! Reads the dashboard and the rules of the deployment for tests.
+#![allow(dead_code, unreachable_pub, reason = "each test uses only parts of this module")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,23 +16,23 @@ pub fn file(path: &str) -> PathBuf {
 /// The dashboard.
 pub fn dashboard() -> Value {
     let path = file("deploy/grafana/dashboards/flash-sale.json");
-    let text = fs::read_to_string(path).expect("the dashboard is kept");
+    let text = fs::read_to_string(path).expect("the dashboard exists");
     serde_json::from_str(&text).expect("the dashboard is JSON")
 }
 
-/// Its panels, rows included.
+/// The panels of the dashboard, including rows.
 pub fn panels(dashboard: &Value) -> &[Value] {
     dashboard["panels"].as_array().expect("panels")
 }
 
-/// Something that the dashboard asks of Prometheus.
+/// A Prometheus query of the dashboard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
-    /// Which panel and target it is of.
+    /// Panel and target of the query.
     pub place: String,
-    /// As written, with variables.
+    /// The expression as written, with variables.
     pub expr: String,
-    /// What a series is called, with its labels as `{{label}}`.
+    /// The legend of a series, with its labels as `{{label}}`.
     pub legend: String,
 }
 
@@ -68,8 +68,8 @@ pub fn variable_queries(dashboard: &Value) -> Vec<(String, String)> {
         .collect()
 }
 
-/// An expression as Grafana asks it with all instances and items chosen.
-pub fn asked(expr: &str) -> String {
+/// The expression that Grafana sends when all instances and items are selected.
+pub fn expand_variables(expr: &str) -> String {
     ["$gateway", "$processor", "$item"]
         .iter()
         .fold(expr.replace("$__rate_interval", "1m"), |expr, variable| expr.replace(variable, ".*"))
@@ -77,7 +77,7 @@ pub fn asked(expr: &str) -> String {
 
 /// The rule groups of a rule file: name of the record or alert, and expression.
 pub fn rules(path: &str) -> Vec<(String, String)> {
-    let text = fs::read_to_string(file(path)).expect("the rules are kept");
+    let text = fs::read_to_string(file(path)).expect("the rules exist");
     let documents = Yaml::load_from_str(&text).expect("the rules are YAML");
     let mut rules = Vec::new();
     for group in documents[0]["groups"].as_sequence().expect("groups") {
@@ -104,12 +104,12 @@ pub fn metrics(expr: &str) -> BTreeSet<String> {
             '"' | '\'' => rest = &rest[beyond(rest, first)..],
             '{' => rest = &rest[beyond(rest, '}')..],
             '[' => rest = &rest[beyond(rest, ']')..],
-            // A number, with what may follow it: 0.5, 1e6.
+            // A number, such as 0.5 or 1e6.
             '0'..='9' => rest = &rest[len..],
             _ if len > 0 => {
                 let (word, after) = rest.split_at(len);
                 rest = after.trim_start();
-                // An aggregation may have its labels before its bracket.
+                // An aggregation may have its labels before its parentheses.
                 let is_aggregation =
                     ["by ", "by(", "without ", "without("].iter().any(|by| rest.starts_with(by));
                 if WITH_LABELS.contains(&word) {

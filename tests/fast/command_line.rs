@@ -1,6 +1,6 @@
-//! Claim: the command line does what scripts, shells and packages ask of it: `health` tells by its exit code, completions
-//! and man pages know every subcommand, and every `--help` shows examples. Method: the binary as a process; shells and
-//! readers of man pages judge what they will read.
+//! Property: the command line works for scripts, shells and packages: `health` reports by its exit code, completions and man
+//! pages contain every subcommand, and every `--help` shows examples. Method: the binary runs as a process; shells and
+//! groff validate its output.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use testkit::child::{self, Guarded};
 use testkit::{TempDir, free_port, wait_until};
 
-/// For a process to start, on a machine that builds.
+/// Start timeout of a process, on a machine busy with a build.
 const WAIT_MAX: Duration = Duration::from_mins(1);
 
 fn run(words: &[&str]) -> Output {
@@ -35,12 +35,12 @@ fn start(words: &[&str]) -> Guarded {
     child::spawn(command).expect("the binary starts")
 }
 
-/// The subcommands that a `--help` lists, but `help` itself.
+/// The subcommands listed by `--help`, except `help` itself.
 fn subcommands(words: &[&str]) -> Vec<String> {
     let help = stdout(&[words, &["--help"]].concat());
     let Some((_, list)) = help.split_once("\nCommands:\n") else { return Vec::new() };
     let names = list.lines().take_while(|line| !line.is_empty());
-    // A line of a long description that was wrapped begins further right.
+    // Wrapped lines of a long description are indented further.
     let names = names.filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
     names
         .filter_map(|line| line.split(' ').next())
@@ -50,14 +50,14 @@ fn subcommands(words: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn health_is_an_exit_code() {
+fn health_reports_by_exit_code() {
     let (buyers, metrics) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
-    let nobody = run(&["health", "--addr", &buyers]);
-    assert_eq!(nobody.status.code(), Some(1));
-    let reason = stderr(&nobody);
+    let unreachable = run(&["health", "--addr", &buyers]);
+    assert_eq!(unreachable.status.code(), Some(1));
+    let reason = stderr(&unreachable);
     assert!(reason.contains(&format!("GET /health of {buyers}: ")) && reason.contains("refused"), "{reason}");
 
-    let _house = start(&["serve", "--listen-addr", &buyers, "--metrics-addr", &metrics]);
+    let _serve = start(&["serve", "--listen-addr", &buyers, "--metrics-addr", &metrics]);
     for address in [&buyers, &metrics] {
         wait_until("it is healthy", WAIT_MAX, || run(&["health", "--addr", address]).status.success());
         assert!(stdout(&["health", "--addr", address]).contains("\"status\":\"healthy\""));
@@ -65,12 +65,12 @@ fn health_is_an_exit_code() {
 }
 
 #[test]
-fn a_gateway_without_redis_and_kafka_lives_and_is_unhealthy() {
+fn gateway_without_redis_and_kafka_is_live_but_unhealthy() {
     let address = format!("127.0.0.1:{}", free_port());
     let (redis, kafka) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
     let _gateway =
         start(&["gateway", "--listen-addr", &address, "--redis-addr", &redis, "--kafka-addr", &kafka]);
-    wait_until("it lives", WAIT_MAX, || run(&["health", "--live", "--addr", &address]).status.success());
+    wait_until("it is live", WAIT_MAX, || run(&["health", "--live", "--addr", &address]).status.success());
     let unhealthy = run(&["health", "--addr", &address]);
     assert_eq!(unhealthy.status.code(), Some(1));
     let body = String::from_utf8_lossy(&unhealthy.stdout);
@@ -78,13 +78,13 @@ fn a_gateway_without_redis_and_kafka_lives_and_is_unhealthy() {
 }
 
 #[test]
-fn a_wrong_timeout_is_refused_and_a_right_one_kept() {
+fn invalid_timeout_is_rejected_and_valid_one_is_applied() {
     for wrong in ["2", "soon", "0s", "-1s", ""] {
         let output = run(&["health", "--timeout", wrong]);
         assert!([Some(64), Some(2)].contains(&output.status.code()), "{wrong:?}: {:?}", output.status);
         assert!(stderr(&output).contains("--timeout") || wrong.starts_with('-'), "{}", stderr(&output));
     }
-    // It takes the connection and says nothing.
+    // It accepts the connection but does not respond.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = silent.local_addr().expect("an address").to_string();
     let begun = Instant::now();
@@ -95,7 +95,7 @@ fn a_wrong_timeout_is_refused_and_a_right_one_kept() {
 }
 
 #[test]
-fn completions_are_read_by_their_shell_and_know_every_subcommand() {
+fn completions_are_valid_and_contain_every_subcommand() {
     let names = subcommands(&[]);
     assert!(names.len() >= 10, "{names:?}");
     for shell in ["bash", "zsh", "fish"] {
@@ -110,33 +110,33 @@ fn completions_are_read_by_their_shell_and_know_every_subcommand() {
     assert_eq!(run(&["completions", "cobol"]).status.code(), Some(2));
     let mut bash = Command::new("bash");
     bash.args(["--norc", "-n"]).stdin(Stdio::piped()).stderr(Stdio::piped());
-    let mut bash = bash.spawn().expect("bash is there");
+    let mut bash = bash.spawn().expect("bash is installed");
     bash.stdin
         .take()
         .expect("piped")
         .write_all(stdout(&["completions", "bash"]).as_bytes())
-        .expect("it reads");
-    let output = bash.wait_with_output().expect("it ends");
+        .expect("it reads its input");
+    let output = bash.wait_with_output().expect("it exits");
     assert!(output.status.success(), "{}", stderr(&output));
-    // What Tab shows after `flash-sale h`.
+    // Simulates the Tab key after `flash-sale h`.
     let ask = "source /dev/stdin; COMP_WORDS=(flash-sale h); COMP_CWORD=1; _flash__sale flash-sale h flash-sale; \
                echo ${COMPREPLY[@]}";
     let mut tab = Command::new("bash");
     tab.args(["--norc", "-c", ask]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut tab = tab.spawn().expect("bash is there");
+    let mut tab = tab.spawn().expect("bash is installed");
     tab.stdin
         .take()
         .expect("piped")
         .write_all(stdout(&["completions", "bash"]).as_bytes())
-        .expect("it reads");
-    let output = tab.wait_with_output().expect("it ends");
+        .expect("it reads its input");
+    let output = tab.wait_with_output().expect("it exits");
     let shown = String::from_utf8_lossy(&output.stdout);
     let shown: BTreeSet<&str> = shown.split_whitespace().collect();
     assert_eq!(shown, ["health", "help"].into(), "{}", stderr(&output));
 }
 
 #[test]
-fn there_is_a_man_page_for_each_subcommand() {
+fn each_subcommand_has_a_man_page() {
     let dir = TempDir::new("man");
     let path = dir.path().to_str().expect("UTF-8");
     stdout(&["man", "--dir", path]);
@@ -158,17 +158,17 @@ fn there_is_a_man_page_for_each_subcommand() {
     let blocked = dir.path().join("flash-sale.1/more");
     let refused = run(&["man", "--dir", blocked.to_str().expect("UTF-8")]);
     assert_eq!(refused.status.code(), Some(1));
-    assert!(stderr(&refused).contains("give a folder"), "{}", stderr(&refused));
-    read_by_groff(&first);
+    assert!(stderr(&refused).contains("give a writable directory"), "{}", stderr(&refused));
+    check_with_groff(&first);
 }
 
-/// Where groff is (it comes with `man`), it finds nothing to warn of.
-fn read_by_groff(page: &str) {
+/// If groff is installed (it comes with `man`), it must not print warnings.
+fn check_with_groff(page: &str) {
     let mut groff = Command::new("groff");
     groff.args(["-man", "-Tutf8", "-ww"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let Ok(mut groff) = groff.spawn() else { return };
-    groff.stdin.take().expect("piped").write_all(page.as_bytes()).expect("it reads");
-    let output = groff.wait_with_output().expect("it ends");
+    groff.stdin.take().expect("piped").write_all(page.as_bytes()).expect("it reads its input");
+    let output = groff.wait_with_output().expect("it exits");
     assert!(output.status.success() && output.stderr.is_empty(), "{}", stderr(&output));
     assert!(String::from_utf8_lossy(&output.stdout).contains("flash-sale-gateway(1)"));
 }
@@ -178,11 +178,14 @@ fn every_help_shows_examples() {
     for name in subcommands(&[]) {
         let help = stdout(&[&name, "--help"]);
         assert!(help.contains("Example") && help.contains(&format!("  flash-sale {name}")), "{help}");
-        // The examples of what is below it stand there too.
+        // Examples of nested subcommands may be in the help of the parent.
         for nested in subcommands(&[&name]) {
-            let own = stdout(&[&name, &nested, "--help"]);
+            let nested_help = stdout(&[&name, &nested, "--help"]);
             let example = format!("flash-sale {name} {nested}");
-            assert!(own.matches(&example).count() > 1 || help.contains(&example), "no example of {example}");
+            assert!(
+                nested_help.matches(&example).count() > 1 || help.contains(&example),
+                "no example of {example}"
+            );
         }
     }
 }

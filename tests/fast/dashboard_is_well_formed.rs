@@ -1,6 +1,6 @@
-//! Claim: the dashboard is one that Grafana shows as it is meant: panels lie beside each other, each has a unit, a
-//! description and queries, everything asks the chosen data source, variables are there and used, and what is provisioned is
-//! where compose mounts it. Method: the JSON is read.
+//! Property: Grafana shows the dashboard as intended: panels do not overlap, each has a unit, a description and queries, all
+//! queries use the selected data source, all variables are defined and used, and the provisioned files are where compose
+//! mounts them. Method: the JSON is parsed and checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,15 +14,15 @@ use crate::dashboard;
 const COLUMNS: u64 = 24;
 const SOURCE: &str = "${datasource}";
 const DATA_SOURCE_UID: &str = "flash-sale-prometheus";
-/// Variables that Grafana sets itself.
+/// Variables set by Grafana.
 const BUILT_IN: [&str; 1] = ["__rate_interval"];
 
 #[test]
-fn panels_lie_side_by_side_and_say_what_they_show() {
+fn panels_do_not_overlap_and_are_described() {
     let dashboard = dashboard();
-    assert_eq!(dashboard["schemaVersion"], 39, "that of Grafana 11.3");
+    assert_eq!(dashboard["schemaVersion"], 39, "the version of Grafana 11.3");
     assert_eq!(dashboard["uid"], "flash-sale");
-    assert_eq!(dashboard["id"], Value::Null, "Grafana gives it");
+    assert_eq!(dashboard["id"], Value::Null, "Grafana assigns the id");
     let (mut ids, mut titles, mut taken) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
     let mut row = "";
     for panel in panels(&dashboard) {
@@ -34,22 +34,22 @@ fn panels_lie_side_by_side_and_say_what_they_show() {
         );
         let at = |name: &str| panel["gridPos"][name].as_u64().unwrap_or_else(|| panic!("{title}: {name}"));
         let (x, y, w, h) = (at("x"), at("y"), at("w"), at("h"));
-        assert!(w > 0 && h > 0 && x + w <= COLUMNS, "{title} leaves the {COLUMNS} columns");
+        assert!(w > 0 && h > 0 && x + w <= COLUMNS, "{title} exceeds the {COLUMNS} columns");
         for cell in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
             if let Some(other) = taken.insert(cell, title) {
-                panic!("{title} lies on {other} at {cell:?}");
+                panic!("{title} overlaps {other} at {cell:?}");
             }
         }
         if panel["type"] == "row" {
             row = title;
             continue;
         }
-        assert!(titles.insert((row, title)), "{row}: {title} is there twice");
+        assert!(titles.insert((row, title)), "{row}: {title} appears twice");
         let about = panel["description"].as_str().unwrap_or_default();
-        assert!(about.len() > 30 && about.ends_with('.'), "{title}: {about:?} does not say what to do");
+        assert!(about.len() > 30 && about.ends_with('.'), "{title}: {about:?} is not a useful description");
         assert!(panel["fieldConfig"]["defaults"]["unit"].is_string(), "{title} has no unit");
         let targets = panel["targets"].as_array().expect("targets");
-        assert!(!targets.is_empty(), "{title} asks nothing");
+        assert!(!targets.is_empty(), "{title} has no query");
         let mut refs = BTreeSet::new();
         for target in targets {
             assert!(target["expr"].as_str().is_some_and(|expr| !expr.is_empty()), "{title}: {target}");
@@ -66,7 +66,7 @@ fn panels_lie_side_by_side_and_say_what_they_show() {
         "Processor",
         "Dead letters",
         "Stock",
-        "What runs",
+        "Instances",
     ];
     let rows: Vec<&str> = panels(&dashboard)
         .iter()
@@ -89,24 +89,25 @@ fn sources<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
 }
 
 #[test]
-fn everything_asks_the_chosen_source() {
+fn all_queries_use_the_selected_data_source() {
     let dashboard = dashboard();
     let mut found = Vec::new();
     sources(&dashboard, &mut found);
-    let (own, chosen): (Vec<_>, Vec<_>) = found.into_iter().partition(|source| source["type"] == "grafana");
-    assert_eq!(own.len(), 1, "only the annotations that Grafana itself keeps have another");
-    for source in chosen {
+    let (built_in, selected): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|source| source["type"] == "grafana");
+    assert_eq!(built_in.len(), 1, "only Grafana's built-in annotations use another data source");
+    for source in selected {
         assert_eq!(source, &serde_json::json!({"type": "prometheus", "uid": SOURCE}));
     }
     for panel in panels(&dashboard).iter().filter(|panel| panel["type"] != "row") {
-        for asking in panel["targets"].as_array().expect("targets").iter().chain([panel]) {
-            assert!(asking["datasource"].is_object(), "{}: no source for {asking}", panel["title"]);
+        for part in panel["targets"].as_array().expect("targets").iter().chain([panel]) {
+            assert!(part["datasource"].is_object(), "{}: no source for {part}", panel["title"]);
         }
     }
 }
 
 #[test]
-fn variables_are_there_and_used() {
+fn variables_are_defined_and_used() {
     let dashboard = dashboard();
     let list = dashboard["templating"]["list"].as_array().expect("variables");
     let defined: BTreeSet<&str> = list.iter().filter_map(|variable| variable["name"].as_str()).collect();
@@ -121,13 +122,13 @@ fn variables_are_there_and_used() {
         }
     }
     for name in defined {
-        assert!(used.contains(name), "${name} is used nowhere");
+        assert!(used.contains(name), "${name} is not used");
     }
     assert_eq!(list[0]["type"], "datasource");
     assert_eq!(list[0]["current"]["value"], DATA_SOURCE_UID);
 }
 
-/// What Grafana finds at its start is where compose puts it.
+/// Grafana finds its provisioned files where compose mounts them.
 #[test]
 fn provisioning_and_compose_agree() {
     let read = |path: &str| fs::read_to_string(file(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -144,11 +145,11 @@ fn provisioning_and_compose_agree() {
         assert!(compose.contains(&format!("- {from}:{to}:ro\n")), "{from} is not mounted at {to}");
     }
     assert!(provider.contains("path: /var/lib/grafana/dashboards\n"));
-    // The dashboard says which Grafana it was written for, and that one is started.
+    // The dashboard names the Grafana version it was written for, and compose starts that version.
     let about = dashboard()["description"].as_str().unwrap_or_default().to_owned();
     assert!(about.contains("Grafana 11.3"), "{about}");
     assert!(compose.contains("image: grafana/grafana:11.3."));
-    // $__rate_interval goes by the scrape interval.
+    // $__rate_interval depends on the scrape interval.
     let interval = |text: &str, name: &str| {
         let line = text.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(": "));
         line.unwrap_or_else(|| panic!("{name}")).to_owned()

@@ -1,4 +1,4 @@
-//! Tests of the binary that need no server: one property per file, all in one program, since each program costs a link.
+//! Tests of the binary that need no server: one property per file, all in one program, because each program must be linked.
 
 #[path = "../dashboard/mod.rs"]
 mod dashboard;
@@ -8,4 +8,4 @@ mod dashboard_is_well_formed;
 mod dashboard_shows_every_metric;
 mod documented_commands;
 mod systemd_protocols;
-mod unhealable_dependency_ends_the_process;
+mod unhealable_dependency_exits_the_process;

@@ -1,8 +1,8 @@
-//! Claim: gateway and processor tell a service manager when they are healthy and when they end, by a path or an abstract
-//! name; a gateway serves on the sockets that it is given, and when it ends, connections wait in them for the next one.
-//! Method: the test is the service manager: it holds the datagram socket and the listening socket.
+//! Property: gateway and processor notify a service manager when they are healthy and when they stop, through a socket with a
+//! path or an abstract name; a gateway serves on the sockets passed to it, and after it has stopped, connections wait in
+//! them for the next one. Method: the test acts as the service manager and holds the datagram and listening sockets.
 
-// The socket is put to its number between fork and exec.
+// The socket gets its descriptor number between fork and exec.
 #![allow(unsafe_code)]
 
 use std::net::TcpListener;
@@ -19,20 +19,21 @@ use testkit::{TempDir, free_port};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Reads datagrams until one has the line, and gives that one back.
+/// Reads datagrams until one contains the line, and returns it.
 fn wait_for(manager: &UnixDatagram, line: &str) -> String {
     manager.set_read_timeout(Some(DEADLINE)).expect("a timeout");
     let mut buffer = [0; 1024];
     loop {
-        let bytes = manager.recv(&mut buffer).unwrap_or_else(|error| panic!("{line} did not come: {error}"));
+        let bytes =
+            manager.recv(&mut buffer).unwrap_or_else(|error| panic!("{line} did not arrive: {error}"));
         let text = String::from_utf8_lossy(&buffer[..bytes]).into_owned();
-        if text.lines().any(|said| said == line) {
+        if text.lines().any(|found| found == line) {
             return text;
         }
     }
 }
 
-/// `flash-sale <subcommand>` on embedded services, told where its manager is.
+/// `flash-sale <subcommand>` with embedded services and the address of its manager.
 fn command(subcommand: &str, manager: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_flash-sale"));
     command
@@ -43,14 +44,14 @@ fn command(subcommand: &str, manager: &str) -> Command {
     command
 }
 
-fn ends_well(mut process: Guarded, manager: &UnixDatagram) {
-    process.signal(Signal::Terminate).expect("it still runs");
+fn stop_cleanly(mut process: Guarded, manager: &UnixDatagram) {
+    process.signal(Signal::Terminate).expect("it is still running");
     wait_for(manager, "STOPPING=1");
-    assert_eq!(process.wait().expect("it ends").code(), Some(0));
+    assert_eq!(process.wait().expect("it exits").code(), Some(0));
 }
 
 #[test]
-fn both_services_say_ready_and_stopping() {
+fn both_services_notify_ready_and_stopping() {
     let dir = TempDir::new("notify");
     let path = dir.path().join("notify.sock");
     let by_path = UnixDatagram::bind(&path).expect("a socket");
@@ -63,24 +64,24 @@ fn both_services_say_ready_and_stopping() {
     let gateway = child::spawn(gateway).expect("it starts");
     let ready = wait_for(&by_path, "READY=1");
     assert!(ready.lines().any(|line| line == format!("MAINPID={}", gateway.pid())), "{ready}");
-    ends_well(gateway, &by_path);
+    stop_cleanly(gateway, &by_path);
 
     let mut processor = command("processor", &format!("@{name}"));
     processor.args(["--metrics-addr", &format!("127.0.0.1:{}", free_port())]);
     let processor = child::spawn(processor).expect("it starts");
     wait_for(&by_name, "READY=1");
-    ends_well(processor, &by_name);
+    stop_cleanly(processor, &by_name);
 }
 
 #[test]
-fn a_gateway_serves_on_the_sockets_it_is_given_and_leaves_their_queues() {
+fn gateway_serves_on_passed_sockets_and_keeps_their_queues() {
     let dir = TempDir::new("activation");
     let path = dir.path().join("notify.sock");
     let manager = UnixDatagram::bind(&path).expect("a socket");
     let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = socket.local_addr().expect("bound");
     let start = || {
-        // LISTEN_PID is the pid of the process that is asked to serve, which only it knows: a shell becomes it.
+        // LISTEN_PID must be the pid of the serving process, which only that process knows: a shell sets it and execs.
         let mut shell = Command::new("sh");
         shell
             .args([
@@ -91,7 +92,7 @@ fn a_gateway_serves_on_the_sockets_it_is_given_and_leaves_their_queues() {
             .env("NOTIFY_SOCKET", &path)
             .env("LISTEN_FDS", "1")
             .env("LISTEN_FDNAMES", "http")
-            // Not bound: the given socket listens elsewhere.
+            // Must not be bound: the passed socket has another address.
             .env("LISTEN_ADDR", "127.0.0.1:1")
             .stdin(Stdio::null())
             .stdout(Stdio::null());
@@ -109,11 +110,11 @@ fn a_gateway_serves_on_the_sockets_it_is_given_and_leaves_their_queues() {
     let first = start();
     wait_for(&manager, "READY=1");
     assert_eq!(Client::connect(address).get("/health").status, 200);
-    ends_well(first, &manager);
-    // Nobody accepts: the kernel takes the connection, and it waits.
+    stop_cleanly(first, &manager);
+    // No process accepts: the kernel queues the connection.
     let mut waiting = Client::connect(address);
     waiting.read_timeout(DEADLINE);
     let second = start();
     assert_eq!(waiting.get("/live").status, 200);
-    ends_well(second, &manager);
+    stop_cleanly(second, &manager);
 }

@@ -1,11 +1,11 @@
-//! Processes of the binary against real services, for tests that signal and kill them.
-#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test uses its part of it")]
+//! Runs the binary against real services, for tests that signal and kill processes.
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test uses only parts of this module")]
 
+#[path = "../../processor/tests/test_processor/test_store.rs"]
+pub mod test_store;
 pub mod topic_config;
 #[path = "../../processor/tests/test_processor/topics.rs"]
 pub mod topics;
-#[path = "../../processor/tests/test_processor/truth.rs"]
-pub mod truth;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -20,15 +20,15 @@ use testkit::kafka::{Kafka, unique_topic};
 use testkit::redis::Redis;
 use testkit::{TempDir, free_port, wait_until};
 
+pub use test_store::TestStore;
 pub use topics::{Sent, Topics, WAIT_MAX, order};
-pub use truth::Truth;
 
 const PARTITIONS: i32 = 4;
 
-/// A Redis of the test's own, topics and a group of its own on the shared Kafka.
+/// A private Redis, and unique topics and a unique group on the shared Kafka.
 pub struct World {
     redis: Redis,
-    pub truth: Truth,
+    pub store: TestStore,
     pub topics: Topics,
     pub group: String,
     logs: TempDir,
@@ -39,14 +39,14 @@ impl World {
         Self::on(Redis::start())
     }
 
-    /// On this Redis.
+    /// Uses this Redis.
     pub fn on(redis: Redis) -> Self {
         let world = Self::without_topics(redis);
         world.create_topics();
         world
     }
 
-    /// On a Kafka of the test's own, which it may stop.
+    /// Uses a private Kafka, which the test may stop.
     pub fn with_private_kafka() -> (Self, Kafka) {
         let kafka = Kafka::start_private();
         let world = Self::build(Redis::start(), &kafka.addr());
@@ -60,7 +60,7 @@ impl World {
         admin::ensure_topics(&topics.bootstrap, &wanted, WAIT_MAX).expect("topics");
     }
 
-    /// On this Redis, with topics that are not there yet.
+    /// Uses this Redis, with topics that do not exist yet.
     pub fn without_topics(redis: Redis) -> Self {
         Self::build(redis, &Kafka::shared().addr())
     }
@@ -72,11 +72,11 @@ impl World {
             dlq: unique_topic("dlq"),
             partitions: PARTITIONS,
         };
-        let truth = Truth::Redis(redis.addr());
-        Self { redis, truth, topics, group: unique_topic("group"), logs: TempDir::new("process-logs") }
+        let store = TestStore::Redis(redis.addr());
+        Self { redis, store, topics, group: unique_topic("group"), logs: TempDir::new("process-logs") }
     }
 
-    /// Its Redis, to be brought into other states.
+    /// The Redis, for tests that change its state.
     pub fn redis(&self) -> &Redis {
         &self.redis
     }
@@ -99,7 +99,7 @@ impl World {
         process
     }
 
-    /// Starts a gateway or a processor, with its standard output and error going there.
+    /// Starts a gateway or a processor with the given standard output and error.
     pub fn start_with(
         &self,
         subcommand: &str,
@@ -126,48 +126,48 @@ impl World {
         Process { child: child::spawn(command).expect("the binary starts"), port, log: None }
     }
 
-    /// Where its Redis is.
+    /// Address of the Redis.
     pub fn redis_addr(&self) -> String {
         self.redis.addr()
     }
 
-    /// Freezes its Redis: connections stay open, nothing is answered.
+    /// Freezes the Redis: connections stay open, but it does not reply.
     pub fn pause_redis(&mut self) {
         self.redis.pause();
     }
 
-    /// Lets it go on.
+    /// Resumes the Redis.
     pub fn resume_redis(&mut self) {
         self.redis.resume();
     }
 
-    /// Whether each of these orders has its end.
-    pub fn ended(&self, request_ids: &[String]) -> Vec<bool> {
-        let statuses = self.truth.statuses(request_ids);
+    /// Whether each of these orders has a final status.
+    pub fn have_final_status(&self, request_ids: &[String]) -> Vec<bool> {
+        let statuses = self.store.statuses(request_ids);
         statuses.iter().map(|status| status.as_deref().is_some_and(|word| word != "PENDING")).collect()
     }
 
-    pub fn wait_ended(&self, request_ids: &[String], count: usize) {
-        wait_until(&format!("{count} orders ended"), WAIT_MAX, || {
-            self.ended(request_ids).into_iter().filter(|&has_ended| has_ended).count() >= count
+    pub fn wait_for_final_status(&self, request_ids: &[String], count: usize) {
+        wait_until(&format!("{count} orders have a final status"), WAIT_MAX, || {
+            self.have_final_status(request_ids).into_iter().filter(|&is_final| is_final).count() >= count
         });
     }
 
-    /// What the group has committed, 0 where it has not.
+    /// The committed offsets of the group; 0 where nothing is committed.
     pub fn committed(&self) -> BTreeMap<i32, i64> {
         let committed = self.topics.committed(&self.group);
         (0..PARTITIONS).map(|at| (at, committed.get(&at).copied().unwrap_or(0))).collect()
     }
 }
 
-/// Lines of a process' log that a failed test shows.
+/// Log lines of a process that are printed when a test fails.
 const LOG_TAIL_LINES: usize = 80;
 
-/// A process; killed when dropped. A test that fails shows the end of its log.
+/// A process; killed when dropped. If the test fails, the end of its log is printed.
 pub struct Process {
     child: Guarded,
     port: u16,
-    /// Where its log is; `None` when its standard output goes elsewhere.
+    /// Path of its log; `None` if standard output is not a file.
     log: Option<PathBuf>,
 }
 
@@ -176,7 +176,7 @@ impl Drop for Process {
         if !std::thread::panicking() {
             return;
         }
-        // A second panic would hide the first.
+        // No panic here: a second panic would hide the first.
         let Some(Ok(log)) = self.log.as_ref().map(fs::read_to_string) else { return };
         let lines: Vec<&str> = log.lines().collect();
         let tail = &lines[lines.len().saturating_sub(LOG_TAIL_LINES)..];
@@ -191,7 +191,7 @@ impl Drop for Process {
 }
 
 impl Process {
-    /// The same process, found at the address that its variables gave it.
+    /// Sets the address, if the variables of the process define it.
     pub fn at(mut self, address: &str) -> Self {
         let port = address.rsplit(':').next().and_then(|port| port.parse().ok());
         self.port = port.expect("an address with a port");
@@ -203,29 +203,29 @@ impl Process {
         self.child.pid()
     }
 
-    /// Its child, for pipes.
+    /// The child process, for its pipes.
     pub fn child(&mut self) -> &mut std::process::Child {
         self.child.child()
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// What it has logged so far.
+    /// The log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log.as_ref().expect("it logs into a file")).expect("its log")
     }
 
-    /// The lines it logged so far that hold all of these texts.
+    /// The log lines so far that contain all of these texts.
     pub fn lines(&self, texts: &[&str]) -> Vec<String> {
         let log = self.log();
         let holds = |line: &&str| texts.iter().all(|text| line.contains(text));
         log.lines().filter(holds).map(str::to_owned).collect()
     }
 
-    /// Code and body of a GET; `None` before it listens.
+    /// Status and body of a GET; `None` before it listens.
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
         TcpStream::connect(self.address()).ok()?;
         let response = Client::connect(self.address().as_str()).get(path);
@@ -239,7 +239,7 @@ impl Process {
         found.and_then(|value| value.parse().ok())
     }
 
-    /// The code of `/health`; `None` before it listens.
+    /// The status of `/health`; `None` before it listens.
     pub fn health(&self) -> Option<u16> {
         let address = format!("127.0.0.1:{}", self.port);
         TcpStream::connect(&address).ok()?;
@@ -247,13 +247,13 @@ impl Process {
     }
 
     pub fn wait_health(&self, code: u16) {
-        wait_until(&format!("/health says {code}"), WAIT_MAX, || self.health() == Some(code));
+        wait_until(&format!("/health returns {code}"), WAIT_MAX, || self.health() == Some(code));
     }
 
-    /// Waits for so many payments under way. That units are held says less: the core may not know it yet.
+    /// Waits until `count` payments are in flight. Held units are not sufficient: the core may not have seen the reply yet.
     pub fn wait_paying(&self, count: usize) {
         let wanted = format!("processor_payments_in_flight {count}");
-        wait_until(&format!("/metrics says {wanted}"), WAIT_MAX, || {
+        wait_until(&format!("/metrics contains {wanted}"), WAIT_MAX, || {
             self.health().is_some()
                 && Client::connect(self.address().as_str())
                     .get("/metrics")
@@ -263,8 +263,8 @@ impl Process {
         });
     }
 
-    /// True when an event loop does not answer any more: a connection is taken by the kernel and read by nobody. Only of
-    /// a process with one core.
+    /// True if the event loop does not respond: the kernel accepts a connection, but nothing reads it. Only for a process
+    /// with one core.
     pub fn has_event_loop_blocked(&self) -> bool {
         let mut client = Client::connect(self.address().as_str());
         client.read_timeout(std::time::Duration::from_millis(300));
@@ -272,21 +272,21 @@ impl Process {
             && client.try_read_response().is_err()
     }
 
-    /// True when it has ended.
-    pub fn ended(&mut self) -> bool {
+    /// True if the process has exited.
+    pub fn has_exited(&mut self) -> bool {
         self.child.ended().is_some()
     }
 
     pub fn signal(&mut self, signal: Signal) {
-        self.child.signal(signal).expect("it still runs");
+        self.child.signal(signal).expect("it is still running");
     }
 
     pub fn wait(mut self) -> ExitStatus {
-        wait_until("the end of the process", WAIT_MAX, || self.child.ended().is_some());
-        self.child.ended().expect("just seen")
+        wait_until("the process exits", WAIT_MAX, || self.child.ended().is_some());
+        self.child.ended().expect("it has exited")
     }
 
-    /// SIGTERM, and its exit code.
+    /// Sends SIGTERM and returns the exit code.
     pub fn terminate(mut self) -> Option<i32> {
         self.signal(Signal::Terminate);
         self.wait().code()

@@ -1,5 +1,5 @@
-//! Changes the configuration of a topic, as an operator does.
-#![allow(dead_code, unreachable_pub, reason = "each test uses its part of it")]
+//! Changes the configuration of a topic, as an operator would.
+#![allow(dead_code, unreachable_pub, reason = "each test uses only parts of this module")]
 
 use std::future::Future;
 use std::pin::pin;
@@ -13,7 +13,7 @@ use rdkafka::client::DefaultClientContext;
 
 use super::topics::WAIT_MAX;
 
-/// Sets these; every other setting of the topic gets its default.
+/// Sets these settings; all other settings of the topic get their defaults.
 pub fn set(bootstrap: &str, topic: &str, settings: &[(&str, &str)]) {
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("an admin client");
@@ -22,7 +22,7 @@ pub fn set(bootstrap: &str, topic: &str, settings: &[(&str, &str)]) {
         config = config.set(name, value);
     }
     let options = AdminOptions::new().request_timeout(Some(WAIT_MAX));
-    let changed = block_on(admin.alter_configs([&config], &options)).expect("Kafka answers");
+    let changed = block_on(admin.alter_configs([&config], &options)).expect("a response of Kafka");
     assert!(changed.iter().all(Result::is_ok), "{changed:?}");
 }
 

@@ -1,6 +1,6 @@
-//! Claim: an event loop that is blocked shows in the metrics while it is blocked, and once in the log; beyond
-//! `EVENT_LOOP_STALL_EXIT` the process ends with a line that says so. SIGSTOP and SIGCONT are no stall.
-//! Method: a real gateway of two cores, one of them blocked by `fault-points`, the other one asked.
+//! Property: a blocked event loop is visible in the metrics while it is blocked, and is logged once; beyond
+//! `EVENT_LOOP_STALL_EXIT` the process exits with a message that says so. SIGSTOP and SIGCONT do not count as a stall.
+//! Method: a real gateway with two cores; `fault-points` blocks one of them, the other one is queried.
 
 use std::io::Read as _;
 use std::process::Stdio;
@@ -20,22 +20,22 @@ fn block(client: &mut Client, ms: u64) {
 }
 
 #[test]
-fn it_is_seen_while_it_lasts() {
+fn stall_is_reported_while_it_lasts() {
     let world = World::new();
     let variables = [("WORKERS", "2"), ("LOG_LEVEL", "warn")];
     let mut gateway = world.start_with("gateway", &variables, Stdio::piped(), Stdio::null());
     gateway.wait_health(200);
-    let mut log = gateway.child().stdout.take().expect("its pipe");
-    // Few connections are shared out: of two, each core has one. One that has just been closed still counts for a moment.
+    let mut log = gateway.child().stdout.take().expect("a pipe");
+    // The gateway distributes few connections evenly: of two, each core gets one. A closed one still counts for a moment.
     let mut first = Client::connect(gateway.address().as_str());
     wait_until("only the first is open", WAIT_MAX, || {
         first.get("/metrics").text().lines().any(|line| line == "gateway_connections 1")
     });
     let mut clients = [first, Client::connect(gateway.address().as_str())];
     assert_eq!(clients[1].get("/live").status, 200);
-    let [asked, blocked] = &mut clients;
+    let [idle, blocked] = &mut clients;
     wait_until("each core has one", WAIT_MAX, || {
-        let page = asked.get("/metrics").text().to_owned();
+        let page = idle.get("/metrics").text().to_owned();
         page.lines()
             .filter(|line| line.starts_with("gateway_core_connections{") && line.ends_with(" 1"))
             .count()
@@ -47,22 +47,22 @@ fn it_is_seen_while_it_lasts() {
             page.lines().filter(|line| line.starts_with("gateway_event_loop_longest_stall_seconds{"));
         values.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).fold(0.0, f64::max)
     };
-    wait_until("the stall shows", Duration::from_millis(2500), || {
-        longest(asked.get("/metrics").text()) > 0.2
+    wait_until("the metrics show the stall", Duration::from_millis(2500), || {
+        longest(idle.get("/metrics").text()) > 0.2
     });
-    // Its answer comes when it has ended: it was seen before.
+    // The response arrives when the stall has ended, so the metrics showed it earlier.
     blocked.read_timeout(Duration::from_secs(20));
-    // Its core's connection to Redis may have been given up meanwhile.
+    // The core may have dropped its connection to Redis meanwhile.
     assert!(matches!(blocked.read_response().status, 202 | 503));
-    let page = asked.get("/metrics").text().to_owned();
+    let page = idle.get("/metrics").text().to_owned();
     assert!((1.0..4.0).contains(&longest(&page)), "{page}");
     drop(clients);
     assert_eq!(gateway.terminate(), Some(0));
     let mut text = String::new();
-    log.read_to_string(&mut text).expect("its log");
+    log.read_to_string(&mut text).expect("the log");
     let stalls = page.lines().find_map(|line| line.strip_prefix("gateway_event_loop_stalls_total "));
     let stalls: usize = stalls.and_then(|value| value.parse().ok()).expect("a number");
-    // A busy machine may add one of its own at the end.
+    // A busy machine may cause one more stall at the end.
     assert!(
         stalls >= 1 && (stalls..=stalls + 1).contains(&text.matches("event_loop_blocked").count()),
         "{text}"
@@ -70,13 +70,13 @@ fn it_is_seen_while_it_lasts() {
 }
 
 #[test]
-fn beyond_the_bound_the_process_ends() {
+fn process_exits_beyond_the_stall_limit() {
     let world = World::new();
     let variables = [("WORKERS", "2"), ("EVENT_LOOP_STALL_EXIT", "2s")];
     let mut gateway = world.start_with("gateway", &variables, Stdio::null(), Stdio::piped());
     gateway.wait_health(200);
-    let mut said = gateway.child().stderr.take().expect("its pipe");
-    // A stop of the whole process is none of the event loop's.
+    let mut stderr = gateway.child().stderr.take().expect("a pipe");
+    // Stopping the whole process is not a stall of the event loop.
     gateway.signal(Signal::Stop);
     std::thread::sleep(Duration::from_secs(3));
     gateway.signal(Signal::Continue);
@@ -84,9 +84,9 @@ fn beyond_the_bound_the_process_ends() {
 
     let mut client = Client::connect(gateway.address().as_str());
     block(&mut client, 600_000);
-    wait_until("it has ended", WAIT_MAX, || gateway.ended());
+    wait_until("it has exited", WAIT_MAX, || gateway.has_exited());
     assert_eq!(gateway.wait().code(), Some(1));
     let mut text = String::new();
-    said.read_to_string(&mut text).expect("what it said");
+    stderr.read_to_string(&mut text).expect("its standard error");
     assert!(text.contains("event loop gateway-") && text.contains("EVENT_LOOP_STALL_EXIT"), "{text}");
 }

@@ -1,8 +1,8 @@
-//! Claim: a wall clock that is stepped back or forward while the processes run changes nothing that clients see: health
-//! stays, orders are accepted and processed, and SIGTERM ends both processes in order.
-//! Method: libfaketime steps the wall clock of running processes (the monotonic clock is left alone, as the kernel leaves
-//! it); −600 s and +3,600 s. libfaketime does not know libc's C11 threads, on which librdkafka is built: without
-//! `src/monotonic_waits.rs` its waits end at once (−600 s: it spins, `kafka:false`) or an hour late (+3,600 s: no end).
+//! Property: clients notice nothing when the wall clock is stepped back or forward while the processes run: both stay healthy,
+//! orders are accepted and processed, and SIGTERM stops both processes in order.
+//! Method: libfaketime steps the wall clock of running processes by −600 s and +3,600 s; as in a real step, the monotonic
+//! clock does not change. libfaketime does not intercept libc's C11 threads, which librdkafka uses: without
+//! `src/monotonic_waits.rs` its waits end at once (−600 s: it spins, `kafka:false`) or an hour late (+3,600 s: it never exits).
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use testkit::{TempDir, wait_until};
 
 use crate::process;
 
-/// Where `cargo xtask test` has installed it; by hand, where Debian puts it.
+/// The library as installed by `cargo xtask test`, else at Debian's path.
 fn library() -> PathBuf {
     let usual = format!("/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1", std::env::consts::ARCH);
     let path = std::env::var_os("TEST_FAKETIME").map_or_else(|| PathBuf::from(usual), PathBuf::from);
@@ -38,7 +38,7 @@ impl Clock {
     fn set(&self, offset: &str) {
         let next = self.file.with_extension("next");
         fs::write(&next, format!("{offset}\n")).expect("a file");
-        fs::rename(next, &self.file).expect("in one step");
+        fs::rename(next, &self.file).expect("an atomic rename");
     }
 
     fn start(&self, world: &World, subcommand: &str) -> Process {
@@ -49,10 +49,10 @@ impl Clock {
                 ("LD_PRELOAD", library.to_str().expect("UTF-8")),
                 ("FAKETIME_TIMESTAMP_FILE", file.as_str()),
                 ("FAKETIME_NO_CACHE", "1"),
-                // By its old name and by its new one.
+                // Old and new name of the same option.
                 ("DONT_FAKE_MONOTONIC", "1"),
                 ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-                // Else it takes the end of a wait by the monotonic clock for one by the wall clock.
+                // Otherwise it treats deadlines of the monotonic clock as wall-clock times.
                 ("FAKETIME_FORCE_MONOTONIC_FIX", "0"),
                 ("PAYMENT_FAILURE_RATE", "0"),
                 ("SHUTDOWN_TIMEOUT", "5s"),
@@ -65,7 +65,7 @@ impl Clock {
 
 fn step(offset: &str) {
     let world = World::new();
-    world.truth.set_stock("101", 1000);
+    world.store.set_stock("101", 1000);
     let clock = Clock::new();
     let (gateway, processor) = (clock.start(&world, "gateway"), clock.start(&world, "processor"));
     gateway.wait_health(200);
@@ -79,12 +79,12 @@ fn step(offset: &str) {
             assert_eq!(client.post_buy(&order, &[]).status, 202, "{id}");
             ids.push(id);
         }
-        world.wait_ended(&ids, ids.len());
+        world.wait_for_final_status(&ids, ids.len());
     };
     buy(20);
     clock.set(offset);
     let stepped = Instant::now();
-    // Longer than any probe or poll interval: what waits by the wall clock is stuck by then.
+    // Longer than any probe or poll interval, so that any wait by the wall clock would be stuck by then.
     while stepped.elapsed() < Duration::from_secs(8) {
         buy(5);
         for process in [&gateway, &processor] {
@@ -98,15 +98,15 @@ fn step(offset: &str) {
         assert_eq!(process.terminate(), Some(0), "after {offset}");
         assert!(begun.elapsed() < Duration::from_secs(8), "{:?} after {offset}", begun.elapsed());
     }
-    wait_until("nothing is left", WAIT_MAX, || world.truth.left("101").is_some_and(|left| left < 1000));
+    wait_until("units were sold", WAIT_MAX, || world.store.left("101").is_some_and(|left| left < 1000));
 }
 
 #[test]
-fn ten_minutes_back() {
+fn step_of_ten_minutes_back_is_harmless() {
     step("-600");
 }
 
 #[test]
-fn an_hour_forward() {
+fn step_of_an_hour_forward_is_harmless() {
     step("+3600");
 }

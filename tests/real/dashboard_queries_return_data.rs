@@ -1,7 +1,7 @@
-//! Claim: every query of the dashboard, of its variables and of its annotations returns data from a real sale, and every
-//! series has the labels that its legend names. Method: gateway and processor as processes on a real Redis and Kafka, a real
-//! Prometheus that scrapes both every second with the deployment's own rules, orders by `flash-sale loadgen` with refusals of
-//! each kind and failed payments; then Prometheus is asked what Grafana would ask.
+//! Property: every query of the dashboard, its variables and its annotations returns data from a real sale, and every series
+//! has the labels used in its legend. Method: gateway and processor as processes on a real Redis and Kafka, a real Prometheus
+//! that scrapes both every second with the rules of the deployment, and orders by `flash-sale loadgen` with each kind of
+//! rejection and with failed payments; then the queries of Grafana are sent to Prometheus.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,13 +10,13 @@ use testkit::child;
 use testkit::prometheus::{Prometheus, Sample, Setup};
 use testkit::wait_until;
 
-use dashboard::{Query, asked, dashboard, file, queries, variable_queries};
+use dashboard::{Query, dashboard, expand_variables, file, queries, variable_queries};
 use process::World;
 
 use crate::dashboard;
 use crate::process;
 
-/// For what comes with the next scrapes and evaluations; Prometheus looks for targets every five seconds.
+/// Wait for the next scrapes and evaluations; Prometheus discovers targets every five seconds.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 /// Eight seconds of orders for fewer units than there are buyers.
 const LOAD: [&str; 20] = [
@@ -42,23 +42,23 @@ const LOAD: [&str; 20] = [
     "32",
 ];
 
-/// Some series of a query that are numbers, or why there is none.
-fn answered(prometheus: &Prometheus, expr: &str) -> Result<Vec<Sample>, String> {
+/// The series of a query whose values are numbers, or why there are none.
+fn numeric_samples(prometheus: &Prometheus, expr: &str) -> Result<Vec<Sample>, String> {
     let mut samples = prometheus.query(expr)?;
     let all = samples.len();
     samples.retain(|sample| !sample.value.is_nan());
     if samples.is_empty() { Err(format!("{all} series, none with a number")) } else { Ok(samples) }
 }
 
-/// The labels named in a legend, as in `{{instance}} core {{core}}`.
+/// The labels used in a legend, as in `{{instance}} core {{core}}`.
 fn labels(legend: &str) -> Vec<&str> {
     legend.split("{{").skip(1).filter_map(|rest| Some(rest.split_once("}}")?.0)).collect()
 }
 
-/// What is wrong with the answer to a query; nothing when it is right.
-fn complaint(prometheus: &Prometheus, query: &Query) -> Option<String> {
-    let expr = asked(&query.expr);
-    match answered(prometheus, &expr) {
+/// What is wrong with the result of a query; `None` if it is correct.
+fn error_of(prometheus: &Prometheus, query: &Query) -> Option<String> {
+    let expr = expand_variables(&query.expr);
+    match numeric_samples(prometheus, &expr) {
         Err(reason) => Some(format!("{}: {expr}: {reason}", query.place)),
         Ok(samples) => {
             let is_named = |sample: &Sample| {
@@ -66,14 +66,14 @@ fn complaint(prometheus: &Prometheus, query: &Query) -> Option<String> {
             };
             let unnamed = samples.iter().find(|sample| !is_named(sample));
             unnamed.map(|sample| {
-                format!("{}: {:?} has not the labels of {}", query.place, sample.labels, query.legend)
+                format!("{}: {:?} lacks labels of {}", query.place, sample.labels, query.legend)
             })
         }
     }
 }
 
 #[test]
-fn every_query_is_answered() {
+fn every_query_returns_data() {
     let world = World::new();
     let gateway = world.start_gateway(&[("RATE_LIMIT_MAX_REQUESTS", "5")]);
     let processor = world.start(&[("PAYMENT_FAILURE_RATE", "0.2")]);
@@ -85,9 +85,9 @@ fn every_query_is_answered() {
         jobs: &[("gateway", &[gateway.address()]), ("processor", &[processor.address()])],
         rule_files: &rule_files,
     });
-    // Counters are to rise from what was scraped before.
+    // Scrape both before the load, so that counters are seen to increase.
     wait_until("both are scraped and no rule fails", WAIT_MAX, || {
-        prometheus.troubles().expect("an answer").is_empty()
+        prometheus.problems().expect("a response").is_empty()
     });
 
     let mut command = Command::new(env!("CARGO_BIN_EXE_flash-sale"));
@@ -104,9 +104,9 @@ fn every_query_is_answered() {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let mut loadgen = child::spawn(command).expect("the binary starts");
-    let code = loadgen.wait().expect("its end").code();
-    // 5 is a generator that was late, on a busy machine: the orders came all the same.
-    assert!(matches!(code, Some(0 | 5)), "loadgen ended with {code:?}");
+    let code = loadgen.wait().expect("its exit status").code();
+    // 5 means that the load generator was late, on a busy machine; the orders were sent nevertheless.
+    assert!(matches!(code, Some(0 | 5)), "loadgen exited with {code:?}");
 
     let dashboard = dashboard();
     let mut wanted = queries(&dashboard);
@@ -118,16 +118,16 @@ fn every_query_is_answered() {
             legend: format!("{{{{{label}}}}}"),
         });
     }
-    // What this load was made for; the outcomes `failed` and `shed` are of broken services and of too much load.
+    // The outcomes that this load produces; `failed` and `shed` need broken services and overload.
     for outcome in ["accepted", "validation_failed", "idempotency_rejected", "rate_limited", "sold_out"] {
         let expr = format!("gateway:orders_outcomes:rate1m{{outcome=\"{outcome}\"}} > 0");
         wanted.push(Query { place: "the load".to_owned(), expr, legend: "{{outcome}}".to_owned() });
     }
-    for end in ["completed", "failed"] {
-        let expr = format!("processor:orders_ends:rate1m{{end=\"{end}\"}} > 0");
-        wanted.push(Query { place: "the load".to_owned(), expr, legend: "{{end}}".to_owned() });
+    for status in ["completed", "failed"] {
+        let expr = format!("processor:orders_final_status:rate1m{{status=\"{status}\"}} > 0");
+        wanted.push(Query { place: "the load".to_owned(), expr, legend: "{{status}}".to_owned() });
     }
-    // An annotation is of a firing alert; half a minute is too long for a test, so that it has to be pending here.
+    // Annotations show firing alerts; an alert needs half a minute to fire, too long for a test, so pending is sufficient here.
     let annotations = dashboard["annotations"]["list"].as_array().expect("annotations");
     let annotations: Vec<&str> = annotations.iter().filter_map(|a| a["target"]["expr"].as_str()).collect();
     assert_eq!(annotations, ["ALERTS{alertstate=\"firing\"}"]);
@@ -136,14 +136,13 @@ fn every_query_is_answered() {
 
     let begun = Instant::now();
     wait_until("data for every query", 2 * WAIT_MAX, || {
-        let complaints: Vec<String> =
-            wanted.iter().filter_map(|query| complaint(&prometheus, query)).collect();
-        assert!(complaints.is_empty() || begun.elapsed() < WAIT_MAX, "{}", complaints.join("\n"));
-        complaints.is_empty()
+        let errors: Vec<String> = wanted.iter().filter_map(|query| error_of(&prometheus, query)).collect();
+        assert!(errors.is_empty() || begun.elapsed() < WAIT_MAX, "{}", errors.join("\n"));
+        errors.is_empty()
     });
-    println!("{} queries answered {:.1} s after the load", wanted.len(), begun.elapsed().as_secs_f64());
+    println!("{} queries returned data {:.1} s after the load", wanted.len(), begun.elapsed().as_secs_f64());
 
-    // What is not there is noticed.
+    // Missing data is detected.
     let of = |expr: &str, legend: &str| Query {
         place: String::new(),
         expr: expr.to_owned(),
@@ -154,6 +153,6 @@ fn every_query_is_answered() {
         of("gateway_in_flight * NaN", ""),
         of("gateway_in_flight", "{{core}}"),
     ] {
-        assert!(complaint(&prometheus, &wrong).is_some(), "{wrong:?}");
+        assert!(error_of(&prometheus, &wrong).is_some(), "{wrong:?}");
     }
 }

@@ -1,7 +1,7 @@
-//! Claim: a dead letter has every header of its record, in order, duplicates, nulls and names that are no text included;
-//! its replay has them too, and nothing of the letter's own, however often it fails; an order without a correlation id,
-//! and a record that is no order, get a generated one that stays the same. Method: records made by another producer fail
-//! in a real processor, are replayed by the binary and fail again.
+//! Property: a dead letter has every header of its record, in order, including duplicates, nulls and names that are not text.
+//! Its replay has the same headers and none that the dead letter added, however often the order fails. An order without a
+//! correlation id, and a record that is not an order, get a generated id that does not change. Method: records of another
+//! producer fail in a real processor, are replayed by the binary and fail again.
 
 use std::ffi::{CStr, CString};
 use std::ops::ControlFlow;
@@ -32,7 +32,7 @@ fn owned(headers: &[(&CStr, Option<&[u8]>)]) -> Vec<Header> {
     headers.iter().map(|(name, value)| ((*name).to_owned(), value.map(<[u8]>::to_vec))).collect()
 }
 
-/// The headers of every record of a topic, those with this text in their value.
+/// The headers of every record of a topic whose value contains this text.
 fn headers_of(world: &World, topic: &str, text: &str) -> Vec<Vec<Header>> {
     let mut reader = TopicReader::open(&world.topics.bootstrap, topic, WAIT_MAX).expect("the topic");
     let mut found = Vec::new();
@@ -74,9 +74,9 @@ fn replay(world: &World) {
 }
 
 #[test]
-fn through_a_letter_and_two_replays() {
+fn headers_survive_a_dead_letter_and_two_replays() {
     let world = World::new();
-    world.truth.set_stock("101", 10);
+    world.store.set_stock("101", 10);
     let topics = [world.topics.orders.clone(), world.topics.dlq.clone()];
     let sender = Sender::open(&ProducerSettings {
         message_timeout_ms: 10_000,
@@ -91,13 +91,16 @@ fn through_a_letter_and_two_replays() {
         headers: &FOREIGN,
         timestamp_ms: None,
     };
-    let fates = sender.send_all(&[
+    let deliveries = sender.send_all(&[
         record(r#"{"user_id":"u","item_id":"101","amount":1,"request_id":"fails"}"#),
         record("no order at all"),
     ]);
-    assert!(fates.iter().all(|fate| matches!(fate, Delivery::Persisted { .. })), "{fates:?}");
+    assert!(
+        deliveries.iter().all(|delivery| matches!(delivery, Delivery::Persisted { .. })),
+        "{deliveries:?}"
+    );
     let processor = world.start(&[("PAYMENT_FAILURE_RATE", "1"), ("LOG_LEVEL", "info")]);
-    wait_until("two letters", WAIT_MAX, || world.topics.depth() == 2);
+    wait_until("two dead letters", WAIT_MAX, || world.topics.depth() == 2);
 
     let poison = headers_of(&world, &world.topics.dlq, "no order").remove(0);
     assert_eq!(poison[..FOREIGN.len()], owned(&FOREIGN), "all of them first, in order");
@@ -105,31 +108,35 @@ fn through_a_letter_and_two_replays() {
     let generated = last(&poison, c"correlation_id").expect("a generated one").to_vec();
     assert!(is_uuid(&generated), "{generated:?}");
     let generated = String::from_utf8(generated).expect("text");
-    wait_until("the line names it", Duration::from_secs(10), || {
+    wait_until("the log line contains the generated id", Duration::from_secs(10), || {
         processor.lines(&["order_dead_lettered", &generated]).len() == 1
     });
 
     let mut correlation = None;
     for attempt in 0..3_usize {
-        let letters = headers_of(&world, &world.topics.dlq, "fails");
-        assert_eq!(letters.len(), attempt + 1);
-        // Letters of one key lie in one partition, in order.
-        let letter = &letters[attempt];
-        assert_eq!(letter[..FOREIGN.len()], owned(&FOREIGN), "letter {attempt}: all of them first, in order");
-        assert_eq!(last(letter, c"error"), Some(&b"Payment Timeout"[..]));
+        let dead_letters = headers_of(&world, &world.topics.dlq, "fails");
+        assert_eq!(dead_letters.len(), attempt + 1);
+        // Dead letters with the same key are in one partition, in order.
+        let dead_letter = &dead_letters[attempt];
         assert_eq!(
-            (names(letter, "error"), names(letter, "kafka_dlt-")),
-            (2, 5),
-            "letter {attempt}: {letter:?}"
+            dead_letter[..FOREIGN.len()],
+            owned(&FOREIGN),
+            "dead letter {attempt}: all of them first, in order"
         );
-        let id = last(letter, c"correlation_id").expect("a generated one").to_vec();
+        assert_eq!(last(dead_letter, c"error"), Some(&b"Payment Timeout"[..]));
+        assert_eq!(
+            (names(dead_letter, "error"), names(dead_letter, "kafka_dlt-")),
+            (2, 5),
+            "dead letter {attempt}: {dead_letter:?}"
+        );
+        let id = last(dead_letter, c"correlation_id").expect("a generated one").to_vec();
         assert!(is_uuid(&id), "{id:?}");
         assert_eq!(*correlation.get_or_insert(id.clone()), id, "the same for every attempt");
         if attempt == 2 {
             break;
         }
         replay(&world);
-        wait_until("another letter", WAIT_MAX, || world.topics.depth() == attempt + 3);
+        wait_until("another dead letter", WAIT_MAX, || world.topics.depth() == attempt + 3);
         let records = headers_of(&world, &world.topics.orders, "fails");
         let replayed = records.iter().find(|headers| {
             last(headers, c"attempt").is_some_and(|text| text == (attempt + 1).to_string().as_bytes())
@@ -137,8 +144,8 @@ fn through_a_letter_and_two_replays() {
         let replayed = replayed.expect("the replay");
         assert_eq!(replayed[..FOREIGN.len()], owned(&FOREIGN), "replay {attempt}");
         assert_eq!(last(replayed, c"correlation_id"), Some(&id[..]));
-        let own = ["kafka_dlt-", "timestamp", "attempt", "replayed-from", "error", "correlation_id"];
-        let counts = own.map(|name| names(replayed, name));
+        let added = ["kafka_dlt-", "timestamp", "attempt", "replayed-from", "error", "correlation_id"];
+        let counts = added.map(|name| names(replayed, name));
         assert_eq!(counts, [0, 0, 1, 1, 1, 1], "replay {attempt}: {replayed:?}");
     }
     assert_eq!(processor.terminate(), Some(0));

@@ -1,7 +1,7 @@
-//! Claim: whatever makes Redis or Kafka useless, gateway and processor both say so: `/health` has false for it, also while
-//! nobody orders; orders are answered 503, never 500; the cause is counted and is one WARN line; and all of it ends by
-//! itself, with one INFO line, when the cause does. A first start on a new Kafka is no failure. Method: the binary on a
-//! real Redis and Kafka that are brought into each of these states and out of them.
+//! Property: gateway and processor both report any failure of Redis or Kafka: `/health` shows false for it, even without
+//! traffic; orders are answered with 503, never 500; the cause is counted and logged in one WARN line. When the cause ends,
+//! they recover by themselves and log one INFO line. A first start on a new Kafka is not a failure. Method: the binary on a
+//! real Redis and Kafka, which are brought into each of these states and back.
 
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,10 @@ use crate::process;
 
 type Calls = &'static [&'static [&'static str]];
 
-/// From the cause to `/health`, and from its end to the first 202: the promise is 2 s, the rest is for a machine that is
+/// Limit from the failure to `/health`, and from its end to the first 202. The contract is 2 s; the rest is for a machine
 /// busy with other tests.
 const NOTICED_MAX: Duration = Duration::from_secs(10);
-/// Where the items of the test are.
+/// The item of the test.
 const ITEM: &str = "101";
 
 fn buy(gateway: &Process, request_id: &str) -> u16 {
@@ -26,7 +26,7 @@ fn buy(gateway: &Process, request_id: &str) -> u16 {
     Client::connect(gateway.address().as_str()).post_buy(&body, &[]).status
 }
 
-fn says(process: &Process, field: &str) -> bool {
+fn is_unhealthy_with(process: &Process, field: &str) -> bool {
     process.get("/health").is_some_and(|(code, body)| code == 503 && body.contains(field))
 }
 
@@ -39,7 +39,7 @@ fn counted(process: &Process, service: &str, dependency: &str, reason: &str) -> 
     process.metric(&format!("{service}_dependency_errors_total{labels}")).expect("the series exists")
 }
 
-/// Both services, logging at info.
+/// Starts both services with log level info.
 fn start(world: &World, variables: &[(&str, &str)]) -> [Process; 2] {
     let variables: Vec<_> = variables
         .iter()
@@ -55,17 +55,17 @@ fn start(world: &World, variables: &[(&str, &str)]) -> [Process; 2] {
 
 const SERVICES: [&str; 2] = ["gateway", "processor"];
 
-/// A Redis with the user `shop`, who may do everything at first.
+/// A Redis with the user `shop`, who has all permissions at first.
 fn world_with_user() -> (World, String) {
     let world = World::on(Redis::start_with(&["--enable-protected-configs", "yes"]));
     let everything = ["ACL", "SETUSER", "shop", "on", ">secret", "allkeys", "allcommands"];
     assert_eq!(world.redis().call(&everything).text().as_deref(), Some("OK"));
-    world.truth.set_stock(ITEM, 1000);
+    world.store.set_stock(ITEM, 1000);
     let address = format!("redis://shop:secret@{}", world.redis_addr());
     (world, address)
 }
 
-fn redis_fails(reason: &str, spoil: Calls, mend: Calls) {
+fn redis_fails(reason: &str, cause: Calls, repair: Calls) {
     let (world, address) = world_with_user();
     let services = start(&world, &[("REDIS_ADDR", &address)]);
     for process in &services {
@@ -73,22 +73,22 @@ fn redis_fails(reason: &str, spoil: Calls, mend: Calls) {
     }
     let [gateway, _] = &services;
     assert_eq!(buy(gateway, "before"), 202);
-    world.wait_ended(&["before".to_owned()], 1);
+    world.wait_for_final_status(&["before".to_owned()], 1);
 
     let call = |calls: Calls| {
         for args in calls {
             world.redis().call(args);
         }
     };
-    call(spoil);
+    call(cause);
     for (process, service) in services.iter().zip(SERVICES) {
-        wait_until(&format!("{service} sees it although nobody orders"), NOTICED_MAX, || {
-            says(process, "\"redis\":false")
+        wait_until(&format!("{service} reports it without traffic"), NOTICED_MAX, || {
+            is_unhealthy_with(process, "\"redis\":false")
         });
     }
-    // Each core finds out by itself; until then one may take an order, whose commands are not those that are missing.
+    // Each core detects the failure by itself; until then it may accept an order whose commands still work.
     let mut sent = 0;
-    wait_until(&format!("{reason}: every core refuses"), NOTICED_MAX, || {
+    wait_until(&format!("{reason}: every core rejects orders"), NOTICED_MAX, || {
         (0..20).all(|_| {
             sent += 1;
             buy(gateway, &format!("during-{sent}")) == 503
@@ -97,14 +97,14 @@ fn redis_fails(reason: &str, spoil: Calls, mend: Calls) {
     for (process, service) in services.iter().zip(SERVICES) {
         wait_until("counted", NOTICED_MAX, || counted(process, service, "redis", reason) >= 1.0);
         wait_until("logged", NOTICED_MAX, || !process.lines(&["dependency_down", reason]).is_empty());
-        assert!(says(process, "\"redis\":false"), "{service}");
+        assert!(is_unhealthy_with(process, "\"redis\":false"), "{service}");
     }
 
-    call(mend);
-    let mended = Instant::now();
+    call(repair);
+    let recovered = Instant::now();
     wait_until("the first 202 after it", NOTICED_MAX, || buy(gateway, "after") != 503);
-    println!("{reason}: first 202 {:?} after its end", mended.elapsed());
-    world.wait_ended(&["after".to_owned()], 1);
+    println!("{reason}: first 202 {:?} after recovery", recovered.elapsed());
+    world.wait_for_final_status(&["after".to_owned()], 1);
     for (process, service) in services.iter().zip(SERVICES) {
         wait_until("healthy again", NOTICED_MAX, || is_healthy(process));
         wait_until("recovery logged", NOTICED_MAX, || {
@@ -119,7 +119,7 @@ fn redis_fails(reason: &str, spoil: Calls, mend: Calls) {
 }
 
 #[test]
-fn a_wrong_password() {
+fn wrong_password_is_reported() {
     redis_fails(
         "auth",
         &[&["ACL", "SETUSER", "shop", "resetpass", ">other"], &["CLIENT", "KILL", "USER", "shop"]],
@@ -128,8 +128,8 @@ fn a_wrong_password() {
 }
 
 #[test]
-fn a_user_without_a_command() {
-    // The first for orders, the second for watermarks and for the scripts of the processor.
+fn missing_command_permission_is_reported() {
+    // SET is used by orders, PSETEX by watermarks and by the scripts of the processor.
     redis_fails(
         "permission",
         &[&["ACL", "SETUSER", "shop", "-set", "-psetex"]],
@@ -138,7 +138,7 @@ fn a_user_without_a_command() {
 }
 
 #[test]
-fn a_user_without_evalsha() {
+fn missing_evalsha_permission_is_reported() {
     redis_fails(
         "permission",
         &[&["ACL", "SETUSER", "shop", "-evalsha"]],
@@ -147,7 +147,7 @@ fn a_user_without_evalsha() {
 }
 
 #[test]
-fn a_user_without_a_key() {
+fn missing_key_permission_is_reported() {
     redis_fails(
         "permission",
         &[&["ACL", "SETUSER", "shop", "resetkeys", "~inventory:*", "~ratelimit:*"]],
@@ -156,12 +156,12 @@ fn a_user_without_a_key() {
 }
 
 #[test]
-fn a_replica() {
+fn replica_is_reported() {
     redis_fails("read_only", &[&["REPLICAOF", "127.0.0.1", "1"]], &[&["REPLICAOF", "NO", "ONE"]]);
 }
 
 #[test]
-fn no_memory() {
+fn full_memory_is_reported() {
     redis_fails(
         "out_of_memory",
         &[&["CONFIG", "SET", "maxmemory", "1mb"]],
@@ -170,7 +170,7 @@ fn no_memory() {
 }
 
 #[test]
-fn too_few_replicas() {
+fn too_few_replicas_are_reported() {
     redis_fails(
         "not_enough_replicas",
         &[&["CONFIG", "SET", "min-replicas-to-write", "1"]],
@@ -179,12 +179,12 @@ fn too_few_replicas() {
 }
 
 #[test]
-fn snapshots_that_cannot_be_written() {
+fn failing_snapshots_are_reported() {
     redis_fails(
         "persistence",
         &[
             &["CONFIG", "SET", "save", "3600 1"],
-            // Nobody writes files there, whoever it is.
+            // Not even root can write files there.
             &["CONFIG", "SET", "dir", "/proc"],
             &["BGSAVE"],
         ],
@@ -193,7 +193,7 @@ fn snapshots_that_cannot_be_written() {
 }
 
 #[test]
-fn a_cluster() {
+fn cluster_mode_is_reported() {
     let world = World::on(Redis::start_with(&["--cluster-enabled", "yes"]));
     world.redis().call(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
     wait_until("the cluster has its slots", WAIT_MAX, || {
@@ -205,7 +205,7 @@ fn a_cluster() {
         wait_until("logged", WAIT_MAX, || {
             process.lines(&["WARN", "dependency_down", "cluster_mode"]).len() == 1
         });
-        assert!(says(process, "\"redis\":false"), "{service}");
+        assert!(is_unhealthy_with(process, "\"redis\":false"), "{service}");
         assert!(counted(process, service, "redis", "cluster_mode") >= 1.0, "{service}");
     }
     assert_eq!(buy(&services[0], "r"), 503);
@@ -213,9 +213,9 @@ fn a_cluster() {
 }
 
 #[test]
-fn a_topic_that_takes_no_order() {
+fn topic_that_rejects_records_is_reported() {
     let world = World::on(Redis::start());
-    world.truth.set_stock(ITEM, 1000);
+    world.store.set_stock(ITEM, 1000);
     let services = start(&world, &[]);
     for process in &services {
         process.wait_health(200);
@@ -229,10 +229,10 @@ fn a_topic_that_takes_no_order() {
     let mut number = 0;
     wait_until("the breaker opens", WAIT_MAX, || {
         number += 1;
-        // Until the leader has the new bound orders are still taken.
+        // Orders are still accepted until the leader applies the new limit.
         let status = buy(gateway, &format!("during-{number}"));
         assert!(status == 202 || status == 503, "{status}");
-        says(gateway, "\"kafka\":false")
+        is_unhealthy_with(gateway, "\"kafka\":false")
     });
     assert!(counted(gateway, "gateway", "kafka", "message_too_large") >= 1.0);
     for event in ["circuit_breaker_open", "dependency_down"] {
@@ -241,7 +241,7 @@ fn a_topic_that_takes_no_order() {
         assert!(lines.len() == 1 && lines[0].contains("\"reason\":\"message_too_large\""), "{lines:?}");
     }
     set_max("1048588");
-    wait_until("orders are taken again", WAIT_MAX, || {
+    wait_until("orders are accepted again", WAIT_MAX, || {
         number += 1;
         buy(gateway, &format!("after-{number}")) == 202 && is_healthy(gateway)
     });
@@ -257,15 +257,15 @@ fn a_topic_that_takes_no_order() {
 }
 
 #[test]
-fn a_first_start_is_no_failure() {
+fn first_start_is_not_a_failure() {
     let world = World::without_topics(Redis::start());
-    world.truth.set_stock(ITEM, 1000);
+    world.store.set_stock(ITEM, 1000);
     let services = start(&world, &[("ORDERS_PARTITIONS", "4")]);
     for process in &services {
         process.wait_health(200);
     }
     assert_eq!(buy(&services[0], "first"), 202);
-    world.wait_ended(&["first".to_owned()], 1);
+    world.wait_for_final_status(&["first".to_owned()], 1);
     for (process, service) in services.iter().zip(SERVICES) {
         for bad in ["\"level\":\"ERROR\"", "dependency_down", "kafka_notice"] {
             assert_eq!(process.lines(&[bad]), Vec::<String>::new(), "{service}");

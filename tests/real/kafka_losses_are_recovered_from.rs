@@ -1,8 +1,8 @@
-//! Property: when Kafka loses its data or a topic, gateway and processor recover without a restart. Clients get 503 and
-//! never 500 meanwhile, the first 202 comes within 5 s of the broker being able to take it (with the default breaker, whose
-//! timer alone would take 30 s), and every order accepted afterwards gets its final status.
-//! Method: processes of the binary on a broker of the test's own, which is emptied, or whose topics are deleted or created
-//! anew with other partitions, while one client sends orders all the time.
+//! Property: when Kafka loses its data or a topic, gateway and processor recover without a restart. Meanwhile clients
+//! get 503 and never 500, the first 202 arrives within 5 s after the broker can accept orders again (with the default breaker,
+//! whose timer alone would take 30 s), and every order accepted afterwards gets its final status.
+//! Method: processes of the binary on a private broker, which is emptied, or whose topics are deleted or recreated with a
+//! different number of partitions, while one client sends orders continuously.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -19,13 +19,13 @@ use testkit::wait_until;
 
 use crate::process;
 
-/// From the moment the broker can take an order.
+/// Limit from the moment when the broker can accept orders again.
 const RECOVERY_MAX: Duration = Duration::from_secs(5);
 
-/// Its name, and what does it.
+/// Name of a loss, and the function that causes it.
 type Loss<'a> = (&'static str, &'a dyn Fn(&mut Kafka));
 
-/// A client that sends one order after the other.
+/// A client that sends one order after another.
 struct Buyer<'a> {
     gateway: &'a Process,
     name: &'static str,
@@ -45,7 +45,7 @@ impl<'a> Buyer<'a> {
         let order = format!(r#"{{"user_id":"u-{id}","item_id":"101","amount":1,"request_id":"{id}"}}"#);
         let response = Client::connect(self.gateway.address().as_str()).post_buy(&order, &[]);
         if response.status == 503 {
-            assert!(response.header("Retry-After").is_some(), "a 503 says when to come back");
+            assert!(response.header("Retry-After").is_some(), "a 503 has a Retry-After");
         }
         self.statuses.insert(response.status);
         if response.status == 202 {
@@ -69,8 +69,8 @@ fn topic_id(client: &AdminClient<DefaultClientContext>, topic: &str) -> Option<S
     Some(described.into_iter().next()??.id)
 }
 
-/// Deletes the topic as soon as it exists, and waits until the broker has done it: the controller answers earlier, and until
-/// then the broker still takes records into the log that is about to go.
+/// Deletes the topic as soon as it exists, and waits until the broker has deleted it: the controller responds earlier, and
+/// until then the broker still appends records to the old log.
 fn delete_topic(bootstrap: &str, topic: &str) {
     let client = admin_client(bootstrap);
     let mut id = None;
@@ -79,11 +79,11 @@ fn delete_topic(bootstrap: &str, topic: &str) {
         id.is_some()
     });
     let deleted = futures_executor(client.delete_topics(&[topic], &AdminOptions::new()));
-    assert!(deleted.expect("an answer").iter().all(Result::is_ok), "{topic} cannot be deleted");
+    assert!(deleted.expect("a response").iter().all(Result::is_ok), "{topic} cannot be deleted");
     wait_until("the broker has deleted the topic", WAIT_MAX, || topic_id(&client, topic) != id);
 }
 
-/// The admin client completes its futures from a thread of its own.
+/// The admin client completes its futures on its own thread.
 fn futures_executor<F: Future>(future: F) -> F::Output {
     let mut future = std::pin::pin!(future);
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -98,7 +98,7 @@ fn futures_executor<F: Future>(future: F) -> F::Output {
 #[test]
 fn each_loss_is_recovered_from_within_5_s() {
     let (world, mut kafka) = World::with_private_kafka();
-    world.truth.set_stock("101", 1_000_000);
+    world.store.set_stock("101", 1_000_000);
     let gateway = world.start_gateway(&[("RATE_LIMIT_MAX_REQUESTS", "1000"), ("LOG_LEVEL", "info")]);
     let processor = world.start(&[("PAYMENT_FAILURE_RATE", "0"), ("LOG_LEVEL", "info")]);
     gateway.wait_health(200);
@@ -116,14 +116,13 @@ fn each_loss_is_recovered_from_within_5_s() {
         ("deleted-dlq", &|_| delete_topic(&topics.bootstrap, dlq)),
         ("recreated-larger", &|_| recreate(7)),
         ("recreated-smaller", &|_| recreate(2)),
-        // The group is in the middle of its rebalance when the topic goes again: its members were once assigned nothing, for
-        // ever.
+        // The topic is deleted again during the rebalance of the group; this once left the members without partitions forever.
         ("deleted-repeatedly", &|_| (0..8).for_each(|_| delete_topic(&topics.bootstrap, orders))),
     ];
     for (name, lose) in losses {
         let mut buyer = Buyer::new(&gateway, name);
         buyer.buy_until_accepted();
-        world.wait_ended(&buyer.accepted, buyer.accepted.len());
+        world.wait_for_final_status(&buyer.accepted, buyer.accepted.len());
         lose(&mut kafka);
         let began = Instant::now();
         wait_until("an order is accepted and both topics exist", WAIT_MAX, || {
@@ -142,9 +141,9 @@ fn each_loss_is_recovered_from_within_5_s() {
             buyer.statuses,
             gateway.log()
         );
-        // What was accepted while a topic was being replaced may lie in the log that is gone; what came after does not.
+        // Orders accepted while a topic was being replaced may be in the deleted log; later orders are not.
         let later: Vec<String> = buyer.accepted.split_off(before);
-        world.wait_ended(&later, later.len());
+        world.wait_for_final_status(&later, later.len());
         gateway.wait_health(200);
         processor.wait_health(200);
     }

@@ -1,7 +1,7 @@
-//! Property: when records were removed from the log before the group has processed them, this is reported: an ERROR line
-//! with partition and range, counters, and the orders by `flash-sale stock audit`; and the processor goes on with what is
-//! still there. Method: orders are accepted while the processor is stopped, their records are deleted (`DeleteRecords`, which
-//! moves the log start as retention does), then a processor starts.
+//! Property: if records are removed from the log before the group has processed them, the loss is reported by an ERROR line
+//! with partition and range, by counters, and by `flash-sale stock audit`, which lists the orders; and the processor continues
+//! with the remaining records. Method: orders are accepted while the processor is stopped, their records are deleted
+//! (`DeleteRecords`, which moves the log start as retention does), then a processor starts.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -57,9 +57,9 @@ fn audit(world: &World) -> (Option<i32>, String) {
 }
 
 #[test]
-fn by_log_metric_and_audit() {
+fn loss_is_reported_by_log_metrics_and_audit() {
     let world = World::new();
-    world.truth.set_stock("101", 1000);
+    world.store.set_stock("101", 1000);
     let gateway = world.start_gateway(&[]);
     gateway.wait_health(200);
     let processor = world.start(&[("PAYMENT_FAILURE_RATE", "0")]);
@@ -71,7 +71,7 @@ fn by_log_metric_and_audit() {
         id.to_owned()
     };
     let first = [buy("first")];
-    world.wait_ended(&first, 1);
+    world.wait_for_final_status(&first, 1);
     assert_eq!(processor.terminate(), Some(0));
     let lost: Vec<String> = (0..LOST).map(|number| buy(&format!("lost-{number}"))).collect();
     delete_all_records(&world);
@@ -90,10 +90,10 @@ fn by_log_metric_and_audit() {
         lines.iter().all(|line| line.contains("\"level\":\"ERROR\"") && line.contains("\"from_offset\":"))
     );
 
-    // Explained by no lag once they are older than the slack of the audit, 10 s.
+    // No lag explains them once they are older than the tolerance of the audit, 10 s.
     let later = [buy("later")];
-    world.wait_ended(&later, 1);
-    assert!(world.ended(&lost).iter().all(|&has_ended| !has_ended), "nobody has their records");
+    world.wait_for_final_status(&later, 1);
+    assert!(world.have_final_status(&lost).iter().all(|&is_final| !is_final), "their records are gone");
     wait_until("the audit names them", Duration::from_secs(40), || {
         let (code, text) = audit(&world);
         code == Some(4) && lost.iter().all(|id| text.contains(id)) && !text.contains("later")

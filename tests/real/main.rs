@@ -1,4 +1,4 @@
-//! Tests of the binary against real services: one property per file, all in one program, since each program costs a link.
+//! Tests of the binary against real services: one property per file, all in one program, because each program must be linked.
 
 #[path = "../process/mod.rs"]
 mod process;
@@ -12,15 +12,16 @@ mod dashboard;
 mod blocked_event_loop;
 mod clock_steps;
 mod compose_services_run;
-mod crash_between_any_two_stations;
+mod crash_between_any_two_stages;
 mod dashboard_queries_return_data;
 mod dead_letters_are_replayed_once;
 mod dead_letters_keep_headers;
 mod dependency_failures_are_reported;
 mod kafka_losses_are_recovered_from;
-mod killed_and_restarted;
+mod kills_leave_one_final_status_per_order;
 mod lost_records_are_reported;
 mod prepare_is_safe_to_repeat;
+mod processor_stopped_past_its_session;
 mod prometheus_accepts_the_deployment;
 mod shutdown_ends_whatever_hangs;
 mod sigterm_loses_nothing;
@@ -28,6 +29,5 @@ mod startup_checks_warn;
 mod stock_is_rebuilt;
 mod stock_is_shown_from_the_first_scrape;
 mod stopped_gateway_acknowledges_once;
-mod stopped_past_its_session;
 mod topics_get_their_partitions;
 mod zero_downtime_restart;

@@ -9,7 +9,7 @@ use testkit::wait_until;
 
 use crate::process::{self, WAIT_MAX};
 
-/// Two keys an order, so 2^18 slots.
+/// Two keys per order, so 2^18 slots.
 const ORDERS: &str = "100000";
 const SLOTS: i64 = 1 << 18;
 
@@ -27,7 +27,7 @@ fn command(world: &World, args: &[&str]) -> Command {
     command
 }
 
-/// Runs it without the rehearsal, which needs a topic that other tests would share.
+/// Runs prepare without the rehearsal, whose topic other tests would share.
 fn prepare(world: &World, args: &[&str]) -> (Option<i32>, String) {
     let Output { status, stdout, stderr } =
         command(world, &[&["--orders", ORDERS, "--rehearsal", "0s"], args].concat())
@@ -40,7 +40,7 @@ fn placeholders(redis: &Redis) -> usize {
     redis.call(&["KEYS", "prepare:*"]).texts().len()
 }
 
-/// Bytes of both tables less those of the entries: slots of 8 bytes.
+/// Slots of both hash tables: their bytes minus those of the entries, divided by 8 bytes per slot.
 fn slots(redis: &Redis) -> [i64; 2] {
     let Reply::Array(stats) = redis.call(&["MEMORY", "STATS"]) else { panic!("no MEMORY STATS") };
     let at = stats.iter().position(|name| name.text().as_deref() == Some("db.0")).expect("a database");
@@ -60,7 +60,7 @@ fn slots(redis: &Redis) -> [i64; 2] {
     ]
 }
 
-/// A deployment whose processor is in its group.
+/// A deployment whose processor has joined its group.
 fn ready() -> (World, Process) {
     let world = World::on(Redis::start());
     let processor = world.start(&[]);
@@ -74,7 +74,7 @@ fn interrupt(child: &Child) {
 }
 
 #[test]
-fn tables_hold_the_sale_after_one_run_or_several() {
+fn tables_fit_the_sale_after_one_or_several_runs() {
     let (world, _processor) = ready();
     let gateway = world.start_gateway(&[]);
     gateway.wait_health(200);
@@ -86,62 +86,62 @@ fn tables_hold_the_sale_after_one_run_or_several() {
     // Slow enough to be interrupted in the middle.
     let args = ["--orders", ORDERS, "--rehearsal", "0s", "--rate", "20000"];
     let child = command(&world, &args).spawn().expect("it runs");
-    wait_until("it writes", WAIT_MAX, || redis.call(&["DBSIZE"]).int() > Some(20_000));
+    wait_until("placeholders are written", WAIT_MAX, || redis.call(&["DBSIZE"]).int() > Some(20_000));
     interrupt(&child);
-    let ended = child.wait_with_output().expect("it ends");
+    let ended = child.wait_with_output().expect("it exits");
     assert_eq!(ended.status.code(), Some(130), "{}", String::from_utf8_lossy(&ended.stderr));
 
     let address = gateway.address();
     let all = ["--items", &items, "--gateway", &address, "--rate", "10000000"];
     let mut kept = 0;
     for run in ["after an interruption", "again"] {
-        let (code, said) = prepare(&world, &all);
-        assert_eq!(code, Some(0), "{run}: {said}");
-        assert!(said.contains("202 after"), "{run}: {said}");
+        let (code, output) = prepare(&world, &all);
+        assert_eq!(code, Some(0), "{run}: {output}");
+        assert!(output.contains("202 after"), "{run}: {output}");
         kept = placeholders(redis);
         assert!((SLOTS / 8..SLOTS / 4).contains(&(kept as i64)), "{run}: {kept}");
-        wait_until("nothing is being moved", WAIT_MAX, || slots(redis) == [SLOTS; 2]);
+        wait_until("rehashing is complete", WAIT_MAX, || slots(redis) == [SLOTS; 2]);
     }
     assert_eq!(redis.call(&["GET", "inventory:102"]).int(), Some(500));
-    // What the sale will bring, beside the placeholders.
+    // The keys of the sale, in addition to the placeholders.
     let script = "for i = 1, 200000 do redis.call('SET', 'order:' .. i, 1, 'EX', 600) end";
     redis.call(&["EVAL", script, "0"]);
     assert_eq!(slots(redis), [SLOTS; 2], "{kept} placeholders, and the keys of the sale");
 
-    let (code, said) = prepare(&world, &["--items", &items, "--json"]);
-    assert_eq!(code, Some(0), "{said}");
-    let output = command(&world, &["--undo"]).output().expect("it runs");
-    assert_eq!(output.status.code(), Some(0));
+    let (code, output) = prepare(&world, &["--items", &items, "--json"]);
+    assert_eq!(code, Some(0), "{output}");
+    let undo = command(&world, &["--undo"]).output().expect("it runs");
+    assert_eq!(undo.status.code(), Some(0));
     assert_eq!(placeholders(redis), 0);
 }
 
 #[test]
-fn what_is_refused_is_not_changed() {
+fn refused_deployment_is_not_changed() {
     let (world, processor) = ready();
     let redis = world.redis();
     redis.call(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
-    let (code, said) = prepare(&world, &[]);
-    assert_eq!(code, Some(3), "{said}");
-    assert!(said.contains("maxmemory-policy noeviction"), "{said}");
+    let (code, output) = prepare(&world, &[]);
+    assert_eq!(code, Some(3), "{output}");
+    assert!(output.contains("maxmemory-policy noeviction"), "{output}");
     assert_eq!(placeholders(redis), 0);
 
     redis.call(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
     processor.terminate();
-    let (code, said) = prepare(&world, &[]);
-    assert_eq!(code, Some(3), "nobody processes: {said}");
+    let (code, output) = prepare(&world, &[]);
+    assert_eq!(code, Some(3), "no processor: {output}");
     assert_eq!(placeholders(redis), 0);
 }
 
 #[test]
-fn the_stock_of_a_running_sale_is_left_alone() {
+fn stock_of_a_running_sale_is_not_changed() {
     let (world, _processor) = ready();
     let redis = world.redis();
     redis.call(&["SET", "inventory:101", "7"]);
     redis.call(&["HSET", "stock_ledger:{inventory:101}", "base", "10", "taken", "3"]);
     let items = std::env::temp_dir().join(format!("running-{}.txt", std::process::id()));
     std::fs::write(&items, "101 2000\n").expect("a file");
-    let (code, said) = prepare(&world, &["--items", &items.display().to_string(), "--rate", "10000000"]);
-    assert_eq!(code, Some(3), "{said}");
-    assert!(said.contains("3 units are held or sold"), "{said}");
+    let (code, output) = prepare(&world, &["--items", &items.display().to_string(), "--rate", "10000000"]);
+    assert_eq!(code, Some(3), "{output}");
+    assert!(output.contains("3 units are held or sold"), "{output}");
     assert_eq!(redis.call(&["GET", "inventory:101"]).int(), Some(7));
 }

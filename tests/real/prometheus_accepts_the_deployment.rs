@@ -1,7 +1,7 @@
-//! Claim: Prometheus' own tool takes the configuration, the recording rules and the alerts as they are deployed, and the
-//! rules come to what their unit tests expect; no rule may come to anything else without one of these tests failing.
+//! Property: promtool accepts the configuration, the recording rules and the alerts of the deployment, the rules produce the
+//! results that their unit tests expect, and any change of a rule makes one of these tests fail.
 //! Method: `promtool check` and `promtool test` on the files, laid out as compose mounts them; then again on copies in which
-//! one rule has another expression, threshold or `for`.
+//! one rule has a different expression, threshold or `for`.
 
 use std::fs;
 use std::path::Path;
@@ -9,20 +9,20 @@ use std::process::Command;
 
 use testkit::TempDir;
 
-/// As the container has it; `prometheus.yml` names this path.
+/// Path in the container, used in `prometheus.yml`.
 const MOUNTED_ALERTS: &str = "/etc/flash-sale/alerts.yml";
 const RECORDING: &str = "prometheus/rules/recording.yml";
 
-/// What promtool says, and whether it is content.
+/// Whether promtool succeeds, and its output.
 fn promtool(args: &[&str], file: &Path) -> (bool, String) {
     let program = std::env::var_os("TEST_PROMTOOL").unwrap_or_else(|| "promtool".into());
     let output = Command::new(program).args(args).arg(file).output();
-    let output = output.expect("promtool is there: the package prometheus");
+    let output = output.expect("promtool is installed: the package prometheus");
     let text = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }
 
-/// A copy of what concerns Prometheus, in the same folders.
+/// A copy of the Prometheus files of the deployment, in the same directories.
 fn deployed() -> TempDir {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
     let dir = TempDir::new("promtool");
@@ -34,57 +34,57 @@ fn deployed() -> TempDir {
         "prometheus/tests/recording.yml",
     ] {
         let to = dir.path().join(path);
-        fs::create_dir_all(to.parent().expect("in the directory")).expect("a directory of ours");
+        fs::create_dir_all(to.parent().expect("in the directory")).expect("a writable directory");
         fs::copy(from.join(path), to).unwrap_or_else(|error| panic!("{path}: {error}"));
     }
     dir
 }
 
 #[test]
-fn the_configuration_and_the_rules_are_accepted() {
+fn configuration_and_rules_are_accepted() {
     let dir = deployed();
     let config = dir.path().join("prometheus/prometheus.yml");
     let text = fs::read_to_string(&config).expect("just copied");
     assert!(text.contains(MOUNTED_ALERTS), "{text}");
-    // promtool looks for the rule files that the configuration names.
+    // promtool opens the rule files named in the configuration.
     let alerts = dir.path().join("alerts.yml").display().to_string();
-    fs::write(&config, text.replace(MOUNTED_ALERTS, &alerts)).expect("a directory of ours");
-    let (is_accepted, said) = promtool(&["check", "config"], &config);
-    assert!(is_accepted, "{said}");
+    fs::write(&config, text.replace(MOUNTED_ALERTS, &alerts)).expect("a writable directory");
+    let (is_accepted, output) = promtool(&["check", "config"], &config);
+    assert!(is_accepted, "{output}");
     for (file, found) in [(alerts.as_str(), "10 rules found"), (RECORDING, "rules found")] {
-        assert!(said.contains(file) && said.contains(found), "{file} was not checked:\n{said}");
+        assert!(output.contains(file) && output.contains(found), "{file} was not checked:\n{output}");
     }
     for file in ["alerts.yml", RECORDING] {
-        let (is_accepted, said) = promtool(&["check", "rules"], &dir.path().join(file));
-        assert!(is_accepted && !said.contains("duplicate"), "{said}");
+        let (is_accepted, output) = promtool(&["check", "rules"], &dir.path().join(file));
+        assert!(is_accepted && !output.contains("duplicate"), "{output}");
     }
 }
 
 #[test]
-fn no_recording_rule_can_come_to_anything_else() {
+fn unit_tests_detect_any_changed_recording_rule() {
     let dir = deployed();
     let (rules, tests) = (dir.path().join(RECORDING), dir.path().join("prometheus/tests/recording.yml"));
-    let (is_right, said) = promtool(&["test", "rules"], &tests);
-    assert!(is_right, "{said}");
+    let (is_passed, output) = promtool(&["test", "rules"], &tests);
+    assert!(is_passed, "{output}");
     let text = fs::read_to_string(&rules).expect("just copied");
     let lines: Vec<&str> = text.lines().collect();
     let mut changed = 0;
     for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.trim_start().starts_with("expr: ")) {
         let mut lines = lines.clone();
         lines[at] = "        expr: vector(12345)";
-        fs::write(&rules, lines.join("\n")).expect("a directory of ours");
-        assert!(!promtool(&["test", "rules"], &tests).0, "no unit test notices the change of {line}");
+        fs::write(&rules, lines.join("\n")).expect("a writable directory");
+        assert!(!promtool(&["test", "rules"], &tests).0, "no unit test detects a change of {line}");
         changed += 1;
     }
-    assert_eq!(changed, text.matches("- record: ").count(), "each rule has its expression in one line");
+    assert_eq!(changed, text.matches("- record: ").count(), "each rule has its expression on one line");
 }
 
 #[test]
-fn no_alert_can_have_another_threshold() {
+fn unit_tests_detect_any_changed_alert() {
     let dir = deployed();
     let (rules, tests) = (dir.path().join("alerts.yml"), dir.path().join("prometheus/tests/alerts.yml"));
-    let (is_right, said) = promtool(&["test", "rules"], &tests);
-    assert!(is_right, "{said}");
+    let (is_passed, output) = promtool(&["test", "rules"], &tests);
+    assert!(is_passed, "{output}");
     let text = fs::read_to_string(&rules).expect("just copied");
     for (was, is) in [
         ("gateway_circuit_breaker_state == 1", "gateway_circuit_breaker_state >= 1"),
@@ -120,7 +120,10 @@ fn no_alert_can_have_another_threshold() {
         ("for: 5m", "for: 305s"),
     ] {
         assert_eq!(text.matches(was).count(), 1, "{was}");
-        fs::write(&rules, text.replace(was, is)).expect("a directory of ours");
-        assert!(!promtool(&["test", "rules"], &tests).0, "no unit test notices that {was} became {is}");
+        fs::write(&rules, text.replace(was, is)).expect("a writable directory");
+        assert!(
+            !promtool(&["test", "rules"], &tests).0,
+            "no unit test detects the change from {was} to {is}"
+        );
     }
 }

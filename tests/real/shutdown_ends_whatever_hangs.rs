@@ -1,7 +1,7 @@
-//! Claim: a process that is told to end does end, within `SHUTDOWN_TIMEOUT` and a stated slack, whatever hangs: a standard
-//! output that nobody reads, a Redis or a Kafka that is stopped, a core that never returns. The first three end it in
-//! order; the last one by the watchdog, with a non-zero code and a line that names the thread. A second signal shortens
-//! the drain instead of ending at once, a third one ends at once.
+//! Property: a process exits within `SHUTDOWN_TIMEOUT` plus a fixed slack after SIGTERM, whatever hangs: an unread standard
+//! output, a stopped Redis or Kafka, or a core that never returns. In the first three cases the shutdown is orderly; in the
+//! last case the watchdog ends the process, with a non-zero code and a message that names the thread. A second signal
+//! shortens the drain; a third one exits at once.
 //! Method: real processes, real services, SIGSTOP, and a blocked event loop by `fault-points`.
 
 use std::io::Read as _;
@@ -15,7 +15,7 @@ use testkit::wait_until;
 
 use crate::process;
 
-/// `SLACK` of src/signals.rs, and what a busy machine adds.
+/// `SLACK` of src/signals.rs, plus 3 s for a busy machine.
 const SLACK: Duration = Duration::from_secs(8 + 3);
 
 fn buy(number: usize) -> String {
@@ -23,9 +23,9 @@ fn buy(number: usize) -> String {
 }
 
 #[test]
-fn an_output_that_nobody_reads() {
+fn unread_standard_output_does_not_block_shutdown() {
     let world = World::new();
-    // Its pipe is never read.
+    // The pipe is never read.
     let mut gateway = world.start_with("gateway", &[("LOG_LEVEL", "info")], Stdio::piped(), Stdio::null());
     gateway.wait_health(200);
     let mut client = Client::connect(gateway.address().as_str());
@@ -47,7 +47,7 @@ fn an_output_that_nobody_reads() {
 }
 
 #[test]
-fn a_redis_that_is_stopped() {
+fn stopped_redis_does_not_block_shutdown() {
     let mut world = World::new();
     let variables = [("SHUTDOWN_TIMEOUT", "1s")];
     let (gateway, processor) = (world.start_gateway(&variables), world.start(&variables));
@@ -64,7 +64,7 @@ fn a_redis_that_is_stopped() {
 }
 
 #[test]
-fn a_kafka_that_is_stopped() {
+fn stopped_kafka_does_not_block_shutdown() {
     let (world, mut kafka) = World::with_private_kafka();
     let variables = [("SHUTDOWN_TIMEOUT", "1s")];
     let (gateway, processor) = (world.start_gateway(&variables), world.start(&variables));
@@ -81,7 +81,7 @@ fn a_kafka_that_is_stopped() {
 }
 
 #[test]
-fn a_core_that_never_returns_is_named_and_left_behind() {
+fn watchdog_exits_and_names_a_core_that_never_returns() {
     let world = World::new();
     let variables = [("WORKERS", "1"), ("SHUTDOWN_TIMEOUT", "1s"), ("EVENT_LOOP_STALL_EXIT", "10m")];
     let mut gateway = world.start_with("gateway", &variables, Stdio::null(), Stdio::piped());
@@ -89,20 +89,20 @@ fn a_core_that_never_returns_is_named_and_left_behind() {
     let mut client = Client::connect(gateway.address().as_str());
     client.send_raw(&client.buy_request(&buy(1), &[("X-Correlation-ID", "fault-block-read-600000")]));
     wait_until("the core is blocked", WAIT_MAX, || gateway.has_event_loop_blocked());
-    let mut said = gateway.child().stderr.take().expect("its pipe");
+    let mut stderr = gateway.child().stderr.take().expect("a pipe");
     let begun = Instant::now();
     gateway.signal(Signal::Terminate);
     assert_eq!(gateway.wait().code(), Some(1));
     assert!(begun.elapsed() < Duration::from_secs(1) + SLACK, "{:?}", begun.elapsed());
     let mut text = String::new();
-    said.read_to_string(&mut text).expect("what it said");
+    stderr.read_to_string(&mut text).expect("its standard error");
     assert_eq!(text.lines().filter(|line| line.contains("gateway-0")).count(), 1, "{text}");
 }
 
 #[test]
-fn a_second_signal_shortens_the_drain_and_a_third_ends_at_once() {
+fn second_signal_shortens_the_drain_and_third_exits_at_once() {
     let world = World::new();
-    world.truth.set_stock("101", 1);
+    world.store.set_stock("101", 1);
     world.topics.send(&[order("slow", "101", 1)]);
     let variables = [("PAYMENT_LATENCY", "10m"), ("PAYMENT_TIMEOUT", "10m"), ("SHUTDOWN_TIMEOUT", "10m")];
     for signals in [2, 3] {
@@ -114,13 +114,13 @@ fn a_second_signal_shortens_the_drain_and_a_third_ends_at_once() {
         let begun = Instant::now();
         processor.signal(Signal::Terminate);
         if signals == 3 {
-            // Another one: of two equal signals that are not taken yet the kernel keeps one.
+            // A different signal: the kernel merges equal signals that are still pending.
             processor.signal(Signal::Interrupt);
         }
         let code = processor.wait().code();
         let took = begun.elapsed();
         if signals == 2 {
-            assert_eq!(code, Some(1), "the order is left behind, and said");
+            assert_eq!(code, Some(1), "the exit code reports the unfinished order");
             assert!((Duration::from_millis(900)..Duration::from_secs(5)).contains(&took), "{took:?}");
         } else {
             assert!(matches!(code, Some(130 | 143)), "{code:?}");
@@ -130,7 +130,7 @@ fn a_second_signal_shortens_the_drain_and_a_third_ends_at_once() {
 }
 
 #[test]
-fn a_second_signal_ends_the_delay() {
+fn second_signal_ends_the_shutdown_delay() {
     let world = World::new();
     let mut gateway = world.start_gateway(&[("SHUTDOWN_DELAY", "10m")]);
     gateway.wait_health(200);

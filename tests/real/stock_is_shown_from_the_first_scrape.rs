@@ -1,6 +1,6 @@
-//! Claim: `processor_inventory_level` has every item with stock from the first scrape after a restart on, without any
-//! order, so that an alert on it does not end with the process; an item that is set later appears as well. Method: the
-//! binary on a real Redis with items set by hand, among many other keys; the first answer of its port is read.
+//! Property: `processor_inventory_level` contains every item with stock from the first scrape after a restart, even without
+//! orders, so that alerts on it survive a restart; an item set later appears as well. Method: the binary on a real Redis
+//! with items set by hand among many other keys; the first response on its port is checked.
 
 use std::net::TcpStream;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use testkit::wait_until;
 
 use crate::process;
 
-/// Keys that are no items.
+/// Keys that are not items.
 const OTHERS: u64 = 20_000;
-/// Items are listed again each minute.
+/// Items are listed again every minute.
 const LISTED_MAX: Duration = Duration::from_secs(100);
 
 #[test]
-fn the_first_page_shows_every_item() {
+fn first_metrics_page_contains_every_item() {
     let world = World::new();
     let fill =
         format!("for i = 1, {OTHERS} do redis.call('SET', 'order_status:' .. i, 'COMPLETED') end return 1");

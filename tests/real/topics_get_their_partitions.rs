@@ -1,6 +1,6 @@
-//! Claim: on a broker that makes topics by itself for the asking, as Kafka does by default, the topics of a new deployment
-//! still get `ORDERS_PARTITIONS` and not the broker's own default. Method: gateway and processor are started at the same
-//! moment on topics that are not there, several times, since whoever asks first decides.
+//! Property: on a broker that creates topics automatically on first use, as Kafka does by default, the topics of a new
+//! deployment still get `ORDERS_PARTITIONS` and not the broker's default. Method: gateway and processor are started at the
+//! same time on topics that do not exist, several times, because the first request decides.
 
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
@@ -31,10 +31,10 @@ fn start(role: &str, variable: &str, shared: &[(&str, &str)]) -> Process {
 }
 
 #[test]
-fn whoever_asks_first() {
+fn topics_get_the_configured_partitions() {
     let redis = Redis::start();
     let (redis_addr, kafka_addr) = (redis.addr(), Kafka::shared().addr());
-    let depth = Depth::open(&kafka_addr, WAIT_MAX).expect("a Kafka that runs");
+    let depth = Depth::open(&kafka_addr, WAIT_MAX).expect("a running Kafka");
     for round in 0..ROUNDS {
         let (orders, dlq, group) = (unique_topic("orders"), unique_topic("dlq"), unique_topic("group"));
         let partitions = PARTITIONS.to_string();

@@ -1,8 +1,8 @@
-//! Claim: gateways that take over from each other by `HANDOVER_SOCKET` under load refuse and reset no connection and lose
-//! no acknowledged order, also when the number of cores or the IO driver differs; each old one exits with 0.
-//! Method: real processes on a real Redis and Kafka, clients that keep their connection until they are told that it
-//! closes, and clients that open one for each order, three hand-overs. `cargo xtask drill zero-downtime-restart` does it
-//! ten times at a thousand orders a second.
+//! Property: gateways that take over from each other through `HANDOVER_SOCKET` under load refuse and reset no connection and
+//! lose no acknowledged order, even if the number of cores or the IO driver differs; each old gateway exits with 0.
+//! Method: real processes on a real Redis and Kafka, clients that keep their connection until the gateway announces its close,
+//! clients that open a connection for each order, and three hand-overs. `cargo xtask drill zero-downtime-restart` does ten
+//! hand-overs at a thousand orders per second.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -32,7 +32,7 @@ struct Bought {
 }
 
 impl Bought {
-    /// Buys until the end; a connection that breaks or is refused fails the test.
+    /// Sends orders until `is_over`; a broken or refused connection fails the test.
     fn buy(&self, address: &str, name: &str, keeps: bool) {
         let mut client: Option<Client> = None;
         let mut number = 0;
@@ -40,22 +40,22 @@ impl Bought {
             let id = format!("{name}-{number}");
             let connected = client.get_or_insert_with(|| Client::connect(address));
             let order = format!(r#"{{"user_id":"{id}","item_id":"101","amount":1,"request_id":"{id}"}}"#);
-            let answer = connected.post_buy(&order, &[]);
-            assert_eq!(answer.status, 202, "{id}: {}", answer.text());
-            if !keeps || answer.header("connection") == Some("close") {
+            let response = connected.post_buy(&order, &[]);
+            assert_eq!(response.status, 202, "{id}: {}", response.text());
+            if !keeps || response.header("connection") == Some("close") {
                 client = None;
             }
             self.ids.lock().expect("no client has panicked").push(id);
             self.count.fetch_add(1, Ordering::Relaxed);
             number += 1;
-            // Enough to keep both cores of a small machine busy, and no more.
+            // Enough load to keep both cores of a small machine busy.
             thread::sleep(Duration::from_millis(2));
         }
     }
 
     fn wait_for_more(&self) {
         let wanted = self.count.load(Ordering::Relaxed) + ORDERS;
-        wait_until("orders are bought", WAIT_MAX, || self.count.load(Ordering::Relaxed) >= wanted);
+        wait_until("more orders are accepted", WAIT_MAX, || self.count.load(Ordering::Relaxed) >= wanted);
     }
 }
 
@@ -69,9 +69,9 @@ fn start(world: &World, address: &str, socket: &str, (workers, is_epoll): (&str,
 }
 
 #[test]
-fn nothing_is_refused_reset_or_lost() {
+fn hand_overs_refuse_reset_and_lose_nothing() {
     let world = World::new();
-    world.truth.set_stock("101", 1_000_000);
+    world.store.set_stock("101", 1_000_000);
     let processor = world.start(&[("PAYMENT_FAILURE_RATE", "0")]);
     let dir = TempDir::new("handover");
     let socket = dir.path().join("gateway.sock");
@@ -90,29 +90,29 @@ fn nothing_is_refused_reset_or_lost() {
     for generation in &GENERATIONS[1..] {
         bought.wait_for_more();
         let next = start(&world, &address, socket, *generation).at(&address);
-        // It exits by itself, without a signal.
-        assert_eq!(running.wait().code(), Some(0), "the old one");
+        // The old gateway exits without a signal.
+        assert_eq!(running.wait().code(), Some(0), "the old gateway");
         running = next;
     }
     bought.wait_for_more();
     bought.is_over.store(true, Ordering::Relaxed);
     for client in clients {
-        client.join().expect("no connection was refused, no answer missing");
+        client.join().expect("no connection was refused and no response is missing");
     }
     let ids = bought.ids.lock().expect("no client has panicked").clone();
-    world.wait_ended(&ids, ids.len());
-    let completed = world.truth.statuses(&ids);
+    world.wait_for_final_status(&ids, ids.len());
+    let completed = world.store.statuses(&ids);
     assert!(
         completed.iter().all(|status| status.as_deref() == Some("COMPLETED")),
-        "each acknowledged order once"
+        "each acknowledged order completed"
     );
-    assert_eq!(world.truth.left("101"), Some(1_000_000 - ids.len() as i64));
+    assert_eq!(world.store.left("101"), Some(1_000_000 - ids.len() as i64));
     assert_eq!(running.terminate(), Some(0));
     assert_eq!(processor.terminate(), Some(0));
 }
 
 #[test]
-fn a_successor_without_kafka_changes_nothing() {
+fn successor_without_kafka_changes_nothing() {
     let world = World::new();
     let dir = TempDir::new("handover");
     let socket = dir.path().join("gateway.sock");
@@ -128,13 +128,13 @@ fn a_successor_without_kafka_changes_nothing() {
     ]);
     let mut client = Client::connect(address.as_str());
     for _ in 0..20 {
-        assert_eq!(client.get("/health").status, 200, "the running gateway serves while the other one waits");
+        assert_eq!(client.get("/health").status, 200, "the running gateway serves while its successor waits");
         thread::sleep(Duration::from_millis(50));
     }
     successor.signal(Signal::Terminate);
     assert_eq!(successor.wait().code(), Some(1));
     running.wait_health(200);
-    // The next one takes over all the same.
+    // The next successor can still take over.
     let next = start(&world, &address, socket, ("1", "0")).at(&address);
     assert_eq!(running.wait().code(), Some(0));
     assert_eq!(next.terminate(), Some(0));

@@ -1,50 +1,51 @@
-//! Chunked bodies (RFC 9112 section 7.1), read strictly: plain hex sizes, well-formed bounded extensions, bounded
+//! A strict parser of chunked bodies (RFC 9112 section 7.1): plain hex sizes, well-formed bounded extensions, bounded
 //! trailers without effect (contract).
 
-use crate::http1::{BODY_BYTES_MAX, Refusal, is_token};
+use crate::refusal::{BODY_BYTES_MAX, Refusal};
+use crate::token::is_token;
 
-/// Longest chunk-size line with its extensions. Nobody we know sends any; 256 holds a signature of the S3 kind.
+/// Maximum chunk-size line with extensions. No known client sends extensions; an S3-style signature fits into 256.
 const SIZE_LINE_BYTES_MAX: usize = 256;
-/// Longest trailer section.
+/// Maximum trailer section.
 const TRAILERS_BYTES_MAX: usize = 1024;
-/// All chunks on the wire, framing included: twice the body, so that chunks of a dozen bytes still fit.
+/// Maximum of all chunks on the wire, including framing: twice the body, so that chunks of a dozen bytes still fit.
 const CHUNKS_BYTES_MAX: usize = 2 * BODY_BYTES_MAX;
-/// Longest chunked body on the wire: chunks and trailers. A connection's buffer must hold it.
+/// Maximum chunked body on the wire: chunks and trailers. A connection's buffer must hold it.
 pub const WIRE_BYTES_MAX: usize = CHUNKS_BYTES_MAX + TRAILERS_BYTES_MAX;
 
-/// How far a chunked body is.
+/// State of parsing a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// More bytes are needed.
     Partial,
-    /// The body lies at the beginning of the buffer.
+    /// The body is complete and at the start of the buffer.
     Complete {
-        /// Bytes of the body.
+        /// Length of the body.
         body_len: usize,
-        /// Bytes it took on the wire.
+        /// Length on the wire.
         wire_len: usize,
     },
     /// The connection must end.
     Refused(Refusal),
 }
 
-/// Makes a chunked body contiguous in place, chunk by chunk. Invariant: `written <= read`.
+/// Makes a chunked body contiguous, in place and chunk by chunk. Invariant: `written <= read`.
 #[derive(Debug, Default)]
 pub struct Dechunker {
-    /// Wire bytes done with.
+    /// Wire bytes processed.
     read: usize,
-    /// Body bytes in place.
+    /// Body bytes moved into place.
     written: usize,
     /// The last chunk was read; trailers follow.
     in_trailers: bool,
 }
 
 impl Dechunker {
-    /// Goes on with the body that begins at `buffer[0]`.
+    /// Continues with the body that starts at `buffer[0]`.
     pub fn advance(&mut self, buffer: &mut [u8]) -> Progress {
         while !self.in_trailers {
             match self.chunk(buffer) {
-                // The same bodies are refused however they are cut.
+                // The limit applies in the same way however the body is split.
                 Ok(true) if self.read > CHUNKS_BYTES_MAX => return Progress::Refused(Refusal::BodyTooLarge),
                 Ok(false) if buffer.len() > CHUNKS_BYTES_MAX => {
                     return Progress::Refused(Refusal::BodyTooLarge);
@@ -61,7 +62,7 @@ impl Dechunker {
         }
     }
 
-    /// One chunk; false when it is not all there.
+    /// Processes one chunk; false when it is incomplete.
     fn chunk(&mut self, buffer: &mut [u8]) -> Result<bool, Refusal> {
         let rest = &buffer[self.read..];
         let too_long = Refusal::Malformed("chunk size line too long");
@@ -80,7 +81,7 @@ impl Dechunker {
         match buffer.get(end..) {
             None | Some([] | [b'\r']) => return Ok(false),
             Some([b'\r', b'\n', ..]) => {}
-            Some(_) => return Err(Refusal::Malformed("chunk is not ended by a line end")),
+            Some(_) => return Err(Refusal::Malformed("chunk is not followed by CRLF")),
         }
         buffer.copy_within(data..end, self.written);
         self.written += size;
@@ -89,7 +90,7 @@ impl Dechunker {
     }
 }
 
-/// The length of the line at the beginning, its CRLF included; `None` when it is not ended yet.
+/// The length of the first line, including its CRLF; `None` when it is incomplete.
 fn line(bytes: &[u8], bytes_max: usize, too_long: Refusal) -> Result<Option<usize>, Refusal> {
     let window = &bytes[..bytes.len().min(bytes_max)];
     match window.iter().position(|&byte| byte == b'\n') {
@@ -128,20 +129,20 @@ fn extensions(mut rest: &[u8]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What follows `BWS delimiter BWS`.
+/// The bytes after `BWS delimiter BWS`.
 fn after_delimiter(bytes: &[u8], delimiter: u8) -> Option<&[u8]> {
     let blanks = |bytes: &[u8]| bytes.iter().take_while(|&&byte| byte == b' ' || byte == b'\t').count();
     let after = bytes[blanks(bytes)..].strip_prefix(&[delimiter])?;
     Some(&after[blanks(after)..])
 }
 
-/// Bytes of the token at the beginning; `None` when there is none.
+/// Length of the token at the start; `None` when there is none.
 fn token(bytes: &[u8]) -> Option<usize> {
     let len = bytes.iter().take_while(|&&byte| is_token(byte)).count();
     (len > 0).then_some(len)
 }
 
-/// Bytes of the quoted-string at the beginning, both quotes included (RFC 9110 section 5.6.4).
+/// Length of the quoted-string at the start, including both quotes (RFC 9110 section 5.6.4).
 fn quoted(bytes: &[u8]) -> Option<usize> {
     let mut index = 1;
     loop {
@@ -155,12 +156,12 @@ fn quoted(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// What no field value and no quoted-string may hold.
+/// Control bytes, which field values and quoted-strings must not contain.
 fn is_control(byte: u8) -> bool {
     (byte < 0x20 && byte != b'\t') || byte == 0x7f
 }
 
-/// Bytes of the trailer section with its empty line; its fields have no effect.
+/// Length of the trailer section with its empty line; its fields have no effect.
 fn trailers(bytes: &[u8]) -> Result<Option<usize>, Refusal> {
     let mut done = 0;
     loop {
@@ -268,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_has_the_same_bound_however_it_is_cut() {
+    fn a_body_has_the_same_limit_at_every_split() {
         let extension = "x".repeat(200);
         let text = format!("1;{extension}\r\na\r\n").repeat(200) + "0\r\n\r\n";
         assert!(text.len() > CHUNKS_BYTES_MAX);
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_strict_is_refused() {
+    fn malformed_chunks_are_refused() {
         for wrong in [
             "\r\n",
             "+4\r\nWiki\r\n0\r\n\r\n",

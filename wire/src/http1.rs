@@ -1,8 +1,8 @@
-//! HTTP/1.1 requests in, as RFC 9112 has them, with the refusals of the contract ("Refused with 400 and a closed
-//! connection"). httparse reads the grammar; this file adds what it lets through and what only we refuse.
+//! Parses HTTP/1.1 requests (RFC 9112) and refuses what the contract excludes ("Refused with 400 and a closed
+//! connection"). httparse parses the grammar; this file adds the checks that httparse does not make.
 //!
-//! Everything found is a [`Span`] into the connection's buffer, so that the buffer may be changed in place afterwards
-//! (chunked bodies, JSON escapes) and shared while an order waits.
+//! Results are `Span`s into the connection's buffer, so that the buffer can be changed in place afterwards (chunked
+//! bodies, JSON escapes) and shared while an order waits.
 
 use std::mem::MaybeUninit;
 
@@ -10,71 +10,51 @@ use crate::chunked::{Dechunker, Progress};
 use crate::content::{self, Unsupported};
 use crate::target;
 
-/// Longest request line, with its line end (contract: 414 over it).
-pub const LINE_BYTES_MAX: usize = 8 * 1024;
-/// Longest header section, with its empty line (contract: 431 over it).
-pub const HEADERS_BYTES_MAX: usize = 8 * 1024;
-/// Longest body (contract: 413 over it).
-pub const BODY_BYTES_MAX: usize = 16 * 1024;
-/// Most header fields: 8 KiB hold no more than this many that mean anything.
+pub use crate::refusal::{BODY_BYTES_MAX, HEADERS_BYTES_MAX, LINE_BYTES_MAX, Refusal};
+pub use crate::token::Method;
+
+/// Maximum header fields: 8 KiB cannot contain more meaningful ones.
 const HEADER_FIELDS_MAX: usize = 100;
 
-/// A piece of a buffer.
+/// A range of bytes in a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Span {
-    /// First byte.
+    /// Index of the first byte.
     pub start: u32,
-    /// Bytes.
+    /// Length in bytes.
     pub len: u32,
 }
 
 impl Span {
-    /// The piece of `buffer` that starts where `part` starts; `part` must lie in `buffer`.
+    /// The span of `part` within `buffer`; `part` must be a slice of `buffer`.
     pub fn of(buffer: &[u8], part: &[u8]) -> Self {
         let start = part.as_ptr() as usize - buffer.as_ptr() as usize;
-        debug_assert!(start + part.len() <= buffer.len(), "the part must lie in the buffer");
+        debug_assert!(start + part.len() <= buffer.len(), "the part must be inside the buffer");
         Self { start: start as u32, len: part.len() as u32 }
     }
 
-    /// Its bytes; empty when the span lies outside.
+    /// The bytes of the span; empty when it is out of range.
     pub fn bytes(self, buffer: &[u8]) -> &[u8] {
         let start = self.start as usize;
         buffer.get(start..start + self.len as usize).unwrap_or_default()
     }
 
-    /// Its text; empty when it is not UTF-8, which those who make text spans have checked.
+    /// The span as text; empty when it is not UTF-8, which is checked when a text span is created.
     pub fn text(self, buffer: &[u8]) -> &str {
         std::str::from_utf8(self.bytes(buffer)).unwrap_or_default()
     }
 
-    /// The same piece of a buffer in which it lies `by` bytes further.
+    /// The span moved `by` bytes further.
     #[must_use]
     pub fn shifted(self, by: usize) -> Self {
         Self { start: self.start + by as u32, len: self.len }
     }
 }
 
-/// The methods we tell apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
-    /// GET
-    Get,
-    /// HEAD
-    Head,
-    /// POST
-    Post,
-    /// OPTIONS: its target may be `*`.
-    Options,
-    /// CONNECT: its target is an authority.
-    Connect,
-    /// Any other token.
-    Other,
-}
-
 /// How the body is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
-    /// By its length; 0 when nothing was said.
+    /// By its length; 0 when none was given.
     Length(usize),
     /// In chunks.
     Chunked,
@@ -83,57 +63,40 @@ pub enum Framing {
 /// A request's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
-    /// What is wanted.
+    /// The method.
     pub method: Method,
-    /// Of what: the path alone, without query and authority. `*` for OPTIONS of the server, the authority for CONNECT.
+    /// The path without query and authority; `*` for OPTIONS of the server, the authority for CONNECT.
     pub path: Span,
-    /// How its body comes.
+    /// The framing of the body.
     pub framing: Framing,
-    /// The connection stays after the answer.
+    /// The connection stays open after the response.
     pub keep_alive: bool,
-    /// The client waits for 100 before it sends the body.
+    /// The client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
-    /// HTTP/1.0: the answer needs an explicit `Connection: keep-alive`.
+    /// HTTP/1.0: the response needs an explicit `Connection: keep-alive`.
     pub is_http10: bool,
-    /// Why the body is not to be looked into. Without a `Content-Type` it is taken for JSON.
+    /// Why the body must not be parsed. Without a `Content-Type` it is treated as JSON.
     pub unsupported: Option<Unsupported>,
-    /// `X-Correlation-ID` when there is one and it is well-formed.
+    /// `X-Correlation-ID`, if present once and well-formed.
     pub correlation_id: Option<Span>,
-    /// `traceparent` when there is one and it is well-formed (W3C Trace Context, 55 characters).
+    /// `traceparent`, if present once and well-formed (W3C Trace Context, 55 characters).
     pub traceparent: Option<Span>,
-    /// Bytes of the head, the empty line included.
+    /// Length of the head, including the empty line.
     pub len: usize,
 }
 
-/// Why a request ends its connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// 400, and what is wrong.
-    Malformed(&'static str),
-    /// 413
-    BodyTooLarge,
-    /// 414
-    LineTooLong,
-    /// 431
-    HeadersTooLarge,
-    /// 408: the caller's clock says so; this file has none.
-    TooSlow,
-    /// 505: the preface of HTTP/2. Any other version that is not ours is malformed (contract).
-    Http2,
-}
-
-/// What a buffer begins with.
+/// Result of parsing the start of a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parsed<T> {
     /// More bytes are needed.
     Partial,
-    /// All of it.
+    /// Completely parsed.
     Complete(T),
     /// The connection must end.
     Refused(Refusal),
 }
 
-/// Reads the head at the beginning of `buffer`.
+/// Parses the head at the start of `buffer`.
 pub fn parse_head(buffer: &[u8]) -> Parsed<Head> {
     let mut fields = [const { MaybeUninit::uninit() }; HEADER_FIELDS_MAX];
     let mut request = httparse::Request::new(&mut []);
@@ -146,7 +109,7 @@ pub fn parse_head(buffer: &[u8]) -> Parsed<Head> {
         Ok(httparse::Status::Complete(len)) => len,
         Ok(httparse::Status::Partial) => return partial(buffer),
         Err(httparse::Error::TooManyHeaders) => return Parsed::Refused(Refusal::HeadersTooLarge),
-        // RFC 9113 section 3.4; method and target were read before the version.
+        // RFC 9113 section 3.4; method and target have been parsed before the version.
         Err(httparse::Error::Version) if request.method == Some("PRI") && request.path == Some("*") => {
             return Parsed::Refused(Refusal::Http2);
         }
@@ -164,7 +127,7 @@ pub fn parse_head(buffer: &[u8]) -> Parsed<Head> {
     }
 }
 
-/// An unfinished head: refused as soon as it cannot become a legal one, so that nobody fills a buffer for nothing.
+/// An incomplete head: refused as soon as it cannot become valid, so that no buffer fills up in vain.
 fn partial(buffer: &[u8]) -> Parsed<Head> {
     match too_long(buffer) {
         Some(refusal) => Parsed::Refused(refusal),
@@ -184,7 +147,7 @@ fn too_long(head: &[u8]) -> Option<Refusal> {
     }
 }
 
-/// Bytes of the empty lines at the beginning.
+/// Length of the empty lines at the start.
 pub fn empty_lines(bytes: &[u8]) -> usize {
     2 * bytes.chunks_exact(2).take_while(|line| line == b"\r\n").count()
 }
@@ -200,8 +163,8 @@ fn reason(error: httparse::Error) -> &'static str {
     }
 }
 
-/// httparse takes a bare LF for a line end; we do not (contract). Every LF follows a CR and every CR is followed by
-/// an LF. Without a branch a byte, so that many are looked at together. Other control bytes it refuses itself.
+/// Whether every LF follows a CR and every CR is followed by an LF. httparse accepts a bare LF as a line end, the contract
+/// does not. Branch-free per byte, so that it is vectorized. httparse itself refuses other control bytes.
 fn line_ends_are_strict(head: &[u8]) -> bool {
     let (Some(first), Some(last)) = (head.first(), head.last()) else { return true };
     let pairs = head.iter().zip(&head[1..]);
@@ -226,7 +189,7 @@ fn read_fields(buffer: &[u8], request: &httparse::Request<'_, '_>, len: usize) -
     let mut has_transfer_encoding = false;
     let mut hosts = 0;
     let (mut correlation_ids, mut traceparents) = (0, 0);
-    let mut wishes = Wishes::default();
+    let mut options = ConnectionOptions::default();
     let mut head = Head {
         method,
         path: Span::of(buffer, &target.as_bytes()[path]),
@@ -241,7 +204,7 @@ fn read_fields(buffer: &[u8], request: &httparse::Request<'_, '_>, len: usize) -
     };
     for field in request.headers.iter() {
         let (name, value) = (field.name, field.value);
-        // By length first: most fields of a request are none of ours.
+        // By length first, because most fields of a request are not relevant here.
         match name.len() {
             4 if name.eq_ignore_ascii_case("host") => {
                 hosts += 1;
@@ -253,7 +216,7 @@ fn read_fields(buffer: &[u8], request: &httparse::Request<'_, '_>, len: usize) -
                 let expects = elements(value).any(|element| element.eq_ignore_ascii_case(b"100-continue"));
                 head.expects_continue |= expects && !is_http10;
             }
-            10 if name.eq_ignore_ascii_case("connection") => wishes.read(value),
+            10 if name.eq_ignore_ascii_case("connection") => options.read(value),
             11 if name.eq_ignore_ascii_case("traceparent") => {
                 traceparents += 1;
                 let is_one = traceparents == 1 && is_traceparent(value);
@@ -297,12 +260,12 @@ fn read_fields(buffer: &[u8], request: &httparse::Request<'_, '_>, len: usize) -
     if matches!(head.framing, Framing::Length(length) if length > BODY_BYTES_MAX) {
         return Err(Refusal::BodyTooLarge);
     }
-    // After CONNECT a client may send what is no HTTP.
-    head.keep_alive = method != Method::Connect && wishes.keep_alive(is_http10);
+    // After CONNECT a client may send something other than HTTP.
+    head.keep_alive = method != Method::Connect && options.keep_alive(is_http10);
     Ok(head)
 }
 
-/// 1*DIGIT. A number beyond any body is too large, not malformed.
+/// `1*DIGIT`. A number that does not fit is too large, not malformed.
 fn read_length(value: &[u8]) -> Result<usize, Refusal> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(Refusal::Malformed("Content-Length is not all digits"));
@@ -311,14 +274,14 @@ fn read_length(value: &[u8]) -> Result<usize, Refusal> {
     digits.parse().map_err(|_| Refusal::BodyTooLarge)
 }
 
-/// What `Connection` asks for, in all its lines.
+/// The connection options of all `Connection` lines.
 #[derive(Debug, Clone, Copy, Default)]
-struct Wishes {
+struct ConnectionOptions {
     close: bool,
     keep_alive: bool,
 }
 
-impl Wishes {
+impl ConnectionOptions {
     fn read(&mut self, value: &[u8]) {
         for element in elements(value) {
             self.close |= element.eq_ignore_ascii_case(b"close");
@@ -326,23 +289,18 @@ impl Wishes {
         }
     }
 
-    /// RFC 9112 section 9.3: `close` wins.
+    /// RFC 9112 section 9.3: `close` takes precedence.
     fn keep_alive(self, is_http10: bool) -> bool {
         !self.close && (self.keep_alive || !is_http10)
     }
 }
 
-/// The elements of a list (RFC 9110 section 5.6.1); empty ones mean nothing.
+/// The elements of a list (RFC 9110 section 5.6.1); empty ones have no meaning.
 fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
 }
 
-/// RFC 9110 section 5.6.2.
-pub(crate) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-/// 1 to 128 characters that need no escape in JSON, in a header or in a key of ours.
+/// Whether it is 1 to 128 characters that need no escape in JSON, in a header or in a Redis key.
 pub fn is_correlation_id(value: &[u8]) -> bool {
     let legal = |&byte: &u8| byte.is_ascii_alphanumeric() || b"._:@/+=-".contains(&byte);
     (1..=128).contains(&value.len()) && value.iter().all(legal)
@@ -363,18 +321,18 @@ fn is_traceparent(value: &[u8]) -> bool {
     value.len() == 55 && version != b"ff" && !is_zero(trace_id) && !is_zero(parent_id)
 }
 
-/// A whole request: head, and where its body lies once it was made contiguous.
+/// A complete request: its head, and the span of its contiguous body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request {
-    /// The head; its spans count from the request's first byte.
+    /// The head; its spans are relative to the request's first byte.
     pub head: Head,
-    /// The body, from the request's first byte.
+    /// The body, relative to the request's first byte.
     pub body: Span,
-    /// Bytes of the whole request on the wire.
+    /// Length of the request on the wire.
     pub len: usize,
 }
 
-/// Reads one request over many reads without looking at any byte of its head twice once that was complete.
+/// Parses a request that arrives over several reads; a complete head is parsed only once.
 #[derive(Debug, Default)]
 pub struct RequestReader {
     head: Option<Head>,
@@ -382,8 +340,8 @@ pub struct RequestReader {
 }
 
 impl RequestReader {
-    /// Goes on with the request that begins at `buffer[0]`; chunked bodies are made contiguous in place. After
-    /// `Complete` the reader is ready for the next request.
+    /// Continues with the request that starts at `buffer[0]`; chunked bodies are made contiguous in place. After `Complete`
+    /// the reader is ready for the next request.
     pub fn advance(&mut self, buffer: &mut [u8]) -> Parsed<Request> {
         let head = match self.head {
             Some(head) => head,
@@ -407,13 +365,13 @@ impl RequestReader {
         Parsed::Complete(Request { head, body, len: head.len + wire_len })
     }
 
-    /// The head, when it is complete and the body is not: the client may be waiting for 100.
+    /// The head, if it is complete and the body is not: the client may be waiting for `100 Continue`.
     pub fn waits_for_body(&self) -> Option<&Head> {
         self.head.as_ref()
     }
 
-    /// The client was told to go on: do not tell it twice.
-    pub fn told_to_continue(&mut self) {
+    /// Records that `100 Continue` was sent, so that it is not sent twice.
+    pub fn mark_continue_sent(&mut self) {
         if let Some(head) = &mut self.head {
             head.expects_continue = false;
         }

@@ -1,30 +1,30 @@
-//! The fields of a JSON object, found by one pass over its text (RFC 8259).
+//! A JSON scanner that finds the fields of an object in one pass over its text (RFC 8259).
 //!
-//! For what simd-json and `serde_json` refuse although the grammar allows it: a number of 4,000 digits, a lone
-//! surrogate, nesting beyond their own limits. Values are validated and handed over as text; nothing is converted
-//! that nobody asks for. No recursion and no allocation: open arrays and objects are bits of one `u128`.
+//! For input that simd-json and `serde_json` refuse although the grammar allows it: a number of 4,000 digits, a lone
+//! surrogate, nesting beyond their limits. Values are validated and passed on as text; nothing is converted unless
+//! requested. No recursion and no allocation: open arrays and objects are bits of one `u128`.
 
 use std::borrow::Cow;
 
-/// Deepest nesting of a field's value (contract: "nesting up to 128"); the object around it is not counted.
+/// Maximum nesting of a field's value (contract: "nesting up to 128"), not counting the outer object.
 pub const DEPTH_MAX: usize = 128;
 
 /// The text is not JSON, nests deeper than [`DEPTH_MAX`], or is not an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAnObject;
 
-/// A valid JSON value as it was written, without the blanks around it.
+/// The source text of a valid JSON value, without surrounding whitespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Raw<'a>(&'a str);
 
 impl<'a> Raw<'a> {
-    /// As it was written.
+    /// The source text.
     pub fn text(self) -> &'a str {
         self.0
     }
 
-    /// A string without quotes and escapes; `None` for any other value, and for one with a lone surrogate, which is
-    /// JSON and no text (RFC 8259 section 8.2).
+    /// The value of a string, with escapes resolved; `None` for other values and for a string with a lone surrogate, which is
+    /// valid JSON but not text (RFC 8259 section 8.2).
     pub fn string(self) -> Option<Cow<'a, str>> {
         let inner = self.0.strip_prefix('"')?.strip_suffix('"')?;
         if inner.contains('\\') {
@@ -33,7 +33,7 @@ impl<'a> Raw<'a> {
         Some(Cow::Borrowed(inner))
     }
 
-    /// An integer that fits; `None` for any other value. `1.0` and `1e0` are not written as integers.
+    /// An integer that fits; `None` for any other value. `1.0` and `1e0` do not count as integers.
     pub fn unsigned(self) -> Option<u64> {
         self.0.parse().ok()
     }
@@ -44,11 +44,11 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// Hands each field of the object `text` to `visit`: its name without escapes and its value, in the order of the text,
-/// duplicates included. A name with a lone surrogate is handed over as it was written: it equals no name of ours.
+/// Calls `visit` for each field of the object `text`, in source order and including duplicates, with its unescaped name and
+/// its value. A name with a lone surrogate is passed as source text; it matches no known name.
 ///
 /// # Errors
-/// [`NotAnObject`]; fields before the fault were handed over by then.
+/// [`NotAnObject`]; fields before the error have already been visited.
 pub fn fields<'a>(text: &'a str, mut visit: impl FnMut(&str, Raw<'a>)) -> Result<(), NotAnObject> {
     let mut scanner = Scanner { text, at: 0 };
     scanner.blanks();
@@ -103,7 +103,7 @@ impl<'a> Scanner<'a> {
         self.skip_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
     }
 
-    /// The name of a field, with the blanks and the colon around it.
+    /// Consumes the name of a field, with surrounding whitespace and the colon.
     fn name(&mut self) -> Result<Raw<'a>, NotAnObject> {
         self.blanks();
         let begin = self.at;
@@ -114,7 +114,7 @@ impl<'a> Scanner<'a> {
         Ok(name)
     }
 
-    /// A whole value. Bit `depth - 1` of `objects` says whether that level is an object.
+    /// Consumes a value. Each open level is one bit of `objects`, the innermost lowest; 1 means object.
     fn value(&mut self) -> Result<Raw<'a>, NotAnObject> {
         self.blanks();
         let begin = self.at;
@@ -143,7 +143,7 @@ impl<'a> Scanner<'a> {
                 Some(b'-' | b'0'..=b'9') => self.number()?,
                 _ => self.literal()?,
             }
-            // After a value: the next one, or the end of the levels that end here.
+            // After a value: continue with the next one, or close the levels that end here.
             loop {
                 if depth == 0 {
                     return Ok(Raw(&self.text[begin..self.at]));
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_handed_over_as_written_and_in_order() {
+    fn fields_are_visited_as_source_text_and_in_order() {
         let text =
             " { \"a\\u0062\" : [ 1 , {\"b\":[]} ] ,\"a\":-0.5E+10,\t\"\\ud800\":null,\"a\":\"\\\"\"}\r\n";
         let expected =
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_grammar_does_not_allow_is_refused() {
+    fn invalid_json_is_refused() {
         for text in [
             "",
             " ",
@@ -299,12 +299,12 @@ mod tests {
     }
 
     #[test]
-    fn nesting_has_a_bound_and_costs_no_stack() {
+    fn nesting_is_limited_and_uses_no_stack() {
         assert!(read(&nested(DEPTH_MAX)).is_some());
         assert_eq!(read(&nested(DEPTH_MAX + 1)), None);
         assert_eq!(read(&nested(1_000_000)), None);
         let mixed = format!("{{\"x\":{}1{}}}", "[{\"y\":".repeat(64), "}]".repeat(64));
         assert!(read(&mixed).is_some());
-        assert_eq!(read(&mixed.replace("}]", "]}")), None, "levels end in the order in which they began");
+        assert_eq!(read(&mixed.replace("}]", "]}")), None, "levels must close in reverse order of opening");
     }
 }

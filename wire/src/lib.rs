@@ -1,46 +1,55 @@
-//! Bytes in, bytes out.
+//! Parsing and encoding of all external formats.
 //!
-//! Owns the shapes that cross a boundary: HTTP/1.1 requests and replies ([`http1`]), an order as a buyer sends it
-//! ([`order`], [`order_json`]), an order as Kafka carries it ([`record`]), and every name once ([`names`]).
+//! Owns the formats that cross a boundary: HTTP/1.1 requests and responses ([`http1`]), an order as a buyer sends it
+//! ([`order`], [`order_json`]), an order as a Kafka record ([`record`]), and every external name ([`names`]).
 //!
-//! Called by every other crate. Invariants of absence: this crate does no IO, reads no clock, starts no thread and
-//! knows no runtime; what it cannot decide from bytes alone it does not decide.
+//! Called by every other crate. It does no IO, reads no clock, starts no thread and depends on no runtime; it decides
+//! nothing that requires more than the given bytes.
 
-/// Every key, topic, header, status and metric-independent word of the contract, once.
+/// Every key, topic, header and status of the contract, defined once.
 pub mod names;
 
-/// The value of `order_status:<request_id>`.
+/// Parses the value of `order_status:<request_id>`.
 pub mod status_value;
 
-/// HTTP/1.1 requests in, with the refusals of the contract.
+/// Size limits of a request, and the reasons to refuse one.
+mod refusal;
+
+/// HTTP tokens and methods.
+mod token;
+
+/// Parses HTTP/1.1 requests and refuses what the contract excludes.
 pub mod http1;
 
-/// Request targets and `Host`: what RFC 9112 leaves to the grammar of URIs.
+/// Validates request targets and `Host` by the URI grammar.
 pub mod target;
 
 /// Media type and content coding of a body.
 pub mod content;
 
-/// Chunked bodies, read strictly.
+/// A strict parser of chunked bodies.
 pub mod chunked;
 
-/// What a buyer may write: the fields of an order and their rules.
+/// The fields of an order and their validation rules.
 pub mod order;
 
-/// The fields of a JSON object, whatever valid JSON they hold.
+/// A JSON scanner that finds the fields of an object, with any valid JSON as values.
 pub mod json;
 
-/// The JSON body of an order, read in place.
+/// Parses the JSON body of an order in place.
 pub mod order_json;
 
-/// The order as a Kafka record, both ways.
+/// Encodes and decodes an order as a Kafka record.
 pub mod record;
 
-/// Replies as bytes.
+/// Encodes HTTP responses.
 pub mod reply;
+
+/// Parses HTTP/1.1 responses, for clients of the gateway.
+pub mod response;
 
 /// Version 4 UUIDs as text.
 pub mod uuid;
 
-/// The Redis protocol, version 2: commands out, replies in.
+/// The Redis protocol, version 2: encodes commands and parses replies.
 pub mod resp;

@@ -1,22 +1,22 @@
-//! Every name that the outside sees, once.
+//! Every externally visible name, defined once.
 
 use std::fmt;
 use std::str::FromStr;
 
 /// Units left of an item: a plain integer that an operator may SET.
 pub const INVENTORY_PREFIX: &str = "inventory:";
-/// Where an order stands, and who took its id with what contents ([`crate::status_value`]).
+/// Status of an order, with the holder of its id and its fingerprint ([`crate::status_value`]).
 pub const ORDER_STATUS_PREFIX: &str = "order_status:";
 /// The admissions of a user in the trailing window.
 pub const RATELIMIT_PREFIX: &str = "ratelimit:";
-/// Key prefix of `fence:{inventory:<item>}:<bucket>`, a hash of fences by request id. The hash tag is the item's inventory key, so
-/// that both lie in one slot of a cluster.
+/// Key prefix of `fence:{inventory:<item>}:<bucket>`, a hash of fences by request id. The hash tag is the item's inventory
+/// key, so that both are in the same slot of a cluster.
 pub const FENCE_PREFIX: &str = "fence:{inventory:";
 /// Key prefix of `stock_ledger:{inventory:<item>}`: base and taken units, in the slot of the inventory.
 pub const LEDGER_PREFIX: &str = "stock_ledger:{inventory:";
 /// Closes the hash tag after the item.
 pub const TAG_END: &str = "}";
-/// The watermark of resolved admissions of one gateway core. Ours, beside the contract's names.
+/// The watermark of resolved admissions of one gateway core.
 pub const WATERMARK_PREFIX: &str = "gateway_watermark:";
 
 /// Default of `ORDERS_TOPIC`.
@@ -28,17 +28,17 @@ pub const CONSUMER_GROUP: &str = "flash-sale-processor";
 
 /// Kafka and DLQ headers.
 pub mod header {
-    /// Of the order, on `orders` and `orders-dlq`.
+    /// Correlation id of the order, on `orders` and `orders-dlq`.
     pub const CORRELATION_ID: &str = "correlation_id";
-    /// Of the order, on `orders`.
+    /// Request id of the order, on `orders`.
     pub const REQUEST_ID: &str = "request_id";
     /// W3C trace context, passed through when it was given.
     pub const TRACEPARENT: &str = "traceparent";
-    /// Replay number of an order that comes from the dead letters; absent is 0.
+    /// Attempt of a replayed order; absent means 0.
     pub const ATTEMPT: &str = "attempt";
     /// Why a record became a dead letter: one of [`super::DeadLetterReason`].
     pub const ERROR: &str = "error";
-    /// When it became one, RFC 3339.
+    /// When the record became a dead letter, RFC 3339.
     pub const TIMESTAMP: &str = "timestamp";
     /// Spring Kafka's names, so that existing tools can redrive.
     pub const DLT_ORIGINAL_TOPIC: &str = "kafka_dlt-original-topic";
@@ -48,31 +48,31 @@ pub mod header {
     pub const DLT_ORIGINAL_OFFSET: &str = "kafka_dlt-original-offset";
     /// Big-endian 8-byte integer, Unix milliseconds, as Spring writes it.
     pub const DLT_ORIGINAL_TIMESTAMP: &str = "kafka_dlt-original-timestamp";
-    /// Text.
+    /// Error message as text.
     pub const DLT_EXCEPTION_MESSAGE: &str = "kafka_dlt-exception-message";
 }
 
-/// Where an order stands: the first words of `order_status:<request_id>`; no other word appears there.
+/// Status of an order: the first word of `order_status:<request_id>`, where no other word may appear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Status {
-    /// Taken, not ended.
+    /// Accepted, not finished.
     Pending,
     /// Paid and settled.
     Completed,
-    /// Fewer units left than wanted.
+    /// Fewer units left than ordered.
     FailedSoldOut,
-    /// Payment failed; the units are back.
+    /// Payment failed; the units were released.
     FailedPayment,
-    /// Stock of the item is unknown.
+    /// The item has no known stock.
     FailedUnknownItem,
 }
 
 impl Status {
-    /// All of them.
+    /// All statuses.
     pub const ALL: [Self; 5] =
         [Self::Pending, Self::Completed, Self::FailedSoldOut, Self::FailedPayment, Self::FailedUnknownItem];
 
-    /// The plain word.
+    /// The word of the status.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Pending => "PENDING",
@@ -83,8 +83,8 @@ impl Status {
         }
     }
 
-    /// True for an end.
-    pub const fn is_end(self) -> bool {
+    /// True for a final status.
+    pub const fn is_final(self) -> bool {
         !matches!(self, Self::Pending)
     }
 }
@@ -95,7 +95,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// The word is none of [`Status`].
+/// The word is not a [`Status`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnknownStatus;
 
@@ -112,7 +112,7 @@ impl FromStr for Status {
 pub enum DeadLetterReason {
     /// The payment failed.
     PaymentTimeout,
-    /// Redis refused this one order.
+    /// Redis refused this order.
     RedisFailure,
     /// Not an order.
     InvalidOrderFormat,
@@ -121,7 +121,7 @@ pub enum DeadLetterReason {
 }
 
 impl DeadLetterReason {
-    /// The words of the contract.
+    /// The reason as specified in the contract.
     pub const fn word(self) -> &'static str {
         match self {
             Self::PaymentTimeout => "Payment Timeout",

@@ -1,14 +1,14 @@
-//! What a buyer may write: the fields of an order and their rules (contract, "HTTP, gateway").
+//! The fields of an order and their validation rules (contract, "HTTP, gateway").
 
 use std::io::Write as _;
 
 use crate::json;
 
-/// Longest `user_id` and `item_id`, in characters (which are bytes here).
+/// Maximum length of `user_id` and `item_id`, in characters (which are bytes here).
 pub const ID_CHARS_MAX: usize = 100;
-/// Longest `request_id`, in characters.
+/// Maximum length of `request_id`, in characters.
 pub const REQUEST_ID_CHARS_MAX: usize = 200;
-/// Most units of one order.
+/// Maximum units of one order.
 pub const AMOUNT_MAX: u32 = 1000;
 
 /// `[A-Za-z0-9_-]` as a table, built at compile time.
@@ -40,7 +40,7 @@ pub fn check_id(text: &str) -> Result<(), &'static str> {
 /// # Errors
 /// The message for the buyer.
 pub fn check_request_id(text: &str) -> Result<(), &'static str> {
-    // Plain ASCII is the case that matters; only other text is worth decoding.
+    // Fast path for plain ASCII; only other text is decoded.
     let legal = if text.bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
         (1..=REQUEST_ID_CHARS_MAX).contains(&text.len())
     } else {
@@ -58,7 +58,7 @@ pub fn check_amount(amount: i128) -> Result<(), &'static str> {
     if (1..=i128::from(AMOUNT_MAX)).contains(&amount) { Ok(()) } else { Err(AMOUNT_MESSAGE) }
 }
 
-/// `amount` as it was written.
+/// Parses and checks `amount` from its source text.
 ///
 /// # Errors
 /// The message for the buyer, also when it is not an integer.
@@ -67,15 +67,15 @@ pub fn read_amount(value: json::Raw<'_>) -> Result<u32, &'static str> {
     check_amount(i128::from(amount)).map(|()| amount as u32)
 }
 
-/// Said of every `amount` that is not one.
+/// Message for every invalid `amount`.
 pub const AMOUNT_MESSAGE: &str = "must be an integer from 1 to 1000";
 
-/// What is kept of an order to tell a retry from another order under the same id: FNV-1a over user, item and amount,
-/// 64 bits, finished by a multiply-xorshift. Not secret and not meant to withstand an attacker: who forges a
-/// collision only gets 409 where 422 was due.
+/// Fingerprint that distinguishes a retry from another order under the same id: 64-bit FNV-1a over user, item and amount,
+/// finished by a multiply-xorshift. It is not secret and not collision-resistant against an attacker: a forged collision
+/// only yields 409 instead of 422.
 pub fn fingerprint(user_id: &str, item_id: &str, amount: u32) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    // 0xff cannot appear in either text, so the fields cannot run into each other.
+    // 0xff cannot appear in either text, so it separates the fields unambiguously.
     for part in [user_id.as_bytes(), &[0xff], item_id.as_bytes(), &[0xff], &amount.to_le_bytes()] {
         for &byte in part {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
@@ -108,8 +108,7 @@ pub fn escape_json_into(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(&text.as_bytes()[plain_from..]);
 }
 
-/// Whether no byte of it needs an escape. Without a branch a byte, so that many are looked at together: nearly every
-/// text is plain.
+/// Whether no byte needs an escape. Branch-free per byte, so that it is vectorized: nearly every text is plain.
 fn is_plain(text: &str) -> bool {
     let needs_escape = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
     !text.bytes().fold(false, |found, byte| found | needs_escape(byte))

@@ -1,30 +1,30 @@
-//! The JSON body of an order, read in place on the connection's padded buffer.
+//! Parses the JSON body of an order in place, in the connection's padded buffer.
 //!
-//! simd-json fills a reused tape; one walk over it takes the four fields, refuses one of them given twice and skips
-//! unknown ones. What simd-json refuses is read once more by [`json`], slowly and from a copy: a number beyond 64 bits,
-//! a lone surrogate or deep nesting in an unknown field is legal JSON and skipped; in a field of ours it is a wrong
-//! *field*, not a wrong body (contract: 400 has two shapes).
+//! simd-json fills a reused tape; one walk over it reads the four fields, refuses duplicates of them and skips unknown
+//! fields. A body that simd-json refuses is parsed again by [`json`], slowly and from a copy. A number beyond 64 bits, a
+//! lone surrogate or deep nesting is valid JSON: in an unknown field it is skipped, in a known field it makes the *field*
+//! invalid, not the body (contract: the two kinds of 400).
 
 use simd_json::{Buffers, Node, StaticNode, Tape};
 
 use crate::http1::Span;
 use crate::{json, order};
 
-/// Initialised bytes that must follow a body in its buffer.
+/// Number of initialised bytes that must follow a body in its buffer.
 pub const PADDING_BYTES: usize = simd_json::INPUT_PADDING;
-/// Deepest nesting that simd-json may meet: a field's, and the order around it.
+/// Maximum nesting for simd-json: that of a field, plus the order object.
 const DEPTH_MAX: usize = json::DEPTH_MAX + 1;
 
-/// An order that keeps the rules; its texts are pieces of the buffer it was read from, without escapes.
+/// A valid order; its strings are spans of the buffer it was parsed from, with escapes resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Order {
-    /// The buyer.
+    /// The buyer's id.
     pub user_id: Span,
-    /// The item.
+    /// The item's id.
     pub item_id: Span,
     /// Units, 1..=1000.
     pub amount: u32,
-    /// The buyer's name for this order.
+    /// The buyer's idempotency key.
     pub request_id: Span,
 }
 
@@ -33,20 +33,20 @@ pub struct Order {
 pub enum BadOrder {
     /// Not JSON, or not an object.
     Body,
-    /// All wrong fields at once, in the contract's order.
+    /// All invalid fields, in the contract's order.
     Fields(Vec<BadField>),
 }
 
-/// One wrong field.
+/// An invalid field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadField {
-    /// Its name.
+    /// The name of the field.
     pub field: &'static str,
-    /// What is wrong, for the buyer.
+    /// The error message for the buyer.
     pub message: &'static str,
 }
 
-/// What of a field was found.
+/// The result for one field.
 #[derive(Debug, Clone, Copy)]
 enum Found<T> {
     Missing,
@@ -80,7 +80,7 @@ impl<T: Copy> Found<T> {
         if let Self::Good(value) = self { Some(value) } else { None }
     }
 
-    fn fault(self, field: &'static str) -> Option<BadField> {
+    fn error(self, field: &'static str) -> Option<BadField> {
         match self {
             Self::Good(_) => None,
             Self::Missing => Some(BadField { field, message: MISSING }),
@@ -99,27 +99,27 @@ impl Fields {
         }
     }
 
-    fn judge(self) -> Result<Order, BadOrder> {
+    fn into_order(self) -> Result<Order, BadOrder> {
         if let (Some(user_id), Some(item_id), Some(amount), Some(request_id)) =
             (self.user_id.good(), self.item_id.good(), self.amount.good(), self.request_id.good())
         {
             return Ok(Order { user_id, item_id, amount, request_id });
         }
-        let faults = [
-            self.user_id.fault("user_id"),
-            self.item_id.fault("item_id"),
-            self.amount.fault("amount"),
-            self.request_id.fault("request_id"),
+        let errors = [
+            self.user_id.error("user_id"),
+            self.item_id.error("item_id"),
+            self.amount.error("amount"),
+            self.request_id.error("request_id"),
         ];
-        Err(BadOrder::Fields(faults.into_iter().flatten().collect()))
+        Err(BadOrder::Fields(errors.into_iter().flatten().collect()))
     }
 }
 
-/// Reads orders with buffers that are kept between them. One a core.
+/// Parses orders with reused buffers. One per core.
 pub struct OrderReader {
     buffers: Buffers,
     tape: Option<Tape<'static>>,
-    /// The body as it came: simd-json leaves its input undefined when it refuses it.
+    /// A copy of the body: simd-json leaves its input undefined when it refuses it.
     raw: Vec<u8>,
 }
 
@@ -134,8 +134,8 @@ impl Default for OrderReader {
 }
 
 impl OrderReader {
-    /// Reads the order in `body`, a piece of `buffer`; at least [`PADDING_BYTES`] initialised bytes must follow it
-    /// there (else nothing is an order). Escapes are resolved in place.
+    /// Parses the order in `body`, a span of `buffer`, which at least [`PADDING_BYTES`] initialised bytes must follow
+    /// (otherwise every body is refused). Escapes are resolved in place.
     ///
     /// # Errors
     /// When the body is not an order.
@@ -154,9 +154,9 @@ impl OrderReader {
         let fields = if is_json { walk(&tape.0, span) } else { None };
         self.tape = Some(tape.reset());
         match fields {
-            Some(fields) => fields.judge(),
+            Some(fields) => fields.into_order(),
             None if is_json => Err(BadOrder::Body),
-            None => read_slowly(&self.raw, input.get_mut(..len).unwrap_or_default(), start),
+            None => read_fallback(&self.raw, input.get_mut(..len).unwrap_or_default(), start),
         }
     }
 }
@@ -192,22 +192,22 @@ fn amount(value: &Node<'_>) -> Result<u32, &'static str> {
     let number = match value {
         Node::Static(StaticNode::I64(number)) => i128::from(*number),
         Node::Static(StaticNode::U64(number)) => i128::from(*number),
-        // 1.0 and 1e0 too: written as an integer or not at all.
+        // 1.0 and 1e0 are refused too: only integer syntax is allowed.
         _ => return Err(order::AMOUNT_MESSAGE),
     };
     order::check_amount(number).map(|()| number as u32)
 }
 
-/// Reads what simd-json refused: `raw` is the body as it came, `place` where it lay, `start` where that begins in the
-/// buffer. Texts are put back into `place`, without escapes, where they began.
+/// Parses what simd-json refused. `raw` is a copy of the body, `place` its bytes in the buffer and `start` their offset in
+/// the buffer. Unescaped strings are written back into `place` at their original position.
 #[cold]
-fn read_slowly(raw: &[u8], place: &mut [u8], start: usize) -> Result<Order, BadOrder> {
+fn read_fallback(raw: &[u8], place: &mut [u8], start: usize) -> Result<Order, BadOrder> {
     let body = std::str::from_utf8(raw).map_err(|_| BadOrder::Body)?;
     let mut fields = Fields::missing();
     let mut text = |value: json::Raw<'_>, check: fn(&str) -> Result<(), &'static str>| {
         let text = value.string().ok_or(NOT_TEXT)?;
         check(&text)?;
-        // One byte behind the quote; without its escapes a text is no longer than with them.
+        // One byte after the quote; an unescaped string is never longer than an escaped one.
         let at = Span::of(raw, value.text().as_bytes()).start as usize + 1;
         place.get_mut(at..at + text.len()).ok_or(NOT_TEXT)?.copy_from_slice(text.as_bytes());
         Ok(Span { start: (start + at) as u32, len: text.len() as u32 })
@@ -220,5 +220,5 @@ fn read_slowly(raw: &[u8], place: &mut [u8], start: usize) -> Result<Order, BadO
         _ => {}
     })
     .map_err(|json::NotAnObject| BadOrder::Body)?;
-    fields.judge()
+    fields.into_order()
 }

@@ -1,8 +1,8 @@
-//! The order as a Kafka record, both ways.
+//! Encodes and decodes an order as a Kafka record.
 //!
-//! The value is JSON: the four fields of the buyer, plus `correlation_id` and `accepted_at_ms` when a gateway took it
-//! (contract, "Kafka"). Reading accepts the four fields alone, from any producer, under the same rules as a body of
-//! `POST /buy`: the same JSON, the same field rules, unknown fields skipped, none of ours given twice.
+//! The value is JSON: the four fields of the buyer, plus `correlation_id` and `accepted_at_ms` if a gateway accepted it
+//! (contract, "Kafka"). Decoding accepts the four fields alone, from any producer, under the same rules as a body of
+//! `POST /buy`: the same JSON, the same field rules, unknown fields skipped, known fields at most once.
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -10,25 +10,25 @@ use std::io::Write as _;
 use crate::json::{self, NotAnObject, Raw};
 use crate::order;
 
-/// An order as it travels on `orders`.
+/// An order as a record on `orders`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderRecord<'a> {
-    /// The buyer; also the record's key.
+    /// The buyer's id; also the record's key.
     pub user_id: Cow<'a, str>,
-    /// The item.
+    /// The item's id.
     pub item_id: Cow<'a, str>,
     /// Units, 1..=1000.
     pub amount: u32,
-    /// The buyer's name for this order.
+    /// The buyer's idempotency key.
     pub request_id: Cow<'a, str>,
     /// Given by the gateway.
     pub correlation_id: Option<Cow<'a, str>>,
-    /// When the gateway took it, Unix milliseconds.
+    /// When the gateway accepted it, Unix milliseconds.
     pub accepted_at_ms: Option<u64>,
 }
 
 impl OrderRecord<'_> {
-    /// Appends the value of the record.
+    /// Appends the record value.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let text = |out: &mut Vec<u8>, key: &str, value: &str| {
             out.extend_from_slice(key.as_bytes());
@@ -51,10 +51,10 @@ impl OrderRecord<'_> {
     }
 }
 
-/// Reads the value of a record; the error says why it is not an order.
+/// Decodes a record value; the error says why it is not an order.
 ///
 /// # Errors
-/// Not JSON, not an object, a field missing, given twice, of a wrong type or against the rules of [`order`].
+/// Not JSON, not an object, or a field is missing, given twice, of a wrong type or violates the rules of [`order`].
 pub fn decode(value: &[u8]) -> Result<OrderRecord<'_>, String> {
     let text = std::str::from_utf8(value).map_err(|error| format!("not UTF-8: {error}"))?;
     let mut found = [None; NAMES.len()];
@@ -102,7 +102,7 @@ fn required<'a, T>(
     value.ok_or("is required").and_then(read).map_err(|message| format!("{name} {message}"))
 }
 
-/// A field that only gateways write; `null` is as good as none.
+/// A field that only gateways write; `null` counts as absent.
 fn optional<'a, T>(
     name: &str,
     value: Option<Raw<'a>>,
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn an_encoded_record_is_decoded_to_the_same_order() {
         let record = OrderRecord {
             user_id: "u1".into(),
             item_id: "101".into(),
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_order_says_why() {
+    fn invalid_records_are_refused_with_a_reason() {
         let deep =
             format!(r#"{{"user_id":"u","item_id":"i","amount":1,"request_id":"r","x":{}"#, "[".repeat(129));
         for (value, reason) in [

@@ -1,12 +1,12 @@
-//! Replies as bytes: status line, the few headers we send, a body.
+//! Encodes HTTP responses: status line, the few headers that are sent, and a body.
 
 use crate::http1::Refusal;
 use crate::resp::Decimal;
 
-/// A status line of ours.
+/// An HTTP status line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StatusLine {
-    /// The code.
+    /// The status code.
     pub code: u16,
     /// `HTTP/1.1 202 Accepted\r\n`
     line: &'static str,
@@ -40,7 +40,7 @@ status_lines! {
     VERSION_NOT_SUPPORTED = 505 "HTTP Version Not Supported";
 }
 
-/// Status and words of a framing refusal; each ends its connection.
+/// Status and message of a framing refusal; each ends the connection.
 pub fn refusal(refusal: Refusal) -> (StatusLine, &'static str) {
     match refusal {
         Refusal::Malformed(reason) => (BAD_REQUEST, reason),
@@ -52,46 +52,46 @@ pub fn refusal(refusal: Refusal) -> (StatusLine, &'static str) {
     }
 }
 
-/// The interim reply to `Expect: 100-continue`.
+/// The interim response to `Expect: 100-continue`.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// What the connection does after a reply.
+/// What happens to the connection after a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Connection {
-    /// Stays, as HTTP/1.1 has it.
+    /// It stays open, the default of HTTP/1.1.
     Stays,
-    /// Stays, and an HTTP/1.0 client must be told.
+    /// It stays open, which an HTTP/1.0 client must be told explicitly.
     StaysFor10,
-    /// Ends.
+    /// It is closed.
     Closes,
 }
 
-/// Everything of a reply but its body.
+/// A response without its body.
 #[derive(Debug, Clone, Copy)]
 pub struct ReplyHead<'a> {
-    /// Code and phrase.
+    /// Status code and phrase.
     pub status: StatusLine,
     /// IMF-fixdate (RFC 9110 section 6.6.1: a server with a clock sends one).
     pub date: &'a str,
-    /// Of the body.
+    /// Content type of the body.
     pub content_type: &'a str,
-    /// `X-Correlation-ID`, empty for none.
+    /// `X-Correlation-ID`; empty for none.
     pub correlation_id: &'a str,
     /// `Retry-After` in seconds.
     pub retry_after_s: Option<u64>,
-    /// Whole header lines with their ends, such as `Allow`.
+    /// Additional complete header lines with line ends, such as `Allow`.
     pub extra: &'a str,
-    /// What the connection does afterwards.
+    /// What happens to the connection afterwards.
     pub connection: Connection,
-    /// The request was HEAD: the length is told and the body is not sent.
+    /// The request was HEAD: the length is sent but not the body.
     pub is_head: bool,
 }
 
-/// JSON, as every body of ours but the metrics page is.
+/// The content type of every body except the metrics page.
 pub const JSON: &str = "application/json";
 
 impl ReplyHead<'_> {
-    /// Appends the reply.
+    /// Appends the response.
     pub fn write(&self, body: &[u8], out: &mut Vec<u8>) {
         out.reserve(256 + body.len());
         out.extend_from_slice(self.status.line.as_bytes());

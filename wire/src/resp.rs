@@ -1,28 +1,27 @@
-//! The Redis protocol, version 2: commands out, replies in.
+//! The Redis protocol, version 2: encodes commands and parses replies.
 //!
-//! Commands are appended to the caller's buffer, arguments in parts so that a key is never put together
-//! elsewhere first. Replies are read in place: a [`Reply`] borrows the bytes it was read from, an array is
-//! walked over the same bytes again, and nothing is allocated. What is not whole yet is asked for again with
-//! more bytes; what can never become whole is [`Malformed`], and the connection is worth nothing after it.
+//! Commands are appended to the caller's buffer; an argument may be given in parts, so that a key need not be concatenated
+//! first. Replies are parsed in place: a `Reply` borrows the bytes it was parsed from, an array iterates over the same
+//! bytes again, and nothing is allocated. An incomplete reply must be parsed again with more bytes. Bytes that cannot become
+//! a reply are `Malformed`, and the connection is unusable afterwards.
 //!
 //! Source of the format: <https://redis.io/docs/latest/develop/reference/protocol-spec/>, the RESP2 part.
 
-/// Longest `+` or `-` line without its end. Redis' own errors stay below 1 KiB; a script's error quotes its
-/// message.
+/// Maximum `+` or `-` line without its line end. Redis' own errors stay below 1 KiB; a script's error contains its message.
 pub const LINE_BYTES_MAX: usize = 16 * 1024;
-/// Longest bulk string. What we ask for is a word, a number or a correlation id; 1 MiB is far above all of
-/// them and still cheap to hold when a broken server announces it.
+/// Maximum bulk string. The queried values are words, numbers and correlation ids; 1 MiB is far above all of them and still
+/// cheap to buffer when a broken server announces it.
 pub const BULK_BYTES_MAX: usize = 1024 * 1024;
-/// Most elements of an array: 10,000 statuses of one audit command, rounded up to a power of two.
+/// Maximum elements of an array: 10,000 statuses of one audit command, rounded up to a power of two.
 pub const ARRAY_ITEMS_MAX: usize = 16 * 1024;
-/// Deepest nesting of arrays; we ask for one.
+/// Maximum nesting of arrays; the commands in use return one level.
 pub const DEPTH_MAX: usize = 4;
 
-/// Bytes that can never become a reply: the stream has lost its framing.
+/// Bytes that cannot become a reply: the stream has lost its framing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
-/// One reply, borrowed from the bytes it was read from.
+/// One reply, borrowed from the bytes it was parsed from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply<'a> {
     /// `+`: a short text such as `OK`.
@@ -35,11 +34,11 @@ pub enum Reply<'a> {
     Bulk(&'a [u8]),
     /// `*`: several replies.
     Array(Items<'a>),
-    /// `$-1` or `*-1`: there is none.
+    /// `$-1` or `*-1`: no value.
     Nil,
 }
 
-/// The replies in an array, all of them known to be whole.
+/// The replies in an array, all known to be complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Items<'a> {
     bytes: &'a [u8],
@@ -51,7 +50,7 @@ impl<'a> Iterator for Items<'a> {
 
     fn next(&mut self) -> Option<Reply<'a>> {
         self.left = self.left.checked_sub(1)?;
-        // Walked once by `parse` already; an error here would be one there.
+        // `parse` has already validated these bytes.
         let (reply, consumed) = parse(self.bytes).ok()??;
         self.bytes = &self.bytes[consumed..];
         Some(reply)
@@ -64,10 +63,10 @@ impl<'a> Iterator for Items<'a> {
 
 impl ExactSizeIterator for Items<'_> {}
 
-/// The first reply in `bytes` and how many bytes it takes; `None` when it is not whole yet.
+/// The first reply in `bytes` and its length; `None` when it is incomplete.
 ///
 /// # Errors
-/// [`Malformed`] when no further bytes can make it a reply within the bounds above.
+/// [`Malformed`] when no further bytes can complete it within the limits above.
 pub fn parse(bytes: &[u8]) -> Result<Option<(Reply<'_>, usize)>, Malformed> {
     parse_nested(bytes, DEPTH_MAX)
 }
@@ -109,7 +108,7 @@ fn parse_nested(bytes: &[u8], depth_left: usize) -> Result<Option<(Reply<'_>, us
     Ok(Some((reply, head)))
 }
 
-/// The bytes up to CR LF; `None` when the end has not come yet.
+/// The bytes up to CR LF; `None` when the line is incomplete.
 fn line(bytes: &[u8], bytes_max: usize) -> Result<Option<&[u8]>, Malformed> {
     let Some(end) = bytes.iter().take(bytes_max + 1).position(|&byte| byte == b'\r' || byte == b'\n') else {
         return if bytes.len() > bytes_max { Err(Malformed) } else { Ok(None) };
@@ -121,7 +120,7 @@ fn line(bytes: &[u8], bytes_max: usize) -> Result<Option<&[u8]>, Malformed> {
     }
 }
 
-/// A length of a bulk string or an array; `None` for -1.
+/// The length of a bulk string or an array; `None` for -1.
 fn length(line: &[u8], max: usize) -> Result<Option<usize>, Malformed> {
     match integer(line)? {
         -1 => Ok(None),
@@ -137,7 +136,7 @@ fn integer(line: &[u8]) -> Result<i64, Malformed> {
     if digits.is_empty() {
         return Err(Malformed);
     }
-    // Downwards, for i64::MIN has no positive twin.
+    // Accumulates negatively, because i64::MIN has no positive counterpart.
     let mut number = 0_i64;
     for &byte in digits {
         let digit = byte.checked_sub(b'0').filter(|&digit| digit <= 9).ok_or(Malformed)?;
@@ -147,10 +146,10 @@ fn integer(line: &[u8]) -> Result<i64, Malformed> {
     if is_negative { Ok(number) } else { number.checked_neg().ok_or(Malformed) }
 }
 
-/// A number as text, on the stack.
+/// A number formatted on the stack.
 #[derive(Debug, Clone, Copy)]
 pub struct Decimal {
-    /// Right-aligned; `start..` is written.
+    /// Right-aligned; `start..` is valid.
     bytes: [u8; 20],
     start: usize,
 }
@@ -175,7 +174,7 @@ impl Decimal {
     }
 }
 
-/// Writes a number to the end of `bytes`, which must have room for its digits; where they begin.
+/// Writes a number to the end of `bytes`, which must have space for its digits; returns their start.
 fn digits_into(bytes: &mut [u8], mut rest: u64) -> usize {
     let mut start = bytes.len();
     loop {
@@ -188,17 +187,17 @@ fn digits_into(bytes: &mut [u8], mut rest: u64) -> usize {
     }
 }
 
-/// Begins a command of `arguments` bulk strings, its name included.
+/// Starts a command of `arguments` bulk strings, including its name.
 pub fn write_array(out: &mut Vec<u8>, arguments: usize) {
     write_head(out, b'*', arguments);
 }
 
-/// One argument.
+/// Appends one argument.
 pub fn write_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
     write_bulk_parts(out, &[bytes]);
 }
 
-/// One argument made of parts, such as a key of prefix and id.
+/// Appends one argument made of parts, such as a key of prefix and id.
 pub fn write_bulk_parts(out: &mut Vec<u8>, parts: &[&[u8]]) {
     write_head(out, b'$', parts.iter().map(|part| part.len()).sum());
     for part in parts {
@@ -207,12 +206,12 @@ pub fn write_bulk_parts(out: &mut Vec<u8>, parts: &[&[u8]]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// One argument that is a number.
+/// Appends a number as one argument.
 pub fn write_number(out: &mut Vec<u8>, number: impl Into<i128>) {
     write_bulk(out, Decimal::new(number).as_bytes());
 }
 
-/// A whole command.
+/// Appends a complete command.
 pub fn write_command(out: &mut Vec<u8>, arguments: &[&[u8]]) {
     write_array(out, arguments.len());
     for argument in arguments {
@@ -221,7 +220,7 @@ pub fn write_command(out: &mut Vec<u8>, arguments: &[&[u8]]) {
 }
 
 fn write_head(out: &mut Vec<u8>, kind: u8, number: usize) {
-    // Put together first, so that the buffer's room is looked at once: kind, at most 20 digits, CR LF.
+    // Built on the stack, so that the buffer's capacity is checked once: kind, at most 20 digits, CR LF.
     let mut bytes = [0; 23];
     bytes[21..].copy_from_slice(b"\r\n");
     let start = digits_into(&mut bytes[..21], number as u64) - 1;

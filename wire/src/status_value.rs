@@ -1,49 +1,49 @@
-//! The value of `order_status:<request_id>`. Its first word is the status (contract); what follows it is ours:
+//! The value of `order_status:<request_id>`. Its first word is the status (contract); the rest is internal:
 //!
 //! - `PENDING <state> <fingerprint> <correlation id>\n<owner> <sequence> <accepted at ms>` from a gateway: state `P` (pending),
-//!   `T` (taken over) or `U` (unsure, suspended), which admission holds the id, and when the first send was accepted. The id was
-//!   taken a full ORDER_STATUS_TTL before it expires;
+//!   `T` (taken over) or `U` (unsure, suspended), the admission that holds the id, and when the first send was accepted. The
+//!   key was set ORDER_STATUS_TTL before it expires, so its TTL tells its age;
 //! - `PENDING C <fingerprint> <correlation id>\n<accepted at ms>`: claimed by a processor (`processor/src/claim.rs`);
 //! - `COMPLETED|FAILED_SOLD_OUT|FAILED_PAYMENT|FAILED_UNKNOWN_ITEM <fingerprint> <correlation id>\n<attempt> <accepted at ms>`;
-//! - the word alone: written by version 0.1.
+//! - only the word: written by version 0.1.
 //!
-//! Written by `store/src/redis`, read by its scripts and by [`StatusValue`].
+//! Written by `store/src/redis`, read by its scripts and by `StatusValue`.
 
-/// Fingerprint in hexadecimal digits.
+/// Number of hexadecimal digits of a fingerprint.
 const FINGERPRINT_LEN: usize = 16;
 
-/// A value taken apart.
+/// A parsed value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StatusValue<'a> {
-    /// The status, unchecked.
+    /// The status word, not validated.
     pub word: &'a str,
     /// Sixteen hexadecimal digits; `None` in a value of version 0.1.
     pub fingerprint: Option<&'a str>,
     /// `None` in a value of version 0.1.
     pub correlation_id: Option<&'a str>,
-    /// Which admission of a gateway holds the id while the order is pending.
+    /// The gateway admission that holds the id while the order is pending.
     pub holder: Option<Holder<'a>>,
-    /// When the first send was accepted, Unix milliseconds: it names the bucket of the order's fence.
+    /// When the first send was accepted, Unix milliseconds; selects the bucket of the order's fence.
     pub accepted_at_ms: Option<u64>,
-    /// Of a final status.
+    /// The attempt of a final status.
     pub attempt: Option<u32>,
 }
 
 /// The admission that holds an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder<'a> {
-    /// The broker may have the order; the next send takes the id over.
+    /// The broker may have the order; the next send takes over the id.
     pub is_suspended: bool,
     /// The gateway core and its epoch.
     pub owner: &'a str,
-    /// Its number there.
+    /// The sequence number of the admission.
     pub sequence: u64,
     /// When the first send was accepted, Unix milliseconds.
     pub accepted_at_ms: u64,
 }
 
 impl<'a> StatusValue<'a> {
-    /// Takes any text apart; what is not of the forms above is a word and nothing else.
+    /// Parses any text; a value in none of the forms above consists only of a word.
     pub fn parse(value: &'a str) -> Self {
         let (word, rest) = value.split_once(' ').unwrap_or((value, ""));
         let (contents, tail) = rest.split_once('\n').map_or((rest, None), |(a, b)| (a, Some(b)));
@@ -76,7 +76,7 @@ impl<'a> StatusValue<'a> {
 }
 
 impl<'a> Holder<'a> {
-    /// Reads `<owner> <sequence> <accepted at ms>`.
+    /// Parses `<owner> <sequence> <accepted at ms>`.
     fn parse(is_suspended: bool, admission: &'a str) -> Option<Self> {
         let mut words = admission.split(' ');
         let (owner, sequence, accepted_at_ms) = (words.next()?, words.next()?, words.next()?);
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_form_is_read() {
+    fn each_form_is_parsed() {
         let holder =
             |is_suspended| Some(Holder { is_suspended, owner: "core0e1", sequence: 7, accepted_at_ms: 9 });
         for (value, word, correlation_id, holder, accepted_at_ms, attempt) in [
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn any_other_text_is_a_word() {
+    fn any_other_text_is_only_a_word() {
         for value in
             ["", " ", "PENDING ", "PENDING é", "PENDING P", "SHIPPED by hand", "PENDING P ff\na x", "\n"]
         {

@@ -1,18 +1,18 @@
-//! Request targets (RFC 9112 section 3.2) and the value of `Host` (RFC 9110 section 7.2), by the grammar of URIs
+//! Validates request targets (RFC 9112 section 3.2) and the value of `Host` (RFC 9110 section 7.2) by the URI grammar
 //! (RFC 3986).
 //!
-//! Stricter than the grammar where that is known to confuse two readers of one request: a comma in a host name (two
-//! `Host` lines that a proxy has joined), a port beyond 65535, an empty host (an `http` URI has none, RFC 9110 section
-//! 4.2.1). More lenient in one place: brackets in a path or query, which browsers send as they are.
+//! Stricter than the grammar where two servers are known to interpret a request differently: a comma in a host name (two
+//! `Host` lines joined by a proxy), a port beyond 65535, an empty host (invalid in an `http` URI, RFC 9110 section 4.2.1).
+//! More lenient in one place: brackets in a path or query, which browsers send unescaped.
 
 use std::net::Ipv6Addr;
 use std::ops::Range;
 
-use crate::http1::Method;
+use crate::token::Method;
 
-/// Bytes that stand for themselves in a host name: `unreserved / sub-delims`, without the comma.
+/// Bytes allowed unescaped in a host name: `unreserved / sub-delims`, without the comma.
 const HOST: u8 = 1;
-/// Bytes that stand for themselves in path and query: `pchar`, `/`, `?` and brackets.
+/// Bytes allowed unescaped in path and query: `pchar`, `/`, `?` and brackets.
 const PATH: u8 = 2;
 
 const CLASSES: [u8; 256] = {
@@ -34,8 +34,8 @@ const CLASSES: [u8; 256] = {
     table
 };
 
-/// Where the path lies in `target`, without its query: the whole of `*` and of CONNECT's authority, nothing for an
-/// absolute form without a path. `None` when the target has none of the four forms, or one that is not of `method`.
+/// The range of the path in `target`, without its query: all of `*` and of CONNECT's authority, empty for an absolute form
+/// without a path. `None` when the target has none of the four forms, or a form not allowed for `method`.
 pub fn path(method: Method, target: &str) -> Option<Range<usize>> {
     let bytes = target.as_bytes();
     match (method, bytes) {
@@ -46,7 +46,7 @@ pub fn path(method: Method, target: &str) -> Option<Range<usize>> {
     }
 }
 
-/// `absolute-path [ "?" query ]`, from `begin` on.
+/// `absolute-path [ "?" query ]`, starting at `begin`.
 fn origin_form(target: &[u8], begin: usize) -> Option<Range<usize>> {
     let mut query = None;
     let mut at = begin;
@@ -59,8 +59,8 @@ fn origin_form(target: &[u8], begin: usize) -> Option<Range<usize>> {
     Some(begin..query.unwrap_or(at))
 }
 
-/// `http[s]://authority[path]`; what authority it names is not looked at (RFC 9112 section 3.2.2: instead of `Host`,
-/// which is not looked at either).
+/// `http[s]://authority[path]`. Which authority it names is ignored, as is the name in `Host`, which it replaces (RFC 9112
+/// section 3.2.2).
 fn absolute_form(target: &[u8]) -> Option<Range<usize>> {
     let scheme = target.iter().position(|&byte| byte == b':')?;
     let is_http =
@@ -73,15 +73,15 @@ fn absolute_form(target: &[u8]) -> Option<Range<usize>> {
     origin_form(target, scheme + 3 + len)
 }
 
-/// `uri-host [ ":" port ]`, as `Host` must be.
+/// Whether it is `uri-host [ ":" port ]`, as required for `Host`.
 pub fn is_host(value: &[u8]) -> bool {
-    // Without a branch a byte, so that many are looked at together: nearly every host is plain.
+    // Branch-free per byte, so that it is vectorized: nearly every host is plain.
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
     let all_plain = value.iter().fold(true, |all, &byte| all & is_plain(byte));
     (all_plain && !value.is_empty()) || is_authority(value, false)
 }
 
-/// An authority without userinfo, with or without a port that has to be there.
+/// Whether it is an authority without userinfo; `needs_port` requires a port.
 fn is_authority(value: &[u8], needs_port: bool) -> bool {
     let host_len = match value {
         [b'[', ..] => ip_literal(value),
@@ -100,7 +100,7 @@ fn is_port(digits: &[u8]) -> bool {
         && std::str::from_utf8(digits).is_ok_and(|digits| digits.parse::<u16>().is_ok())
 }
 
-/// Bytes of the registered name or IPv4 address at the beginning.
+/// Length of the registered name or IPv4 address at the start.
 fn reg_name(value: &[u8]) -> usize {
     let mut at = 0;
     while let Some(len) = step(value, at, HOST) {
@@ -109,7 +109,7 @@ fn reg_name(value: &[u8]) -> usize {
     at
 }
 
-/// Bytes of what stands for one character of `class` at `at`: itself, or an escape of three.
+/// Length of one character of `class` at `at`: 1, or 3 for an escape.
 fn step(bytes: &[u8], at: usize, class: u8) -> Option<usize> {
     match bytes.get(at..)? {
         [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => Some(3),
@@ -118,7 +118,7 @@ fn step(bytes: &[u8], at: usize, class: u8) -> Option<usize> {
     }
 }
 
-/// Bytes of the IP literal at the beginning, both brackets included.
+/// Length of the IP literal at the start, including both brackets.
 fn ip_literal(value: &[u8]) -> Option<usize> {
     let end = value.iter().position(|&byte| byte == b']')?;
     let inner = std::str::from_utf8(&value[1..end]).ok()?;
@@ -140,7 +140,7 @@ fn is_future(text: &[u8]) -> bool {
 }
 
 /// A path with escapes of unreserved characters resolved: `/he%61lth` is `/health` (RFC 9110 section 4.2.3, RFC 3986
-/// section 6.2.2.2). Other escapes stay: `%2F` is no slash.
+/// section 6.2.2.2). Other escapes stay: `%2F` is not a slash.
 pub fn normalized(path: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(path.len());
     let mut rest = path;
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_a_host_and_perhaps_a_port() {
+    fn host_values_are_validated() {
         for right in [
             "a",
             "shop.example",
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_have_four_forms() {
+    fn only_the_four_target_forms_are_accepted() {
         for (method, target, expected) in [
             (Method::Get, "/", Some("/")),
             (Method::Get, "/health?x=1&y[]=/?", Some("/health")),

@@ -3,7 +3,7 @@
 /// Length of the text form.
 pub const UUID_CHARS: usize = 36;
 
-/// `xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx`, of these bits but the six that say version and variant.
+/// `xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx` from these bits, except for the six bits of version and variant.
 pub fn text(bits: u128) -> [u8; UUID_CHARS] {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let bits = (bits & !(0xf << 76)) | (0x4 << 76);
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn version_and_variant_stand_in_their_places() {
+    fn version_and_variant_are_in_their_positions() {
         assert_eq!(&text(0), b"00000000-0000-4000-8000-000000000000");
         assert_eq!(&text(u128::MAX), b"ffffffff-ffff-4fff-bfff-ffffffffffff");
         assert_eq!(&text(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef), b"01234567-89ab-4def-8123-456789abcdef");

@@ -1,6 +1,6 @@
-//! Promise: each header field that we look at is read as its RFC has it: names in any case, blanks around a value
-//! dropped, lists by their elements, what may stand once by itself ignored when it stands twice. Method: one table of
-//! header lines a field, each under HTTP/1.1 unless it says otherwise.
+//! Property: each relevant header field is parsed as its RFC specifies: names in any case, whitespace around a value removed,
+//! lists split into elements, and fields that may occur once ignored when they occur twice.
+//! Method: one table of header lines per field, under HTTP/1.1 unless stated otherwise.
 
 use wire::content::Unsupported;
 use wire::http1::{Framing, Head, Method, Parsed, parse_head};
@@ -99,7 +99,7 @@ fn traceparent() {
     ] {
         assert_eq!(head(&[&lines(&value)]).1.traceparent.is_some(), is_one, "{value}");
     }
-    assert!(head(&[&lines(good), &lines(good)]).1.traceparent.is_none(), "two begin a new trace");
+    assert!(head(&[&lines(good), &lines(good)]).1.traceparent.is_none(), "two fields start a new trace");
 }
 
 #[test]

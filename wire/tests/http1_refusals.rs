@@ -1,5 +1,5 @@
-//! Promise: each framing that the contract refuses is refused, each it allows is read, at every split point.
-//! Method: whole requests through `RequestReader`, once whole and once cut in two at every byte.
+//! Property: every framing that the contract excludes is refused and every framing it allows is parsed, at every split point.
+//! Method: requests are passed to `RequestReader`, once complete and once split in two at every byte.
 
 use wire::http1::{Framing, Method, Parsed, Refusal, Request, RequestReader};
 
@@ -13,7 +13,7 @@ fn read(bytes: &[u8]) -> Parsed<Request> {
                 buffer.extend_from_slice(&bytes[split..]);
                 assert_eq!(reader.advance(&mut buffer), whole, "split at {split}");
             }
-            // Refused early is refused in the end; complete early means that what follows is the next request.
+            // An early refusal is also the final result; an early completion means that the rest is the next request.
             early => assert_eq!(
                 std::mem::discriminant(&early),
                 std::mem::discriminant(&whole),
@@ -37,7 +37,7 @@ fn complete(bytes: &[u8]) -> Request {
 }
 
 #[test]
-fn refused_with_400() {
+fn malformed_framing_is_refused_with_400() {
     for head in [
         "Host: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked",
         "Host: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 1",
@@ -120,9 +120,9 @@ fn refused_with_400() {
     check_refused(b"POST /buy HTTP/1.1\nHost: a\n\n");
 }
 
-/// httparse looks at 8 or 32 bytes at once, so each byte stands at each place of such a block.
+/// httparse processes blocks of 8 or 32 bytes, so each byte is tested at each position of a block.
 #[test]
-fn control_bytes_are_refused_wherever_they_stand() {
+fn control_bytes_are_refused_at_every_position() {
     for byte in (0..=255_u8).filter(|byte| (*byte < 0x20 && *byte != b'\t') || *byte == 0x7f) {
         for place in 0..80 {
             let mut value = [b'x'; 80];
@@ -140,7 +140,7 @@ fn control_bytes_are_refused_wherever_they_stand() {
 }
 
 #[test]
-fn the_preface_of_http2_is_told_from_other_versions() {
+fn the_http2_preface_is_distinguished_from_other_versions() {
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     assert_eq!(read(preface), Parsed::Refused(Refusal::Http2));
     check_refused(b"PRI /x HTTP/2.0\r\n\r\n");
@@ -148,7 +148,7 @@ fn the_preface_of_http2_is_told_from_other_versions() {
 }
 
 #[test]
-fn refused_for_their_size() {
+fn oversized_requests_are_refused() {
     let refusal = |bytes: &[u8]| match RequestReader::default().advance(&mut bytes.to_vec()) {
         Parsed::Refused(refusal) => refusal,
         other => panic!("{other:?}"),
@@ -172,7 +172,7 @@ fn refused_for_their_size() {
 }
 
 #[test]
-fn read_as_it_is() {
+fn valid_requests_are_read() {
     let bytes =
         b"\r\nPOST /buy?x=1 HTTP/1.1\r\nhost: a\r\nX-Correlation-ID: c-1\r\ncontent-length: 2\r\n\r\n{}GET";
     let request = complete(bytes);
@@ -212,12 +212,12 @@ fn chunked_bodies_are_made_contiguous() {
 }
 
 #[test]
-fn a_client_that_expects_100_is_seen_once() {
+fn expect_100_continue_is_reported_once() {
     let mut buffer =
         b"POST /buy HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 2\r\n\r\n".to_vec();
     let mut reader = RequestReader::default();
     assert_eq!(reader.advance(&mut buffer), Parsed::Partial);
     assert!(reader.waits_for_body().is_some_and(|head| head.expects_continue));
-    reader.told_to_continue();
+    reader.mark_continue_sent();
     assert!(reader.waits_for_body().is_some_and(|head| !head.expects_continue));
 }

@@ -1,12 +1,12 @@
-//! Promise: a body is an order, or the buyer is told every wrong field at once; nothing outside the rules gets
-//! through. Method: a table of bodies, then random JSON compared with `serde_json` as a second reader.
+//! Property: a body is a valid order, or every invalid field is reported at once; nothing that violates the rules is accepted.
+//! Method: a table of bodies, then random JSON compared with `serde_json` as a second parser.
 
 use proptest::prelude::*;
 use wire::http1::Span;
 use wire::order;
 use wire::order_json::{BadOrder, Order, OrderReader, PADDING_BYTES};
 
-/// Reads `body` from the middle of a buffer whose surroundings must not matter and must not change.
+/// Parses `body` in the middle of a buffer; the surrounding bytes must have no effect and must not change.
 fn read(reader: &mut OrderReader, body: &[u8]) -> (Result<Order, BadOrder>, Vec<u8>) {
     let mut buffer = b"POST ".to_vec();
     buffer.extend_from_slice(body);
@@ -17,7 +17,7 @@ fn read(reader: &mut OrderReader, body: &[u8]) -> (Result<Order, BadOrder>, Vec<
     assert_eq!(
         &buffer[5 + body.len()..][..12],
         b"\"}]GET /next",
-        "what follows a body belongs to the next request"
+        "bytes after the body belong to the next request"
     );
     (result, buffer)
 }
@@ -70,7 +70,7 @@ fn every_wrong_field_is_named_at_once() {
         (r#"{"amount":+1}"#, "body"),
         (r#"{"amount":NaN}"#, "body"),
         ("{\"user_id\":\"a\nb\"}", "body"),
-        // A lone surrogate is grammatical JSON and no text: the field is wrong, not the body.
+        // A lone surrogate is valid JSON but not text: the field is invalid, not the body.
         (r#"{"user_id":"\ud800"}"#, "user_id,item_id,amount,request_id"),
         ("{}", "user_id,item_id,amount,request_id"),
         (r#"{"user_id":1,"item_id":null,"amount":"1","request_id":[]}"#, "user_id,item_id,amount,request_id"),
@@ -89,12 +89,12 @@ fn every_wrong_field_is_named_at_once() {
     assert_eq!(read(&mut OrderReader::default(), b"{\"user_id\":\"\xff\"}").0, Err(BadOrder::Body));
     for (levels, named) in [(128, "user_id,item_id,amount,request_id"), (129, "body"), (100_000, "body")] {
         let deep = format!("{{\"x\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
-        assert_eq!(faults(&deep), named, "{levels} levels: bounded, and no stack is needed to know");
+        assert_eq!(faults(&deep), named, "{levels} levels: limited, without using the stack");
     }
 }
 
 #[test]
-fn an_order_is_read_where_it_lies() {
+fn an_order_is_read_in_place() {
     let body = r#" {"request_id":"r\u002d\"1\" é","more":{"a":[1,{"user_id":"x"}]},"amount":7,"item_id":"\u0031","user_id":"u"} "#;
     let (order, buffer) = read(&mut OrderReader::default(), body.as_bytes());
     let order = order.expect("an order");
@@ -104,9 +104,9 @@ fn an_order_is_read_where_it_lies() {
     assert_eq!(order.amount, 7);
 }
 
-/// A number beyond 64 bits sends a body to the second reader; both must find the same order in it.
+/// A number beyond 64 bits makes the fallback parser read the body; both parsers must find the same order.
 #[test]
-fn the_second_reader_finds_the_same_order() {
+fn the_fallback_parser_reads_the_same_order() {
     for number in
         ["1".to_owned(), "9".repeat(4000), "-18446744073709551616".to_owned(), "1e-999999".to_owned()]
     {
@@ -143,13 +143,13 @@ fn json() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// A second reader decides from the parsed tree which fields are right.
+    /// `serde_json` parses the body, and the expected result is computed from its tree.
     #[test]
-    fn agrees_with_a_second_reader(body in json()) {
+    fn agrees_with_serde_json(body in json()) {
         let mut reader = OrderReader::default();
         let (result, buffer) = read(&mut reader, body.as_bytes());
         let count = |field: &str| body.matches(&format!("\"{field}\": ")).count();
-        let tree: serde_json::Value = serde_json::from_str(&body).expect("the strategy makes JSON");
+        let tree: serde_json::Value = serde_json::from_str(&body).expect("the strategy generates JSON");
         let text = |field: &str, check: fn(&str) -> Result<(), &'static str>| {
             count(field) == 1 && tree[field].as_str().is_some_and(|text| check(text).is_ok())
         };
@@ -164,9 +164,9 @@ proptest! {
         }
     }
 
-    /// Whatever bytes come, the reader answers, and is as good as new for the next body.
+    /// For any bytes the reader returns a result and is usable for the next body.
     #[test]
-    fn survives_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_get_an_answer_and_leave_the_reader_usable(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let mut reader = OrderReader::default();
         let _ = read(&mut reader, &bytes);
         let good = br#"{"user_id":"u","item_id":"i","amount":1,"request_id":"r"}"#;

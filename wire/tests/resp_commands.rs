@@ -1,5 +1,5 @@
-//! Claim: what is written is the command that was meant. Method: random commands, in parts and as numbers,
-//! are compared with the packing of the `redis` crate.
+//! Property: commands are encoded correctly.
+//! Method: random commands, in parts and as numbers, are compared with the encoding of the `redis` crate.
 
 use proptest::prelude::*;
 use wire::resp;
@@ -18,7 +18,7 @@ fn some_bytes() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn commands_are_packed_alike(arguments in prop::collection::vec(some_bytes(), 1..9)) {
+    fn commands_are_encoded_like_the_redis_crate(arguments in prop::collection::vec(some_bytes(), 1..9)) {
         let slices: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
         let mut written = Vec::new();
         resp::write_command(&mut written, &slices);

@@ -1,6 +1,7 @@
-//! Claim: a stream of replies is read to the same values as by the `redis` crate, wherever it is cut, and no
-//! proper prefix of a reply is mistaken for a reply or for an error. Method: random trees of replies are
-//! written by hand-made RESP, read at every split point, and compared with `redis::parse_redis_value`.
+//! Property: a stream of replies is parsed to the same values as by the `redis` crate at every split point, and no proper
+//! prefix of a reply is mistaken for a reply or an error.
+//! Method: random reply trees are encoded by the test, parsed at every split point, and compared with
+//! `redis::parse_redis_value`.
 
 use proptest::prelude::*;
 use redis::Value;
@@ -48,7 +49,7 @@ fn trees() -> impl Strategy<Value = Tree> {
     leaf.prop_recursive(3, 24, 6, |inner| prop::collection::vec(inner, 0..6).prop_map(Tree::Array))
 }
 
-/// What the `redis` crate makes of the same reply.
+/// Converts a reply to the `redis` crate's value type.
 fn as_value(reply: Reply<'_>) -> Value {
     match reply {
         Reply::Status(b"OK") => Value::Okay,
@@ -79,7 +80,7 @@ proptest! {
             let mut at = 0;
             let mut read = 0;
             while let Some((reply, consumed)) = parse(&stream[at..split]).expect("no prefix is malformed") {
-                let expected = redis::parse_redis_value(&stream[at..]).expect("the other reader takes it");
+                let expected = redis::parse_redis_value(&stream[at..]).expect("the redis crate parses it");
                 prop_assert_eq!(as_value(reply), expected);
                 at += consumed;
                 prop_assert_eq!(at, ends[read]);
@@ -89,17 +90,17 @@ proptest! {
         }
     }
 
-    /// Whatever comes, reading ends, and never claims more than it was given.
+    /// For any bytes, parsing terminates and never consumes more than its input.
     #[test]
-    fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_terminate_within_the_input(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         if let Ok(Some((_, consumed))) = parse(&bytes) {
             prop_assert!(consumed <= bytes.len());
         }
     }
 
-    /// As above, with bytes that look like the protocol.
+    /// As above, with bytes that resemble the protocol.
     #[test]
-    fn near_misses_are_survived(text in "([*$:+-](-?[0-9]{0,3})?\r?\n?){0,12}") {
+    fn near_misses_terminate_within_the_input(text in "([*$:+-](-?[0-9]{0,3})?\r?\n?){0,12}") {
         if let Ok(Some((_, consumed))) = parse(text.as_bytes()) {
             prop_assert!(consumed <= text.len());
         }
@@ -107,7 +108,7 @@ proptest! {
 }
 
 #[test]
-fn what_can_never_become_a_reply_is_malformed_at_once() {
+fn bytes_that_cannot_become_a_reply_are_malformed_at_once() {
     let long_line = [b"+".as_slice(), &vec![b'x'; LINE_BYTES_MAX + 1]].concat();
     let wrong: [&[u8]; 14] = [
         b"x",

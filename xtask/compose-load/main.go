@@ -1,9 +1,9 @@
-// compose-load reads a compose file as `docker compose` does before it asks an engine, by the same library, and prints
-// the project with its active services as JSON: variables filled in, anchors merged, paths resolved, references checked.
+// compose-load reads a compose file with the library that `docker compose` uses, without contacting an engine, and prints
+// the project with its active services as JSON: variables substituted, anchors merged, paths resolved, references checked.
 //
 // Usage: compose-load [-profile NAME] [-env NAME=VALUE] FILE
 //
-// The environment is what -env says and nothing else, so that the same tree gives the same project everywhere.
+// Only variables given by -env are set, so that the same tree gives the same project on every machine.
 package main
 
 import (
@@ -28,11 +28,11 @@ func (w *words) Set(word string) error {
 
 func main() {
 	var profiles, environment words
-	flag.Var(&profiles, "profile", "a profile that is active")
-	flag.Var(&environment, "env", "a variable, as NAME=VALUE")
+	flag.Var(&profiles, "profile", "active profile; may be given several times")
+	flag.Var(&environment, "env", "variable NAME=VALUE; may be given several times")
 	flag.Parse()
 	if flag.NArg() != 1 {
-		fail(fmt.Errorf("give one compose file"))
+		fail(fmt.Errorf("usage: compose-load [-profile NAME] [-env NAME=VALUE] FILE"))
 	}
 	file := flag.Arg(0)
 	options, err := cli.NewProjectOptions(

@@ -1,11 +1,11 @@
-//! `cargo xtask bench`: what each station of an order's road costs, in instructions.
+//! `cargo xtask bench`: counts the instructions of each stage of the request path.
 //!
-//! callgrind counts them, so the load of the machine does not matter: two runs of one build differ by less than 1 %, and
-//! by nothing where no hash table with a seed of chance is met. What could differ between machines is held still where it
-//! can be: the toolchain and every crate are pinned, librdkafka is built from its crate, the allocator is the product's.
-//! What is left is libc (its `memcpy` and its locks), which another version may do in another number of instructions, and
-//! the CPU: valgrind shows programs a CPU of its own, but with AVX2 only where the real one has it, and simd-json, sonic-rs
-//! and libc choose by that. On such a machine: `--update`, and say so in the commit.
+//! callgrind counts instructions, so the load of the machine does not matter: two runs of one build differ by less than 1 %,
+//! and not at all in stages without a randomly seeded hash table. Differences between machines are avoided where possible:
+//! the toolchain and every crate are pinned, librdkafka is built from its crate, and the allocator is the product's. Two
+//! differences remain. Another version of libc may need another number of instructions (for `memcpy` and locks). And
+//! valgrind emulates a CPU, but with AVX2 only if the real one has it, on which simd-json, sonic-rs and libc base their
+//! choice of code. On such a machine use `--update` and mention it in the commit.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -20,105 +20,107 @@ use crate::services::apt;
 use crate::step::{self, Result};
 use crate::workspace;
 
-/// The counts as they were agreed on, from the root of the workspace.
-const AGREED: &str = "benches/instructions.toml";
-const AGREED_HEAD: &str = "# Instructions an order, station by station; the whole of one call, the loop around it included.\n\
-                           # Written by `cargo xtask bench --update`; benches/README.md says what a station is.\n\n";
-/// How far a count may be off, in percent of the agreed one.
+/// File with the baseline counts, relative to the workspace root.
+const BASELINE: &str = "benches/instructions.toml";
+const BASELINE_HEAD: &str = "# Instructions per order for each stage; one complete call, including the loop around it.\n\
+                           # Written by `cargo xtask bench --update`; benches/README.md explains the stages.\n\n";
+/// Allowed deviation in percent of the baseline.
 const TOLERANCE_PERCENT: u64 = 5;
-/// And in instructions: 5 % of a station of thirty is one instruction, which moves with the code around it.
+/// Deviation in instructions that is always allowed: 5 % of a stage of 30 instructions is one instruction, which varies with
+/// the code around it.
 const TOLERANCE_LEAST: u64 = 3;
-/// The function of `road-benches` that is counted.
+/// Counts only inside this function of `stage-benches`.
 const COUNTED: &str = "--toggle-collect=*under_callgrind*";
-/// A station takes about half a second.
-const STATION_TIME_MAX: Duration = Duration::from_mins(2);
+/// Time limit of one stage, which takes about half a second.
+const STAGE_TIME_MAX: Duration = Duration::from_mins(2);
 
-/// Counts by station.
+/// Counts by stage.
 type Counts = BTreeMap<String, u64>;
 
 /// The command line.
 pub(crate) fn command() -> Command {
     Command::new("bench")
-        .about("Count the instructions of each station of an order's road and compare with benches/instructions.toml")
+        .about("Count the instructions of each stage of the request path and compare with benches/instructions.toml")
         .after_help(
-            "Fails when a count is off by more than 5 %, in either direction: what became cheaper is agreed on anew.\n\n\
+            "Fails if a count deviates by more than 5 % in either direction. After an improvement, update the baseline too.\n\n\
              Examples:\n  \
              cargo xtask bench            count and compare; 10 s once built\n  \
-             cargo xtask bench --update   write what was counted to benches/instructions.toml\n  \
-             cargo xtask bench --wall     wall time by criterion as well, on a quiet machine: two minutes",
+             cargo xtask bench --update   write the counts to benches/instructions.toml\n  \
+             cargo xtask bench --wall     also measure wall time with criterion, on an idle machine: two minutes",
         )
         .arg(
             Arg::new("update")
                 .long("update")
                 .action(ArgAction::SetTrue)
-                .help("Agree on the counts of this run: rewrite benches/instructions.toml"),
+                .help("Make the counts of this run the baseline: rewrite benches/instructions.toml"),
         )
         .arg(
             Arg::new("wall")
                 .long("wall")
                 .action(ArgAction::SetTrue)
-                .help("Also measure wall time by criterion; it is shown and never judged"),
+                .help("Also measure wall time with criterion; it is shown but never compared"),
         )
 }
 
-/// Counts; then compares or rewrites; then times, if wanted.
+/// Counts, then compares or updates, then optionally measures wall time.
 pub(crate) fn run(args: &ArgMatches) -> Result<()> {
-    let judged = if args.get_flag("update") { update() } else { check() };
+    let result = if args.get_flag("update") { update() } else { check() };
     if args.get_flag("wall") {
-        step::run(workspace::cargo(&["bench", "--locked", "--package", "road-benches", "--bench", "wall"]))?;
+        step::run(workspace::cargo(&["bench", "--locked", "--package", "stage-benches", "--bench", "wall"]))?;
     }
-    judged
+    result
 }
 
-/// Counts and compares.
+/// Counts and compares with the baseline.
 pub(crate) fn check() -> Result<()> {
-    let agreed = parse(&fs::read_to_string(agreed_file()).map_err(|e| format!("{AGREED}: {e}"))?)?;
-    let (table, wrong) = compare(&agreed, &count()?);
+    let baseline = parse(&fs::read_to_string(baseline_file()).map_err(|e| format!("{BASELINE}: {e}"))?)?;
+    let (table, wrong) = compare(&baseline, &count()?);
     print!("{table}");
     if wrong.is_empty() {
         return Ok(());
     }
     Err(format!(
-        "bench: off by more than {TOLERANCE_PERCENT} %, or not agreed on: {}. Remedy: find out why; if it is right, \
-         `cargo xtask bench --update` and name the numbers in the commit",
+        "bench: more than {TOLERANCE_PERCENT} % off the baseline, or missing on one side: {}. Remedy: find the cause; if the \
+         change is intended, run `cargo xtask bench --update` and state the numbers in the commit",
         wrong.join(", ")
     )
     .into())
 }
 
 fn update() -> Result<()> {
-    let before = fs::read_to_string(agreed_file()).map_or_else(|_| Ok(Counts::new()), |text| parse(&text))?;
+    let before =
+        fs::read_to_string(baseline_file()).map_or_else(|_| Ok(Counts::new()), |text| parse(&text))?;
     let counts = count()?;
     print!("{}", compare(&before, &counts).0);
-    let mut text = AGREED_HEAD.to_owned();
+    let mut text = BASELINE_HEAD.to_owned();
     for (name, count) in &counts {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{name} = {count}");
     }
-    fs::write(agreed_file(), text).map_err(|e| format!("{AGREED}: {e}"))?;
-    step::say(format_args!("bench: {AGREED} is what was counted"));
+    fs::write(baseline_file(), text).map_err(|e| format!("{BASELINE}: {e}"))?;
+    step::say(format_args!("bench: counts written to {BASELINE}"));
     Ok(())
 }
 
-fn agreed_file() -> PathBuf {
-    workspace::root().join(AGREED)
+fn baseline_file() -> PathBuf {
+    workspace::root().join(BASELINE)
 }
 
 fn parse(text: &str) -> Result<Counts> {
-    toml::from_str(text).map_err(|e| format!("{AGREED}: {e}").into())
+    toml::from_str(text).map_err(|e| format!("{BASELINE}: {e}").into())
 }
 
-/// Every station's count, as this tree has them.
+/// Counts all stages of this build.
 fn count() -> Result<Counts> {
     let valgrind = apt::program("valgrind", "valgrind")?;
-    let program = workspace::released("road-benches")?;
-    let names = step::capture(Process::new(&program), STATION_TIME_MAX)?;
+    let program = workspace::released("stage-benches")?;
+    let names = step::capture(Process::new(&program), STAGE_TIME_MAX)?;
     step::timed("count", || {
-        names.lines().map(|name| Ok((name.to_owned(), count_station(&valgrind, &program, name)?))).collect()
+        names.lines().map(|name| Ok((name.to_owned(), count_stage(&valgrind, &program, name)?))).collect()
     })
 }
 
-fn count_station(valgrind: &Path, program: &Path, name: &str) -> Result<u64> {
+fn count_stage(valgrind: &Path, program: &Path, name: &str) -> Result<u64> {
     let mut command = Process::new(valgrind);
     command
         .args([
@@ -130,16 +132,16 @@ fn count_station(valgrind: &Path, program: &Path, name: &str) -> Result<u64> {
         ])
         .arg(program)
         .arg(name)
-        // valgrind does not know every call of io_uring.
+        // valgrind does not support all io_uring system calls.
         .env("MONOIO_FORCE_LEGACY_DRIVER", "1");
-    let output = step::capture(command, STATION_TIME_MAX)?;
+    let output = step::capture(command, STAGE_TIME_MAX)?;
     match read_count(&output) {
         Some(count) if count > 0 => Ok(count),
         _ => Err(format!("callgrind counted nothing in `{name}`:\n{output}").into()),
     }
 }
 
-/// Instructions an order: what callgrind collected over how many orders the program says it led through.
+/// Instructions per order: the instructions callgrind collected, divided by the number of orders the program printed.
 fn read_count(output: &str) -> Option<u64> {
     let collected: u64 =
         output.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok())?;
@@ -147,15 +149,15 @@ fn read_count(output: &str) -> Option<u64> {
     Some((collected + orders / 2) / orders.max(1))
 }
 
-/// A table of both, and the stations that are off by too much or missing on one side.
-fn compare(agreed: &Counts, counted: &Counts) -> (String, Vec<String>) {
-    let mut table = format!("\n{:<18} {:>8} {:>8} {:>8}\n", "station", "agreed", "counted", "change");
+/// A table of both, and the stages that deviate too much or are missing on one side.
+fn compare(baseline: &Counts, counted: &Counts) -> (String, Vec<String>) {
+    let mut table = format!("\n{:<18} {:>8} {:>8} {:>8}\n", "stage", "baseline", "counted", "change");
     let mut wrong = Vec::new();
-    let mut names: Vec<&String> = agreed.keys().chain(counted.keys()).collect();
+    let mut names: Vec<&String> = baseline.keys().chain(counted.keys()).collect();
     names.sort();
     names.dedup();
     for name in names {
-        let (before, now) = (agreed.get(name), counted.get(name));
+        let (before, now) = (baseline.get(name), counted.get(name));
         let is_good = before.zip(now).is_some_and(|(&before, &now)| {
             let off = before.abs_diff(now);
             off * 100 <= before * TOLERANCE_PERCENT || off <= TOLERANCE_LEAST
@@ -183,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_is_what_was_collected_over_the_orders() {
+    fn count_is_instructions_divided_by_orders() {
         let output = "==7== Callgrind\n1024\n==7== \n==7== Collected : 2504715\n";
         assert_eq!(read_count(output), Some(2446));
         assert_eq!(read_count("1024\n"), None);
@@ -191,10 +193,10 @@ mod tests {
     }
 
     #[test]
-    fn five_percent_either_way_pass_and_more_does_not() {
-        let agreed = counts("a = 1000\nb = 1000\nc = 1000\nd = 30\ngone = 1");
+    fn deviations_above_five_percent_fail_in_either_direction() {
+        let baseline = counts("a = 1000\nb = 1000\nc = 1000\nd = 30\ngone = 1");
         let counted = counts("a = 1050\nb = 1051\nc = 949\nd = 33\nnew = 1");
-        let (table, wrong) = compare(&agreed, &counted);
+        let (table, wrong) = compare(&baseline, &counted);
         assert_eq!(wrong, ["b", "c", "gone", "new"]);
         assert!(table.contains("\nb                      1000     1051   +5.1 %  off\n"), "{table}");
         assert!(table.contains("\na                      1000     1050   +5.0 %\n"), "{table}");
@@ -202,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_named() {
+    fn invalid_count_is_an_error() {
         assert!(parse("a = \"many\"").is_err());
     }
 }

@@ -1,9 +1,10 @@
-//! `cargo xtask chaos`: what happens to orders while something is broken.
+//! `cargo xtask chaos`: injects faults under load and audits every order.
 //!
-//! Each fault gets a world of its own: a private Redis and Kafka, a gateway, two processors. The load generator sends orders
-//! at a constant rate; meanwhile the fault is injected and healed again and again at seeded moments, and probes measure how
-//! long it takes until an order is accepted again. Afterwards the load generator's audit and our own equations judge every
-//! order. A run of all faults at full size writes `docs/faults.md`.
+//! Each fault runs in a separate test environment ([`world::World`]): a private Redis and Kafka, a gateway, two processors.
+//! The load generator sends orders at a constant rate; meanwhile the fault is repeatedly injected and healed at times that
+//! follow from the seed, and probes measure how long it takes until an order is accepted again. Afterwards every order is
+//! checked by the load generator's audit and by the invariants in [`judge`]. A run of all faults at full size writes
+//! `docs/faults.md`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -17,10 +18,10 @@ use crate::workspace;
 use fault::Fault;
 use run::{Outcome, Size};
 
-/// What a fault is.
+/// Definition of a fault.
 mod fault;
 
-/// Faults of our own processes.
+/// Faults of gateway and processors.
 mod processes;
 
 /// Faults of Redis.
@@ -35,27 +36,33 @@ mod network;
 /// Faults of the machine.
 mod host;
 
+/// Small disks that a fault can fill.
+mod disk;
+
+/// The test environment that a fault needs.
+mod setup;
+
 /// Services and processes under test.
 mod world;
 
 /// The load generator as a child process.
 mod load;
 
-/// Single orders that measure recovery.
+/// Single orders that measure the recovery time.
 mod probe;
 
-/// One fault from start to verdict.
+/// Runs one fault from start to verdict.
 mod run;
 
-/// Which equations hold.
+/// Checks which invariants hold.
 mod judge;
 
 /// `docs/faults.md`.
 mod page;
 
-/// Orders of a fault at full size.
+/// Orders per fault at full size.
 const ORDERS: &str = "100000";
-/// Injections of a fault at full size.
+/// Injections per fault at full size.
 const TIMES: &str = "10";
 
 /// All faults, in the order of the page.
@@ -74,7 +81,7 @@ pub(crate) fn command() -> Command {
             .help(help)
     };
     Command::new("chaos")
-        .about("Break Redis, Kafka, our processes, the network and the machine under load, and audit every order")
+        .about("Inject faults into Redis, Kafka, gateway, processors, network and machine under load, and audit every order")
         .args([
             Arg::new("fault")
                 .long("fault")
@@ -103,7 +110,7 @@ pub(crate) fn command() -> Command {
              cargo xtask chaos --fault redis-stopped --seed 7\n  \
              cargo xtask chaos --fault kafka-killed --orders 5000 --times 2\n\n\
              Only a run of all faults with at least 100,000 orders and 10 injections each writes docs/faults.md.\n\
-             Exit code: 0 no violation, 1 violations or could not run, 130 interrupted.",
+             Exit code: 0 no violation, 1 violations found or a fault could not be run, 130 interrupted.",
         )
 }
 
@@ -132,21 +139,22 @@ pub(crate) fn run(args: &ArgMatches) -> Result<()> {
         Stage::build("flash-sale")?;
         flash_sale_binary()
     };
-    // Of what is tested: the tree may change meanwhile.
+    // Recorded before the run, because the working tree may change meanwhile.
     let commit = crate::perf::record::commit();
     let programs = Programs::obtain()?;
     let chosen = || faults().filter(|fault| names.is_empty() || names.iter().any(|name| *name == fault.name));
     let all = chosen().count();
     let mut outcomes: Vec<Outcome> = Vec::new();
-    let mut broken = Vec::new();
+    let mut not_run = Vec::new();
     for (index, fault) in chosen().enumerate() {
         let name = format!("fault {} of {all}: {}", index + 1, fault.name);
         let logs = args.get_one::<PathBuf>("keep-logs").map(|dir| dir.join(fault.name));
         let work = || {
-            // `testkit` panics when a service does not come back; the other faults are still worth knowing.
+            // `testkit` panics when a service does not start again; the other faults still run.
             let run = AssertUnwindSafe(|| run::run(fault, size, &programs, &binary, logs.as_deref()));
-            catch_unwind(run)
-                .unwrap_or_else(|_| Err("a service did not do what it was told, see above".into()))
+            catch_unwind(run).unwrap_or_else(|_| {
+                Err("a service could not be controlled, see the panic message above".into())
+            })
         };
         match step::timed(&name, work) {
             Ok(outcome) => {
@@ -156,14 +164,14 @@ pub(crate) fn run(args: &ArgMatches) -> Result<()> {
             Err(step::Failure::Interrupted) => return Err(step::Failure::Interrupted),
             Err(step::Failure::Failed(reason)) => {
                 step::say(format_args!("{}: could not be run: {reason}", fault.name));
-                broken.push(fault.name);
+                not_run.push(fault.name);
             }
         }
     }
     let full = [ORDERS, TIMES].map(|text| text.parse::<u64>().expect("a number"));
     let is_full =
         names.is_empty() && size.orders >= full[0] && size.times >= full[1] && size.recovery_slack == 1;
-    let is_full = is_full && broken.is_empty();
+    let is_full = is_full && not_run.is_empty();
     print!("{}", page::summary(&outcomes));
     if is_full {
         let path = workspace::root().join("docs/faults.md");
@@ -172,7 +180,7 @@ pub(crate) fn run(args: &ArgMatches) -> Result<()> {
     }
     let violated =
         outcomes.iter().filter(|outcome| outcome.violations() > 0).map(|outcome| outcome.fault.name);
-    let failed: Vec<&str> = violated.chain(broken).collect();
+    let failed: Vec<&str> = violated.chain(not_run).collect();
     if failed.is_empty() { Ok(()) } else { Err(format!("chaos: {}", failed.join(", ")).into()) }
 }
 
@@ -192,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn only_known_equations_are_excused() {
+    fn every_excused_equation_exists() {
         for fault in super::faults() {
             for (equation, _) in fault.excused {
                 assert!(

@@ -1,4 +1,4 @@
-//! `cargo xtask ci`: everything a change must pass, in one table.
+//! `cargo xtask ci`: runs every check a change must pass and prints the results as one table.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -8,13 +8,13 @@ use crate::step::{self, Failure, Result};
 use crate::test::{self, Only, Plan};
 use crate::{bench, deploy, tidy, workspace};
 
-/// Pinned, so that the same tree gets the same verdict; built from source in about two minutes on two cores.
+/// Pinned, so that the same tree always gets the same result. Building it takes about two minutes on two cores.
 const DENY_VERSION: &str = "0.20.2";
 
-/// The buyers of the demo sale: enough to sell out, few enough for seconds.
+/// Arguments of the demo sale: enough buyers to sell out, few enough to finish in seconds.
 const DEMO: &[&str] = &["demo", "--buyers", "20000", "--stock", "500"];
 
-/// A step's name and what it does.
+/// Name and function of a step.
 type Step = (&'static str, fn() -> Result<()>);
 
 /// One row of the table.
@@ -24,7 +24,7 @@ struct Row {
     ok: bool,
 }
 
-/// Runs all steps, also after a failed one, and prints the table.
+/// Runs all steps, even after one fails, and prints the table.
 pub(crate) fn run() -> Result<()> {
     let steps: [Step; 8] = [
         ("fmt", fmt),
@@ -89,8 +89,8 @@ fn clippy() -> Result<()> {
     step::run(workspace::cargo(&args))
 }
 
-/// Licences, bans, sources. Advisories need a database from the network and change without any commit here;
-/// they are checked by hand (`cargo deny check advisories`).
+/// Checks licences, bans and sources. Advisories need a database from the network and change without any commit
+/// here, so they are checked by hand (`cargo deny check advisories`).
 fn deny() -> Result<()> {
     let mut command = Command::new(cargo_tool::unoptimised("cargo-deny", DENY_VERSION)?);
     command
@@ -115,7 +115,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn the_table_says_which_step_failed_and_the_sum() {
+    fn table_shows_failed_step_and_total_time() {
         let row = |name, seconds, ok| Row { name, took: Duration::from_secs(seconds), ok };
         let text = table(&[row("fmt", 1, true), row("test", 120, false)]);
         assert_eq!(

@@ -1,6 +1,6 @@
-//! `cargo xtask deploy`: what a deployment reads, checked by the programs that will read it, and against the code.
+//! `cargo xtask deploy`: checks the deployment files with the programs that will read them, and against the code.
 //!
-//! No container engine is needed: Compose's own loader, kustomize, haproxy and actionlint are programs of their own.
+//! No container engine is needed: Compose's loader, kustomize, haproxy and actionlint run as separate programs.
 
 mod compose;
 
@@ -21,10 +21,10 @@ pub(crate) use compose::project_file;
 use crate::step::{self, Result};
 use crate::workspace;
 
-/// A part's name and what it finds wrong, one line each.
+/// Name and function of a check; the function returns one line per problem.
 type Check = (&'static str, fn() -> Result<Vec<String>>);
 
-/// Checks everything; every complaint is printed.
+/// Runs all checks and prints every complaint.
 pub(crate) fn run() -> Result<()> {
     let checks: [Check; 5] = [
         ("compose", compose::check),

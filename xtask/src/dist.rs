@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: the archive of a release, with a static binary, its completions and man pages, and the sum of it.
+//! `cargo xtask dist`: builds a release archive with a static binary, shell completions and man pages, and its checksum.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,22 +9,22 @@ use crate::services::apt;
 use crate::step::{self, Result};
 use crate::workspace;
 
-/// Runs on any Linux of this processor: the C library is in it.
+/// Runs on any x86-64 Linux, because the C library is linked statically.
 pub(crate) const TARGET: &str = "x86_64-unknown-linux-musl";
-/// What goes along as it is.
+/// Files copied into the archive unchanged.
 const FILES: [&str; 5] = ["LICENSE", "README.md", "CHANGELOG.md", "deploy/alerts.yml", "deploy/seccomp.json"];
-/// Names under which shells look for completions of `flash-sale`.
+/// File names under which each shell looks for completions of `flash-sale`.
 const COMPLETIONS: [(&str, &str); 3] =
     [("bash", "flash-sale.bash"), ("zsh", "_flash-sale"), ("fish", "flash-sale.fish")];
 
-/// Builds for `target` and packs into `target/dist`; the last line is the archive.
+/// Builds for `target`, packs into `target/dist`, and prints the path of the archive as the last line.
 pub(crate) fn run(target: &str) -> Result<()> {
-    toolchain(target)?;
+    install_toolchain(target)?;
     let build = ["build", "--release", "--locked", "--package", "flash-sale", "--target", target];
     step::timed(&format!("build for {target}"), || step::run(workspace::cargo(&build)))?;
     let built = workspace::root().join("target").join(target).join("release/flash-sale");
     if target.ends_with("musl") {
-        is_static(&built)?;
+        check_static(&built)?;
     }
     let name = format!("flash-sale-{}-{target}", env!("CARGO_PKG_VERSION"));
     let dist = workspace::root().join("target/dist");
@@ -38,8 +38,8 @@ pub(crate) fn run(target: &str) -> Result<()> {
     Ok(())
 }
 
-/// The standard library of the target, and the compiler for the C in it.
-fn toolchain(target: &str) -> Result<()> {
+/// Installs the standard library of the target and, for musl, the compiler for C dependencies.
+fn install_toolchain(target: &str) -> Result<()> {
     let mut add = Command::new("rustup");
     add.args(["target", "add", target]).current_dir(workspace::root());
     step::run(add)?;
@@ -49,11 +49,11 @@ fn toolchain(target: &str) -> Result<()> {
     Ok(())
 }
 
-/// Nothing of the machine it was built on is needed to run it.
-fn is_static(program: &Path) -> Result<()> {
-    let mut ask = Command::new("readelf");
-    ask.arg("--dynamic").arg(program);
-    let text = step::capture(ask, Duration::from_secs(30))?;
+/// Fails if the program needs a shared library.
+fn check_static(program: &Path) -> Result<()> {
+    let mut query = Command::new("readelf");
+    query.arg("--dynamic").arg(program);
+    let text = step::capture(query, Duration::from_secs(30))?;
     match text.lines().find(|line| line.contains("(NEEDED)")) {
         None => Ok(()),
         Some(line) => Err(format!("{} is not static: {}", program.display(), line.trim()).into()),
@@ -86,7 +86,7 @@ fn fill(folder: &Path, built: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Packs the folder so that the same content gives the same bytes, and writes the sum beside it.
+/// Packs the folder reproducibly (same content, same bytes) and writes the checksum next to the archive.
 fn pack(dist: &Path, name: &str) -> Result<PathBuf> {
     let archive = format!("{name}.tar.gz");
     let mut tar = Command::new("tar");

@@ -1,8 +1,8 @@
-//! `cargo xtask drill NAME`: what the runbook tells people to do, done for real, and the transcript of it.
+//! `cargo xtask drill NAME`: executes a procedure of the runbook on real services and writes a transcript.
 //!
-//! A drill is a function that plays on a [`scene::Scene`]: a Redis, a Kafka, and processes of our binary, all of this run's
-//! own. Whatever it does through the scene is written down with its time: the command as a reader would type it, and what
-//! it said. The transcript goes to `docs/drills/<name>.md` when the drill has gone through, and nowhere when it has not.
+//! A drill is a function that uses a [`context::DrillContext`]: a private Redis and Kafka, gateway and processor processes.
+//! Every action through the context is recorded with its time: the command as a reader would type it, and its output. The
+//! transcript is written to `docs/drills/<name>.md` if the drill succeeds; a failed drill writes none.
 
 use std::path::PathBuf;
 
@@ -10,109 +10,109 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 
 use crate::step::{self, Result};
 use crate::workspace;
-use scene::Scene;
+use context::DrillContext;
 
-/// Services and processes of a drill, and what is done with them.
-mod scene;
+/// Services and processes of a drill, and the actions on them.
+mod context;
 
-/// What is written down.
+/// The recorded page.
 mod transcript;
 
-/// The alerts fire and clear.
+/// Alerts fire and clear.
 mod alerts;
 
-/// Kafka goes away and comes back.
+/// Kafka stops responding and recovers.
 mod breaker_outage;
 
-/// Payments fail and are made good.
+/// Payments fail, and their orders are replayed.
 mod dlq_replay;
 
-/// The processor dies.
+/// The processor is killed.
 mod orders_not_processing;
 
 /// The hour before a sale.
 mod prepare;
 
-/// A limit is too tight.
+/// The rate limit is too low.
 mod rate_limit;
 
-/// A key of Redis is lost.
+/// Keys of an item are lost in Redis.
 mod redis_lost;
 
-/// Redis is lost and restored.
+/// Redis loses its data and is restored.
 mod redis_restore;
 
-/// Everything is replaced under load.
+/// All gateways and processors are replaced under load.
 mod rolling_deployment;
 
-/// The stock is wrong and put right.
+/// A wrong stock level is corrected.
 mod stock_correction;
 
-/// A gateway is replaced by its successor under load.
+/// A gateway hands over to its successor under load.
 mod zero_downtime_restart;
 
-/// A drill; its transcript is named after it.
+/// A drill. Its name is also the file name of the transcript.
 struct Drill {
     name: &'static str,
     /// The heading of its transcript.
     title: &'static str,
-    /// What it shows, in a sentence or two; for `--help` and for the head of the transcript.
+    /// Summary in one or two sentences, for `--help` and for the head of the transcript.
     about: &'static str,
-    play: fn(&mut Scene) -> Result<()>,
+    run: fn(&mut DrillContext) -> Result<()>,
 }
 
-/// All of them; one file each.
+/// All drills; each has its own file.
 const DRILLS: &[Drill] = &[
-    Drill { name: "alerts", title: "The alerts fire and clear", about: alerts::ABOUT, play: alerts::play },
+    Drill { name: "alerts", title: "Alerts fire and clear", about: alerts::ABOUT, run: alerts::run },
     Drill {
         name: "breaker-outage",
         title: "Circuit breaker open",
         about: breaker_outage::ABOUT,
-        play: breaker_outage::play,
+        run: breaker_outage::run,
     },
     Drill {
         name: "orders-not-processing",
         title: "Orders not processing",
         about: orders_not_processing::ABOUT,
-        play: orders_not_processing::play,
+        run: orders_not_processing::run,
     },
-    Drill { name: "dlq-replay", title: "High DLQ size", about: dlq_replay::ABOUT, play: dlq_replay::play },
+    Drill { name: "dlq-replay", title: "High DLQ size", about: dlq_replay::ABOUT, run: dlq_replay::run },
     Drill {
         name: "stock-correction",
         title: "Inventory mismatch",
         about: stock_correction::ABOUT,
-        play: stock_correction::play,
+        run: stock_correction::run,
     },
-    Drill { name: "prepare", title: "The hour before a sale", about: prepare::ABOUT, play: prepare::play },
+    Drill { name: "prepare", title: "The hour before a sale", about: prepare::ABOUT, run: prepare::run },
     Drill {
         name: "rate-limit",
         title: "Rate limiting too aggressive",
         about: rate_limit::ABOUT,
-        play: rate_limit::play,
+        run: rate_limit::run,
     },
     Drill {
         name: "redis-lost",
         title: "Redis lost its data",
         about: redis_lost::ABOUT,
-        play: redis_lost::play,
+        run: redis_lost::run,
     },
     Drill {
         name: "redis-restore",
         title: "Redis backup and restore",
         about: redis_restore::ABOUT,
-        play: redis_restore::play,
+        run: redis_restore::run,
     },
     Drill {
         name: "rolling-deployment",
         title: "Rolling deployment",
         about: rolling_deployment::ABOUT,
-        play: rolling_deployment::play,
+        run: rolling_deployment::run,
     },
     Drill {
         name: "zero-downtime-restart",
         title: "Zero-downtime restart",
         about: zero_downtime_restart::ABOUT,
-        play: zero_downtime_restart::play,
+        run: zero_downtime_restart::run,
     },
 ];
 
@@ -122,24 +122,24 @@ pub(crate) fn command() -> Command {
         .long("out")
         .value_name("DIR")
         .value_parser(value_parser!(PathBuf))
-        .help("Where the transcript goes; by default docs/drills");
+        .help("Folder for the transcript (default: docs/drills)");
     let drill = |drill: &Drill| Command::new(drill.name).about(drill.about).arg(out.clone());
     Command::new("drill")
-        .about("Try a procedure of the runbook for real and keep the transcript under docs/drills/")
+        .about("Execute a procedure of the runbook on real services and write a transcript to docs/drills/")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommands(DRILLS.iter().map(drill))
 }
 
-/// Plays one of them.
+/// Runs one drill.
 pub(crate) fn run(args: &ArgMatches) -> Result<()> {
     let Some((name, args)) = args.subcommand() else { unreachable!("clap requires a subcommand") };
-    let drill = DRILLS.iter().find(|drill| drill.name == name).expect("clap knows the drills only");
-    let mut scene = Scene::set(drill.title, drill.about)?;
-    step::timed(name, || (drill.play)(&mut scene))?;
+    let drill = DRILLS.iter().find(|drill| drill.name == name).expect("clap accepts only these drills");
+    let mut context = DrillContext::set(drill.title, drill.about)?;
+    step::timed(name, || (drill.run)(&mut context))?;
     let dir = args.get_one::<PathBuf>("out").cloned();
     let dir = dir.unwrap_or_else(|| workspace::root().join("docs/drills"));
-    scene.transcript().write(&dir.join(format!("{name}.md")))
+    context.transcript().write(&dir.join(format!("{name}.md")))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! `cargo xtask fuzz`: the targets of `fuzz/` by libFuzzer, for as long as wanted.
+//! `cargo xtask fuzz`: runs the targets of `fuzz/` under libFuzzer for a given time.
 //!
-//! The bounded run without libFuzzer is a test (`properties/tests`). This is the long one: coverage leads it, and
-//! `AddressSanitizer` watches the unsafe code of httparse and simd-json. Both need flags that only a nightly rustc takes;
-//! the pinned one is told to take them by `RUSTC_BOOTSTRAP`, so that no second toolchain is needed.
+//! The short run without libFuzzer is a test (`properties/tests`). This one is long: it is guided by coverage, and
+//! `AddressSanitizer` checks the unsafe code of httparse and simd-json. Both need flags that only a nightly rustc accepts;
+//! `RUSTC_BOOTSTRAP` makes the pinned rustc accept them, so that no second toolchain is needed.
 
 use std::fs;
 use std::process::Command as Process;
@@ -13,39 +13,39 @@ use crate::services::cargo_tool;
 use crate::step::{self, Failure, Result};
 use crate::workspace;
 
-/// Pinned as every tool is.
+/// Pinned, like every tool.
 const CARGO_FUZZ_VERSION: &str = "0.13.2";
-/// As `fuzz/Cargo.toml` has them.
+/// The targets of `fuzz/Cargo.toml`.
 const TARGETS: [&str; 5] = ["http_request", "order_json", "resp", "record", "scenario"];
-/// Behind a feature, for it brings librdkafka and minutes of build.
+/// Requires a Cargo feature, because it depends on librdkafka, which takes minutes to build.
 const NEEDS_FEATURE: &str = "scenario";
-/// Longest input: a few requests; a body at its bound would only make each run slower.
+/// Longest input: a few requests. A body of the maximum size would only slow down each run.
 const INPUT_BYTES_MAX: u32 = 4096;
 
 /// The command line.
 pub(crate) fn command() -> Command {
     Command::new("fuzz")
-        .about("Fuzz the parsers by libFuzzer: one target, or each in turn")
+        .about("Fuzz the parsers with libFuzzer: one target, or all one after another")
         .after_help(
-            "New inputs go to fuzz/found, those that break a property to fuzz/artifacts, with the line that repeats one.\n\
-             What is worth keeping is copied to fuzz/corpus, from where every test run checks it.\n\n\
+            "New inputs are written to fuzz/found. Inputs that violate a property are written to fuzz/artifacts, and the\n\
+             command that reproduces one is printed. Copy inputs worth keeping to fuzz/corpus: every test run checks those.\n\n\
              Examples:\n  \
-             cargo xtask fuzz                                 every target, a minute each\n  \
+             cargo xtask fuzz                                 all targets, one minute each\n  \
              cargo xtask fuzz http_request --seconds 3600     one target for an hour\n\n\
-             Exit code: 0 nothing found, 1 something was, 130 interrupted.",
+             Exit code: 0 no violation found, 1 violation found, 130 interrupted.",
         )
-        .arg(Arg::new("target").value_name("TARGET").value_parser(TARGETS).help("Which parser; without it all of them"))
+        .arg(Arg::new("target").value_name("TARGET").value_parser(TARGETS).help("Fuzz target (default: all)"))
         .arg(
             Arg::new("seconds")
                 .long("seconds")
                 .value_name("N")
                 .value_parser(value_parser!(u64).range(1..=604_800))
                 .default_value("60")
-                .help("For each target"),
+                .help("Duration per target, in seconds"),
         )
 }
 
-/// Fuzzes; a target that finds something does not keep the next from its time.
+/// Fuzzes the targets one after another; a violation in one does not skip the next.
 pub(crate) fn run(args: &ArgMatches) -> Result<()> {
     let only = args.get_one::<String>("target");
     let seconds = args.get_one::<u64>("seconds").copied().unwrap_or(60);
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &ArgMatches) -> Result<()> {
             .env("RUSTC_BOOTSTRAP", "1")
             .args(["run", "--fuzz-dir", "fuzz"])
             .args((name == NEEDS_FEATURE).then_some("--features=scenario"))
-            // The first folder is where new inputs go.
+            // libFuzzer writes new inputs to the first folder.
             .args([name, &format!("fuzz/found/{name}"), &format!("fuzz/corpus/{name}"), "--"])
             .args([&format!("-max_total_time={seconds}"), &format!("-max_len={INPUT_BYTES_MAX}")])
             .args(["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"]);
@@ -77,7 +77,7 @@ pub(crate) fn run(args: &ArgMatches) -> Result<()> {
         return Ok(());
     }
     Err(format!(
-        "fuzz: something was found by {}. Remedy: the input lies in fuzz/artifacts; fix it, and commit the input to fuzz/corpus",
+        "fuzz: violation found by {}. Remedy: the input is in fuzz/artifacts; fix the bug and commit the input to fuzz/corpus",
         broken.join(", ")
     )
     .into())
@@ -89,7 +89,7 @@ mod tests {
     use crate::workspace;
 
     #[test]
-    fn every_fuzz_target_is_known_here() {
+    fn every_fuzz_target_is_listed() {
         let folder = workspace::root().join("fuzz/fuzz_targets");
         let mut files: Vec<String> = std::fs::read_dir(folder)
             .expect("fuzz targets")

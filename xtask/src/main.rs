@@ -1,9 +1,9 @@
 //! `cargo xtask`: the commands of this repository, the same on a developer's machine and in CI.
 //!
-//! Owns: the `.services/` directory (what it has fetched), the services it starts, the processes it runs.
-//! Invariants: every process it starts is ended by its own pid, also on an error and on Ctrl-C; a service or
-//! tool that cannot be had is a failure with a remedy, never a skip; each step says that it starts, and how
-//! long it took. It changes a tracked file only where it is told to (`bench --update`, `drill`).
+//! Owns: the `.services/` directory (downloaded services and tools), the services it starts, the processes it runs.
+//! Invariants: every process it starts is stopped by pid, also after an error or Ctrl-C; a service or tool that
+//! cannot be obtained is an error with a remedy, never a skipped step; each step prints when it starts and how
+//! long it took. Only `bench --update`, `chaos`, `drill`, `perf` and `screens` change tracked files.
 
 mod step;
 
@@ -72,7 +72,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Interrupted) => {
-            eprintln!("xtask: interrupted; everything started was ended");
+            eprintln!("xtask: interrupted; all started processes were stopped");
             ExitCode::from(130)
         }
         Err(Failure::Failed(reason)) => {
@@ -84,37 +84,37 @@ fn main() -> ExitCode {
 
 fn command_line() -> Command {
     let test = Command::new("test")
-        .about("Run every test: those without servers, then those against a real Redis and a real Kafka")
+        .about("Run all tests: first those without servers, then those against a real Redis and a real Kafka")
         .after_help(
             "Examples:\n  \
              cargo xtask test                       everything\n  \
              cargo xtask test --only fast           what `cargo test --workspace` runs\n  \
-             cargo xtask test --only real -- stock  tests named so, against real services\n\n\
-             Services, in this order: REDIS_ADDR and KAFKA_ADDR if set; a docker engine that answers;\n\
-             Debian's redis-server by apt and Apache Kafka by Maven, kept in .services/. Tests that\n\
-             take a server away start their own and always need redis-server and a JRE on this\n\
+             cargo xtask test --only real -- stock  tests against real services whose name contains `stock`\n\n\
+             Services are found in this order: REDIS_ADDR and KAFKA_ADDR if set; a running Docker engine;\n\
+             Debian's redis-server by apt and Apache Kafka by Maven, stored in .services/. Tests that\n\
+             stop a server start their own and always need redis-server and a JRE on this\n\
              machine; both are installed when missing.\n\n\
-             The last line is `N passed, N failed`. Exit code: 0 all passed, 1 not, 130 interrupted.",
+             The last line is `N passed, N failed`. Exit code: 0 all passed, 1 a test failed, 130 interrupted.",
         )
         .arg(
             Arg::new("only")
                 .long("only")
                 .value_name("PART")
                 .value_parser(["fast", "real"])
-                .help("fast: tests that need no server; real: those that do"),
+                .help("fast: tests that need no server; real: tests that need a real Redis or Kafka"),
         )
         .arg(
             Arg::new("filter")
                 .last(true)
                 .action(ArgAction::Append)
                 .value_name("FILTER")
-                .help("For the test programs: part of a test's name, or flags such as --nocapture"),
+                .help("Passed to the test programs: part of a test's name, or flags such as --nocapture"),
         );
     let ci = Command::new("ci")
-        .about("Everything a change must pass: fmt, tidy, clippy, cargo-deny, deployment, tests, a demo sale, instruction counts")
+        .about("Run every check a change must pass: fmt, tidy, clippy, cargo-deny, deploy, tests, a demo sale, instruction counts")
         .after_help(
-            "All steps run even after a failed one; the table at the end says which failed.\n\
-             Exit code: 0 all passed, 1 not, 130 interrupted.",
+            "All steps run even after one fails; the table at the end shows which failed.\n\
+             Exit code: 0 all passed, 1 a step failed, 130 interrupted.",
         );
     let up = Command::new("up")
         .about("Start a Redis and a Kafka in the foreground and print their addresses, until Ctrl-C")
@@ -128,43 +128,45 @@ fn command_line() -> Command {
                 .long("env")
                 .value_name("FILE")
                 .value_parser(value_parser!(std::path::PathBuf))
-                .help("Also write the export lines to FILE once the services answer; removed at the end"),
+                .help(
+                    "Also write the export lines to FILE once the services respond; FILE is removed on exit",
+                ),
         );
     let screens = Command::new("screens").about(
-        "Take docs/screens/live.png anew: the live view of loadgen in mid-sale, by a headless browser",
+        "Regenerate docs/screens/live.png: the live view of loadgen during a sale, taken in a headless browser",
     );
     let tidy = Command::new("tidy")
-        .about("Check what compilers do not: file length, columns, markers, documented names");
+        .about("Check what compilers do not: file length, line length, markers, documented names");
     let deploy = Command::new("deploy")
-        .about("Check what a deployment reads: compose file, image, edge, Kubernetes manifests, workflows")
+        .about("Check the deployment files: compose file, image, edge, Kubernetes manifests, workflows")
         .after_help(
-            "No container engine is needed. The checkers are the programs that will read the files: Compose's own loader,\n\
-             kustomize and actionlint (built by Go, kept in .services/), haproxy (by apt).\n\
-             Exit code: 0 nothing to complain about, 1 not, 130 interrupted.",
+            "No container engine is needed. Each file is checked by the program that will read it: Compose's own loader,\n\
+             kustomize and actionlint (built by Go, stored in .services/), haproxy (by apt).\n\
+             Exit code: 0 no problem found, 1 problems found, 130 interrupted.",
         );
     let dist = Command::new("dist")
-        .about("Build the archive of a release: static binary, completions, man pages, and its sum")
+        .about("Build a release archive (static binary, shell completions, man pages) and its SHA-256 checksum")
         .after_help(
             "Examples:\n  \
              cargo xtask dist\n  \
-             cargo xtask dist --target x86_64-unknown-linux-gnu    needs the C library of this machine or newer\n\n\
-             It lies in target/dist. Needs rustup, and installs musl-tools by apt.",
+             cargo xtask dist --target x86_64-unknown-linux-gnu    runs only with this machine's C library or newer\n\n\
+             Output: target/dist. Needs rustup, and installs musl-tools by apt.",
         )
         .arg(
             Arg::new("target")
                 .long("target")
                 .value_name("TRIPLE")
                 .default_value(dist::TARGET)
-                .help("What it is built for"),
+                .help("Target to build for"),
         );
     Command::new("cargo xtask")
         .bin_name("cargo xtask")
-        .about("The commands of this repository")
+        .about("Development commands of this repository")
         .after_help(
             "Examples:\n  \
-             cargo xtask test    run every test; gets the services it needs\n  \
-             cargo xtask ci      what CI runs\n  \
-             cargo xtask up      a Redis and a Kafka to play with",
+             cargo xtask test    run all tests; obtains the services they need\n  \
+             cargo xtask ci      run what CI runs\n  \
+             cargo xtask up      start a Redis and a Kafka for experiments",
         )
         .subcommand_required(true)
         .arg_required_else_help(true)
@@ -194,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_the_commands_of_the_documents() {
+    fn documented_commands_are_accepted() {
         let mut count = 0;
         for (page, commands) in testkit::documents::pages(crate::workspace::root()) {
             for command in
@@ -208,6 +210,6 @@ mod tests {
                 }
             }
         }
-        assert!(count > 5, "only {count} commands were found");
+        assert!(count > 5, "found only {count} commands");
     }
 }

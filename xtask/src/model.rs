@@ -1,4 +1,4 @@
-//! `cargo xtask model`: the search of worlds that are too large for every test run.
+//! `cargo xtask model`: searches model configurations that are too large for every test run.
 
 use clap::Command;
 
@@ -8,14 +8,16 @@ use crate::workspace;
 /// The command line.
 pub(crate) fn command() -> Command {
     Command::new("model")
-        .about("Search the protocol of store and log exhaustively in larger worlds than the tests do")
+        .about(
+            "Model-check the protocol of store and log exhaustively, in larger configurations than the tests",
+        )
         .after_help(
-            "Takes some minutes and up to 5 GB. A broken rule is printed with the steps that break it.\n\
-             Exit code: 0 no rule is broken, 1 one is, 130 interrupted.",
+            "Takes some minutes and up to 5 GB. A violated rule is printed with the steps that lead to it.\n\
+             Exit code: 0 no rule violated, 1 a rule violated, 130 interrupted.",
         )
 }
 
-/// Builds and runs it.
+/// Builds and runs the model checker.
 pub(crate) fn run() -> Result<()> {
     step::timed("search", || {
         step::run(workspace::cargo(&[
@@ -25,7 +27,7 @@ pub(crate) fn run() -> Result<()> {
             "--package",
             "model",
             "--bin",
-            "search_large_worlds",
+            "check_large_configurations",
         ]))
     })
 }

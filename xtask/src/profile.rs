@@ -1,7 +1,7 @@
-//! `cargo xtask profile`: where the gateway's CPU goes under load, as a flame graph and as shares by thread.
+//! `cargo xtask profile`: CPU profile of the gateway under load, as a flame graph and as shares by thread.
 //!
-//! Real Redis and Kafka, wrk with unique orders, and perf(1) with the cpu-clock event, which needs no hardware
-//! counters. Stacks are unwound from copies of the stack (`--call-graph dwarf`), since the standard library and
+//! Uses a real Redis and Kafka, wrk with unique orders, and perf(1) with the cpu-clock event, which needs no hardware
+//! counters. Call stacks are unwound from copies of the stack (`--call-graph dwarf`), because the standard library and
 //! librdkafka are built without frame pointers.
 
 use std::fmt::Write as _;
@@ -17,13 +17,13 @@ use crate::services::{apt, cargo_tool};
 use crate::step::{self, Result};
 use crate::workspace;
 
-/// Pinned, as every tool that is built here.
+/// Pinned, like every tool that is built here.
 const INFERNO_VERSION: &str = "0.12.8";
-/// Samples a second of each thread: 8 KiB of stack each, so that a minute stays under 2 GB.
+/// Samples per second of each thread; with 8 KiB of stack each, a minute needs less than 2 GB.
 const SAMPLES_PER_S: &str = "499";
-/// Longer than any that librdkafka or the gateway has here; what is deeper is cut.
+/// Bytes of stack per sample: more than librdkafka or the gateway use here; deeper stacks are truncated.
 const STACK_BYTES: &str = "dwarf,8192";
-/// Functions listed for each thread.
+/// Number of functions listed per thread.
 const LISTED: usize = 15;
 
 /// The command line.
@@ -37,7 +37,7 @@ pub(crate) fn command() -> clap::Command {
             .help(help)
     };
     clap::Command::new("profile")
-        .about("Where the gateway's CPU goes under load: a flame graph, and shares by thread")
+        .about("Profile the gateway's CPU use under load: flame graph and shares by thread")
         .after_help(
             "Examples:\n  \
              cargo xtask profile                          256 connections, into target/profile/\n  \
@@ -45,17 +45,17 @@ pub(crate) fn command() -> clap::Command {
              Needs perf (installed by apt when missing) and the right to sample another process.",
         )
         .args([
-            number("seconds", "8", "How long it samples"),
-            number("connections", "256", "Connections of wrk"),
+            number("seconds", "8", "Sampling duration in seconds"),
+            number("connections", "256", "Number of connections of wrk"),
             Arg::new("out")
                 .long("out")
                 .value_name("DIR")
                 .value_parser(value_parser!(PathBuf))
-                .help("Where flame.svg and shares.md go; by default target/profile"),
+                .help("Folder for flame.svg and shares.md (default: target/profile)"),
         ])
 }
 
-/// Runs it.
+/// Runs the profiler and writes the results.
 pub(crate) fn run(args: &ArgMatches) -> Result<()> {
     let perf = apt::program("perf", "linux-perf")?;
     let collapse = cargo_tool::program_of("inferno", "inferno-collapse-perf", INFERNO_VERSION)?;
@@ -69,17 +69,17 @@ pub(crate) fn run(args: &ArgMatches) -> Result<()> {
     let stage = Stage::set()?;
     let mut gateway = stage.flash_sale("gateway", "--listen-addr", &[])?;
     gateway.wait_healthy()?;
-    let fire = |run: &str, seconds: u64| {
-        wrk::fire(&Load { address: &gateway.address, run, item: "sale", connections, seconds })
+    let run_load = |run: &str, seconds: u64| {
+        wrk::run(&Load { address: &gateway.address, run, item: "sale", connections, seconds })
     };
-    step::timed("warm-up", || fire("w", 5))?;
+    step::timed("warm-up", || run_load("w", 5))?;
     let data = out.join("perf.data");
     let mut sampling = sample(&perf, &gateway, &data, seconds)?;
-    let hits = step::timed("sampling", || fire("m", seconds + 1))?;
+    let hits = step::timed("sampling", || run_load("m", seconds + 1))?;
     let status = sampling.wait()?;
     if !status.success() {
         return Err(format!(
-            "perf ended with {status}. Remedy: run as root, or lower /proc/sys/kernel/perf_event_paranoid to 1."
+            "perf ended with {status}. Remedy: run as root, or set /proc/sys/kernel/perf_event_paranoid to 1."
         )
         .into());
     }
@@ -107,24 +107,25 @@ fn sample(perf: &Path, gateway: &Actor, data: &Path, seconds: u64) -> Result<std
     Ok(child)
 }
 
-/// perf's samples to folded stacks to a picture; the folded stacks stay beside it.
+/// Converts perf's samples to folded stacks and these to a flame graph; the folded stacks are kept.
 fn flame(perf: &Path, collapse: &Path, draw: &Path, data: &Path, out: &Path) -> Result<()> {
     let script = out.join("perf.txt");
     let folded = out.join("stacks.folded");
-    // `--no-inline`: resolving inlined calls takes minutes, and the functions around them are what is looked for.
-    through(Command::new(perf).args(["script", "--no-inline", "-i"]).arg(data), &script)?;
-    through(Command::new(collapse).arg(&script), &folded)?;
-    through(
+    // `--no-inline`: resolving inlined calls takes minutes, and only the enclosing functions are of interest.
+    run_into(Command::new(perf).args(["script", "--no-inline", "-i"]).arg(data), &script)?;
+    run_into(Command::new(collapse).arg(&script), &folded)?;
+    run_into(
         Command::new(draw).args(["--title", "gateway, CPU by stack"]).arg(&folded),
         &out.join("flame.svg"),
     )?;
-    // Gigabytes for minutes of sampling; both can be had again.
+    // Minutes of sampling need gigabytes; both files can be generated again.
     fs::remove_file(&script)?;
     fs::remove_file(data)?;
     Ok(())
 }
 
-fn through(command: &mut Command, out: &Path) -> Result<()> {
+/// Runs a command with its standard output in a file.
+fn run_into(command: &mut Command, out: &Path) -> Result<()> {
     let file = File::create(out).map_err(|e| format!("{}: {e}", out.display()))?;
     let status = command.stdin(Stdio::null()).stdout(file).stderr(Stdio::null()).status();
     let status = status.map_err(|e| format!("{}: {e}", command.get_program().display()))?;
@@ -135,9 +136,9 @@ fn through(command: &mut Command, out: &Path) -> Result<()> {
     }
 }
 
-/// Share of each thread, and in it of the functions that ran (not those that called them).
+/// Share of each thread, and within it the share of each function without its callees.
 fn shares(folded: &str) -> String {
-    // A thread, its samples, and those of each function in it.
+    // Name of a thread, its number of samples, and the number of samples per function.
     type Thread = (String, u64, Vec<(String, u64)>);
     let mut threads: Vec<Thread> = Vec::new();
     let mut all = 0;
@@ -176,7 +177,7 @@ fn shares(folded: &str) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn shares_are_by_thread_and_by_the_function_that_ran() {
+    fn shares_are_grouped_by_thread_and_innermost_function() {
         let text = super::shares("gateway-0;a;b 6\ngateway-0;a;c 1\nlog;a;b 3\n");
         let lines: Vec<&str> = text.lines().skip(2).collect();
         assert_eq!(

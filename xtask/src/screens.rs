@@ -1,7 +1,7 @@
-//! `cargo xtask screens`: a picture of the live view of a real run, for the documentation.
+//! `cargo xtask screens`: takes a screenshot of the live view of a real run, for the documentation.
 //!
-//! Gateway and processor on a real Redis and Kafka, `flash-sale loadgen` in a terminal (`script`), what it draws read as it
-//! comes, the screen as it stands in mid-sale made into a page, and the page photographed by chromium.
+//! Runs gateway and processor on a real Redis and Kafka and `flash-sale loadgen` in a terminal (`script`), interprets the
+//! terminal output, converts the screen during the sale to an HTML page, and takes a screenshot of the page with chromium.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -19,23 +19,24 @@ use crate::step::{self, Result};
 use crate::workspace;
 use terminal::{Colour, Terminal};
 
-/// What a terminal makes of what is written to it.
+/// A terminal emulator.
 mod terminal;
 
-/// A sale that sells out in its middle, with refusals of each kind.
+/// A sale that sells out halfway, with refusals of each kind.
 const SALE: &str = "--rate 1500 --duration 12s --items 3 --hot-share 0.6 --stock 3000 --duplicates 0.03 --reused 0.005 \
                     --invalid 0.01 --bots 0.08 --connections 128";
 const COLUMNS: usize = 108;
 const ROWS: usize = 30;
-/// The view is drawn ten times a second; when nothing comes for this long, a drawing is whole.
-const QUIET: Duration = Duration::from_millis(30);
-/// How long the sale may take to come to the moment of the picture.
+/// The view is redrawn ten times a second; after this time without output a redraw is complete.
+const IDLE: Duration = Duration::from_millis(30);
+/// How long the sale may take to reach the moment of the screenshot.
 const WAIT_MAX: Duration = Duration::from_secs(40);
-/// Pixels of a character's cell at a font of 15 px, and of the margin.
+/// Width and height of a character cell in pixels with a 15 px font.
 const CELL: (usize, usize) = (9, 20);
+/// Margin of the screenshot in pixels.
 const MARGIN: usize = 20;
 
-/// Takes the picture.
+/// Takes the screenshot.
 pub(crate) fn run() -> Result<()> {
     let browser = apt::program("chromium", "chromium")?;
     let script = apt::program("script", "bsdutils")?;
@@ -53,25 +54,25 @@ pub(crate) fn run() -> Result<()> {
     command.args(["--quiet", "--flush", "--command", &line, "/dev/null"]).env("TERM", "xterm-256color");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut running = child::spawn(command).map_err(|e| format!("cannot start script: {e}"))?;
-    let screen = step::timed("a sale in a terminal", || in_mid_sale(&mut running))?;
+    let screen = step::timed("a sale in a terminal", || screen_during_sale(&mut running))?;
     drop(running);
 
     let shown =
         loadgen.replace(&gateway.address, "127.0.0.1:8080").replace(&stage.redis.addr(), "127.0.0.1:6379");
     let picture = workspace::root().join("docs/screens/live.png");
-    photograph(&browser, stage.dir(), &page(&shown, &screen), screen.lines().len(), &picture)?;
-    step::say("kept in docs/screens/live.png");
+    take_screenshot(&browser, stage.dir(), &page(&shown, &screen), screen.lines().len(), &picture)?;
+    step::say("written to docs/screens/live.png");
     Ok(())
 }
 
-/// The screen once there were refusals of each kind; each line of the view must be there once.
-fn in_mid_sale(running: &mut Guarded) -> Result<Terminal> {
+/// Waits for refusals of each kind and returns the screen; the view must be on it exactly once.
+fn screen_during_sale(running: &mut Guarded) -> Result<Terminal> {
     let chunks = read(running)?;
     let mut terminal = Terminal::new(COLUMNS);
     let begun = Instant::now();
     loop {
         step::check_interrupt()?;
-        match chunks.recv_timeout(QUIET) {
+        match chunks.recv_timeout(IDLE) {
             Ok(bytes) => terminal.write(&String::from_utf8_lossy(&bytes)),
             Err(RecvTimeoutError::Timeout) => {
                 let text = terminal.text();
@@ -92,7 +93,11 @@ fn in_mid_sale(running: &mut Guarded) -> Result<Terminal> {
             }
         }
         if begun.elapsed() > WAIT_MAX {
-            return Err(format!("not each kind of refusal after {WAIT_MAX:?}:\n{}", terminal.text()).into());
+            return Err(format!(
+                "some kinds of refusal are missing after {WAIT_MAX:?}:\n{}",
+                terminal.text()
+            )
+            .into());
         }
     }
 }
@@ -102,7 +107,7 @@ fn read(running: &mut Guarded) -> Result<Receiver<Vec<u8>>> {
     let (send, chunks) = mpsc::channel();
     std::thread::Builder::new().name("terminal".to_owned()).spawn(move || {
         let mut buffer = [0; 16 * 1024];
-        // A character may be cut at the end of a read; then so is the drawing, and more comes at once.
+        // A read may end inside a character. Its bytes are kept for the next read, which follows immediately.
         let mut kept = Vec::new();
         while let Ok(filled) = output.read(&mut buffer) {
             if filled == 0 {
@@ -121,7 +126,7 @@ fn read(running: &mut Guarded) -> Result<Receiver<Vec<u8>>> {
     Ok(chunks)
 }
 
-/// The screen under the command that made it.
+/// An HTML page with the command and the screen below it.
 fn page(command: &str, screen: &Terminal) -> String {
     let mut text = String::from(
         "<!doctype html><meta charset=\"utf-8\"><style>\
@@ -146,7 +151,7 @@ fn page(command: &str, screen: &Terminal) -> String {
     text
 }
 
-/// As one types a long command: in lines that end in a backslash.
+/// Splits a long command into lines that end in a backslash.
 fn folded(command: &str) -> String {
     let mut text = String::new();
     let mut column = 0;
@@ -161,7 +166,7 @@ fn folded(command: &str) -> String {
     text
 }
 
-fn photograph(browser: &Path, dir: &Path, page: &str, lines: usize, picture: &Path) -> Result<()> {
+fn take_screenshot(browser: &Path, dir: &Path, page: &str, lines: usize, picture: &Path) -> Result<()> {
     let file = dir.join("live.html");
     fs::write(&file, page).map_err(|e| format!("{}: {e}", file.display()))?;
     let command_lines = page.matches("\\\n").count() + 2;

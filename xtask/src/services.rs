@@ -1,5 +1,5 @@
-//! A real Redis and a real Kafka, found or got: addresses given by the environment, else a docker engine that
-//! answers, else Debian's redis-server and Apache Kafka as processes of our own.
+//! Finds or starts a real Redis and a real Kafka: addresses from the environment, else containers of a running Docker
+//! engine, else child processes of Debian's redis-server and Apache Kafka.
 
 pub(crate) mod apt;
 
@@ -24,15 +24,15 @@ use crate::step::{self, Result};
 use crate::workspace;
 use docker::Container;
 
-/// How long an address given by the environment may take to answer: a service someone has just started.
+/// How long to wait for a service at a given address, which may have been started just now.
 const GIVEN_S: u64 = 15;
 
-/// The Kafka that is fetched when none is given, such as `4.1.0`.
+/// Version of the Kafka that is downloaded when no address is given, such as `4.1.0`.
 pub(crate) fn kafka_version() -> &'static str {
     kafka_home::VERSION
 }
 
-/// The programs from which tests start servers of their own, to take them away.
+/// Server programs for tests that start and stop their own servers.
 #[derive(Debug)]
 pub(crate) struct Programs {
     pub(crate) redis_server: PathBuf,
@@ -41,7 +41,7 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// Finds them, or installs and fetches them.
+    /// Finds the programs; installs or downloads missing ones.
     pub(crate) fn obtain() -> Result<Self> {
         Ok(Self {
             redis_server: apt::program("redis-server", "redis-server")?,
@@ -49,7 +49,7 @@ impl Programs {
         })
     }
 
-    /// What `testkit` reads.
+    /// Environment variables that `testkit` reads.
     pub(crate) fn env(&self) -> Vec<(&'static str, String)> {
         vec![
             ("TEST_REDIS_SERVER", self.redis_server.display().to_string()),
@@ -58,7 +58,7 @@ impl Programs {
     }
 }
 
-/// The shared services. Those we started end when this is dropped.
+/// The shared services. Those started here are stopped when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Services {
     redis: Source<Redis>,
@@ -67,16 +67,16 @@ pub(crate) struct Services {
 
 #[derive(Debug)]
 enum Source<T> {
-    /// By the environment; not ours to end.
+    /// Address from the environment; never stopped by xtask.
     Given(String),
     Docker(Container),
-    Own(T),
+    Process(T),
 }
 
 impl Services {
-    /// Finds or starts both; they answer when this returns.
+    /// Finds or starts both; they respond when this returns.
     pub(crate) fn obtain(programs: &Programs) -> Result<Self> {
-        // Asked once, and only if something is not given.
+        // Checked at most once, and only if an address is missing.
         let mut engine = None;
         let mut docker_answers = || *engine.get_or_insert_with(docker::answers);
 
@@ -87,7 +87,7 @@ impl Services {
             Source::Docker(step::timed("start Redis (docker)", docker::redis)?)
         } else {
             let start = || Ok(Redis::start_program(&programs.redis_server, &[])?);
-            Source::Own(step::timed("start Redis (own process)", start)?)
+            Source::Process(step::timed("start Redis (child process)", start)?)
         };
 
         let kafka = if let Some(addr) = given("KAFKA_ADDR") {
@@ -97,7 +97,7 @@ impl Services {
             Source::Docker(step::timed("start Kafka (docker)", docker::kafka)?)
         } else {
             let start = || Ok(Kafka::start_in(&programs.kafka_home)?);
-            Source::Own(step::timed("start Kafka (own process)", start)?)
+            Source::Process(step::timed("start Kafka (child process)", start)?)
         };
         Ok(Self { redis, kafka })
     }
@@ -107,18 +107,18 @@ impl Services {
         let redis = match &self.redis {
             Source::Given(addr) => addr.clone(),
             Source::Docker(container) => container.addr(),
-            Source::Own(redis) => redis.addr(),
+            Source::Process(redis) => redis.addr(),
         };
         let kafka = match &self.kafka {
             Source::Given(addr) => addr.clone(),
             Source::Docker(container) => container.addr(),
-            Source::Own(kafka) => kafka.addr(),
+            Source::Process(kafka) => kafka.addr(),
         };
         vec![("REDIS_ADDR", redis), ("KAFKA_ADDR", kafka)]
     }
 }
 
-/// An address from the environment. `embedded` is a value of the same variables, but no service.
+/// An address from the environment. `embedded` is a valid value of the same variables, but no real service.
 fn given(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty() && value != "embedded")
 }
@@ -128,13 +128,13 @@ fn await_given(name: &str, addr: &str, mut answers: impl FnMut() -> bool) -> Res
     while !answers() {
         if start.elapsed() > Duration::from_secs(GIVEN_S) {
             return Err(format!(
-                "nothing answers at {name}={addr} within {GIVEN_S} s. Remedy: start it, or unset it."
+                "no response from {name}={addr} within {GIVEN_S} s. Remedy: start the service, or unset {name}."
             )
             .into());
         }
         step::pause()?;
     }
-    step::say(format_args!("{name}={addr} (given) answers"));
+    step::say(format_args!("{name}={addr} (given) responds"));
     Ok(())
 }
 
@@ -145,8 +145,8 @@ fn redis_host_port(addr: &str) -> &str {
     rest.split_once('/').map_or(rest, |(host_port, _)| host_port)
 }
 
-/// Where what is fetched is kept.
-fn kept() -> Result<PathBuf> {
+/// Directory for downloads; created if missing.
+fn download_dir() -> Result<PathBuf> {
     let dir = workspace::services_dir();
     std::fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     Ok(dir)
@@ -157,7 +157,7 @@ mod tests {
     use super::redis_host_port;
 
     #[test]
-    fn finds_the_host_in_each_form_of_the_address() {
+    fn host_and_port_are_found_in_every_address_form() {
         for addr in ["h:1", "redis://h:1", "redis://h:1/2", "redis://u:p@h:1", "redis://:p/x@h:1/0"] {
             assert_eq!(redis_host_port(addr), "h:1", "{addr}");
         }

@@ -1,5 +1,5 @@
-//! One step: a line when it starts, the command's own output as it comes, a line with the seconds when it
-//! ends. And the end of it all on Ctrl-C.
+//! Runs one step: prints a line when it starts, the command's output while it runs, and the duration when it
+//! ends. Ctrl-C stops the step and everything it started.
 
 use std::fmt::Display;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
@@ -10,19 +10,19 @@ use std::time::{Duration, Instant};
 
 use testkit::child::{self, Guarded};
 
-/// Pause between two looks at a child or at the interrupt flag.
+/// Interval for polling a child process and the interrupt flag.
 const POLL_MS: u64 = 20;
 
-/// Why a command of ours did not succeed.
+/// Why an xtask command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// With the reason and, where there is one, the remedy.
+    /// Error with its reason and, if there is one, the remedy.
     Failed(String),
-    /// By SIGINT or SIGTERM.
+    /// Stopped by SIGINT or SIGTERM.
     Interrupted,
 }
 
-/// What fallible steps return.
+/// Result of a fallible step.
 pub(crate) type Result<T> = std::result::Result<T, Failure>;
 
 impl<T: Display> From<T> for Failure {
@@ -31,8 +31,8 @@ impl<T: Display> From<T> for Failure {
     }
 }
 
-/// Makes SIGINT and SIGTERM end the current step. The second one ends us at once, and the kernel ends our
-/// children.
+/// The first SIGINT or SIGTERM stops the current step. The second one stops this process immediately, and the
+/// kernel kills its children.
 pub(crate) fn listen_for_signals() {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         // The order matters: the first handler acts only if the flag was set by an earlier signal.
@@ -47,26 +47,26 @@ fn interrupt_flag() -> &'static Arc<AtomicBool> {
     FLAG.get_or_init(Arc::default)
 }
 
-/// Fails once a signal has come; called wherever something waits.
+/// Fails once a signal was received. Every loop that waits calls it.
 pub(crate) fn check_interrupt() -> Result<()> {
     // Relaxed: the flag guards no other data.
     if interrupt_flag().load(Ordering::Relaxed) { Err(Failure::Interrupted) } else { Ok(()) }
 }
 
-/// Sleeps for one poll, then fails if a signal has come.
+/// Sleeps for one poll interval, then fails if a signal was received.
 pub(crate) fn pause() -> Result<()> {
     std::thread::sleep(Duration::from_millis(POLL_MS));
     check_interrupt()
 }
 
-/// A progress line on standard error, with the seconds since the start of the program.
+/// Prints a progress line on standard error, with the seconds since program start.
 pub(crate) fn say(text: impl Display) {
     static START: OnceLock<Instant> = OnceLock::new();
     let start = START.get_or_init(Instant::now);
     eprintln!("xtask [{:7.1} s] {text}", start.elapsed().as_secs_f64());
 }
 
-/// Announces a piece of work, does it, and says how long it took.
+/// Runs `work`, and prints a line before it and one with the duration after it.
 pub(crate) fn timed<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     check_interrupt()?;
     say(format_args!("{name} ..."));
@@ -77,7 +77,7 @@ pub(crate) fn timed<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T
     result
 }
 
-/// Runs a command with its output shown, and fails if it does.
+/// Runs a command, shows its output, and fails if the command fails.
 pub(crate) fn run(mut command: Command) -> Result<()> {
     let words = words(&command);
     command.stdin(Stdio::null());
@@ -89,16 +89,16 @@ pub(crate) fn run(mut command: Command) -> Result<()> {
     }
 }
 
-/// Runs a command with its standard error shown and hands each line of its standard output to `see`. How it ended is the
-/// caller's to judge.
-pub(crate) fn run_read(mut command: Command, mut see: impl FnMut(&str) + Send) -> Result<ExitStatus> {
+/// Runs a command, shows its standard error and passes each line of its standard output to `on_line`. The caller checks
+/// the exit status.
+pub(crate) fn run_piped(mut command: Command, mut on_line: impl FnMut(&str) + Send) -> Result<ExitStatus> {
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut running = start(command)?;
     let output = running.child().stdout.take().expect("standard output is piped");
     std::thread::scope(|scope| {
         scope.spawn(move || {
             for line in BufReader::new(output).lines().map_while(std::io::Result::ok) {
-                see(&line);
+                on_line(&line);
             }
         });
         let status = wait(&mut running, None);
@@ -108,8 +108,8 @@ pub(crate) fn run_read(mut command: Command, mut see: impl FnMut(&str) + Send) -
     })
 }
 
-/// Runs a command for at most `limit`: standard output and error in the order of their lines, and how it ended; `None` when
-/// it was killed for taking too long.
+/// Runs a command for at most `limit`. Returns standard output and error interleaved in line order, and the exit status;
+/// the status is `None` when the command exceeded `limit` and was killed.
 pub(crate) fn output(mut command: Command, limit: Duration) -> Result<(String, Option<ExitStatus>)> {
     let (reader, writer) = std::io::pipe().map_err(|e| format!("no pipe: {e}"))?;
     let errors = writer.try_clone().map_err(|e| format!("no pipe: {e}"))?;
@@ -129,16 +129,16 @@ pub(crate) fn output(mut command: Command, limit: Duration) -> Result<(String, O
                 }
             }
         };
-        // Whatever it has started ends as well and closes the pipe.
+        // Also kills the command's own children, which closes the pipe.
         drop(running);
         let output = output.join().unwrap_or_default();
         status.map(|status| (output, status))
     })
 }
 
-/// Runs a command, shows its standard output line by line and hands each line to `see`. How the command ended
-/// is the caller's to judge.
-pub(crate) fn run_watched(mut command: Command, mut see: impl FnMut(&str) + Send) -> Result<ExitStatus> {
+/// Runs a command, shows its standard output line by line and passes each line to `on_line`. The caller checks
+/// the exit status.
+pub(crate) fn run_shown(mut command: Command, mut on_line: impl FnMut(&str) + Send) -> Result<ExitStatus> {
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut running = start(command)?;
     let output = running.child().stdout.take().expect("standard output is piped");
@@ -147,11 +147,11 @@ pub(crate) fn run_watched(mut command: Command, mut see: impl FnMut(&str) + Send
             let mut screen = std::io::stdout().lock();
             let mut lines = BufReader::new(output);
             let mut line = Vec::new();
-            // Bytes, not text: a test may print what is not UTF-8.
+            // Bytes, not text: a test may print invalid UTF-8.
             while lines.read_until(b'\n', &mut line).is_ok_and(|filled| filled > 0) {
                 // A closed screen must not stop the tests.
                 drop(screen.write_all(&line).and_then(|()| screen.flush()));
-                see(String::from_utf8_lossy(&line).trim_end());
+                on_line(String::from_utf8_lossy(&line).trim_end());
                 line.clear();
             }
         });
@@ -162,7 +162,7 @@ pub(crate) fn run_watched(mut command: Command, mut see: impl FnMut(&str) + Send
     })
 }
 
-/// Runs a command silently for at most `limit`; its standard output, or why there is none.
+/// Runs a command for at most `limit` without showing its output. Returns standard output, or the reason for failure.
 pub(crate) fn capture(mut command: Command, limit: Duration) -> Result<String> {
     let words = words(&command);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -185,7 +185,7 @@ pub(crate) fn capture(mut command: Command, limit: Duration) -> Result<String> {
 
 fn read_all(mut source: impl Read) -> String {
     let mut bytes = Vec::new();
-    // What could be read is what there is.
+    // On a read error, the bytes read so far are returned.
     drop(source.read_to_end(&mut bytes));
     String::from_utf8_lossy(&bytes).into_owned()
 }
@@ -203,13 +203,13 @@ fn wait(running: &mut Guarded, limit: Option<Duration>) -> Result<ExitStatus> {
             return Ok(status);
         }
         if limit.is_some_and(|limit| start.elapsed() > limit) {
-            return Err(format!("no end within {:?}", limit.unwrap_or_default()).into());
+            return Err(format!("did not exit within {:?}", limit.unwrap_or_default()).into());
         }
         pause()?;
     }
 }
 
-/// The command as one would type it.
+/// The command line as typed in a shell.
 pub(crate) fn words(command: &Command) -> String {
     let mut text = command.get_program().to_string_lossy().into_owned();
     if text.contains('/') {

@@ -1,7 +1,7 @@
-//! `cargo xtask test`: every test, those against a real Redis and a real Kafka included.
+//! `cargo xtask test`: runs all tests, including those against a real Redis and a real Kafka.
 //!
-//! One Cargo call builds all test programs with all features, so that nothing is built twice; the services are fetched and
-//! started meanwhile. Then several programs run at once, the longest first: most tests against real services wait.
+//! One Cargo call builds all test programs with all features, so that nothing is built twice; meanwhile the services are
+//! downloaded and started. Then several programs run in parallel, the longest first: tests against real services mostly wait.
 
 use testkit::TempDir;
 
@@ -11,10 +11,10 @@ use crate::step::{self, Failure, Result};
 use crate::workspace;
 use suite::Suite;
 
-/// Cargo builds the test programs and tells where they are.
+/// Builds the test programs and finds their paths.
 mod build;
 
-/// Which program runs when.
+/// Schedules the test programs.
 mod schedule;
 
 /// One test program.
@@ -38,15 +38,15 @@ impl From<Option<&str>> for Only {
     }
 }
 
-/// What `cargo xtask test` was asked for.
+/// Options of `cargo xtask test`.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) only: Only,
-    /// Words for the test programs.
+    /// Arguments for the test programs.
     pub(crate) filter: Vec<String>,
 }
 
-/// Tests counted over all test programs.
+/// Number of passed and failed tests.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Count {
     passed: u64,
@@ -55,7 +55,7 @@ pub(crate) struct Count {
 
 impl Count {
     /// Adds a `test result: ok. 3 passed; 1 failed; ...` line; any other line changes nothing.
-    fn see(&mut self, line: &str) {
+    fn add_line(&mut self, line: &str) {
         let Some(rest) = line.strip_prefix("test result: ") else { return };
         for part in rest.split([';', '.']) {
             match part.trim().split_once(' ') {
@@ -72,13 +72,13 @@ impl Count {
     }
 }
 
-/// What tests against real services read, and the services themselves, which end with it.
-struct Surroundings {
+/// Environment variables for tests against real services, and the services, which stop when this is dropped.
+struct TestEnvironment {
     env: Vec<(&'static str, String)>,
     _services: Option<Services>,
 }
 
-/// Runs the tests; the last line is the count.
+/// Runs the tests and prints the count as the last line.
 pub(crate) fn run(plan: &Plan) -> Result<()> {
     let mut count = Count::default();
     let mut reasons = Vec::new();
@@ -87,8 +87,7 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
         Err(Failure::Interrupted) => return Err(Failure::Interrupted),
         Err(Failure::Failed(reason)) => reasons.push(reason),
     }
-    // A build that fails or a test program that crashes prints no count of its own, and must not look like
-    // nothing.
+    // A failed build or a crashed test program prints no count, but must not be reported as `0 failed`.
     if !reasons.is_empty() && count.failed == 0 {
         count.failed = reasons.len() as u64;
     }
@@ -99,20 +98,22 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
 fn build_and_run(plan: &Plan, count: &mut Count, reasons: &mut Vec<String>) -> Result<()> {
     let tests = workspace::real_tests()?;
     if tests.targets.is_empty() {
-        return Err("no test target requires the feature `real`; the real services would go untested".into());
+        return Err(
+            "no test target requires the feature `real`: tests against real services are missing".into()
+        );
     }
-    let (suites, surroundings) = std::thread::scope(|scope| {
-        // Fetching waits for the network, building for the processors.
-        let surroundings = scope.spawn(|| surroundings(plan.only));
+    let (suites, environment) = std::thread::scope(|scope| {
+        // In parallel: downloading waits for the network, building for the CPU.
+        let environment = scope.spawn(|| test_environment(plan.only));
         let suites = step::timed("build the test programs", || build::build(plan.only, &tests));
-        let surroundings =
-            surroundings.join().unwrap_or_else(|_| Err("the services' thread panicked".into()));
-        (suites, surroundings)
+        let environment =
+            environment.join().unwrap_or_else(|_| Err("the thread that starts the services panicked".into()));
+        (suites, environment)
     });
-    let (suites, surroundings) = (suites?, surroundings?);
-    // The directories of tests that are killed, by an interrupt or by themselves, go with this one.
+    let (suites, environment) = (suites?, environment?);
+    // Parent of all temporary directories, so that those of killed tests are removed too.
     let temp = TempDir::new("xtask-test");
-    let mut env = surroundings.env.clone();
+    let mut env = environment.env.clone();
     env.push(("TMPDIR", temp.path().display().to_string()));
     let work = Suite::prepare(suites, &plan.filter, &env);
     let ended = step::timed("test programs", || schedule::run(work))?;
@@ -123,7 +124,7 @@ fn build_and_run(plan: &Plan, count: &mut Count, reasons: &mut Vec<String>) -> R
     if plan.only != Only::Real && build::has_doc_tests()? {
         let command = build::doc_tests(&plan.filter);
         let words = step::words(&command);
-        let status = step::run_watched(command, |line| count.see(line))?;
+        let status = step::run_shown(command, |line| count.add_line(line))?;
         if !status.success() {
             reasons.push(format!("`{words}` ended with {}", testkit::child::describe(status)));
         }
@@ -131,20 +132,20 @@ fn build_and_run(plan: &Plan, count: &mut Count, reasons: &mut Vec<String>) -> R
     Ok(())
 }
 
-fn surroundings(only: Only) -> Result<Surroundings> {
-    // The commands of the documents are run.
+fn test_environment(only: Only) -> Result<TestEnvironment> {
+    // Tests run the commands in the documentation, which use curl.
     apt::program("curl", "curl")?;
     if only == Only::Fast {
-        return Ok(Surroundings { env: Vec::new(), _services: None });
+        return Ok(TestEnvironment { env: Vec::new(), _services: None });
     }
     let programs = Programs::obtain()?;
-    // Only tests open pages; the services of a measurement or of `up` need none.
+    // Obtained here and not in `Programs`: only tests open web pages; measurements and `up` do not.
     let browser = apt::program("chromium", "chromium")?;
     let promtool = apt::program("promtool", "prometheus")?;
     let prometheus = apt::program("prometheus", "prometheus")?;
-    // Not by PATH: Debian puts it where only root looks.
+    // By path: Debian installs it in /usr/sbin, which only root has in PATH.
     let haproxy = apt::file("/usr/sbin/haproxy", "haproxy")?;
-    // Preloaded by its path; the triplet is that of this machine.
+    // Tests preload it by path, which contains this machine's architecture.
     let faketime = format!("/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1", std::env::consts::ARCH);
     let faketime = apt::file(&faketime, "faketime")?;
     let compose_project = deploy::project_file()?;
@@ -159,7 +160,7 @@ fn surroundings(only: Only) -> Result<Surroundings> {
         ("TEST_FAKETIME", faketime.display().to_string()),
         ("TEST_COMPOSE_PROJECT", compose_project.display().to_string()),
     ]);
-    Ok(Surroundings { env, _services: Some(services) })
+    Ok(TestEnvironment { env, _services: Some(services) })
 }
 
 #[cfg(test)]
@@ -167,16 +168,16 @@ mod tests {
     use super::Count;
 
     #[test]
-    fn counts_the_result_lines_and_nothing_else() {
+    fn only_result_lines_are_counted() {
         let mut count = Count::default();
-        count.see("running 3 tests");
-        count.see(
+        count.add_line("running 3 tests");
+        count.add_line(
             "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.10s",
         );
-        count.see(
+        count.add_line(
             "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1s",
         );
-        count.see("a test that prints: 5 passed; 5 failed");
+        count.add_line("a test that prints: 5 passed; 5 failed");
         assert_eq!(count, Count { passed: 15, failed: 2 });
     }
 }

@@ -1,8 +1,14 @@
-//! `cargo xtask tidy`: what compilers do not check and reviews forget. Each rule is a function from text to
+//! `cargo xtask tidy`: checks that compilers do not make and reviewers forget. Each rule is a function from text to
 //! complaints.
 
-/// The page for operators against the code.
+/// Dependencies between files.
+mod cycles;
+
+/// Compares OPERATIONS.md with the code.
 mod operations;
+
+/// Words that the project no longer uses.
+mod vocabulary;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,20 +17,20 @@ use std::path::{Path, PathBuf};
 use crate::step::{self, Result};
 use crate::workspace;
 
-/// Beyond this a file holds two things.
-const LINES_MAX: usize = 600;
-/// As in rustfmt.toml, which leaves comments and strings alone.
+/// A longer file probably has two responsibilities.
+const LINES_MAX: usize = 500;
+/// As in rustfmt.toml; checked here because rustfmt does not break comments and strings.
 const COLUMNS_MAX: usize = 132;
-/// What a finished tree does not contain. This file has to name them.
+/// Markers of unfinished work. This file is exempt, because it must name them.
 const MARKERS: &[&str] = &["todo!", "unimplemented!", "#[ignore", "FIXME"];
-/// The two commands a stranger needs.
+/// The two commands a new user needs.
 const README_COMMANDS: &[&str] = &["cargo run --release -- demo", "cargo xtask test"];
-/// Directories that are not the tree's own text.
+/// Directories without sources of this repository.
 const SKIPPED: &[&str] = &["target", ".git", ".services", "node_modules"];
-/// Text whose lines must not end in blanks.
+/// Extensions of files that are checked.
 const TEXTS: &[&str] = &["rs", "md", "toml", "lua", "sh", "yml", "yaml", "json", "html"];
 
-/// Checks the whole tree; every complaint is printed.
+/// Checks the whole tree and prints every complaint.
 pub(crate) fn run() -> Result<()> {
     let root = workspace::root();
     let mut files = Vec::new();
@@ -39,6 +45,7 @@ pub(crate) fn run() -> Result<()> {
         let text = read(file)?;
         let name = file.strip_prefix(root).unwrap_or(file).display().to_string();
         complaints.extend(trailing_blanks(&name, &text));
+        complaints.extend(vocabulary::check(&name, &text));
         if extension == "rs" {
             complaints.extend(size(&name, &text));
             if name != "xtask/src/tidy.rs" {
@@ -49,6 +56,7 @@ pub(crate) fn run() -> Result<()> {
     complaints.extend(readme(&fs::read_to_string(root.join("README.md")).unwrap_or_default()));
     complaints.extend(variables(root, &files)?);
     complaints.extend(operations::check(root, &files)?);
+    complaints.extend(cycles::check(root, &files)?);
     for complaint in &complaints {
         eprintln!("  {complaint}");
     }
@@ -81,7 +89,7 @@ fn read(file: &Path) -> Result<String> {
 fn trailing_blanks(name: &str, text: &str) -> Vec<String> {
     numbered(text)
         .filter(|(_, line)| line.ends_with([' ', '\t', '\r']))
-        .map(|(number, _)| format!("{name}:{number}: ends in blanks"))
+        .map(|(number, _)| format!("{name}:{number}: trailing whitespace"))
         .collect()
 }
 
@@ -89,8 +97,7 @@ fn size(name: &str, text: &str) -> Vec<String> {
     let mut complaints = Vec::new();
     let lines = text.lines().count();
     if lines > LINES_MAX {
-        complaints
-            .push(format!("{name}: {lines} lines, more than {LINES_MAX}: look for the second noun in it"));
+        complaints.push(format!("{name}: {lines} lines, more than {LINES_MAX}: split it by responsibility"));
     }
     for (number, line) in numbered(text) {
         let columns = line.chars().count();
@@ -113,10 +120,10 @@ fn markers(name: &str, text: &str) -> Vec<String> {
 
 fn readme(text: &str) -> Vec<String> {
     let missing = README_COMMANDS.iter().filter(|command| !text.contains(**command));
-    missing.map(|command| format!("README.md: does not name `{command}`")).collect()
+    missing.map(|command| format!("README.md: does not mention `{command}`")).collect()
 }
 
-/// The variables the program reads and those its page documents must be the same.
+/// The program must read exactly the variables that `docs/configuration.md` documents.
 fn variables(root: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
     let page = root.join("docs/configuration.md");
     if !page.is_file() {
@@ -136,14 +143,14 @@ fn variables(root: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
         .collect())
 }
 
-/// The names in the rows of the settings' table, such as `REDIS_ADDR = Both, Kind::Redis, …`.
+/// The names in the rows of the settings table, such as `REDIS_ADDR = Both, Kind::Redis, …`.
 fn known_variables(source: &str) -> BTreeSet<String> {
     let roles = [" = Both, Kind::", " = Gateway, Kind::", " = Processor, Kind::"];
     let name = |line: &str| roles.iter().find_map(|role| Some(line.split_once(role)?.0.trim().to_owned()));
     source.lines().filter_map(name).filter(|name| is_variable(name)).collect()
 }
 
-/// The names in the first column of the page's tables, in backticks.
+/// The names in backticks in the first column of the page's tables.
 fn documented_variables(page: &str) -> BTreeSet<String> {
     let cells = page.lines().filter_map(|line| line.trim_start().strip_prefix("| `")?.split('`').next());
     cells.filter(|name| is_variable(name)).map(str::to_owned).collect()
@@ -154,7 +161,7 @@ fn is_variable(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
 }
 
-/// Lines with their numbers from 1, without their end; a carriage return stays, to be complained about.
+/// Lines numbered from 1, without the newline; a carriage return is kept, so that it is reported.
 fn numbered(text: &str) -> impl Iterator<Item = (usize, &str)> {
     (1..).zip(text.split('\n'))
 }
@@ -164,36 +171,36 @@ mod tests {
     use super::{documented_variables, known_variables, markers, readme, size, trailing_blanks};
 
     #[test]
-    fn blanks_at_the_end_are_found_with_their_line() {
+    fn trailing_whitespace_is_reported_with_its_line() {
         assert_eq!(
             trailing_blanks("a.rs", "x\ny \nz\r\n"),
-            ["a.rs:2: ends in blanks", "a.rs:3: ends in blanks"]
+            ["a.rs:2: trailing whitespace", "a.rs:3: trailing whitespace"]
         );
     }
 
     #[test]
-    fn columns_are_characters_and_lines_have_a_limit() {
+    fn line_length_counts_characters_and_file_length_is_limited() {
         assert_eq!(size("a.rs", &"é".repeat(132)), Vec::<String>::new());
         assert_eq!(size("a.rs", &"x".repeat(133)), ["a.rs:1: 133 columns, more than 132"]);
-        assert_eq!(size("a.rs", &"x\n".repeat(600)), Vec::<String>::new());
-        assert_eq!(size("a.rs", &"x\n".repeat(601)).len(), 1);
+        assert_eq!(size("a.rs", &"x\n".repeat(500)), Vec::<String>::new());
+        assert_eq!(size("a.rs", &"x\n".repeat(501)).len(), 1);
     }
 
     #[test]
-    fn unfinished_work_is_found() {
+    fn unfinished_work_is_reported() {
         assert_eq!(markers("a.rs", "fn f() {\n    todo!()\n}"), ["a.rs:2: `todo!` marks unfinished work"]);
         assert_eq!(markers("a.rs", "#[ignore = \"slow\"]").len(), 1);
         assert_eq!(markers("a.rs", "// to do what is right"), Vec::<String>::new());
     }
 
     #[test]
-    fn the_readme_names_both_commands() {
+    fn readme_must_mention_both_commands() {
         assert_eq!(readme("cargo run --release -- demo\ncargo xtask test\n"), Vec::<String>::new());
         assert_eq!(readme("cargo xtask test").len(), 1);
     }
 
     #[test]
-    fn variables_are_read_from_the_table_and_from_the_page() {
+    fn variables_are_read_from_source_and_page() {
         let source = "    REDIS_ADDR = Both, Kind::Redis, \"x\",\n    lower = Both, Kind::Redis, \"x\";";
         assert_eq!(known_variables(source), ["REDIS_ADDR".to_owned()].into());
         let page =

@@ -1,4 +1,4 @@
-//! `cargo xtask up`: services in the foreground, for playing and for scripts.
+//! `cargo xtask up`: runs the services in the foreground, for experiments and scripts.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -6,8 +6,8 @@ use std::path::Path;
 use crate::services::{Programs, Services};
 use crate::step::{self, Failure, Result};
 
-/// Starts the services, prints their addresses, and holds them until a signal comes. That is its ordinary
-/// end.
+/// Starts the services, prints their addresses, and keeps them running until SIGINT or SIGTERM, which counts as
+/// success.
 pub(crate) fn run(env_file: Option<&Path>) -> Result<()> {
     let programs = Programs::obtain()?;
     let services = Services::obtain(&programs)?;
@@ -17,16 +17,16 @@ pub(crate) fn run(env_file: Option<&Path>) -> Result<()> {
     }
     print!("{lines}");
     if let Some(file) = env_file {
-        write_whole(file, &lines)?;
+        write_atomically(file, &lines)?;
     }
-    step::say("up; Ctrl-C ends them");
+    step::say("services are running; Ctrl-C stops them");
     let end = loop {
         if let Err(end) = step::pause() {
             break end;
         }
     };
     if let Some(file) = env_file {
-        // A script must not find addresses of services that are gone.
+        // A script must not read addresses of stopped services.
         drop(std::fs::remove_file(file));
     }
     match end {
@@ -35,8 +35,8 @@ pub(crate) fn run(env_file: Option<&Path>) -> Result<()> {
     }
 }
 
-/// Writes beside the file and renames: a script that waits for the file finds it complete.
-fn write_whole(file: &Path, text: &str) -> Result<()> {
+/// Writes a temporary file and renames it, so that a script that waits for the file finds it complete.
+fn write_atomically(file: &Path, text: &str) -> Result<()> {
     let partial = file.with_extension("partial");
     std::fs::write(&partial, text)
         .and_then(|()| std::fs::rename(&partial, file))

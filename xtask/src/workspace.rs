@@ -1,4 +1,4 @@
-//! What Cargo knows about this workspace: where it is, and which tests need real services.
+//! Facts about this workspace, obtained from Cargo: its location, and which tests need real services.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,37 +9,38 @@ use serde_json::Value;
 
 use crate::step::{self, Result};
 
-/// The feature by which a crate says that some of its tests need a real service.
+/// Cargo feature of crates that have tests against a real service.
 const REAL: &str = "real";
 
 /// The directory of the workspace's `Cargo.toml`.
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate lies in the workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is in the workspace")
 }
 
-/// What was fetched and is kept between runs; ignored by git.
+/// Downloads kept between runs; ignored by git.
 pub(crate) fn services_dir() -> PathBuf {
     root().join(".services")
 }
 
-/// The Cargo that runs us, in the root of the workspace.
+/// The Cargo that started xtask, run in the workspace root.
 pub(crate) fn cargo(args: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(root());
     command
 }
 
-/// What CI runs of the release build, built together: of two builds with other features Cargo shares nothing.
-const RELEASED: &[&str] = &["--package", "flash-sale", "--package", "road-benches"];
+/// The packages CI needs in the release profile. They are built in one call, because Cargo shares nothing between
+/// two builds with different features.
+const RELEASED: &[&str] = &["--package", "flash-sale", "--package", "stage-benches"];
 
-/// Builds the released programs; the path of one.
+/// Builds the release programs and returns the path of `program`.
 pub(crate) fn released(program: &str) -> Result<PathBuf> {
     let mut command = cargo(&["build", "--locked", "--release"]);
     command.args(RELEASED);
     step::run(command)?;
-    // Where Cargo puts what it builds is its own business: it is asked.
-    let ask = cargo(&["metadata", "--no-deps", "--format-version", "1", "--locked"]);
-    let metadata: Value = serde_json::from_str(&step::capture(ask, Duration::from_mins(5))?)?;
+    // The target directory is configurable, so ask Cargo for it.
+    let query = cargo(&["metadata", "--no-deps", "--format-version", "1", "--locked"]);
+    let metadata: Value = serde_json::from_str(&step::capture(query, Duration::from_mins(5))?)?;
     let target = metadata["target_directory"].as_str().ok_or("cargo metadata names no target directory")?;
     Ok(Path::new(target).join("release").join(program))
 }
@@ -58,7 +59,7 @@ pub(crate) fn features<'a>(crates: impl IntoIterator<Item = &'a String>) -> Stri
     crates.into_iter().map(|name| format!("{name}/{REAL}")).collect::<Vec<_>>().join(",")
 }
 
-/// Asks Cargo for the crates and test targets with the feature `real`.
+/// Finds the crates and test targets with the feature `real` in Cargo's metadata.
 pub(crate) fn real_tests() -> Result<RealTests> {
     let command = cargo(&["metadata", "--no-deps", "--format-version", "1", "--locked"]);
     let text = step::capture(command, Duration::from_mins(5))?;
@@ -86,7 +87,7 @@ fn find_real_tests(metadata: &Value) -> RealTests {
     found
 }
 
-/// The elements of a JSON array; none where there is no array.
+/// The elements of a JSON array; empty if the value is not an array.
 fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }

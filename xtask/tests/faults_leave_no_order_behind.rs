@@ -1,13 +1,13 @@
-//! Claim: while the gateway, Redis or connections to Kafka break and come back, every order has its one final status, units
-//! add up and orders are accepted again. Method: a short selection of `cargo xtask chaos`, whose full run is
-//! `docs/faults.md`; a failure prints the seed, the fault times and the command that repeats it.
+//! Property: while the gateway, Redis or connections to Kafka fail and recover, every order gets exactly one final status,
+//! units add up and orders are accepted again. Method: a short selection of `cargo xtask chaos`, whose full run is reported
+//! in `docs/faults.md`; a failure prints the seed, the fault times and the command that reproduces it.
 
 use std::path::Path;
 use std::process::Command;
 
 /// Orders per fault: about six seconds of load around two injections.
 const ORDERS: &str = "4000";
-/// Debug builds beside other tests on two cores are this much slower to recover than the limits promise.
+/// Factor for the recovery limits: debug builds that share two cores with other tests recover more slowly.
 const RECOVERY_SLACK: &str = "5";
 
 fn check(fault: &str) {
@@ -31,16 +31,16 @@ fn check(fault: &str) {
 }
 
 #[test]
-fn a_gateway_is_killed() {
+fn no_order_is_lost_when_the_gateway_is_killed() {
     check("gateway-killed");
 }
 
 #[test]
-fn redis_is_killed_and_has_a_log() {
+fn no_order_is_lost_when_redis_with_append_only_file_is_killed() {
     check("redis-killed-aof-always");
 }
 
 #[test]
-fn connections_to_kafka_are_reset() {
+fn no_order_is_lost_when_kafka_connections_are_reset() {
     check("kafka-reset");
 }

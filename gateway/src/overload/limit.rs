@@ -1,91 +1,91 @@
 //! An adaptive concurrency limit: how many orders may be in flight so that their delay stays below the target.
 //!
-//! Little's law gives the limit: throughput times planned delay. Answers are counted in windows. While orders take longer
-//! than planned, the limit is lowered to the throughput of the last windows times the planned delay, and while most of it
-//! is in use it is raised to the same product. The throughput cannot exceed the capacity, so the limit does not overshoot,
-//! and it does not depend on the limit while orders queue, so the limit does not oscillate. Planned is a part of the target.
-//! The rest is for dependencies that become slower while orders wait: Redis needs 2 to 2.7 times as long while it
-//! grows its tables, and the 99th percentile is to stay below twice the target even then.
+//! Little's law gives the limit: throughput times planned delay. Responses are counted in windows. While orders take
+//! longer than planned, the limit is lowered to the throughput of the last windows times the planned delay; while most of
+//! the limit is in use, it is raised to the same product. The throughput cannot exceed the capacity, so the limit does not
+//! overshoot. While orders queue, the throughput does not depend on the limit, so the limit does not oscillate. The planned
+//! delay is a fraction of the target. The remainder is for dependencies that become slower while orders wait: Redis takes 2
+//! to 2.7 times as long while it resizes its tables, and the 99th percentile must stay below twice the target even then.
 //!
 //! Netflix's concurrency-limits and Envoy's adaptive concurrency filter multiply the limit by a gradient of delays instead.
-//! Measured here, that swung by a factor of three: a window still contains orders admitted under the limit before. Two
-//! more differences from them:
+//! Measured here, that limit swung by a factor of three, because a window still contains orders admitted under the previous
+//! limit. There are two more differences:
 //!
 //! - the target is configured instead of a multiple of the smallest delay seen, because Redis flushes and Kafka batches
-//!   need many orders in flight to be efficient: the smallest delay belongs to a fraction of the throughput;
-//! - the smallest delay is still needed where the dependencies by themselves take longer than the target (a Kafka in
-//!   three zones, a slow disk): it is learned when the limit has fallen to its lowest value and the delay is still
-//!   above the target, and the target is then twice that delay.
+//!   need many orders in flight to be efficient: the smallest delay occurs at a fraction of the throughput;
+//! - the smallest delay is still needed where the dependencies alone take longer than the target (a Kafka in three zones, a
+//!   slow disk): it is learned when the limit has fallen to its minimum and the delay is still above the target. The
+//!   target is then twice that delay.
 //!
-//! While nothing is refused, the limit is lowered only when two windows in a row took longer than the target and the queue does
-//! not drain by itself: a burst, or a pause of a dependency below capacity, sheds nothing.
+//! While no order is rejected, the limit is lowered only when two consecutive windows took longer than the target and the
+//! queue does not drain on its own: a burst, or a pause of a dependency below capacity, sheds nothing.
 //!
-//! A pure state machine: no clock, no IO. One a core; nothing is shared.
+//! A pure state machine without clock or IO. One per core; nothing is shared.
 
 use std::time::{Duration, Instant};
 
-/// Part of the target that orders are planned to take.
+/// Planned delay as a fraction of the target.
 const PLANNED: f64 = 0.6;
-/// Length of a window. Halving it doubles the noise of the throughput; doubling it doubles the time the limit needs to
-/// react.
+/// Minimum length of a window. Halving it doubles the noise of the throughput; doubling it doubles the reaction time of
+/// the limit.
 const WINDOW: Duration = Duration::from_millis(50);
-/// Answers that a window has at least: at low rates it lasts longer.
+/// Minimum responses in a window: at low rates a window lasts longer.
 const ANSWERS_MIN: u64 = 16;
-/// Weight of the last window in the throughput: a window in which the answers of a pause arrive together counts for
-/// less, and a change of the capacity is followed within ten windows.
+/// Weight of the last window in the throughput: limits the effect of a window in which the responses of a pause arrive
+/// together, and still follows a change of capacity within ten windows.
 const RATE_WEIGHT: f64 = 0.25;
-/// The lowest limit: a core always serves somebody and measures, and nobody on that many connections (a proxy's pool) is shed
-/// whatever happens. Below 64 / 15 ms = 4,300 orders a second and core, delays are longer than planned at this limit;
-/// halving it would shed a drill of 1,000 orders/s over 64 connections while a freshly started broker is slow.
+/// The minimum limit: a core always serves some orders and can measure, and clients with at most this many connections in
+/// total (a proxy's pool) are never shed. Below 64 / 15 ms = 4,300 orders a second and core, delays at this limit are
+/// longer than planned. Halving it would shed orders in a drill of 1,000 orders/s over 64 connections while a freshly
+/// started broker is slow.
 const LIMIT_MIN: f64 = 64.0;
-/// So many windows in a row must be late at the lowest limit before that is the delay of the dependencies: fewer are the
-/// rest of a pause.
+/// This many consecutive windows must be late at the minimum limit before their delay is taken as the delay of the
+/// dependencies: fewer may be the tail of a pause.
 const LOWEST_WINDOWS: u32 = 4;
-/// What the limit starts from and returns to when all is well, per core: at 20,000 orders a second and core, this
-/// many are answered within 50 ms. A short pause of a dependency below capacity therefore sheds nothing.
+/// The resting limit, per core: the limit starts here and returns here when nothing is late. At 20,000 orders a second
+/// and core, this many are answered within 50 ms. A short pause of a dependency below capacity therefore sheds nothing.
 const LIMIT_REST: f64 = 1024.0;
-/// It returns there by this factor a window.
+/// Growth factor per window while the limit returns to rest.
 const REST_FACTOR: f64 = 1.25;
-/// Once an overload has shown the capacity, it returns to no more than is answered in this many planned delays.
+/// Once an overload has shown the capacity, the resting limit is what can be answered in this many planned delays.
 const REST_PLANS: f64 = 2.0;
-/// Below this part of the planned delay, what fills the limit is a burst and no queue.
+/// Below this fraction of the planned delay, a full limit is caused by a burst, not by a queue.
 const IDLE: f64 = 0.5;
-/// In one window the limit grows at most by this factor.
+/// Maximum growth factor of the limit per window.
 const GROWTH_MAX: f64 = 2.0;
-/// The limit grows above its value at rest only when this part of it was in use.
+/// The limit grows above its resting value only when this fraction of it was in use.
 const USED_MIN: f64 = 0.8;
-/// Below this part of what was in flight at most, the queue is being worked off by itself.
+/// Below this fraction of the window's maximum in flight, the queue is draining on its own.
 const DRAINING: f64 = 0.5;
-/// The time in the socket counts for at most this part of the planned delay: an event loop that is busy with refusals must not
-/// stop accepting.
+/// The time in the socket counts for at most this fraction of the planned delay: an event loop that is busy rejecting
+/// orders must still accept some.
 const READ_SHARE_MAX: f64 = 0.5;
-/// Dependencies that need longer than planned by themselves are granted this multiple of what they need.
+/// Dependencies that alone take longer than planned are allowed this multiple of their delay.
 const BASE_FACTOR: f64 = 2.0;
-/// After this long the delay of the dependencies, and the capacity, are measured anew (Envoy's default interval is the
-/// same).
+/// After this time the delay of the dependencies and the capacity are measured again (same as Envoy's default interval).
 const MEASUREMENT_AGE_MAX: Duration = Duration::from_mins(1);
 
-/// See the module documentation.
+/// The adaptive limit of one core.
 #[derive(Debug)]
 pub struct Limit {
     planned_us: f64,
     allowed_max: f64,
     /// Orders that may be in flight.
     allowed: f64,
-    /// What the dependencies need by themselves, in microseconds, and when that was measured.
+    /// Delay of the dependencies alone, in microseconds, and when it was measured.
     base: Option<(f64, Instant)>,
-    /// Answers a microsecond, over the last windows.
+    /// Responses per microsecond, averaged over the last windows.
     rate: Option<f64>,
-    /// Answers a microsecond while orders were refused, and when that was measured.
+    /// Responses per microsecond while orders were rejected, and when that was measured.
     capacity: Option<(f64, Instant)>,
     window: Window,
-    /// Of the last whole window, in microseconds.
+    /// Mean delay of the last complete window, in microseconds.
     delay_us: f64,
-    /// In the last whole window orders were late.
+    /// Orders were late in the last complete window.
     was_late: bool,
-    /// And others were refused.
+    /// Orders were late and others rejected in the last complete window.
     was_refusing: bool,
-    /// Late windows in a row in which no more than the lowest limit were in flight.
+    /// Consecutive late windows with no more than the minimum limit in flight.
     lowest_windows: u32,
 }
 
@@ -94,7 +94,7 @@ struct Window {
     began: Instant,
     answers: u64,
     answers_us: u64,
-    /// An order failed because something took too long.
+    /// An order failed after a long delay.
     has_failures: bool,
     has_refusals: bool,
     reads: u64,
@@ -118,12 +118,12 @@ impl Window {
         }
     }
 
-    /// Mean time from the read of the last byte to the answer.
+    /// Mean time from reading the last byte to the response.
     fn answer_us(&self) -> f64 {
         (self.answers_us as f64 / self.answers.max(1) as f64).max(1.0)
     }
 
-    /// Mean time that bytes waited in their socket.
+    /// Mean time that bytes waited in the socket.
     fn read_us(&self) -> f64 {
         self.reads_us as f64 / self.reads.max(1) as f64
     }
@@ -134,7 +134,7 @@ impl Window {
 }
 
 impl Limit {
-    /// Keeps the delay at `target` with never more than `in_flight_max` orders.
+    /// Keeps the delay at `target` with at most `in_flight_max` orders.
     pub fn new(target: Duration, in_flight_max: usize, now: Instant) -> Self {
         let allowed_max = in_flight_max as f64;
         Self {
@@ -161,18 +161,18 @@ impl Limit {
         is_admitted
     }
 
-    /// An order's bytes had been in its socket for `delay` when they were read; any share of the orders will do.
+    /// Records that an order's bytes had been in the socket for `delay` when they were read. A sample of the orders suffices.
     pub fn read(&mut self, delay: Duration) {
         self.window.reads += 1;
         self.window.reads_us += delay.as_micros() as u64;
     }
 
-    /// An order was acknowledged `delay` after it was read.
+    /// Records an order acknowledged `delay` after it was read.
     pub fn succeeded(&mut self, delay: Duration, now: Instant) {
         self.add(delay, now);
     }
 
-    /// A dependency failed an order `delay` after it was read. A quick failure says nothing about the load.
+    /// Records an order that a dependency failed `delay` after it was read. A quick failure indicates nothing about the load.
     pub fn failed(&mut self, delay: Duration, now: Instant) {
         if delay.as_micros() as f64 > self.setpoint_us() {
             self.window.has_failures = true;
@@ -185,7 +185,7 @@ impl Limit {
         self.allowed as usize
     }
 
-    /// Mean delay of the last whole window.
+    /// Mean delay of the last complete window.
     pub fn delay(&self) -> Duration {
         Duration::from_micros(self.delay_us as u64)
     }
@@ -218,7 +218,7 @@ impl Limit {
         let was_late = std::mem::replace(&mut self.was_late, is_late);
         let was_refusing = std::mem::replace(&mut self.was_refusing, is_refusing);
         if is_late {
-            // The throughput of an outage or of a pause is not a capacity.
+            // The throughput during an outage or a pause is not the capacity.
             let is_measured =
                 was_refusing && !window.has_failures && window_us < 2.0 * WINDOW.as_micros() as f64;
             if is_refusing && is_measured {
@@ -231,7 +231,7 @@ impl Limit {
             let rest = self.rest(now);
             let is_used = window.in_flight_max as f64 >= self.allowed * USED_MIN;
             let grown = if is_used { fitting.min(self.allowed * GROWTH_MAX) } else { 0.0 };
-            // Short bursts fill the limit although their throughput over a window is small.
+            // Short bursts fill the limit although their throughput per window is small.
             let is_idle = !is_used || self.delay_us < setpoint_us * IDLE;
             let rest = if is_idle { rest } else { rest / REST_PLANS };
             self.allowed = self.allowed.max(grown).max((self.allowed * REST_FACTOR).min(rest));
@@ -239,14 +239,14 @@ impl Limit {
         self.allowed = self.allowed.clamp(LIMIT_MIN.min(self.allowed_max), self.allowed_max);
     }
 
-    /// While nothing is refused: what was in flight waited for each other, and will not be worked off by itself. A burst, or
-    /// dependencies that take longer than planned and less than the target, are no queue.
+    /// While no order is rejected: whether the orders in flight form a queue that does not drain on its own. A burst is not
+    /// a queue, nor are dependencies that take longer than planned but less than the target.
     fn is_queue(&self, window: &Window) -> bool {
         let target_us = self.setpoint_us().max(self.planned_us / PLANNED);
         self.delay_us > target_us && window.in_flight_max as f64 > LIMIT_MIN && !window.is_draining()
     }
 
-    /// What the limit returns to when nothing is late and little is in flight.
+    /// The resting limit, to which the limit returns when nothing is late and little is in flight.
     fn rest(&mut self, now: Instant) -> f64 {
         self.capacity =
             self.capacity.filter(|&(_, at)| now.saturating_duration_since(at) < MEASUREMENT_AGE_MAX);
@@ -263,7 +263,7 @@ impl Limit {
         let is_late = answer_us + window.read_us().min(setpoint_us * READ_SHARE_MAX) > setpoint_us;
         let is_lowest = self.allowed <= LIMIT_MIN && window.in_flight_max as f64 <= LIMIT_MIN;
         self.lowest_windows = if is_lowest && is_late { self.lowest_windows + 1 } else { 0 };
-        // A delay with failures is that of a time-out, not of a dependency that works.
+        // A delay with failures is that of a timeout, not of a working dependency.
         if self.lowest_windows >= LOWEST_WINDOWS && !window.has_failures {
             self.base = Some((answer_us, now));
         } else if let Some((base_us, _)) = &mut self.base {

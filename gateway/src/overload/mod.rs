@@ -1,31 +1,31 @@
-//! Admission control by measured delay: which orders are refused so that those accepted are answered in time.
+//! Admission control by measured delay: rejects orders so that the accepted ones are answered in time.
 //!
-//! The delay of an order runs from the arrival of its last byte in the socket to its answer. The part after the read is
-//! measured for each order. The part before it, in which the event loop was busy with others, is asked of the kernel
-//! for one read in [`READS_PER_SAMPLE`]. What stays unseen: connections that wait to be accepted, requests behind
+//! The delay of an order runs from the arrival of its last byte in the socket to its response. The part after the read
+//! is measured for each order. The part before it, while the event loop was busy with other orders, is obtained from the
+//! kernel for one read in `READS_PER_SAMPLE`. Not included: connections that wait to be accepted, requests behind
 //! others of the same connection, and the network.
 //!
-//! One [`Overload`] a core; nothing is shared. It never refuses what costs no round trip: `order::place` asks it after
-//! the gates that answer by themselves.
+//! One `Overload` per core; nothing is shared. It never rejects what costs no round trip: `order::place` calls it
+//! after the gates that answer without one.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
-use crate::order::Outcome;
+use crate::outcome::Outcome;
 use crate::sockets;
 use limit::Limit;
 
-/// How many orders may be in flight.
+/// The adaptive limit of orders in flight.
 pub mod limit;
 
-/// One read in this many asks the kernel how long its bytes had been waiting: about 1 µs, so 16 ns an order. The
-/// kernel counts in ticks of up to 10 ms; the mean over a window of some hundred orders is exact to one.
+/// One read in this many asks the kernel how long its bytes had been waiting. This costs about 1 µs, so 16 ns per order.
+/// The kernel counts in ticks of up to 10 ms; the mean over a window of some hundred orders is accurate to one tick.
 const READS_PER_SAMPLE: u32 = 64;
 
-/// See the module documentation.
+/// Overload control of one core.
 #[derive(Debug)]
 pub struct Overload {
-    /// `None` when it is switched off.
+    /// `None` when switched off.
     limit: Option<RefCell<Limit>>,
     reads: Cell<u32>,
 }
@@ -42,7 +42,7 @@ impl Overload {
         self.limit.as_ref().is_none_or(|limit| limit.borrow_mut().admits(in_flight))
     }
 
-    /// Something was read from this socket.
+    /// Records a read from this socket.
     pub fn read(&self, fd: i32) {
         let Some(limit) = &self.limit else { return };
         let reads = self.reads.get().wrapping_add(1);
@@ -54,19 +54,19 @@ impl Overload {
         }
     }
 
-    /// An order that was read at `now - delay` ended. Outcomes that another gate decided do not count.
+    /// Records the outcome of an order that was read at `now - delay`. Outcomes decided by other gates do not count.
     pub fn ended(&self, outcome: &Outcome, delay: Duration, now: Instant) {
         let Some(limit) = &self.limit else { return };
         match outcome {
             Outcome::Queued => limit.borrow_mut().succeeded(delay, now),
-            Outcome::StoreAway | Outcome::NotPublished | Outcome::MaybePublished => {
+            Outcome::StoreUnavailable | Outcome::NotPublished | Outcome::MaybePublished => {
                 limit.borrow_mut().failed(delay, now);
             }
             _ => {}
         }
     }
 
-    /// Orders that may be in flight, and the delay measured last; `None` when it is off.
+    /// The current limit and the last measured delay; `None` when switched off.
     pub fn seen(&self) -> Option<(usize, Duration)> {
         self.limit.as_ref().map(|limit| {
             let limit = limit.borrow();

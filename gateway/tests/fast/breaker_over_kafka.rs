@@ -1,5 +1,6 @@
-//! Promise: after the threshold the breaker opens and answers at once; /health and the metric say so; probes close
-//! it. Method: the embedded broker is taken down and brought back.
+//! Property: at the failure threshold the breaker opens and orders are rejected at once; /health and the metric show it;
+//! successful probes close it.
+//! Method: the embedded broker is taken down and brought back.
 
 use crate::test_gateway;
 
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use test_gateway::{TestGateway, order};
 
 #[test]
-fn it_opens_answers_at_once_and_closes_by_probes() {
+fn it_opens_rejects_at_once_and_closes_after_probes() {
     let test_gateway = TestGateway::new(&[
         ("PUBLISH_TIMEOUT", "1s"),
         ("CIRCUIT_BREAKER_FAILURE_THRESHOLD", "2"),
@@ -25,7 +26,7 @@ fn it_opens_answers_at_once_and_closes_by_probes() {
     assert_eq!(response.status, 503);
     assert!(began.elapsed() < Duration::from_millis(500), "open: {:?}", began.elapsed());
     assert!(response.header("retry-after").is_some());
-    assert_eq!(client.get("/orders/c").status, 404, "refused before Redis was asked");
+    assert_eq!(client.get("/orders/c").status, 404, "rejected before anything was written to Redis");
     let health = client.get("/health");
     assert_eq!(health.status, 503);
     assert!(

@@ -1,5 +1,5 @@
-//! Promise: with `MAX_CONNECTIONS_PER_ADDRESS` a client has exactly so many connections, whichever cores accepted them;
-//! the next is told 503 and closed, other clients are not touched, and a closed connection makes room.
+//! Property: with `MAX_CONNECTIONS_PER_ADDRESS` a client gets exactly that many connections, whichever cores accepted
+//! them; the next one gets 503 and is closed, other clients are not affected, and closing a connection frees a slot.
 //! Method: real sockets bound to several loopback addresses, on two cores.
 
 use crate::test_gateway;
@@ -12,10 +12,10 @@ use testkit::http::Client;
 
 const CONNECTIONS_MAX: usize = 5;
 
-/// Connects from an address of our own; sockets of the test are made by hand, since std cannot bind before connecting.
+/// Connects from a given source address. Uses socket2 because std cannot bind a socket before connecting.
 fn connect(test_gateway: &TestGateway, from: Ipv4Addr) -> Client {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-    socket.bind(&SocketAddr::from((from, 0)).into()).expect("all of 127/8 is ours");
+    socket.bind(&SocketAddr::from((from, 0)).into()).expect("all of 127/8 is local");
     socket.connect(&test_gateway.running().address().into()).expect("a connection");
     Client::over(TcpStream::from(socket))
 }
@@ -25,7 +25,7 @@ fn is_served(client: &mut Client) -> bool {
 }
 
 #[test]
-fn an_address_has_its_connections_and_no_more() {
+fn an_address_gets_exactly_its_limit_of_connections() {
     let max = CONNECTIONS_MAX.to_string();
     let test_gateway = TestGateway::new(&[("WORKERS", "2"), ("MAX_CONNECTIONS_PER_ADDRESS", &max)]);
     let first = Ipv4Addr::new(127, 0, 0, 2);
@@ -47,17 +47,17 @@ fn an_address_has_its_connections_and_no_more() {
     }
     drop(held.pop());
     let mut next = None;
-    testkit::wait_until("a closed connection makes room", Duration::from_secs(5), || {
+    testkit::wait_until("closing a connection frees a slot", Duration::from_secs(5), || {
         let mut client = connect(&test_gateway, first);
         let is_served = is_served(&mut client);
         next = is_served.then_some(client);
         is_served
     });
-    assert!(held.iter_mut().all(is_served), "those that were there stay");
+    assert!(held.iter_mut().all(is_served), "the existing connections stay open");
 }
 
 #[test]
-fn by_default_nobody_counts() {
+fn by_default_connections_per_address_are_unlimited() {
     let test_gateway = TestGateway::new(&[("WORKERS", "2")]);
     let mut clients: Vec<Client> =
         (0..64).map(|_| connect(&test_gateway, Ipv4Addr::new(127, 0, 0, 2))).collect();

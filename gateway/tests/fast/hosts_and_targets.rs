@@ -1,22 +1,23 @@
-//! Promise: a request names its resource as RFC 9110 and RFC 9112 have it, or is 400 and ends its connection.
-//! Method: raw bytes over real sockets; each refusal has a good request behind it that must not be answered.
+//! Property: a request target and `Host` that violate RFC 9110 or RFC 9112 get 400 and end the connection; all valid forms
+//! are served.
+//! Method: raw bytes over real sockets; each rejected request is followed by a valid one that must not be answered.
 
 use crate::test_gateway;
 
 use test_gateway::{TestGateway, order};
 
-const BEHIND: &str = "GET /live HTTP/1.1\r\nHost: a\r\n\r\n";
+const NEXT_REQUEST: &str = "GET /live HTTP/1.1\r\nHost: a\r\n\r\n";
 
 fn refused(test_gateway: &TestGateway, request: &str, status: u16) {
     let mut client = test_gateway.client();
-    client.send_raw(format!("{request}{BEHIND}").as_bytes());
+    client.send_raw(format!("{request}{NEXT_REQUEST}").as_bytes());
     let response = client.read_response();
     assert_eq!((response.status, response.header("connection")), (status, Some("close")), "{request:?}");
     client.expect_closed();
 }
 
 #[test]
-fn a_host_that_is_no_host_and_port_is_refused() {
+fn an_invalid_host_is_refused() {
     let test_gateway = TestGateway::new(&[]);
     for host in [
         "", "a@b", "a/b", "a,b", "a b", "a:b", "a:99999", "[::1", "[::1]x", "::1", "a?b", "http://a", "a\\b",
@@ -36,7 +37,7 @@ fn a_host_that_is_no_host_and_port_is_refused() {
 }
 
 #[test]
-fn each_form_of_a_target_is_understood_and_no_other() {
+fn only_the_four_target_forms_are_accepted() {
     let test_gateway = TestGateway::new(&[]);
     for line in [
         "GET *",
@@ -90,7 +91,7 @@ fn each_form_of_a_target_is_understood_and_no_other() {
         assert_eq!(status, if line.contains("//") { 202 } else { 409 }, "{line}");
     }
     let mut client = test_gateway.client();
-    client.send_raw(format!("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n{BEHIND}").as_bytes());
+    client.send_raw(format!("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n{NEXT_REQUEST}").as_bytes());
     assert_eq!(client.read_response().status, 405);
     client.expect_closed();
 }

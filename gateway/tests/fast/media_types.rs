@@ -1,10 +1,10 @@
-//! Promise: a body in a content coding or of a media type other than JSON is 415 and not looked into; the connection
-//! stays, and the order counts as one that failed validation. Method: raw bytes over real sockets; each table row has
-//! the header lines of one order.
+//! Property: a body with a content coding or a media type other than JSON gets 415 and is not parsed; the connection stays
+//! open, and the order counts as failed validation.
+//! Method: raw bytes over real sockets; each table row has the header lines of one order.
 
 use crate::test_gateway;
 
-use test_gateway::{TestGateway, order, said};
+use test_gateway::{TestGateway, order, status_and_body};
 
 const UNSUPPORTED: &str = r#"{"error":"Unsupported media type","correlation_id":"c"}"#;
 
@@ -33,7 +33,7 @@ fn other_codings_and_media_types_are_415_and_the_connection_stays() {
     for (lines, name, value) in cases {
         client.send_raw(request(lines, &order("u", "not read")).as_bytes());
         let response = client.read_response();
-        assert_eq!(said(&response), (415, UNSUPPORTED.to_owned()), "{lines:?}");
+        assert_eq!(status_and_body(&response), (415, UNSUPPORTED.to_owned()), "{lines:?}");
         assert_eq!(response.header(name), Some(value), "{lines:?}");
         assert_eq!(response.header("connection"), None, "{lines:?}");
     }
@@ -44,7 +44,7 @@ fn other_codings_and_media_types_are_415_and_the_connection_stays() {
 }
 
 #[test]
-fn json_is_taken_in_every_spelling_and_without_a_name() {
+fn json_is_accepted_in_every_spelling_and_without_a_content_type() {
     let test_gateway = TestGateway::new(&[]);
     let mut client = test_gateway.client();
     let cases = [
@@ -62,5 +62,5 @@ fn json_is_taken_in_every_spelling_and_without_a_name() {
     client.send_raw(
         b"GET /live HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Encoding: gzip\r\n\r\n",
     );
-    assert_eq!(client.read_response().status, 200, "only the body of an order is looked into");
+    assert_eq!(client.read_response().status, 200, "only the body of an order is checked");
 }

@@ -1,12 +1,12 @@
-//! Promise: who speaks or asks for another protocol is told so or answered in HTTP/1.1, and never left without an
-//! answer. Method: raw bytes over real sockets.
+//! Property: a client that uses or requests another protocol gets an error or an HTTP/1.1 response, and never no response.
+//! Method: raw bytes over real sockets.
 
 use crate::test_gateway;
 
 use test_gateway::{TestGateway, order};
 
 #[test]
-fn the_preface_of_http2_is_505_however_it_is_cut() {
+fn the_http2_preface_is_505_at_every_split() {
     let test_gateway = TestGateway::new(&[]);
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     for cut in [0, 1, 6, 12, 16, 24] {

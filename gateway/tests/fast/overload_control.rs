@@ -1,7 +1,7 @@
-//! Promise: when orders are answered later than `OVERLOAD_TARGET_DELAY`, fewer are let in and the others hear 503 with
-//! Retry-After at once; sold-out answers are never among them; a broker that is slow by itself is still used, and with
-//! the control switched off nobody is shed.
-//! Method: one core, a broker with a delay far above the target, and more buyers than the lowest limit lets in.
+//! Property: when orders are answered later than `OVERLOAD_TARGET_DELAY`, fewer are admitted and the others get 503 with
+//! Retry-After at once; sold-out responses are never shed; a broker that is inherently slow is still used; with overload
+//! control switched off no order is shed.
+//! Method: one core, a broker with a delay far above the target, and more buyers than the minimum limit admits.
 
 use crate::test_gateway;
 
@@ -23,13 +23,13 @@ fn gateway(target: &str) -> TestGateway {
     ])
 }
 
-/// Answers of buyers who order again as soon as they are answered.
+/// Response counts of buyers who order again as soon as they get a response.
 struct Crowd {
     accepted: AtomicU64,
     shed: AtomicU64,
 }
 
-/// Lets them order until `is_over`; panics on any other answer than 202, and 503 with Retry-After.
+/// Runs the buyers until `is_over`; panics on any response other than 202, or 503 with Retry-After.
 fn crowd(test_gateway: &TestGateway, is_over: impl Fn(&Crowd) -> bool) -> Crowd {
     let crowd = Crowd { accepted: AtomicU64::new(0), shed: AtomicU64::new(0) };
     let stop = AtomicBool::new(false);
@@ -67,12 +67,12 @@ fn crowd(test_gateway: &TestGateway, is_over: impl Fn(&Crowd) -> bool) -> Crowd 
 }
 
 #[test]
-fn late_answers_shed_and_a_slow_broker_is_still_used() {
+fn late_responses_cause_shedding_and_a_slow_broker_is_still_used() {
     let test_gateway = gateway("5ms");
     test_gateway.embedded.delay(BROKER_DELAY);
     let was_lowered = Cell::new(false);
     let seen = crowd(&test_gateway, |_| {
-        // Shed at first; once the broker's own delay is known, all of them fit in again.
+        // Orders are shed at first; once the broker's base delay is known, all buyers fit in again.
         let holds_all = test_gateway.metric("gateway_overload_limit") >= BUYERS as f64;
         was_lowered.set(was_lowered.get() || !holds_all);
         was_lowered.get() && holds_all
@@ -94,7 +94,7 @@ fn late_answers_shed_and_a_slow_broker_is_still_used() {
 }
 
 #[test]
-fn switched_off_it_sheds_nobody() {
+fn switched_off_nothing_is_shed() {
     let test_gateway = gateway("0");
     test_gateway.embedded.delay(BROKER_DELAY);
     let seen = crowd(&test_gateway, |seen| seen.accepted.load(Ordering::Relaxed) > 500);
@@ -122,7 +122,7 @@ fn sold_out_is_never_shed() {
         test_gateway.metric("gateway_in_flight") > 0.5
     });
     let next = order("w", "next").replace("\"101\"", "\"102\"");
-    assert_eq!(client.post_buy(&next, &[]).status, 503, "there is no slot");
+    assert_eq!(client.post_buy(&next, &[]).status, 503, "no slot is free");
     for number in 0..100 {
         assert_eq!(client.post_buy(&order("x", &format!("s{number}")), &[]).status, 410);
     }

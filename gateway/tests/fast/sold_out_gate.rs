@@ -1,5 +1,6 @@
-//! Promise: an item known to be sold out is answered 410 without the store, and a restock reopens it within 200 ms.
-//! Method: the embedded store's stock is set under a running gateway.
+//! Property: orders for an item known to be sold out get 410 without a call to the store, and a restock takes effect within
+//! 200 ms.
+//! Method: the embedded store's stock is changed while the gateway runs.
 
 use crate::test_gateway;
 
@@ -29,13 +30,13 @@ fn the_gate_follows_the_stock() {
     set_stock(&test_gateway, 5);
     let restocked = Instant::now();
     testkit::wait_until("the gate opens", Duration::from_secs(5), || buy("c").status == 202);
-    // 200 ms is the promise on a machine of its own; ten times that is what a shared one must keep.
+    // The specification is 200 ms on a dedicated machine; ten times that is the limit on a shared one.
     assert!(restocked.elapsed() < Duration::from_secs(2), "{:?}", restocked.elapsed());
     test_gateway.assert_identity();
 }
 
 #[test]
-fn it_can_be_turned_off() {
+fn the_gate_can_be_turned_off() {
     let test_gateway = TestGateway::new(&[("SOLD_OUT_GATE", "off")]);
     let mut client = test_gateway.client();
     set_stock(&test_gateway, 0);

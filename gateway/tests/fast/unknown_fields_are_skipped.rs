@@ -1,12 +1,13 @@
-//! Promise: an unknown field of an order may hold any valid JSON and changes nothing; a field of ours given twice is
-//! refused, whatever is between. Method: orders over a real socket; what was accepted is asked for by its id.
+//! Property: an unknown field of an order may hold any valid JSON and has no effect; a known field given twice is refused,
+//! whatever is between.
+//! Method: orders over a real socket; accepted orders are queried by their id.
 
 use crate::test_gateway;
 
-use test_gateway::{TestGateway, order, said};
+use test_gateway::{TestGateway, order, status_and_body};
 
 #[test]
-fn whatever_valid_json_they_hold() {
+fn unknown_fields_may_hold_any_valid_json() {
     let test_gateway = TestGateway::new(&[("RATE_LIMIT_MAX_REQUESTS", "1000")]);
     let mut client = test_gateway.client();
     let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
@@ -68,12 +69,12 @@ fn whatever_valid_json_they_hold() {
 }
 
 #[test]
-fn a_field_of_ours_given_twice_is_refused_by_both_readers() {
+fn a_known_field_given_twice_is_refused_by_both_parsers() {
     let test_gateway = TestGateway::new(&[]);
     let mut client = test_gateway.client();
     let good = order("u", "r");
     let open = good.trim_end_matches('}');
-    // A number beyond 64 bits sends the body to the second reader.
+    // A number beyond 64 bits makes the fallback parser read the body.
     for unknown in ["1", "18446744073709551616"] {
         for (field, value) in
             [("user_id", "\"u\""), ("item_id", "\"101\""), ("amo\\u0075nt", "1"), ("request_id", "\"r\"")]
@@ -84,7 +85,7 @@ fn a_field_of_ours_given_twice_is_refused_by_both_readers() {
             let expected =
                 format!(r#"{{"error":"Validation failed","errors":{errors},"correlation_id":"c"}}"#);
             let response = client.post_buy(&body, &[("X-Correlation-ID", "c")]);
-            assert_eq!(said(&response), (400, expected), "{body}");
+            assert_eq!(status_and_body(&response), (400, expected), "{body}");
         }
     }
 }

@@ -3,6 +3,6 @@
 #[path = "../test_gateway/mod.rs"]
 mod test_gateway;
 
-mod late_redis_reply;
+mod late_redis_reply_fails_one_order;
+mod orders_recover_from_redis_outage;
 mod panic_costs_one_connection;
-mod redis_outage;

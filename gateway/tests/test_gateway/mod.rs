@@ -1,5 +1,5 @@
-//! A gateway on the embedded default, for tests: the production cores, producer and broker, the model as store.
-#![allow(dead_code, unreachable_pub, reason = "each test uses its part of the test_gateway")]
+//! A gateway for tests with embedded Kafka and Redis: the production cores and producer, and the in-memory store.
+#![allow(dead_code, unreachable_pub, reason = "each test uses a part of this module")]
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use store::memory::Memory;
 use store::open::Source;
 use testkit::http::{Client, Response};
 
-/// Everything that is up. Fields drop in order: the gateway before the broker.
+/// A running gateway with its broker and store. Fields drop in order: the gateway before the broker.
 pub struct TestGateway {
     pub gateway: Option<Running>,
     pub memory: Arc<Memory>,
@@ -22,13 +22,13 @@ pub struct TestGateway {
 }
 
 impl TestGateway {
-    /// Two cores unless `variables` say otherwise; Redis is the model unless they name one.
+    /// Two cores unless `variables` say otherwise; Redis is the in-memory store unless they name a server.
     pub fn new(variables: &[(&str, &str)]) -> Self {
         let (sink, _) = Sink::start("gateway", Level::Warn, std::io::stderr()).expect("log thread");
         Self::logging(variables, sink)
     }
 
-    /// The same, with its lines going elsewhere.
+    /// Like [`TestGateway::new`], with another log sink.
     pub fn logging(variables: &[(&str, &str)], sink: Arc<Sink>) -> Self {
         let variables: HashMap<&str, &str> = variables.iter().copied().collect();
         let lookup = |name: &str| match name {
@@ -75,7 +75,7 @@ impl TestGateway {
         line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
     }
 
-    /// The identity of the contract, at rest.
+    /// Asserts the contract's identity of the order counters; no order may be in flight.
     pub fn assert_identity(&self) {
         let parts = [
             "orders_successful",
@@ -103,12 +103,12 @@ impl Drop for TestGateway {
     }
 }
 
-/// An order of user `user` under `request_id`.
+/// The JSON body of an order.
 pub fn order(user: &str, request_id: &str) -> String {
     format!(r#"{{"user_id":"{user}","item_id":"101","amount":1,"request_id":"{request_id}"}}"#)
 }
 
-/// Status and body.
-pub fn said(response: &Response) -> (u16, String) {
+/// Status and body of a response.
+pub fn status_and_body(response: &Response) -> (u16, String) {
     (response.status, response.text().to_owned())
 }

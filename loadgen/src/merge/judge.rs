@@ -1,25 +1,27 @@
+use audit::ledger::Rule;
+use report::check::check;
+use report::{Check, CheckKind, CheckState, Record, Report};
+
 use crate::counters::{self, OF_GATEWAY, OF_PROCESSOR};
-use crate::ledger::Rule;
-use crate::record::Record;
-use crate::report::{Check, CheckKind, CheckState, Report};
 use crate::verdict;
 
-/// Counts over orders that belong to one part each: their sum is judged against the sum of the limits.
+/// Counts of orders, each of which belongs to one part: the sum is judged against the sum of the limits.
 const SUMMED: [&str; 2] = ["audit_complete", "no_unexpected_answers"];
-/// Judged from the units of all orders.
+/// Checks judged from the units of all orders.
 const OF_UNITS: [&str; 4] = ["no_oversell", "units_add_up", "stock_never_negative", "no_undersell"];
-/// Of the shortest part: generators that started further apart did not send the plan's arrivals together.
+/// Share of the shortest part's duration: generators that started further apart did not send the plan
+/// together.
 const START_SPREAD_SHARE_MAX: f64 = 0.1;
-/// Nobody starts processes on two machines more exactly than this by hand.
+/// Processes on two machines cannot be started by hand more exactly than this.
 const START_SPREAD_MS_MIN: f64 = 1_000.0;
 
 /// Every check that any part had, in the order of the parts.
 ///
-/// Judged again: `accepted_p99_ms` and `buyers_failed_share` from the added histograms and counts,
+/// These are judged again: `accepted_p99_ms` and `buyers_failed_share` from the added histograms and counts,
 /// `offered_share` from the added rates, rules about single orders, `audit_complete` and
 /// `no_unexpected_answers` from added counts, units from the added ledger, the target's counters from the
-/// earliest look before to the latest look after. Added: `shards_start_spread_ms`.
-/// All else, the generators' own validity included, is as bad as in the worst part.
+/// earliest reading before the run to the latest reading after it. `shards_start_spread_ms` is added. All
+/// other checks, including the generators' own validity, have the worst result of all parts.
 pub(super) fn checks(parts: &[Report], whole: &Report, record: &Record) -> Vec<Check> {
     let mut checks: Vec<Check> = Vec::new();
     if let Some(spread) = start_spread(parts) {
@@ -61,27 +63,20 @@ fn is_rule(name: &str) -> bool {
     Rule::ALL.into_iter().any(|rule| rule.name() == name)
 }
 
-/// `None` for a whole run that needed no merging.
+/// `None` for an unsharded run.
 fn start_spread(parts: &[Report]) -> Option<Check> {
     let starts = || parts.iter().map(|part| part.merge.start_unix_ms);
     let spread_ms = starts().max()? - starts().min()?;
     let shortest_s = parts.iter().map(|part| part.duration_s).reduce(f64::min)?;
-    let detail = "from the start of the first generator to that of the last; the limit is a tenth of the \
-                  shortest part, at least a second: they were to send together";
+    let detail = "time between the first and the last generator's start; they should send together, so the limit \
+                  is a tenth of the shortest part's duration, at least a second";
     (parts.len() > 1).then(|| {
         let limit_ms = (shortest_s * 1e3 * START_SPREAD_SHARE_MAX).round().max(START_SPREAD_MS_MIN);
-        verdict::check(
-            "shards_start_spread_ms",
-            CheckKind::Validity,
-            spread_ms as f64,
-            "<=",
-            limit_ms,
-            detail,
-        )
+        check("shards_start_spread_ms", CheckKind::Validity, spread_ms as f64, "<=", limit_ms, detail)
     })
 }
 
-/// Of counts. A part that was not judged leaves the sum not judged, unless another is broken already.
+/// Sums counts. If a part was not judged, the sum is not judged; if a part failed, the sum failed.
 fn sum(own: &[(&Report, &Check)]) -> Check {
     if own.iter().any(|(_, check)| check.value.is_none()) {
         return worst(own);
@@ -89,22 +84,21 @@ fn sum(own: &[(&Report, &Check)]) -> Check {
     let (_, first) = own[0];
     let value: f64 = own.iter().filter_map(|(_, check)| check.value).sum();
     let limit: f64 = own.iter().map(|(_, check)| check.limit).sum();
-    let mut summed =
-        verdict::check(&first.name, first.kind, value, first.relation, limit, first.detail.as_str());
+    let mut summed = check(&first.name, first.kind, value, first.relation, limit, first.detail.as_str());
     let failed: Vec<&str> = own
         .iter()
         .filter(|(_, check)| check.state == CheckState::Fail)
         .map(|(_, check)| check.detail.as_str())
         .collect();
     if !failed.is_empty() {
-        // What one part has too many another cannot make good.
+        // A failed part cannot be compensated by another.
         summed.state = CheckState::Fail;
         summed.detail = failed.join("; ");
     }
     summed
 }
 
-/// The worst of all parts; among equals the one furthest from its limit.
+/// The worst of all parts; among equals, the one furthest from its limit.
 fn worst(own: &[(&Report, &Check)]) -> Check {
     let rank = |check: &Check| match check.state {
         CheckState::Pass => 0,

@@ -4,13 +4,13 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::{Moment, Progress, Stage, words};
 
-/// Rises and numbers in place, on stderr.
+/// Progress bars and numbers on stderr, updated in place.
 pub struct Live {
     lines: MultiProgress,
     bar: ProgressBar,
     outcomes: ProgressBar,
     latency: ProgressBar,
-    /// One an item, made when the first stock is known.
+    /// One per item, created when the first stock sample arrives.
     stock: Vec<ProgressBar>,
 }
 
@@ -25,7 +25,7 @@ const TEXT: &str = "{prefix:>9} {msg}";
 const STOCK: &str = "{prefix:>9} {bar:40.green/black.bright} {msg}";
 
 impl Live {
-    /// An empty view; nothing is drawn before the first moment.
+    /// An empty view; nothing is drawn before the first update.
     pub fn new() -> Self {
         let lines = MultiProgress::new();
         let line = |template: &str, prefix: &str| {
@@ -34,7 +34,7 @@ impl Live {
             bar
         };
         let bar = line(BAR, "sale");
-        let outcomes = line(TEXT, "answers");
+        let outcomes = line(TEXT, "responses");
         let latency = line(TEXT, "latency");
         Self { lines, bar, outcomes, latency, stock: Vec::new() }
     }
@@ -47,13 +47,13 @@ impl Default for Live {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("a constant template that parses").progress_chars("━━─")
+    ProgressStyle::with_template(template).expect("a valid constant template").progress_chars("━━─")
 }
 
 impl Progress for Live {
     fn update(&mut self, moment: &Moment) {
         let (prefix, done, all, text) = match moment.stage {
-            Stage::Firing => {
+            Stage::Sending => {
                 let done = words::ended(moment);
                 let text = format!(
                     "{:.1} s  {done} of {} requests, {:.0}/s",
@@ -64,7 +64,8 @@ impl Progress for Live {
                 ("sale", done, moment.planned, text)
             }
             Stage::Draining => {
-                let text = format!("{} of {} orders have ended", moment.orders_done, moment.orders_all);
+                let text =
+                    format!("{} of {} orders have a final status", moment.orders_done, moment.orders_all);
                 ("drain", moment.orders_done, moment.orders_all, text)
             }
             Stage::Auditing => {
@@ -77,13 +78,13 @@ impl Progress for Live {
         self.bar.set_position(done);
         self.bar.set_message(text);
         self.outcomes.set_message(words::outcomes(moment));
-        if moment.stage == Stage::Firing {
+        if moment.stage == Stage::Sending {
             self.latency.set_message(words::latency(moment));
         }
         for (index, item) in moment.stock.iter().enumerate() {
             if index == self.stock.len() {
                 let bar = ProgressBar::new(item.seeded.max(0) as u64).with_style(style(STOCK));
-                // Added before anything is set: a bar by itself would draw itself, below the others.
+                // Added before anything is set: a bar without a group would draw itself below the others.
                 let bar = self.lines.add(bar);
                 bar.set_prefix(item.item_id.chars().take(9).collect::<String>());
                 self.stock.push(bar);

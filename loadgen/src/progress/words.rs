@@ -1,14 +1,15 @@
 use std::fmt::Write as _;
 
-use super::{Moment, Stage};
-use crate::outcome::Outcome;
+use report::Outcome;
 
-/// A moment in one line.
+use super::{Moment, Stage};
+
+/// An update as one line.
 pub(super) fn line(moment: &Moment) -> String {
     let elapsed_s = moment.elapsed.as_secs_f64();
     let stock = if moment.stock.is_empty() { String::new() } else { format!(", stock {}", stock(moment)) };
     match moment.stage {
-        Stage::Firing => format!(
+        Stage::Sending => format!(
             "{elapsed_s:6.1}s  {} of {} requests, {:.0}/s, {}, {}{stock}",
             ended(moment),
             moment.planned,
@@ -18,7 +19,7 @@ pub(super) fn line(moment: &Moment) -> String {
         ),
         Stage::Draining => {
             format!(
-                "        draining: {} of {} orders have ended{stock}",
+                "        draining: {} of {} orders have a final status{stock}",
                 moment.orders_done, moment.orders_all
             )
         }
@@ -31,7 +32,7 @@ pub(super) fn line(moment: &Moment) -> String {
     }
 }
 
-/// Requests that ended.
+/// Number of finished requests.
 pub(super) fn ended(moment: &Moment) -> u64 {
     moment.outcomes.iter().sum()
 }
@@ -44,10 +45,10 @@ pub(super) fn outcomes(moment: &Moment) -> String {
         .filter(|&(_, count)| count > 0)
         .map(|(outcome, count)| format!("{outcome} {count}"))
         .collect();
-    if some.is_empty() { "no answer yet".to_owned() } else { some.join(", ") }
+    if some.is_empty() { "no response yet".to_owned() } else { some.join(", ") }
 }
 
-/// `p50 1.2 ms, p99 8.0 ms, 12 in flight`, and how long the next arrival has been waiting, when it has.
+/// `p50 1.2 ms, p99 8.0 ms, 12 in flight`, and the wait of the next arrival for a connection, if any.
 pub(super) fn latency(moment: &Moment) -> String {
     let ms = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"));
     let mut text = format!(

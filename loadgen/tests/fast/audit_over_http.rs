@@ -1,14 +1,14 @@
-//! Claim: where the store cannot be read, `GET /orders/{request_id}` is enough to account for every order;
-//! what it cannot know, the stock, is said to be not judged.
+//! Property: if the store cannot be read, `GET /orders/{request_id}` is enough to audit every order; checks
+//! of the stock, which is not available over HTTP, are reported as not judged.
 //!
-//! Method: an honest target and one that forgets an order, audited over HTTP.
+//! Method: a correct target and one that loses an order, audited over HTTP.
 
-use crate::target;
-
-use loadgen::report::{CheckState, Verdict};
-use loadgen::{AuditSource, Stocking};
+use audit::{AuditSource, Stocking};
+use report::{CheckState, Verdict};
 use store::command::Command;
 use target::{Conduct, Target, check, failed, run};
+
+use crate::target;
 
 fn stocked(target: &Target) -> loadgen::Plan {
     target.memory.apply(&Command::SetStock { item_id: "101", units: 100 }).expect("a small number");
@@ -18,7 +18,7 @@ fn stocked(target: &Target) -> loadgen::Plan {
 }
 
 #[test]
-fn every_order_is_looked_up() {
+fn every_order_is_audited() {
     let target = Target::honest();
     let report = run(&stocked(&target), &AuditSource::Http);
     assert_eq!(failed(&report), [""; 0], "{:#?}", report.checks);
@@ -31,14 +31,14 @@ fn every_order_is_looked_up() {
 }
 
 #[test]
-fn a_forgotten_order_is_found() {
+fn a_lost_order_is_found() {
     let target = Target::start(|_, order| if order.number == 50 { Conduct::Forget } else { Conduct::Honest });
     let report = run(&stocked(&target), &AuditSource::Http);
     assert_eq!(failed(&report), ["every_202_ends_once"], "{:#?}", report.checks);
 }
 
 #[test]
-fn a_run_without_audit_judges_only_what_it_saw() {
+fn a_run_without_audit_has_no_ledger_checks() {
     let target = Target::start(|_, order| if order.number == 50 { Conduct::Forget } else { Conduct::Honest });
     let report = run(&stocked(&target), &AuditSource::None);
     assert_eq!(report.verdict, Verdict::Pass);
@@ -46,11 +46,11 @@ fn a_run_without_audit_judges_only_what_it_saw() {
 }
 
 #[test]
-fn another_stock_than_expected_does_not_start() {
+fn a_run_with_unexpected_stock_does_not_start() {
     let target = Target::honest();
     let mut plan = stocked(&target);
     plan.items[0].stock = 99;
     let result = loadgen::run(&plan, &target.audit(), loadgen::progress::Quiet, &std::sync::Arc::default());
-    let Err(loadgen::RunError::Truth(reason)) = result else { panic!("{result:?}") };
+    let Err(loadgen::RunError::AuditSource(reason)) = result else { panic!("{result:?}") };
     assert!(reason.contains("100 units") && reason.contains("99"), "{reason}");
 }

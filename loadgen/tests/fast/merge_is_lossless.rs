@@ -1,32 +1,34 @@
-//! Claim: the parts of a run added are the whole run: every count, every histogram, every bucket.
+//! Property: merging the parts of a run gives the whole run: every count, every histogram, every bucket.
 //!
-//! Method: random answers are noted twice, once by one generator and once shared out among several; the parts
-//! go through JSON, are added, and must equal the whole to the last bit. Then two real generators sell one
-//! sale by `--shard`: their reports added hold what neither could judge alone.
-
-use crate::target;
+//! Method: random outcomes are recorded twice, once by one generator and once distributed over several. The
+//! parts are converted to JSON and back, merged, and must equal the whole exactly. Then two real generators
+//! run one sale with `--shard`; the merged report must pass checks that neither part could judge alone.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use loadgen::measured::Measured;
+use audit::{Item, Stocking};
+use loadgen::Plan;
 use loadgen::merge::merge;
-use loadgen::outcome::Outcome;
-use loadgen::record::{Ended, Record};
-use loadgen::report::{CheckState, Report, Verdict};
-use loadgen::series::WIDTH_MS;
 use loadgen::workload::Workload;
-use loadgen::{Item, Plan, Shard, Stocking};
 use proptest::prelude::*;
+use report::Measured;
+use report::Outcome;
+use report::Shard;
+use report::series::WIDTH_MS;
+use report::{CheckState, Report, Verdict};
+use report::{Ended, Record};
 use target::{Conduct, Target, check, failed, run};
+
+use crate::target;
 
 const START_UNIX_MS: u64 = 1_700_000_000_000;
 const ITEMS: usize = 2;
-/// Width that buckets reach in the six minutes of the requests below: a start that is a multiple of it later
-/// moves buckets exactly.
+/// Bucket width after the six minutes of the requests below: shifting the start by a multiple of it shifts
+/// buckets exactly.
 const WIDEST_MS: u64 = 4 * WIDTH_MS;
 
-/// One request: which generator, how it ended, and its times from the start of the whole run.
+/// One request: its generator, its outcome, and its times from the start of the whole run.
 #[derive(Debug, Clone)]
 struct Request {
     part: usize,
@@ -52,8 +54,8 @@ fn request() -> impl Strategy<Value = Request> {
     )
 }
 
-/// As one generator notes them that started `start_ns` after the first one: what is sent and what ends, each in
-/// the order of time.
+/// The record of a generator that started `start_ns` after the first one: sends and completions, each ordered
+/// by time.
 fn noted(requests: &[&Request], start_ns: u64) -> Record {
     let mut record = Record::new(ITEMS);
     let mut sends = Vec::new();
@@ -67,7 +69,7 @@ fn noted(requests: &[&Request], start_ns: u64) -> Record {
         }
         let at_ns = sent_ns + request.took_ns;
         let sent_ns = is_sent.then_some(sent_ns);
-        ends.push(Ended { outcome: request.outcome, at_ns, intended_ns, sent_ns });
+        ends.push(Ended { outcome: request.outcome, at_ns, intended_ns, sent_ns, phase: None });
     }
     sends.sort_unstable();
     ends.sort_unstable_by_key(|end| end.at_ns);
@@ -89,7 +91,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn parts_added_are_the_whole(
+    fn merged_parts_equal_the_whole(
         requests in proptest::collection::vec(request(), 0..120),
         delays in proptest::collection::vec(0_u64..20, 3),
     ) {
@@ -97,7 +99,7 @@ proptest! {
         prop_assert_eq!(&through_json(&whole), &whole);
         prop_assert_eq!(&Measured::of(&whole.record().expect("our own"), START_UNIX_MS), &whole);
 
-        // Started together: exact.
+        // Started together: equal.
         let parts: Vec<Measured> = (0..4)
             .map(|part| requests.iter().filter(|request| request.part == part).collect::<Vec<_>>())
             .map(|own| through_json(&Measured::of(&noted(&own, 0), START_UNIX_MS)))
@@ -105,7 +107,7 @@ proptest! {
         let joined = Measured::joined(&parts.iter().collect::<Vec<_>>()).expect("parts of ours");
         prop_assert_eq!(&joined, &whole);
 
-        // Started apart, by whole buckets: exact as well. The first one is there from the start.
+        // Started apart by whole buckets: also equal. The first generator starts at 0.
         let delays_ms = [0, delays[0], delays[1], delays[2]].map(|widths| widths * WIDEST_MS);
         let moved: Vec<Request> = requests
             .iter()
@@ -132,7 +134,7 @@ proptest! {
     }
 }
 
-/// The reports of `count` generators that sell one sale at the same time.
+/// The reports of `count` generators that run one sale at the same time.
 fn shards(target: &Target, plan: &Plan, count: u64) -> Vec<Report> {
     let audit = target.audit();
     std::thread::scope(|scope| {
@@ -161,7 +163,7 @@ fn plan(target: &Target) -> Plan {
 }
 
 #[test]
-fn two_generators_sell_one_sale() {
+fn two_shards_merge_into_one_sale() {
     let target =
         Target::start(|_, order| if order.number % 9 == 0 { Conduct::Unpaid } else { Conduct::Honest });
     let plan = plan(&target);
@@ -173,7 +175,7 @@ fn two_generators_sell_one_sale() {
         assert_eq!(part.ledger.as_ref().expect("an audit").orders, 150);
     }
 
-    // As files, in the wrong order.
+    // Read back from JSON, in the wrong order.
     let read = |part: &Report| serde_json::from_str(&part.json().expect("JSON")).expect("our own JSON");
     let whole = merge(parts.iter().rev().map(read).collect()).expect("both parts of one run");
 
@@ -199,10 +201,10 @@ fn two_generators_sell_one_sale() {
 }
 
 #[test]
-fn a_unit_sold_twice_is_found_by_the_whole_only() {
+fn only_the_merged_report_finds_an_oversold_unit() {
     let target = Target::start(|memory, order| {
         if order.number == 50 {
-            target::units_from_nowhere(memory, "101", 1);
+            target::add_units_outside_the_ledger(memory, "101", 1);
         }
         Conduct::Honest
     });
@@ -216,7 +218,7 @@ fn a_unit_sold_twice_is_found_by_the_whole_only() {
 }
 
 #[test]
-fn a_counter_that_lies_is_found_by_the_whole() {
+fn the_merged_report_finds_a_wrong_counter() {
     let target =
         Target::start(|_, order| if order.number == 50 { Conduct::Uncounted } else { Conduct::Honest });
     let whole = merge(shards(&target, &target.plan(), 2)).expect("both parts of one run");
@@ -224,7 +226,7 @@ fn a_counter_that_lies_is_found_by_the_whole() {
 }
 
 #[test]
-fn units_added_in_mid_sale_belong_to_the_whole() {
+fn units_added_during_the_sale_are_in_the_merged_report() {
     use store::command::Command;
     let target = Target::start(|memory, order| {
         if order.number == 150 {
@@ -239,29 +241,30 @@ fn units_added_in_mid_sale_belong_to_the_whole() {
 }
 
 #[test]
-fn only_the_parts_of_one_run_are_added() {
+fn only_parts_of_one_run_are_merged() {
     let target = Target::honest();
     let mut plan = target.plan();
     plan.buyers = 20;
     let parts = shards(&target, &plan, 2);
     let whole = run(&plan, &target.audit());
-    let refusal =
-        |parts: Vec<&Report>| merge(parts.into_iter().cloned().collect()).expect_err("no whole run");
+    let refusal = |parts: Vec<&Report>| {
+        merge(parts.into_iter().cloned().collect()).expect_err("not all parts of one run")
+    };
     assert_eq!(refusal(vec![]), "there is nothing to merge");
     assert_eq!(refusal(vec![&parts[0]]), "shard 1/2 is missing");
     assert_eq!(refusal(vec![&parts[1]]), "shard 0/2 is missing");
     assert_eq!(refusal(vec![&parts[0], &parts[0]]), "shard 0/2 is given twice");
-    assert_eq!(refusal(vec![&parts[0], &whole]), "shard 0/1 is no part of 2");
+    assert_eq!(refusal(vec![&parts[0], &whole]), "shard 0/1 does not belong to a run of 2 shards");
     let mut other = parts[1].clone();
     other.run = "another".to_owned();
     assert!(refusal(vec![&parts[0], &other]).contains("are not parts of one run"));
-    // A whole run is the only part of itself.
+    // Merging a single whole run returns the same report.
     let again = merge(vec![whole.clone()]).expect("a whole run");
     assert_eq!(again.json().expect("JSON"), whole.json().expect("JSON"));
 }
 
 #[test]
-fn an_interrupted_part_leaves_nothing_judged() {
+fn with_an_interrupted_part_nothing_is_judged() {
     let target = Target::honest();
     let mut plan = target.plan();
     plan.shard = Shard { index: 0, count: 1 };

@@ -1,15 +1,17 @@
-//! Claim: arrival times and orders are fixed by the plan before the run: every order once, every repeat once
-//! and after its first, times ascending and at the asked rate, the same for any number of cores.
+//! Property: the plan fixes arrival times and orders before the run: every order once, every repeat once and
+//! after the first send, times ascending and at the target rate.
 //!
-//! Method: random plans; the requests of all cores put together are compared with the walk of one.
+//! Method: random plans; the requests are generated twice and compared, and their times are checked against
+//! the rate.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use audit::Item;
 use loadgen::schedule::Schedule;
-use loadgen::sends::{Sends, Turn};
+use loadgen::sends::{SendKind, Sends};
 use loadgen::workload::Workload;
-use loadgen::{Arrivals, Item, Plan};
+use loadgen::{Arrivals, Plan};
 use proptest::prelude::*;
 
 fn plan(buyers: u64, rate_per_s: u64, poisson: bool, duplicates_share: f64, seed: u64) -> Plan {
@@ -47,8 +49,8 @@ proptest! {
         let mut firsts = HashSet::new();
         let mut repeats = HashSet::new();
         for send in &sends {
-            if let Turn::Repeat(repeat) = send.turn {
-                prop_assert!(firsts.contains(&send.sequence), "a repeat comes after its first");
+            if let SendKind::Repeat(repeat) = send.kind {
+                prop_assert!(firsts.contains(&send.sequence), "a repeat comes after the first send");
                 prop_assert_eq!(workload.repeat(send.sequence), Some(repeat));
                 prop_assert!(repeats.insert(send.sequence), "an order is repeated once");
             } else {

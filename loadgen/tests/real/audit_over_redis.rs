@@ -1,18 +1,19 @@
-//! Claim: the audit reads a real Redis by the runbook's key names, stocks it up, and stands a Redis that is
-//! away.
+//! Property: the audit sets the stock in a real Redis and reads it by the runbook's key names; without Redis
+//! the run does not start.
 //!
-//! Method: a target whose orders and stock are written into a private Redis with plain commands, not by our
-//! store; once honest, once with an order without a status; and a Redis that is not there at all.
-
-use crate::target;
+//! Method: a target that writes orders and stock into a private Redis with plain commands, without our store:
+//! once correct, once with an order without a status. Then a Redis that is stopped.
 
 use std::sync::Arc;
 
-use loadgen::report::Verdict;
-use loadgen::{AuditSource, RunError};
+use audit::AuditSource;
+use loadgen::RunError;
+use report::Verdict;
 use settings::RedisAddress;
 use target::{Conduct, Target, failed, run};
 use testkit::redis::{Redis, Reply, call};
+
+use crate::target;
 
 fn source(redis: &Redis) -> AuditSource {
     let address = RedisAddress::Server {
@@ -25,7 +26,7 @@ fn source(redis: &Redis) -> AuditSource {
     AuditSource::redis(&address).expect("a server")
 }
 
-/// A target that sells out of this Redis; the order with this number is forgotten.
+/// A target that sells from this Redis; the order with this number gets 202 and is not processed.
 fn target(redis: &Redis, forgotten: Option<u64>) -> Target {
     let address = redis.addr();
     Target::start(move |_, order| {
@@ -46,11 +47,11 @@ fn target(redis: &Redis, forgotten: Option<u64>) -> Target {
 }
 
 #[test]
-fn a_sale_out_of_redis_adds_up() {
+fn a_sale_from_redis_adds_up() {
     let redis = Redis::start();
     let target = target(&redis, None);
-    // One at a time: DECR and INCR are two steps, and a look between them would see a level that was never
-    // sold from.
+    // One connection: DECR and INCR are two steps, and a stock sample between them would see a negative
+    // level.
     let mut plan = target.plan();
     plan.connections = 1;
     plan.items[0].stock = 300;
@@ -63,7 +64,7 @@ fn a_sale_out_of_redis_adds_up() {
 }
 
 #[test]
-fn an_order_that_redis_does_not_know_is_named() {
+fn an_order_without_status_in_redis_is_found() {
     let redis = Redis::start();
     let target = target(&redis, Some(50));
     let mut plan = target.plan();
@@ -72,17 +73,17 @@ fn an_order_that_redis_does_not_know_is_named() {
     let report = run(&plan, &source(&redis));
     assert_eq!(failed(&report), ["every_202_ends_once"], "{:#?}", report.checks);
     let ledger = report.ledger.as_ref().expect("an audit");
-    assert_eq!((ledger.offences[0].count, ledger.offences[0].request_ids.len()), (1, 1));
+    assert_eq!((ledger.violations[0].count, ledger.violations[0].request_ids.len()), (1, 1));
 }
 
 #[test]
-fn without_redis_the_run_does_not_begin() {
+fn without_redis_the_run_does_not_start() {
     let mut redis = Redis::start();
     let target = target(&redis, None);
     let source = source(&redis);
     redis.stop();
     let result = loadgen::run(&target.plan(), &source, loadgen::progress::Quiet, &Arc::default());
-    let Err(RunError::Truth(reason)) = result else { panic!("{result:?}") };
+    let Err(RunError::AuditSource(reason)) = result else { panic!("{result:?}") };
     assert!(reason.contains("cannot be reached"), "{reason}");
     assert_eq!(target.received(), 0);
 }

@@ -1,6 +1,6 @@
-//! A gateway and processor in one, over the embedded store: honest unless a test tells it how to sin. Threads
-//! and blocking sockets, so that nothing of it resembles the code under test.
-#![allow(dead_code, reason = "each test uses a part of it")]
+//! A gateway and processor in one, on the embedded store: correct unless a test makes it violate a rule. Uses
+//! threads and blocking sockets, so that it shares nothing with the code under test.
+#![allow(dead_code, reason = "each test uses a part of this module")]
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use audit::{AuditSource, Item};
+use loadgen::Plan;
 use loadgen::progress::Quiet;
-use loadgen::report::{Check, CheckState};
-use loadgen::{AuditSource, Item, Plan, Report};
+use report::Report;
+use report::{Check, CheckState};
 use store::Policy;
 use store::answer::{Admission, Answer, Reservation};
 use store::command::{Admit, Command, FinalStatus, Origin, Reserve, Settle};
@@ -26,31 +28,31 @@ pub(crate) struct Order {
     pub(crate) item_id: String,
     pub(crate) amount: u32,
     pub(crate) request_id: String,
-    /// How many orders arrived before it.
+    /// Number of orders that arrived before this one.
     #[serde(skip)]
     pub(crate) number: u64,
 }
 
-/// What the target does with an order.
+/// How the target handles an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Conduct {
-    /// What the contract says.
+    /// As the contract requires.
     Honest,
-    /// Payment fails: units back, `FAILED_PAYMENT`.
+    /// Payment fails: units are returned, status `FAILED_PAYMENT`.
     Unpaid,
     /// 202, and the order stays PENDING.
     Forget,
-    /// Honest, and no counter rises.
+    /// Correct, but no counter is incremented.
     Uncounted,
-    /// This status without any effect.
+    /// Responds with this status, without any effect.
     Say(u16),
-    /// The honest effect, then this status.
+    /// Processes the order correctly, then responds with this status.
     DoButSay(u16),
-    /// The connection ends without an answer and without an effect.
+    /// Closes the connection without a response and without an effect.
     HangUp,
-    /// No answer at all.
+    /// Never responds.
     Silence,
-    /// Honest, this much later; the connection waits.
+    /// Correct, but this much later; the connection waits.
     Late(Duration),
 }
 
@@ -74,7 +76,7 @@ struct Inner {
     is_over: AtomicBool,
 }
 
-/// Listens until it is dropped.
+/// The target; listens until it is dropped.
 pub(crate) struct Target {
     pub(crate) addr: SocketAddr,
     pub(crate) memory: Arc<Memory>,
@@ -124,12 +126,12 @@ impl Target {
         AuditSource::memory(Arc::clone(&self.memory))
     }
 
-    /// Orders that arrived.
+    /// Number of orders that arrived.
     pub(crate) fn received(&self) -> u64 {
         self.inner.counters.received.load(Ordering::Relaxed)
     }
 
-    /// A small sale: 300 buyers at 3,000/s want 100 units.
+    /// A small sale: 300 buyers at 3,000/s for 100 units.
     pub(crate) fn plan(&self) -> Plan {
         let mut plan = Plan::new(self.addr);
         plan.buyers = 300;
@@ -137,7 +139,7 @@ impl Target {
         plan.connections = 16;
         plan.items = vec![Item { id: "101".to_owned(), stock: 100 }];
         plan.drain_timeout = Duration::from_millis(500);
-        // A busy test machine is late; that is not what these tests are about.
+        // These tests do not judge the generator, which may be late on a busy test machine.
         plan.thresholds.lateness_p99_ms_max = None;
         plan.thresholds.offered_share_min = None;
         plan.thresholds.busy_share_max = None;
@@ -153,8 +155,8 @@ impl Drop for Target {
     }
 }
 
-/// Units that no ledger knows of, as a plain `SET` brings them.
-pub(crate) fn units_from_nowhere(memory: &Memory, item_id: &str, units: i64) {
+/// Adds units outside the ledger, like a plain `SET` of the key.
+pub(crate) fn add_units_outside_the_ledger(memory: &Memory, item_id: &str, units: i64) {
     let Ok(Answer::Stock(left)) = memory.apply(&Command::Stock { items: &[item_id] }) else {
         panic!("the embedded store knows the stock");
     };
@@ -162,7 +164,7 @@ pub(crate) fn units_from_nowhere(memory: &Memory, item_id: &str, units: i64) {
     memory.set_inventory_text(item_id, Some(&more)).expect("there is room");
 }
 
-/// Runs a plan without a view and without an interrupt.
+/// Runs a plan without progress output and without interrupts.
 pub(crate) fn run(plan: &Plan, audit: &AuditSource) -> Report {
     loadgen::run(plan, audit, Quiet, &Arc::new(AtomicBool::new(false))).expect("a run that can be run")
 }
@@ -215,7 +217,7 @@ fn request(bytes: &[u8]) -> Option<(String, Vec<u8>, usize)> {
     Some((head, body, head_end + length))
 }
 
-/// `None` hangs up.
+/// The response; `None` closes the connection.
 fn answer(inner: &Inner, head: &str, body: &[u8]) -> Option<String> {
     let mut words = head.split_ascii_whitespace();
     let (method, path) = (words.next()?, words.next()?);

@@ -1,11 +1,12 @@
-//! Each rule finds the mistake that breaks it, so each rule is able to fail.
+//! Property: each rule detects a bug that violates it, so each rule is able to fail. Method: build one bug
+//! into the model and search for a violation.
 
-use model::{Bug, World, rules};
+use model::{Bug, ModelConfig, rules};
 use stateright::{Checker as _, HasDiscoveries, Model as _};
 
-/// Two users, one at its limit, and a crash; nothing is processed.
-fn intake() -> World {
-    World {
+/// Two sends of one order, another order of the same user at the limit, and a crash; nothing is processed.
+fn intake() -> ModelConfig {
+    ModelConfig {
         requests: vec![0, 0, 1],
         limit: 1,
         stock: 1,
@@ -17,23 +18,30 @@ fn intake() -> World {
     }
 }
 
-/// Three records for one unit, two rebalances and a replay; nothing is admitted.
-fn processing() -> World {
-    World { requests: Vec::new(), records: vec![0, 1, 0], limit: 2, rebalances: 2, replays: 1, ..intake() }
+/// Three records that compete for one unit, two rebalances and a replay; nothing is admitted.
+fn processing() -> ModelConfig {
+    ModelConfig {
+        requests: Vec::new(),
+        records: vec![0, 1, 0],
+        limit: 2,
+        rebalances: 2,
+        replays: 1,
+        ..intake()
+    }
 }
 
 /// Two sends of one order, from admission to final status.
-fn whole() -> World {
-    World { requests: vec![0, 0], rebalances: 1, ..intake() }
+fn end_to_end() -> ModelConfig {
+    ModelConfig { requests: vec![0, 0], rebalances: 1, ..intake() }
 }
 
-fn find(world: World, bug: Bug, rule: &'static str) {
-    let world = World { bug: Some(bug), ..world };
+fn find(config: ModelConfig, bug: Bug, rule: &'static str) {
+    let config = ModelConfig { bug: Some(bug), ..config };
     let found =
-        world.checker().threads(2).finish_when(HasDiscoveries::AnyOf([rule].into())).spawn_bfs().join();
-    let path = found.discovery(rule).unwrap_or_else(|| panic!("{bug:?} does not break {rule:?}"));
+        config.checker().threads(2).finish_when(HasDiscoveries::AnyOf([rule].into())).spawn_bfs().join();
+    let path = found.discovery(rule).unwrap_or_else(|| panic!("{bug:?} does not violate {rule:?}"));
     println!(
-        "{bug:?} breaks {rule:?} after {} states: {:?}",
+        "{bug:?} violates {rule:?} after {} states: {:?}",
         found.unique_state_count(),
         path.into_actions()
     );
@@ -45,23 +53,23 @@ fn rule_1_finds_an_acknowledgement_without_a_report() {
 }
 
 #[test]
-fn rule_2_finds_an_id_given_back_although_its_record_may_be_there() {
+fn rule_2_finds_a_released_id_whose_record_may_arrive() {
     find(intake(), Bug::ReleasesPossiblyPersisted, rules::RECORD_HOLDS_ITS_ID);
 }
 
 #[test]
-fn rule_2_finds_a_taken_over_id_given_back() {
+fn rule_2_finds_a_released_id_that_was_taken_over() {
     find(intake(), Bug::ReleasesTakenOver, rules::RECORD_HOLDS_ITS_ID);
 }
 
 #[test]
-fn rule_3_finds_a_lost_admission_behind_the_watermark() {
+fn rule_3_finds_a_lost_admission_below_the_watermark() {
     find(intake(), Bug::ConfirmsLost, rules::CONFIRMED_IS_IN_THE_LOG);
 }
 
 #[test]
 fn rule_4_finds_a_takeover_of_a_final_status() {
-    find(whole(), Bug::TakesOverBlindly, rules::FINAL_STAYS_FINAL);
+    find(end_to_end(), Bug::TakesOverBlindly, rules::FINAL_STAYS_FINAL);
 }
 
 #[test]
@@ -75,16 +83,16 @@ fn the_limit_finds_a_takeover_that_is_not_counted() {
 }
 
 #[test]
-fn the_limit_finds_an_admission_that_is_kept_for_a_duplicate() {
-    find(intake(), Bug::KeepsRefusedAdmissions, rules::NOTHING_COSTS_NOTHING);
+fn the_release_rule_finds_an_admission_kept_for_a_duplicate() {
+    find(intake(), Bug::KeepsRefusedAdmissions, rules::FAILED_ADMISSION_IS_RELEASED);
 }
 
 #[test]
-fn final_statuses_find_a_write_without_a_look() {
+fn final_statuses_find_a_write_without_comparison() {
     find(processing(), Bug::WritesBlindly, rules::FINAL_CHANGES_BY_REPLAY);
 }
 
 #[test]
-fn the_promise_finds_an_offset_that_is_committed_early() {
-    find(processing(), Bug::CommitsEarly, rules::ACCEPTED_ENDS);
+fn the_final_status_rule_finds_an_offset_committed_early() {
+    find(processing(), Bug::CommitsEarly, rules::ACCEPTED_IS_FINALIZED);
 }

@@ -1,8 +1,8 @@
-//! What acknowledgement by the broker costs by itself: records of the size of an order at a fixed rate through one
-//! plain librdkafka producer (acks=all, the gateway's linger), and how long each took from the call of
-//! `send` to its delivery report. The gateway's latency in an open loop is read as a multiple of this.
+//! Measures the latency of Kafka's acknowledgement alone: sends records of the size of an order at a fixed rate through a
+//! plain librdkafka producer (acks=all, the gateway's linger) and measures the time from the call of `send` to the delivery
+//! report. The gateway's open-loop latency is reported as a multiple of this.
 //!
-//! It prints one JSON object and takes nothing from the gateway's crates: a baseline must not share what is measured.
+//! It prints one JSON object. It uses none of the gateway's crates: a baseline must not share code with what is measured.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,16 +17,16 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 
-/// Largest latency that is told apart: ten minutes, in µs.
+/// Largest recordable latency: ten minutes, in µs.
 const LATENCY_US_MAX: u64 = 600_000_000;
-/// How long what is still outstanding at the end may take.
+/// Time limit for outstanding records at the end.
 const FLUSH: Duration = Duration::from_secs(10);
-/// How long one poll waits at most; bounds the end of the thread, not the latency of a report.
+/// Maximum wait of one poll. It limits how long stopping the thread takes, not the latency of reports.
 const POLL: Duration = Duration::from_millis(100);
-/// Not measured at the start: connections and batches settle in it.
+/// Unmeasured time at the start, in which connections are opened and batch sizes settle.
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// Takes the delivery reports.
+/// Receives the delivery reports.
 struct Reports {
     epoch: Instant,
     latency_us: Mutex<Histogram<u64>>,
@@ -36,7 +36,7 @@ struct Reports {
 impl ClientContext for Reports {}
 
 impl ProducerContext for Reports {
-    /// Nanoseconds from the epoch to the call of `send`; 0 when the record is not measured.
+    /// Nanoseconds from the epoch to the call of `send`; 0 for records that are not measured.
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, sent_ns: usize) {
@@ -44,7 +44,7 @@ impl ProducerContext for Reports {
             self.failed.fetch_add(1, Ordering::Relaxed);
         } else if sent_ns > 0 {
             let took_ns = (self.epoch.elapsed().as_nanos() as u64).saturating_sub(sent_ns as u64);
-            self.latency_us.lock().expect("nobody panics with it").saturating_record(took_ns / 1000);
+            self.latency_us.lock().expect("no holder panics").saturating_record(took_ns / 1000);
         }
     }
 }
@@ -69,14 +69,14 @@ fn command_line() -> Command {
         Arg::new(name).long(name).value_name("N").default_value(default).value_parser(value_parser!(u64))
     };
     Command::new("produce")
-        .about("Records at a fixed rate through a plain librdkafka producer, acks=all; latency to the delivery report")
-        .arg(text("kafka", "ADDR").help("Bootstrap list"))
-        .arg(text("topic", "NAME").help("Must be there"))
-        .arg(number("rate", "1000").help("Records a second"))
-        .arg(number("count", "0").help("So many records as fast as they go, instead of a rate for some seconds"))
+        .about("Send records at a fixed rate with a plain librdkafka producer (acks=all); measure latency to the delivery report")
+        .arg(text("kafka", "ADDR").help("Bootstrap servers"))
+        .arg(text("topic", "NAME").help("Existing topic"))
+        .arg(number("rate", "1000").help("Records per second"))
+        .arg(number("count", "0").help("Send this many records as fast as possible, instead of --rate for --seconds"))
         .arg(text("item", "ID").required(false).default_value("sale").help("Item of the orders"))
-        .arg(text("run", "TEXT").required(false).default_value("produce").help("First part of their ids"))
-        .arg(number("seconds", "5").help("How long is measured, after one second that is not"))
+        .arg(text("run", "TEXT").required(false).default_value("produce").help("Prefix of the request ids"))
+        .arg(number("seconds", "5").help("Measured seconds, after one unmeasured second"))
         .arg(
             number("sticky-partitions", "0")
                 .help("One partition per slot of linger-ms, in rotation over this many partitions; 0 partitions by key"),
@@ -142,17 +142,17 @@ fn run(args: &ArgMatches) -> Result<String, Box<dyn std::error::Error>> {
     ))
 }
 
-/// What the orders have in common.
+/// Common properties of the orders.
 struct Orders {
     topic: String,
     item: String,
     run: String,
-    /// 0: the key decides.
+    /// Number of partitions to rotate over; 0 to partition by key.
     partitions: u64,
     slot_ms: u64,
 }
 
-/// As fast as the broker takes them; nothing of it is measured.
+/// Sends `count` records as fast as the broker accepts them, without measuring.
 fn fill(
     producer: &BaseProducer<Reports>,
     orders: &Orders,
@@ -160,7 +160,7 @@ fn fill(
 ) -> Result<(u64, Histogram<u64>), Box<dyn std::error::Error>> {
     let epoch = producer.context().epoch;
     for number in 0..count {
-        // A full queue is emptied by the polling thread.
+        // If the queue is full, wait: the polling thread empties it.
         while let Err(error) = send(producer, orders, number, epoch, false) {
             if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
                 return Err(error.into());
@@ -171,7 +171,8 @@ fn fill(
     Ok((count, Histogram::new_with_max(LATENCY_US_MAX, 3)?))
 }
 
-/// Sends at equal distances; what a sleep was too long for goes at once after it. How many, and how late they went.
+/// Sends at constant intervals; records that became due during a sleep are sent immediately after it. Returns the number of
+/// records and a histogram of how late they were sent.
 fn send_all(
     producer: &BaseProducer<Reports>,
     orders: &Orders,
@@ -198,7 +199,7 @@ fn send_all(
     Ok((total, late_us))
 }
 
-/// One record with key, value and headers of the lengths that the gateway's have.
+/// Sends one record with key, value and headers of the same lengths as the gateway's.
 fn send(
     producer: &BaseProducer<Reports>,
     orders: &Orders,

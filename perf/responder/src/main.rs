@@ -1,10 +1,10 @@
-//! The raw baseline: what this machine's kernel, loopback and HTTP parsing cost before an order is anything.
-//! One monoio runtime per core with its own `SO_REUSEPORT` listener; each complete request gets the same 202
-//! in the contract's shape. The gateway's numbers are read as multiples of this one.
+//! The raw baseline: the cost of kernel, loopback and HTTP parsing on this machine, without any order processing.
+//! One monoio runtime per core with a separate `SO_REUSEPORT` listener; each complete request gets the same 202
+//! in the contract's format. The gateway's figures are reported as multiples of this baseline.
 //!
-//! It validates nothing, keeps nothing and has no timeouts: never put it before a client one does not
-//! control. A request it cannot read ends its connection. It never falls back from one driver to another: a
-//! baseline must say what it is.
+//! It validates nothing, stores nothing and has no timeouts: never expose it to untrusted clients. A malformed
+//! request closes its connection. It never falls back from one driver to another, so that the baseline is
+//! always the one requested.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,16 +17,16 @@ use monoio::io::{AsyncReadRent as _, AsyncWriteRentExt as _};
 use monoio::net::{ListenerOpts, TcpListener, TcpStream};
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
-/// Head and body of one request must fit: the contract's 8 KiB of head and 16 KiB of body would make 24; a
-/// load generator sends 300 bytes, and 16 of its requests pipelined are 5 KiB.
+/// Must hold head and body of one request: the contract allows 8 KiB of head and 16 KiB of body, together 24 KiB. A
+/// load generator's request has 300 bytes, and 16 pipelined ones have 5 KiB.
 const BUFFER_BYTES: usize = 24 * 1024;
 /// More than any load generator sends.
 const HEADERS_MAX: usize = 32;
-/// Pending connections of one listener; a generator opens all of its own at once.
+/// Pending connections of one listener; a load generator opens all its connections at once.
 const BACKLOG: i32 = 4096;
 
-/// The answer to everything. The correlation id has the length of a UUID, as the gateway's have.
-const REPLY: &[u8] = b"HTTP/1.1 202 Accepted\r\n\
+/// The response to every request. The correlation id has the length of a UUID, like the gateway's.
+const RESPONSE: &[u8] = b"HTTP/1.1 202 Accepted\r\n\
     Content-Type: application/json\r\n\
     X-Correlation-ID: 00000000-0000-4000-8000-000000000000\r\n\
     Content-Length: 104\r\n\r\n\
@@ -44,30 +44,30 @@ fn main() -> ExitCode {
     let listen: SocketAddr = *matches.get_one("listen").expect("has a default");
     let cores = match allowed_cores() {
         Ok(cores) => cores,
-        Err(e) => return fail(&format!("the allowed cores cannot be read: {e}")),
+        Err(e) => return fail(&format!("cannot read the allowed cores: {e}")),
     };
     let workers = matches.get_one::<u16>("workers").map_or(cores.len(), |&n| usize::from(n));
     let driver = if matches.get_flag("epoll") { Driver::Epoll } else { Driver::Uring };
     let pinned = !matches.get_flag("unpinned");
     let delay = Duration::from_millis(*matches.get_one("delay-ms").expect("has a default"));
 
-    // The first worker decides the port when 0 was asked for; the others share it.
+    // With port 0 the first worker gets a free port, which the others share.
     let mut addr = listen;
     let mut threads = Vec::new();
     for worker in 0..workers {
         let core = pinned.then(|| cores[worker % cores.len()]);
-        let (bound, answer) = channel();
+        let (bound, result) = channel();
         threads.push(std::thread::spawn(move || run_worker(addr, driver, core, delay, &bound)));
-        match answer.recv() {
+        match result.recv() {
             Ok(Ok(actual)) => addr = actual,
             Ok(Err(e)) => return fail(&format!("worker {worker} cannot start: {e}")),
-            Err(_) => return fail(&format!("worker {worker} died at its start")),
+            Err(_) => return fail(&format!("worker {worker} panicked at start")),
         }
     }
     let name = if driver == Driver::Uring { "io_uring" } else { "epoll" };
     println!("responder: http://{addr} workers={workers} driver={name} pinned={pinned}");
     for thread in threads {
-        // A worker never returns; a panic in it has printed its message.
+        // A worker never returns. If it panicked, the message has been printed.
         if thread.join().is_err() {
             return ExitCode::FAILURE;
         }
@@ -77,28 +77,28 @@ fn main() -> ExitCode {
 
 fn command_line() -> Command {
     Command::new("responder")
-        .about("Answers every HTTP/1.1 request with a fixed 202: the baseline of the load tests")
+        .about("Respond to every HTTP/1.1 request with a fixed 202: the baseline of the load tests")
         .arg(
             Arg::new("listen")
                 .long("listen")
                 .value_name("IP:PORT")
                 .default_value("127.0.0.1:8081")
                 .value_parser(value_parser!(SocketAddr))
-                .help("Port 0 takes a free one and prints it"),
+                .help("Listen address; port 0 selects a free port and prints it"),
         )
         .arg(
             Arg::new("workers")
                 .long("workers")
                 .value_name("N")
                 .value_parser(value_parser!(u16).range(1..=1024))
-                .help("Runtimes [default: one per allowed core]"),
+                .help("Number of runtimes [default: one per allowed core]"),
         )
         .arg(Arg::new("epoll").long("epoll").action(ArgAction::SetTrue).help("Use epoll instead of io_uring"))
         .arg(
             Arg::new("unpinned")
                 .long("unpinned")
                 .action(ArgAction::SetTrue)
-                .help("Leave the workers to the scheduler instead of pinning each to a core"),
+                .help("Do not pin the workers to cores"),
         )
         .arg(
             Arg::new("delay-ms")
@@ -106,7 +106,7 @@ fn command_line() -> Command {
                 .value_name("MS")
                 .default_value("0")
                 .value_parser(value_parser!(u64).range(..=10_000))
-                .help("Answer so much later: a known latency for comparing meters"),
+                .help("Delay every response by this time: a known latency for comparing load generators"),
         )
 }
 
@@ -131,7 +131,7 @@ fn parse_cores(list: &str) -> Option<Vec<usize>> {
     (!cores.is_empty()).then_some(cores)
 }
 
-/// Builds the runtime on its own thread, as `SINGLE_ISSUER` demands, and serves for ever.
+/// Builds the runtime on the thread that uses it, as `SINGLE_ISSUER` requires, and serves forever.
 fn run_worker(
     addr: SocketAddr,
     driver: Driver,
@@ -147,7 +147,7 @@ fn run_worker(
     }
     match driver {
         Driver::Uring => {
-            // Without these two the kernel interrupts the thread for every completion, and the ring loses to
+            // Without these two flags the kernel interrupts the thread for every completion, and io_uring is slower than
             // epoll.
             let mut ring = io_uring::IoUring::builder();
             ring.setup_coop_taskrun().setup_single_issuer();
@@ -175,19 +175,19 @@ async fn serve(addr: SocketAddr, delay: Duration, bound: &Sender<io::Result<Sock
     };
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => drop(monoio::spawn(converse(stream, delay))),
+            Ok((stream, _)) => drop(monoio::spawn(handle_connection(stream, delay))),
             Err(e) => eprintln!("responder: accept: {e}"),
         }
     }
 }
 
-/// One connection: read what is there, answer all complete requests in it with one write, `delay` later, until
-/// the client ends.
-async fn converse(mut stream: TcpStream, delay: Duration) {
-    // A connection that cannot take the option is already dead, which the read tells as well.
+/// Serves one connection until the client closes it: reads available bytes and, after `delay`, answers all complete
+/// requests in them with one write.
+async fn handle_connection(mut stream: TcpStream, delay: Duration) {
+    // Fails only on a dead connection, which the read below detects.
     drop(stream.set_nodelay(true));
     let mut buffer = vec![0_u8; BUFFER_BYTES].into_boxed_slice();
-    let mut replies = Vec::with_capacity(4 * REPLY.len());
+    let mut responses = Vec::with_capacity(4 * RESPONSE.len());
     let mut filled = 0;
     loop {
         let (read, slice) = stream.read(monoio::buf::IoBufMut::slice_mut(buffer, filled..)).await;
@@ -201,7 +201,7 @@ async fn converse(mut stream: TcpStream, delay: Duration) {
             match request_len(&buffer[start..filled]) {
                 Length::Complete(bytes) => {
                     start += bytes;
-                    replies.extend_from_slice(REPLY);
+                    responses.extend_from_slice(RESPONSE);
                 }
                 Length::Partial => break,
                 Length::Broken => return,
@@ -212,16 +212,16 @@ async fn converse(mut stream: TcpStream, delay: Duration) {
         if filled == BUFFER_BYTES {
             return;
         }
-        if !replies.is_empty() {
+        if !responses.is_empty() {
             if !delay.is_zero() {
                 monoio::time::sleep(delay).await;
             }
-            let (written, back) = stream.write_all(replies).await;
+            let (written, back) = stream.write_all(responses).await;
             if written.is_err() {
                 return;
             }
-            replies = back;
-            replies.clear();
+            responses = back;
+            responses.clear();
         }
     }
 }
@@ -259,17 +259,17 @@ fn request_len(bytes: &[u8]) -> Length {
 
 #[cfg(test)]
 mod tests {
-    use super::{Length, REPLY, parse_cores, request_len};
+    use super::{Length, RESPONSE, parse_cores, request_len};
 
     #[test]
-    fn the_reply_states_its_own_length() {
-        let text = std::str::from_utf8(REPLY).expect("the reply is text");
-        let (head, body) = text.split_once("\r\n\r\n").expect("a head with an end");
+    fn content_length_of_the_response_is_correct() {
+        let text = std::str::from_utf8(RESPONSE).expect("the response is text");
+        let (head, body) = text.split_once("\r\n\r\n").expect("the head is complete");
         assert!(head.ends_with(&format!("Content-Length: {}", body.len())), "{}", body.len());
     }
 
     #[test]
-    fn a_request_is_its_head_and_its_body() {
+    fn request_length_includes_head_and_body() {
         let request = b"POST /buy HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}GET";
         assert_eq!(request_len(request), Length::Complete(request.len() - 3));
         for end in 1..request.len() - 3 {
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn core_lists_are_ranges_and_numbers() {
+    fn core_lists_contain_ranges_and_numbers() {
         assert_eq!(parse_cores("0-1,4"), Some(vec![0, 1, 4]));
         assert_eq!(parse_cores("3"), Some(vec![3]));
         assert_eq!(parse_cores(""), None);

@@ -1,5 +1,6 @@
-//! Claim: a processor on a Redis of version 0.1 neither sells an order twice nor forgets one, and takes the ledger over. Method:
-//! the keys of that version for orders in each state, and their records delivered again, as after a 0.1 processor that was killed.
+//! Property: a processor on a Redis written by version 0.1 neither processes an order twice nor loses one,
+//! and imports the ledger. Method: write the keys of that version for orders in each state and deliver their
+//! records again, as after killing a 0.1 processor.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,7 +10,7 @@ use testkit::redis::Redis;
 
 use crate::test_processor;
 
-/// As a gateway wrote it a minute ago.
+/// A record as written by a gateway a minute ago.
 fn accepted(request_id: &str) -> Sent {
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
     let sent = order(request_id, "101", 2);
@@ -19,7 +20,7 @@ fn accepted(request_id: &str) -> Sent {
 }
 
 #[test]
-fn orders_of_each_state_have_one_final_status() {
+fn orders_in_every_0_1_state_get_one_final_status() {
     let redis = Redis::start();
     let set = |key: &str, value: &str| {
         redis.call(&["SET", key, value, "EX", "3600"]);
@@ -39,26 +40,26 @@ fn orders_of_each_state_have_one_final_status() {
     let sent: Vec<Sent> = ids.iter().map(|id| accepted(id)).collect();
     test_processor.topics.send(&sent);
     test_processor.wait_processed(5);
-    let statuses = ids.map(|id| test_processor.truth.status(id).expect("a status"));
+    let statuses = ids.map(|id| test_processor.store.status(id).expect("a status"));
     assert_eq!(statuses, ["COMPLETED", "COMPLETED", "FAILED_SOLD_OUT", "FAILED_PAYMENT", "COMPLETED"]);
-    // Of the five only the untouched one took units now.
-    assert_eq!(test_processor.truth.left("101"), Some(92));
-    assert_eq!(test_processor.truth.ledger("101"), Some((100, 8)));
+    // Only the untouched order took units now.
+    assert_eq!(test_processor.store.left("101"), Some(92));
+    assert_eq!(test_processor.store.ledger("101"), Some((100, 8)));
     assert_eq!(test_processor.topics.depth(), 0);
 
-    // A replay of what 0.1 left unpaid.
+    // Replay of the order whose payment failed under version 0.1.
     test_processor.topics.send(&[accepted("unpaid").with("attempt", "1")]);
     test_processor.wait_processed(6);
-    assert_eq!(test_processor.truth.status("unpaid").as_deref(), Some("COMPLETED"));
-    assert_eq!(test_processor.truth.left("101"), Some(90));
+    assert_eq!(test_processor.store.status("unpaid").as_deref(), Some("COMPLETED"));
+    assert_eq!(test_processor.store.left("101"), Some(90));
     test_processor.wait_committed();
 }
 
 #[test]
-fn a_later_processor_finds_the_time_of_the_upgrade() {
+fn a_later_processor_keeps_the_upgrade_time() {
     let redis = Redis::start();
     let mut test_processor = TestProcessor::real(&Kafka::shared(), &redis.addr(), &redis.addr(), &[]);
-    let since = redis.call(&["GET", "fences_since"]).text().expect("written by the first one");
+    let since = redis.call(&["GET", "fences_since"]).text().expect("written by the first processor");
     assert!(test_processor.stop(test_processor::WAIT_MAX).is_clean);
     test_processor.start(&[]);
     assert_eq!(redis.call(&["GET", "fences_since"]).text(), Some(since));

@@ -1,14 +1,9 @@
-//! A processor with its broker and its truth, for tests: the production cores and consumer, on the embedded default
-//! or on services of the test's own.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    unused_imports,
-    reason = "each test uses its part of the test_processor"
-)]
+//! A processor with Kafka and a store, for tests: the production cores and consumer, on the embedded default
+//! or on real services started for the test.
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test uses a part of the test processor")]
 
+pub mod test_store;
 pub mod topics;
-pub mod truth;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,20 +21,20 @@ use testkit::http::{Client, Response};
 use testkit::kafka::{Kafka, unique_topic};
 use testkit::wait_until;
 
-pub use topics::{Letter, Sent, Topics, WAIT_MAX, order};
-pub use truth::Truth;
+pub use test_store::TestStore;
+pub use topics::{DeadLetter, Sent, Topics, WAIT_MAX, order};
 
-/// Partitions of a test's topics: more than cores, few enough to read quickly.
+/// Partitions per test topic: more than cores, few enough to read quickly.
 pub const PARTITIONS: i32 = 4;
-/// The group unless the test names another one.
+/// Default consumer group.
 pub const GROUP: &str = "test-group";
 
-/// Everything that is up. Fields drop in order: the processor before the broker.
+/// A processor and the services it uses. Fields drop in order: the processor before the broker.
 pub struct TestProcessor {
     processor: Option<Running>,
-    pub truth: Truth,
+    pub store: TestStore,
     pub topics: Topics,
-    /// The group of the processor that runs or ran last.
+    /// Consumer group of the running or last processor.
     pub group: String,
     variables: HashMap<String, String>,
     source: Source,
@@ -48,7 +43,7 @@ pub struct TestProcessor {
 }
 
 impl TestProcessor {
-    /// On the embedded default; nobody's payment fails unless `variables` say otherwise.
+    /// On the embedded default; no payment fails unless `variables` say otherwise.
     pub fn new(variables: &[(&str, &str)]) -> Self {
         let policy = Policy {
             rate_limit_max_requests: 1,
@@ -64,13 +59,13 @@ impl TestProcessor {
             dlq: "orders-dlq".to_owned(),
             partitions: PARTITIONS,
         };
-        let truth = Truth::Memory(Arc::clone(&memory));
-        Self::build(variables, "embedded", truth, Some(memory), topics, Some(embedded))
+        let store = TestStore::Memory(Arc::clone(&memory));
+        Self::build(variables, "embedded", store, Some(memory), topics, Some(embedded))
     }
 
-    /// On a real Kafka, with topics and a group of its own, and a real Redis: the processor reaches it at
-    /// `redis_addr`, which may be a proxy, and the test looks at `redis_truth`.
-    pub fn real(kafka: &Kafka, redis_addr: &str, redis_truth: &str, variables: &[(&str, &str)]) -> Self {
+    /// On a real Kafka, with its own topics and group, and a real Redis. The processor connects to
+    /// `redis_addr`, which may be a proxy; the test reads from `redis_store`.
+    pub fn real(kafka: &Kafka, redis_addr: &str, redis_store: &str, variables: &[(&str, &str)]) -> Self {
         let topics = Topics {
             bootstrap: kafka.addr(),
             orders: unique_topic("orders"),
@@ -79,13 +74,13 @@ impl TestProcessor {
         };
         let wanted = [(topics.orders.as_str(), PARTITIONS), (topics.dlq.as_str(), PARTITIONS)];
         admin::ensure_topics(&topics.bootstrap, &wanted, WAIT_MAX).expect("topics");
-        Self::build(variables, redis_addr, Truth::Redis(redis_truth.to_owned()), None, topics, None)
+        Self::build(variables, redis_addr, TestStore::Redis(redis_store.to_owned()), None, topics, None)
     }
 
     fn build(
         variables: &[(&str, &str)],
         redis_addr: &str,
-        truth: Truth,
+        store: TestStore,
         memory: Option<Arc<Memory>>,
         topics: Topics,
         embedded: Option<Embedded>,
@@ -106,17 +101,18 @@ impl TestProcessor {
         let variables: HashMap<String, String> =
             given.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let redis = settings_of(&variables).shared.redis;
-        let source = Source::new(&redis, || memory.expect("embedded has a model"));
+        let source = Source::new(&redis, || memory.expect("the embedded store has a model"));
         let (sink, _) = Sink::start("processor", Level::Error, std::io::stderr()).expect("log thread");
         let mut test_processor =
-            Self { processor: None, truth, topics, group, variables, source, sink, embedded };
+            Self { processor: None, store, topics, group, variables, source, sink, embedded };
         test_processor.start(&[]);
         test_processor
     }
 
-    /// Starts a processor with these variables beside the former ones, and waits until it is healthy.
+    /// Starts a processor with these variables in addition to the earlier ones, and waits until it is
+    /// healthy.
     pub fn start(&mut self, variables: &[(&str, &str)]) {
-        assert!(self.processor.is_none(), "one at a time");
+        assert!(self.processor.is_none(), "a processor is already running");
         let given = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         self.variables.extend(given);
         let settings = settings_of(&self.variables);
@@ -133,13 +129,13 @@ impl TestProcessor {
         self.processor = Some(running);
     }
 
-    /// Stops the processor; broker and truth stay.
+    /// Stops the processor; broker and store keep running.
     pub fn stop(&mut self, timeout: Duration) -> Stopped {
         self.processor.take().expect("a processor").stop(timeout)
     }
 
-    /// Stops cleanly and starts as a group that has committed nothing: every record is delivered again, as after a
-    /// crash before the first commit.
+    /// Stops cleanly and starts with a new group that has committed nothing: every record is delivered again,
+    /// as after a crash before the first commit.
     pub fn redeliver_all(&mut self, variables: &[(&str, &str)]) {
         assert!(self.stop(WAIT_MAX).is_clean);
         let group = unique_topic("again");
@@ -149,19 +145,19 @@ impl TestProcessor {
     }
 
     pub fn running(&self) -> &Running {
-        self.processor.as_ref().expect("still up")
+        self.processor.as_ref().expect("a running processor")
     }
 
-    /// The embedded broker, to take it away.
+    /// The embedded broker, to stop and restart it.
     pub fn embedded(&self) -> &Embedded {
-        self.embedded.as_ref().expect("embedded")
+        self.embedded.as_ref().expect("an embedded broker")
     }
 
     pub fn get(&self, path: &str) -> Response {
         Client::connect(self.running().metrics_addr()).get(path)
     }
 
-    /// The value of a line of the metrics page, labels included.
+    /// The value of a series on the metrics page; `line` is its name with labels.
     pub fn metric(&self, line: &str) -> Option<f64> {
         let page = self.running().page().expect("page");
         let found = page.lines().find(|found| found.rsplit_once(' ').is_some_and(|(name, _)| name == line));
@@ -173,7 +169,7 @@ impl TestProcessor {
         self.metric(name).unwrap_or_else(|| panic!("no {name}")) as u64
     }
 
-    /// Waits until so many records have been finished since the start.
+    /// Waits until this many records have been finished since the start.
     pub fn wait_processed(&self, records: u64) {
         wait_until(&format!("{records} records processed"), WAIT_MAX, || {
             self.counted("processor_orders_processed_total") >= records
@@ -189,7 +185,7 @@ impl TestProcessor {
         });
     }
 
-    /// The identity of `processor::metrics`, at rest: success, failed, sold out, redelivered.
+    /// Asserts the counters and the equation in `processor::metrics`, with nothing in flight.
     pub fn assert_counted(&self, success: u64, failed: u64, sold_out: u64, redelivered: u64) {
         let counted = [
             "processor_orders_processed_success_total",
@@ -202,10 +198,10 @@ impl TestProcessor {
         assert_eq!(self.counted("processor_orders_processed_total"), counted.iter().sum::<u64>());
     }
 
-    /// Units are nowhere but in stock or with an order: base = left + taken.
+    /// Asserts that every unit is either in stock or taken by an order: base = left + taken.
     pub fn assert_conserved(&self, item_id: &str) {
-        let (base, taken) = self.truth.ledger(item_id).expect("a ledger");
-        let left = self.truth.left(item_id).expect("a known stock");
+        let (base, taken) = self.store.ledger(item_id).expect("a ledger");
+        let left = self.store.left(item_id).expect("a known stock");
         assert_eq!(base, left + taken, "{item_id}: base, left, taken");
         assert!(left >= 0, "{item_id}: {left} left");
     }
@@ -223,11 +219,12 @@ fn settings_of(variables: &HashMap<String, String>) -> settings::Processor {
     let lookup = |name: &str| variables.get(name).cloned();
     let mut reader = Reader::new(HashMap::new(), &lookup);
     let settings = reader.processor();
-    reader.finish().expect("the test's settings are good");
+    reader.finish().expect("valid test settings");
     settings
 }
 
-/// Random numbers for a test (`SplitMix64`). The seed is printed, and `PROCESSOR_TEST_SEED` repeats it.
+/// Random numbers for a test (`SplitMix64`). The seed is printed; set `PROCESSOR_TEST_SEED` to reproduce a
+/// run.
 pub struct Random(u64);
 
 impl Random {
@@ -241,7 +238,7 @@ impl Random {
         Self(seed)
     }
 
-    /// One of `0..end`.
+    /// A number in `0..end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

@@ -1,5 +1,5 @@
-//! The topics of a test as any other client sees them: records in, dead letters out, the group's offsets.
-#![allow(dead_code, unreachable_pub, reason = "each test uses its part of it")]
+//! Kafka client for tests: sends records, reads dead letters and committed offsets.
+#![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -10,12 +10,12 @@ use rdkafka::message::{Header, Headers as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 
-/// What a test waits for at most; a real broker under load may take seconds to rebalance.
+/// Timeout of test waits; a real broker under load may take seconds to rebalance.
 pub const WAIT_MAX: Duration = Duration::from_mins(2);
-/// Larger than any record of a test, so that only the processor's own bounds are met.
+/// Larger than any test record, so that only the limits of the processor apply.
 const RECORD_BYTES_MAX: &str = "4000000";
 
-/// Where the records are.
+/// Broker address and topic names.
 #[derive(Clone, Debug)]
 pub struct Topics {
     pub bootstrap: String,
@@ -27,7 +27,7 @@ pub struct Topics {
 /// A record to be sent.
 #[derive(Clone, Debug, Default)]
 pub struct Sent {
-    /// `None`: by the key, or any.
+    /// `None`: chosen by the key, or any without a key.
     pub partition: Option<i32>,
     pub key: Option<Vec<u8>>,
     /// `None` is a tombstone.
@@ -37,14 +37,14 @@ pub struct Sent {
 
 /// A dead letter.
 #[derive(Clone, Debug)]
-pub struct Letter {
+pub struct DeadLetter {
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
     pub headers: BTreeMap<String, Vec<u8>>,
 }
 
-impl Letter {
-    /// A header as text; empty when it is not there.
+impl DeadLetter {
+    /// A header as text; empty if it is missing.
     pub fn text(&self, header: &str) -> String {
         self.headers
             .get(header)
@@ -52,7 +52,7 @@ impl Letter {
             .unwrap_or_default()
     }
 
-    /// Where the record was that it is a letter of, read as Spring reads it.
+    /// Partition and offset of the original record, parsed like Spring does.
     pub fn origin(&self) -> (i32, i64) {
         let partition = self.headers["kafka_dlt-original-partition"].as_slice();
         let offset = self.headers["kafka_dlt-original-offset"].as_slice();
@@ -63,7 +63,7 @@ impl Letter {
     }
 }
 
-/// An order of the four fields.
+/// A record with the four required fields of an order.
 pub fn order(request_id: &str, item_id: &str, amount: u32) -> Sent {
     let user = format!("user-of-{request_id}");
     let value = format!(
@@ -73,12 +73,12 @@ pub fn order(request_id: &str, item_id: &str, amount: u32) -> Sent {
 }
 
 impl Sent {
-    /// In this partition, whatever the key.
+    /// Sets the partition, regardless of the key.
     pub fn to(self, partition: i32) -> Self {
         Self { partition: Some(partition), ..self }
     }
 
-    /// With one more header.
+    /// Adds a header.
     pub fn with(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));
         self
@@ -86,7 +86,7 @@ impl Sent {
 }
 
 impl Topics {
-    /// Sends all in order and waits for their acknowledgement.
+    /// Sends all records in order and waits until they are acknowledged.
     pub fn send(&self, records: &[Sent]) {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", &self.bootstrap)
@@ -114,67 +114,65 @@ impl Topics {
     }
 
     /// Low and high watermark of each partition of a topic; waits for a partition whose leader is being elected.
-    fn reach(&self, topic: &str) -> BTreeMap<i32, (i64, i64)> {
-        let client = self.reader("test-reach");
+    fn watermarks(&self, topic: &str) -> BTreeMap<i32, (i64, i64)> {
+        let client = self.reader("test-watermarks");
         let deadline = Instant::now() + WAIT_MAX;
-        let reach = |partition| loop {
+        let has_no_leader = |error: &KafkaError| {
+            let code = error.rdkafka_error_code();
+            matches!(
+                code,
+                Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable)
+            )
+        };
+        let watermarks = |partition| loop {
             match client.fetch_watermarks(topic, partition, WAIT_MAX) {
-                Ok(marks) => return (partition, marks),
+                Ok(watermarks) => return (partition, watermarks),
                 // For a moment after a topic is created, and while a leader changes.
-                Err(error)
-                    if Instant::now() < deadline
-                        && matches!(
-                            error.rdkafka_error_code(),
-                            Some(
-                                RDKafkaErrorCode::NotLeaderForPartition
-                                    | RDKafkaErrorCode::LeaderNotAvailable
-                            )
-                        ) =>
-                {
+                Err(error) if has_no_leader(&error) && Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(10));
                 }
                 Err(error) => panic!("watermarks of {topic}, partition {partition}: {error}"),
             }
         };
-        (0..self.partitions).map(reach).collect()
+        (0..self.partitions).map(watermarks).collect()
     }
 
-    /// Records in the topic of orders, by partition.
+    /// Number of records in the orders topic, by partition.
     pub fn orders_sent(&self) -> BTreeMap<i32, i64> {
-        self.reach(&self.orders).into_iter().map(|(partition, (_, high))| (partition, high)).collect()
+        self.watermarks(&self.orders).into_iter().map(|(partition, (_, high))| (partition, high)).collect()
     }
 
-    /// How many dead letters there are.
+    /// Number of dead letters.
     pub fn depth(&self) -> usize {
-        self.reach(&self.dlq).values().map(|(low, high)| (high - low) as usize).sum()
+        self.watermarks(&self.dlq).values().map(|(low, high)| (high - low) as usize).sum()
     }
 
-    /// Every dead letter there is now.
-    pub fn letters(&self) -> Vec<Letter> {
-        let reach = self.reach(&self.dlq);
-        let client = self.reader("test-letters");
+    /// Reads all dead letters.
+    pub fn dead_letters(&self) -> Vec<DeadLetter> {
+        let watermarks = self.watermarks(&self.dlq);
+        let client = self.reader("test-dead-letters");
         let mut list = TopicPartitionList::new();
         let mut open: BTreeSet<i32> = BTreeSet::new();
-        for (&partition, &(low, high)) in &reach {
+        for (&partition, &(low, high)) in &watermarks {
             if high > low {
                 list.add_partition_offset(&self.dlq, partition, Offset::Offset(low)).expect("an offset");
                 open.insert(partition);
             }
         }
         client.assign(&list).expect("an assignment");
-        let mut letters = Vec::new();
+        let mut dead_letters = Vec::new();
         let deadline = Instant::now() + WAIT_MAX;
         while !open.is_empty() {
             assert!(Instant::now() < deadline, "dead letters not read in time; open: {open:?}");
             match client.poll(Duration::from_millis(50)) {
                 Some(Ok(message)) => {
                     let headers = message.headers().map(|headers| {
-                        let own = |header: Header<'_, &[u8]>| {
+                        let to_owned_pair = |header: Header<'_, &[u8]>| {
                             (header.key.to_owned(), header.value.unwrap_or_default().to_vec())
                         };
-                        headers.iter().map(own).collect()
+                        headers.iter().map(to_owned_pair).collect()
                     });
-                    letters.push(Letter {
+                    dead_letters.push(DeadLetter {
                         key: message.key().map(<[u8]>::to_vec),
                         value: message.payload().map(<[u8]>::to_vec),
                         headers: headers.unwrap_or_default(),
@@ -184,10 +182,10 @@ impl Topics {
                 Some(Err(_)) | None => {}
             }
         }
-        letters
+        dead_letters
     }
 
-    /// What a group has committed, by partition; a partition without a commit is absent.
+    /// Committed offsets of a group, by partition; partitions without a commit are absent.
     pub fn committed(&self, group: &str) -> BTreeMap<i32, i64> {
         let client = self.reader(group);
         let mut list = TopicPartitionList::new();

@@ -1,4 +1,4 @@
-//! Records on their way to a core: one partition, in order, in one piece of memory.
+//! Records for a core: from one partition, in order, in one contiguous buffer.
 
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -12,23 +12,23 @@ use wire::names::header;
 use super::lease::Lease;
 use super::raw;
 
-/// A piece of a batch's memory.
+/// A range of a batch's buffer.
 #[derive(Debug, Clone, Copy)]
 struct Piece {
     start: u32,
     len: u32,
 }
 
-/// One record; its bytes lie in the [`Batch`].
+/// One record; its bytes are in the [`Batch`].
 #[derive(Debug, Clone, Copy)]
 pub struct Record {
-    /// Where it lies in its partition.
+    /// Offset in its partition.
     pub offset: i64,
-    /// As the broker has it, Unix milliseconds; `None` when it has none.
+    /// Timestamp stored by the broker, Unix milliseconds; `None` if there is none.
     pub timestamp_ms: Option<i64>,
     key: Option<Piece>,
     value: Option<Piece>,
-    /// Its headers, one after the other as [`Batch::headers`] reads them.
+    /// All headers, encoded as [`Batch::headers`] reads them.
     headers: Piece,
     attempt: Option<Piece>,
     correlation_id: Option<Piece>,
@@ -44,17 +44,17 @@ pub struct Batch {
     records: Vec<Record>,
 }
 
-/// A batch is closed when it holds this much: larger ones save wakes that are already few, smaller ones spread a
-/// burst over more of them.
+/// Maximum records of a batch: larger batches would save few wake-ups, smaller ones would split a burst into
+/// more batches.
 pub(super) const BATCH_RECORDS_MAX: usize = 256;
-/// Or this much, whichever comes first; a single record may be larger. Keeps pieces addressable by 32 bits.
+/// Maximum bytes of a batch, except that a single record may be larger. Keeps ranges addressable by 32 bits.
 pub(super) const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
 const ATTEMPT: &CStr = c"attempt";
 const CORRELATION_ID: &CStr = c"correlation_id";
-/// In place of the length of a value that is null.
+/// Stands for the length of a null value.
 const NULL_LEN: u32 = u32::MAX;
-// The names belong to `wire::names`; C wants them with a NUL.
+// `wire::names` defines the names; C needs them with a NUL.
 const _: () = assert!(is_same(ATTEMPT, header::ATTEMPT) && is_same(CORRELATION_ID, header::CORRELATION_ID));
 
 const fn is_same(c: &CStr, text: &str) -> bool {
@@ -78,7 +78,7 @@ impl Batch {
         let headers_start = self.bytes.len();
         raw::each_header(message, |name, value| {
             let piece = self.copy_header(name, value);
-            // The last of several counts.
+            // The last of several headers with the same name counts.
             if name == ATTEMPT {
                 attempt = piece;
             } else if name == CORRELATION_ID {
@@ -99,7 +99,7 @@ impl Batch {
         Some(Piece { start, len: bytes.len() as u32 })
     }
 
-    /// Appends name, NUL, length and value; returns where the value is.
+    /// Appends name, NUL, length and value; returns the range of the value.
     fn copy_header(&mut self, name: &CStr, value: Option<&[u8]>) -> Option<Piece> {
         self.bytes.extend_from_slice(name.to_bytes_with_nul());
         let len = value.map_or(NULL_LEN, |value| value.len() as u32);
@@ -115,7 +115,7 @@ impl Batch {
         piece.map(|Piece { start, len }| &self.bytes[start as usize..start as usize + len as usize])
     }
 
-    /// The partition and how long it is ours.
+    /// The lease of the partition.
     pub fn lease(&self) -> &Arc<Lease> {
         &self.lease
     }
@@ -125,12 +125,12 @@ impl Batch {
         self.taken
     }
 
-    /// The records, ascending by offset.
+    /// The records, in ascending order of offset.
     pub fn records(&self) -> &[Record] {
         &self.records
     }
 
-    /// The key; `None` when it has none.
+    /// The key, if any.
     pub fn key(&self, record: &Record) -> Option<&[u8]> {
         self.piece(record.key)
     }
@@ -167,8 +167,8 @@ impl Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        // The memory is given back here, which may be after the last record was finished.
-        self.lease.ledger().bytes.fetch_sub(self.bytes.len(), Ordering::Relaxed);
-        self.lease.ledger().wake_if_starved();
+        // The memory is freed here, which may be after the last record was finished.
+        self.lease.totals().bytes.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+        self.lease.totals().wake_if_waiting_for_room();
     }
 }

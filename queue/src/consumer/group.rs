@@ -1,4 +1,4 @@
-//! What librdkafka tells us from within `poll`, written down for the loop, and the two answers to a rebalance.
+//! Queues what librdkafka reports from within `poll` for the consumer loop, and answers rebalances.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,22 +13,22 @@ use rdkafka_sys::rd_kafka_resp_err_t as Code;
 
 use crate::native::{Context, Notice};
 
-/// What librdkafka tells us from within `poll`; the loop deals with it afterwards.
+/// Queues what librdkafka reports from within `poll`; the consumer loop handles it afterwards.
 pub(super) struct GroupContext {
     inner: Context,
-    pub(super) wishes: Mutex<VecDeque<Wish>>,
+    pub(super) rebalances: Mutex<VecDeque<Rebalance>>,
     pub(super) commits: Mutex<Vec<Commit>>,
-    /// The loop has ended: nobody is left to answer later.
+    /// The loop has ended, so the callback answers rebalances itself.
     pub(super) answers_itself: AtomicBool,
 }
 
-/// A rebalance that waits for its answer.
-pub(super) enum Wish {
+/// A rebalance that waits for an answer.
+pub(super) enum Rebalance {
     Assign(TopicPartitionList),
     Revoke(TopicPartitionList),
 }
 
-/// The fate of a commit.
+/// Result of a commit.
 pub(super) struct Commit {
     pub(super) has_arrived: bool,
     pub(super) offsets: Vec<(i32, i64)>,
@@ -38,7 +38,7 @@ impl GroupContext {
     pub(super) fn new(notice: Notice) -> Self {
         Self {
             inner: Context { notice },
-            wishes: Mutex::new(VecDeque::new()),
+            rebalances: Mutex::new(VecDeque::new()),
             commits: Mutex::new(Vec::new()),
             answers_itself: AtomicBool::new(false),
         }
@@ -51,7 +51,7 @@ impl ClientContext for GroupContext {
     }
 
     fn error(&self, _: KafkaError, _: &str) {
-        // Comes again as the result of the poll, where the loop tells it without repeating itself.
+        // The error is also returned by the poll, where the loop reports it without repetitions.
     }
 }
 
@@ -59,12 +59,13 @@ impl ConsumerContext for GroupContext {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: Code, list: &mut TopicPartitionList) {
         let is_assign = code == Code::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.answers_itself.load(Ordering::Relaxed) {
-            // The result is of no use: the client is being closed.
-            let _ = if is_assign { accept(consumer, list) } else { give_up(consumer, list) };
+            // The result does not matter: the client is being closed.
+            let _ = if is_assign { accept(consumer, list) } else { unassign(consumer, list) };
             return;
         }
-        let wish = if is_assign { Wish::Assign(list.clone()) } else { Wish::Revoke(list.clone()) };
-        self.wishes.lock().push_back(wish);
+        let rebalance =
+            if is_assign { Rebalance::Assign(list.clone()) } else { Rebalance::Revoke(list.clone()) };
+        self.rebalances.lock().push_back(rebalance);
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, list: &TopicPartitionList) {
@@ -90,6 +91,6 @@ pub(super) fn accept(consumer: &BaseConsumer<GroupContext>, list: &TopicPartitio
 }
 
 /// Answers a revoke.
-pub(super) fn give_up(consumer: &BaseConsumer<GroupContext>, list: &TopicPartitionList) -> KafkaResult<()> {
+pub(super) fn unassign(consumer: &BaseConsumer<GroupContext>, list: &TopicPartitionList) -> KafkaResult<()> {
     if is_cooperative(consumer) { consumer.incremental_unassign(list) } else { consumer.unassign() }
 }

@@ -1,12 +1,13 @@
-//! Where the watermark of a partition stood some time ago.
+//! History of the watermark of a partition.
 //!
-//! Pure: its caller says what time it is. Bounded: [`SAMPLES_MAX`] samples of 24 bytes, at least [`INTERVAL`] apart while the
-//! watermark moves, so it reaches back 64 s of work.
+//! Pure: the caller passes the time. Bounded: [`SAMPLES_MAX`] samples of 24 bytes, at least [`INTERVAL`]
+//! apart while the watermark moves, so it covers the last 64 s of processing.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Between two samples. A rewind reads up to this much more than it was asked for; doubling it doubles that and the 64 s.
+/// Minimum interval between two samples. A rewind reads up to this much more than requested; doubling it
+/// doubles that and the 64 s.
 const INTERVAL: Duration = Duration::from_millis(250);
 const SAMPLES_MAX: usize = 256;
 
@@ -15,17 +16,17 @@ const SAMPLES_MAX: usize = 256;
 pub(super) struct History {
     start: i64,
     samples: VecDeque<(Instant, i64)>,
-    /// The newest, kept even within the interval, so that an idle partition is not read again.
+    /// The newest sample, kept even within the interval, so that an idle partition is not read again.
     latest: Option<(Instant, i64)>,
 }
 
 impl History {
-    /// Reading starts at this offset.
+    /// History of a lease that starts reading at this offset.
     pub(super) fn starting_at(offset: i64) -> Self {
         Self { start: offset, samples: VecDeque::new(), latest: None }
     }
 
-    /// The watermark as it is now.
+    /// Records the current watermark.
     pub(super) fn note(&mut self, now: Instant, watermark: i64) {
         self.latest = Some((now, watermark));
         if self.samples.back().is_some_and(|&(at, _)| now < at + INTERVAL) {
@@ -51,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_finished_after_a_time_lie_at_or_above_its_watermark() {
+    fn records_finished_after_a_time_are_at_or_above_its_watermark() {
         let begun = Instant::now();
         let at_ms = |ms| begun + Duration::from_millis(ms);
         let mut history = History::starting_at(7);
@@ -74,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_older_than_all_samples_starts_at_the_oldest_known_offset() {
+    fn a_time_before_all_samples_maps_to_the_oldest_known_offset() {
         let begun = Instant::now() + Duration::from_hours(1);
         let mut history = History::starting_at(7);
         let samples = 3 * SAMPLES_MAX as i64;

@@ -1,5 +1,5 @@
-//! A partition for as long as it is ours: which of its records are finished, and whether it is about to be taken
-//! away.
+//! The ownership of a partition by this member: tracks which of its records are finished, and whether it is
+//! about to be revoked.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicUsize, Ordering};
@@ -12,39 +12,41 @@ use super::history::History;
 use super::start::Start;
 use crate::offsets::Tracker;
 
-/// Told of each move of a partition's watermark: partition, watermark (exclusive). Called on the finishing core, so
-/// it must not wait.
+/// Called for each change of a partition's watermark with the partition and the watermark (exclusive). Runs
+/// on the core that finished the record, so it must not wait.
 pub type Progress = Arc<dyn Fn(i32, i64) + Send + Sync>;
 
-/// What all leases of a consumer add up to, and how to wake the consumer's thread.
-pub(super) struct Ledger {
-    /// Taken and neither finished nor abandoned, over all partitions.
+/// Totals over all leases of a consumer, with the handle to wake the consumer's thread.
+pub(super) struct Totals {
+    /// Records taken and neither finished nor abandoned, over all partitions.
     pub(super) records: AtomicUsize,
-    /// Bytes of batches that still live.
+    /// Bytes of batches that still exist.
     pub(super) bytes: AtomicUsize,
-    /// The thread stopped taking because a bound was reached; it wants to be woken when there is room again.
-    pub(super) is_starved: AtomicBool,
+    /// The thread stopped taking records because a bound was reached, and must be woken when there is room
+    /// again.
+    pub(super) is_waiting_for_room: AtomicBool,
     pub(super) records_max: usize,
     pub(super) bytes_max: usize,
     pub(super) thread: Thread,
     pub(super) progress: Option<Progress>,
 }
 
-impl Ledger {
+impl Totals {
     pub(super) fn is_over(&self) -> bool {
         self.records.load(Ordering::Relaxed) >= self.records_max
             || self.bytes.load(Ordering::Relaxed) >= self.bytes_max
     }
 
-    /// Half of the bounds: a thread that is woken for every finished record would take records one at a time.
+    /// True below half of the bounds: a thread that was woken for every finished record would take records
+    /// one at a time.
     pub(super) fn has_room(&self) -> bool {
         self.records.load(Ordering::Relaxed) <= self.records_max / 2
             && self.bytes.load(Ordering::Relaxed) <= self.bytes_max / 2
     }
 
-    /// Relaxed: a wake that is missed by a hair costs one turn of the thread (it never sleeps longer than that).
-    pub(super) fn wake_if_starved(&self) {
-        if self.is_starved.load(Ordering::Relaxed) && self.has_room() {
+    /// Relaxed: a missed wake-up delays the thread by at most one poll interval (it never sleeps longer).
+    pub(super) fn wake_if_waiting_for_room(&self) {
+        if self.is_waiting_for_room.load(Ordering::Relaxed) && self.has_room() {
             self.thread.unpark();
         }
     }
@@ -53,24 +55,24 @@ impl Ledger {
 const HELD: u8 = 0;
 const ENDING: u8 = 1;
 
-/// See the head of this file. Shared by the consumer's thread and the core that works on the partition.
+/// See the module documentation. Shared by the consumer's thread and the core that processes the partition.
 pub struct Lease {
     partition: i32,
     epoch: u64,
     state: AtomicU8,
     tracker: Mutex<Tracked>,
-    /// What the broker has acknowledged as committed, -1 when not known. Written by the consumer's thread and its
-    /// watch.
+    /// Offset that the broker has acknowledged as committed, -1 if unknown. Written by the consumer's thread
+    /// and by [`Consumer::lag`](super::Consumer::lag).
     committed: AtomicI64,
-    ledger: Arc<Ledger>,
+    totals: Arc<Totals>,
 }
 
 #[derive(Debug)]
 struct Tracked {
     tracker: Tracker,
-    /// Taken and neither finished nor abandoned.
+    /// Records taken and neither finished nor abandoned.
     open: usize,
-    /// The last value handed to the broker.
+    /// The last watermark sent to the broker.
     sent: Option<i64>,
     history: History,
 }
@@ -87,9 +89,10 @@ impl std::fmt::Debug for Lease {
 }
 
 impl Lease {
-    /// A lease whose reading starts at `start`. When the group has committed just that, there is nothing to commit yet;
-    /// otherwise the start itself is committed at once, so that a later start can tell what it missed.
-    pub(super) fn new(partition: i32, epoch: u64, ledger: Arc<Ledger>, start: &Start) -> Self {
+    /// A lease that starts reading at `start`. If the group has committed exactly that offset, there is
+    /// nothing to commit yet; otherwise the start itself is committed at once, so that a later start can
+    /// detect what it missed.
+    pub(super) fn new(partition: i32, epoch: u64, totals: Arc<Totals>, start: &Start) -> Self {
         let tracked = Tracked {
             tracker: Tracker::starting_at(start.offset),
             open: 0,
@@ -102,7 +105,7 @@ impl Lease {
             state: AtomicU8::new(HELD),
             tracker: Mutex::new(tracked),
             committed: AtomicI64::new(if start.is_committed { start.offset } else { -1 }),
-            ledger,
+            totals,
         }
     }
 
@@ -111,18 +114,19 @@ impl Lease {
         self.partition
     }
 
-    /// Rises with every assignment in this process.
+    /// Increases with every assignment in this process.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// True when the partition is about to be given away, or already was: whoever has not begun a record abandons it,
-    /// whoever has begun one finishes it. Acquire pairs with the store that ends the lease; nothing else is ordered.
+    /// True if the partition is about to be revoked, or already was: records that were not started must be
+    /// abandoned, started ones must be finished. Acquire pairs with the store that ends the lease; nothing
+    /// else is ordered by it.
     pub fn is_ending(&self) -> bool {
         self.state.load(Ordering::Acquire) != HELD
     }
 
-    /// These records are finished: every effect of them is durable. In any order.
+    /// Marks records as finished: all of their effects are durable. They may be in any order.
     pub fn finish(&self, offsets: &[i64]) {
         let moved = {
             let mut tracked = self.tracker.lock();
@@ -133,13 +137,14 @@ impl Lease {
             tracked.open = tracked.open.saturating_sub(offsets.len());
             tracked.tracker.watermark().filter(|_| moved)
         };
-        if let (Some(watermark), Some(progress)) = (moved, &self.ledger.progress) {
+        if let (Some(watermark), Some(progress)) = (moved, &self.totals.progress) {
             progress(self.partition, watermark);
         }
         self.close(offsets.len());
     }
 
-    /// So many records will not be worked on: the watermark stays below them and the next owner gets them.
+    /// Reports that this many records will not be processed: the watermark stays below them and the next
+    /// owner gets them.
     pub fn abandon(&self, records: usize) {
         {
             let mut tracked = self.tracker.lock();
@@ -149,11 +154,11 @@ impl Lease {
     }
 
     fn close(&self, records: usize) {
-        self.ledger.records.fetch_sub(records, Ordering::Relaxed);
+        self.totals.records.fetch_sub(records, Ordering::Relaxed);
         if self.is_ending() {
-            self.ledger.thread.unpark();
+            self.totals.thread.unpark();
         }
-        self.ledger.wake_if_starved();
+        self.totals.wake_if_waiting_for_room();
     }
 
     pub(super) fn take(&self, offset: i64, bytes: usize) {
@@ -162,15 +167,15 @@ impl Lease {
             tracked.tracker.take(offset);
             tracked.open += 1;
         }
-        self.ledger.records.fetch_add(1, Ordering::Relaxed);
-        self.ledger.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.totals.records.fetch_add(1, Ordering::Relaxed);
+        self.totals.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn end(&self) {
         self.state.store(ENDING, Ordering::Release);
     }
 
-    /// True when nobody works on a record of it any more.
+    /// True if no record of the lease is being processed any more.
     pub(super) fn is_settled(&self) -> bool {
         self.tracker.lock().open == 0
     }
@@ -179,7 +184,7 @@ impl Lease {
         self.tracker.lock().open
     }
 
-    /// The next offset of the partition, if nothing is missing.
+    /// The next expected offset, if no offset is missing.
     pub(super) fn position(&self) -> Option<i64> {
         self.tracker.lock().tracker.position()
     }
@@ -188,12 +193,12 @@ impl Lease {
         self.tracker.lock().tracker.span()
     }
 
-    /// An offset below which every record was finished at that time, as far back as this lease reaches.
+    /// An offset below which every record was finished at that time, limited to the records of this lease.
     pub(super) fn watermark_at(&self, time: Instant) -> i64 {
         self.tracker.lock().history.watermark_at(time)
     }
 
-    /// The watermark when it has moved since it was last asked for here.
+    /// The watermark, if it has moved since the last call.
     pub(super) fn to_commit(&self) -> Option<i64> {
         let mut tracked = self.tracker.lock();
         let watermark = tracked.tracker.watermark().filter(|&watermark| tracked.sent != Some(watermark));
@@ -204,14 +209,14 @@ impl Lease {
         watermark
     }
 
-    /// True while there is something that was not yet handed to the broker.
+    /// True while the watermark has not been sent to the broker.
     pub(super) fn is_behind(&self) -> bool {
         let tracked = self.tracker.lock();
         let watermark = tracked.tracker.watermark();
         watermark.is_some() && watermark != tracked.sent
     }
 
-    /// The last commit did not arrive: the next round sends it again.
+    /// The last commit failed: the next one sends the watermark again.
     pub(super) fn commit_again(&self) {
         self.tracker.lock().sent = None;
     }
@@ -224,7 +229,7 @@ impl Lease {
         Some(self.committed.load(Ordering::Relaxed)).filter(|&offset| offset >= 0)
     }
 
-    pub(super) fn ledger(&self) -> &Arc<Ledger> {
-        &self.ledger
+    pub(super) fn totals(&self) -> &Arc<Totals> {
+        &self.totals
     }
 }

@@ -1,9 +1,10 @@
-//! Finds a group that owns no partition of a topic that exists.
+//! Detects a group that owns no partition of an existing topic.
 //!
-//! The leader of a group assigns by the metadata it has at that moment. A topic that is being deleted is missing there, and
-//! every member is assigned nothing. librdkafka joins again when a refresh shows another number of partitions; a topic that was
-//! created again before the next refresh looks unchanged, and nobody would ever read it. A member without partitions in a
-//! group that owns some is normal: there are more members than partitions.
+//! The leader of a group assigns partitions by its current metadata. A topic that is being deleted is missing
+//! there, so every member is assigned nothing. librdkafka rejoins when a metadata refresh shows a different
+//! number of partitions; a topic that was created again before the next refresh looks unchanged, and nobody
+//! would ever read it. A member without partitions in a group that owns some is normal: there are more
+//! members than partitions.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
@@ -15,14 +16,14 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use super::group::GroupContext;
 
 /// Interval between requests about the group while this member owns nothing. The first or second request finds a lost assignment,
-/// provided the coordinator answers at once; half the interval would mostly ask during a rebalance, which takes some seconds.
+/// provided the coordinator answers at once; half the interval would mostly query during a rebalance, which takes some seconds.
 const ASK_INTERVAL: Duration = Duration::from_secs(2);
-/// How long the broker may take to answer.
-const ANSWER_MAX: Duration = Duration::from_secs(3);
+/// Timeout of a query.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// The state of a group whose members all have their assignment.
 const STABLE: &str = "Stable";
 
-/// Asks again and again while its member owns nothing.
+/// Queries the group periodically while this member owns nothing.
 #[derive(Default)]
 pub(super) struct Ownership {
     /// `None` while the member owns partitions.
@@ -36,7 +37,8 @@ impl Ownership {
         *self = Self::default();
     }
 
-    /// The member owns nothing; true when the whole group owns nothing either. `wake` is woken for each answer.
+    /// Called while the member owns nothing; true if the whole group owns nothing either. Each answer unparks
+    /// `wake`.
     pub(super) fn is_lost(
         &mut self,
         client: &Arc<BaseConsumer<GroupContext>>,
@@ -55,14 +57,14 @@ impl Ownership {
         }
         if now >= *self.ask_at.get_or_insert(now + ASK_INTERVAL) {
             self.ask_at = Some(now + ASK_INTERVAL);
-            // Without memory for a thread it is asked later.
+            // If no thread can be spawned, the next query comes later.
             self.answer = ask(client, group, wake).ok();
         }
         false
     }
 }
 
-/// Asks on a thread of its own: the answer may take [`ANSWER_MAX`].
+/// Queries on a separate thread: the answer may take [`ANSWER_TIMEOUT`].
 fn ask(
     client: &Arc<BaseConsumer<GroupContext>>,
     group: &str,
@@ -72,13 +74,13 @@ fn ask(
     let (client, group) = (Arc::downgrade(client), group.to_owned());
     thread::Builder::new().name("kafka-group".to_owned()).spawn(move || {
         let Some(client) = client.upgrade() else { return };
-        // A broker that does not answer says nothing about the group, and one that cannot describe groups (the embedded one)
-        // never loses a topic.
-        let Ok(list) = client.fetch_group_list(Some(&group), ANSWER_MAX) else { return };
+        // No answer means nothing about the group, and a broker that cannot describe groups (the embedded
+        // one) never loses a topic.
+        let Ok(list) = client.fetch_group_list(Some(&group), ANSWER_TIMEOUT) else { return };
         let owns_nothing = list.groups().iter().any(|group| {
             owns_nothing(group.state(), group.members().iter().map(|member| member.assignment()))
         });
-        // Nobody waits when the client was replaced meanwhile.
+        // Fails if the client was replaced meanwhile.
         let _ = answer.send(owns_nothing);
         wake.unpark();
     })?;
@@ -89,7 +91,7 @@ fn owns_nothing<'a>(state: &str, mut assignments: impl Iterator<Item = Option<&'
     state == STABLE && assignments.all(|assignment| assignment.is_none_or(is_empty))
 }
 
-/// Whether an assignment names no partition. Its form is that of the consumer protocol (Kafka's
+/// True if an assignment names no partition. The format is that of the consumer protocol (Kafka's
 /// `ConsumerProtocolAssignment.json`): version (2 bytes), topics, each a name and its partitions, user data.
 fn is_empty(assignment: &[u8]) -> bool {
     let topics = |bytes: &[u8]| {
@@ -104,7 +106,8 @@ fn is_empty(assignment: &[u8]) -> bool {
         }
         Some(partitions)
     };
-    // A member of another client library may write what we cannot read: it owns something, as far as we know.
+    // Another client library may use a format that cannot be parsed here: assume that the member owns
+    // something.
     assignment.is_empty() || topics(assignment) == Some(0)
 }
 
@@ -137,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn an_assignment_that_cannot_be_read_owns_something() {
+    fn an_unreadable_assignment_counts_as_not_empty() {
         let whole = assignment(&[3, 4]);
         for len in 1..whole.len() - 4 {
             assert!(!is_empty(&whole[..len]), "cut at {len}");

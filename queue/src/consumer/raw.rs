@@ -1,4 +1,4 @@
-//! The raw calls of the consumer that the `rdkafka` crate does not offer, or offers with a trap.
+//! Raw calls for the consumer that the `rdkafka` crate does not offer, or implements with pitfalls.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -8,10 +8,10 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::message::BorrowedMessage;
 use rdkafka_sys as sys;
 
-/// The value of the last header called `name`; `None` when there is none or its value is null.
+/// The value of the last header called `name`; `None` if there is none or its value is null.
 ///
-/// The crate's own iterator panics on a header name that is not UTF-8, and anybody who may produce to the topic can
-/// send one. The look-up by name never turns a foreign name into text.
+/// The crate's iterator panics on a header name that is not UTF-8, and anybody who may produce to the topic
+/// can send one. The lookup by name never converts other names to text.
 pub(crate) fn last_header<'a>(message: &'a BorrowedMessage<'_>, name: &CStr) -> Option<&'a [u8]> {
     let mut list = std::ptr::null_mut();
     // SAFETY: the message is live as long as the borrow; the list stays the message's own and is not freed by us.
@@ -27,16 +27,17 @@ pub(crate) fn last_header<'a>(message: &'a BorrowedMessage<'_>, name: &CStr) -> 
     if found != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || value.is_null() {
         return None;
     }
-    // SAFETY: librdkafka says that `value_len` bytes lie at `value`, inside the message that the result borrows from.
+    // SAFETY: librdkafka guarantees `value_len` bytes at `value`, inside the message that the result borrows
+    // from.
     Some(unsafe { std::slice::from_raw_parts(value.cast::<u8>(), value_len) })
 }
 
-/// Offset and metadata of each element of a list, by partition; `None` for an element without an offset. The crate's own
-/// accessor panics on metadata that is not UTF-8, and any tool may have committed some.
+/// Offset and metadata of each element of a list, by partition; `None` for an element without an offset. The
+/// crate's accessor panics on metadata that is not UTF-8, and any tool may have committed such metadata.
 pub(super) fn committed(list: &TopicPartitionList) -> Vec<(i32, Option<(i64, String)>)> {
     let list_ptr = list.ptr();
-    // SAFETY: the list is live as long as the borrow; `cnt` elements lie at `elems`; metadata is `metadata_size` bytes or
-    // null.
+    // SAFETY: the list is live as long as the borrow; `elems` points to `cnt` elements; metadata is
+    // `metadata_size` bytes or null.
     unsafe {
         let elements = std::slice::from_raw_parts((*list_ptr).elems, (*list_ptr).cnt as usize);
         let of = |element: &sys::rd_kafka_topic_partition_t| {
@@ -52,9 +53,9 @@ pub(super) fn committed(list: &TopicPartitionList) -> Vec<(i32, Option<(i64, Str
     }
 }
 
-/// Gives every header to `take`, in order: its name, and its value unless that is null.
+/// Passes every header to `take`, in order: its name, and its value unless that is null.
 ///
-/// By the same raw calls, for the same reason. A name ends at its first NUL, as librdkafka gives it.
+/// Uses raw calls for the same reason as [`last_header`]. A name ends at its first NUL, as in librdkafka.
 pub(crate) fn each_header<'a>(
     message: &'a BorrowedMessage<'_>,
     mut take: impl FnMut(&'a CStr, Option<&'a [u8]>),
@@ -77,24 +78,24 @@ pub(crate) fn each_header<'a>(
         // SAFETY: librdkafka ends the name with a NUL, inside the message that the result borrows from.
         let name = unsafe { CStr::from_ptr(name) };
         let value = (!value.is_null()).then(|| {
-            // SAFETY: librdkafka says that `value_len` bytes lie at `value`, inside that message.
+            // SAFETY: librdkafka guarantees `value_len` bytes at `value`, inside that message.
             unsafe { std::slice::from_raw_parts(value.cast::<u8>(), value_len) }
         });
         take(name, value);
     }
 }
 
-/// Sends a commit; its fate comes to the context's `commit_callback` by the consumer's own queue.
+/// Sends a commit; the result is passed to the context's `commit_callback` through the consumer's queue.
 ///
-/// The crate's asynchronous commit asks for no reply, and librdkafka then makes no event of it: nobody would learn
-/// whether it arrived.
+/// The crate's asynchronous commit requests no reply, and librdkafka then creates no event for it: nobody
+/// would learn whether it succeeded.
 pub(super) fn commit_async<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     list: &TopicPartitionList,
 ) -> bool {
     let client = consumer.client().native_ptr();
-    // SAFETY: live client; the queue is a counted reference that is given back below. The list is copied during the
-    // call, and without a callback the opaque pointer is not used.
+    // SAFETY: live client; the queue is a counted reference that is released below. The list is copied during
+    // the call, and without a callback the opaque pointer is not used.
     unsafe {
         let queue = sys::rd_kafka_queue_get_consumer(client);
         if queue.is_null() {

@@ -1,12 +1,14 @@
-//! Where reading of a partition starts, and which records the group can no longer get.
+//! Decides where reading of a partition starts, and detects records that the group can no longer read.
 //!
-//! librdkafka would start at the committed offset, or silently somewhere else when the log no longer has it. Here the
-//! committed offset is compared with the log and with the topic's id, which every commit of ours carries as its metadata:
-//! - the log starts above it: retention or `DeleteRecords` was faster than the group;
-//! - it belongs to another topic id: the topic was deleted and created again, its offsets count another log;
+//! librdkafka would start at the committed offset, or silently somewhere else if the log no longer has it.
+//! Here the committed offset is compared with the log and with the topic's id, which every commit of this
+//! consumer carries as its metadata:
+//! - the log starts above it: retention or `DeleteRecords` removed records before the group read them;
+//! - it belongs to another topic id: the topic was deleted and created again, so its offsets belong to
+//!   another log;
 //! - the log ends below it: the broker lost the end of the log.
 //!
-//! In each case reading starts at the first record there is. Records that were worked on before change nothing: their
+//! In each case reading starts at the first record in the log. Processing a record again changes nothing: its
 //! effects are fenced by request id and attempt.
 
 use std::sync::Arc;
@@ -23,8 +25,8 @@ use super::raw;
 use crate::describe::describe;
 use crate::event::{Gap, GapCause};
 
-/// How long the broker may take for each question.
-const ANSWER_MAX: Duration = Duration::from_secs(3);
+/// Timeout of each query.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Where reading of one partition starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,13 +34,13 @@ pub(super) struct Start {
     pub(super) partition: i32,
     /// The first offset that is read.
     pub(super) offset: i64,
-    /// The group has committed just that, under this topic id.
+    /// The group has committed exactly this offset under this topic id.
     pub(super) is_committed: bool,
-    /// What the log no longer has.
+    /// Records that are no longer in the log.
     pub(super) gap: Option<Gap>,
 }
 
-/// Where all partitions of an assignment start.
+/// Start offsets of all partitions of an assignment.
 #[derive(Debug)]
 pub(super) struct Starts {
     /// `None` for a broker without topic ids.
@@ -46,38 +48,38 @@ pub(super) struct Starts {
     pub(super) starts: Vec<Start>,
 }
 
-/// Why it is not known where an assignment starts.
+/// Why the start offsets of an assignment are unknown.
 #[derive(Debug)]
 pub(super) enum Unresolved {
-    /// The group's leader assigned by the metadata of a former topic: the topic has no such partition.
+    /// The partition does not exist: the group's leader assigned by the metadata of the former topic.
     NoSuchPartition { partition: i32, partitions: usize },
-    /// Kafka did not say. Worth asking again.
+    /// Kafka did not answer; the query can be repeated.
     Unanswered(String),
 }
 
-/// First offset of a log and one past its last.
+/// First offset of a log, and its last offset plus one.
 #[derive(Debug, Clone, Copy)]
 struct LogEnds {
     low: i64,
     high: i64,
 }
 
-/// A commit's metadata is this and the topic id.
+/// Prefix of a commit's metadata; the topic id follows.
 const TOPIC_ID_PREFIX: &str = "topic-id:";
 
-/// What a commit under this topic id carries.
+/// Metadata of a commit under this topic id.
 pub(super) fn metadata(topic_id: Option<&str>) -> String {
     topic_id.map_or_else(String::new, |id| format!("{TOPIC_ID_PREFIX}{id}"))
 }
 
-/// What the group has committed: the offset and its metadata.
+/// Committed offset of the group with its metadata.
 type Committed = Option<(i64, String)>;
 
 fn has_topic_id(committed: Option<&(i64, String)>) -> bool {
     committed.is_some_and(|(_, metadata)| metadata.starts_with(TOPIC_ID_PREFIX))
 }
 
-/// The rule. `committed` is what the group has committed, with its metadata.
+/// Decides where one partition starts. `committed` is the committed offset of the group with its metadata.
 fn start_of(partition: i32, committed: Committed, log: LogEnds, topic_id: Option<&str>) -> Start {
     let LogEnds { low, high } = log;
     let at_low = |from: i64, to: Option<i64>, cause: GapCause| Start {
@@ -87,22 +89,22 @@ fn start_of(partition: i32, committed: Committed, log: LogEnds, topic_id: Option
         gap: Some(Gap { partition, from, to, cause }),
     };
     match committed {
-        // A group that has never had the partition: every start of ours commits, even on an empty log.
+        // The group has never read the partition: every start commits, even on an empty log.
         None if low > 0 => at_low(0, Some(low), GapCause::Deleted),
         None => Start { partition, offset: low, is_committed: false, gap: None },
         Some((offset, metadata)) => {
-            // Metadata of another form is not ours: an operator's reset of offsets, or an older version.
+            // Other metadata comes from an operator's reset of offsets, or from an older version.
             let former_id = metadata.strip_prefix(TOPIC_ID_PREFIX);
             let is_replaced = former_id.zip(topic_id).is_some_and(|(former, now)| former != now);
             if is_replaced {
-                // At offset 0 nothing of the former log had been read, but it may have had records as well.
+                // At offset 0 nothing of the former log had been read, but it may have contained records.
                 at_low(offset, None, GapCause::TopicReplaced)
             } else if offset < low {
                 at_low(offset, Some(low), GapCause::Deleted)
             } else if offset > high {
                 at_low(high, Some(offset), GapCause::Truncated)
             } else {
-                // A commit without our metadata is repeated with it.
+                // A commit without this metadata is repeated with it.
                 Start {
                     partition,
                     offset,
@@ -114,11 +116,11 @@ fn start_of(partition: i32, committed: Committed, log: LogEnds, topic_id: Option
     }
 }
 
-/// Asks the broker once, on a thread of its own, and wakes `wake` when the answer is there. The caller repeats an unanswered
-/// request.
+/// Queries the broker once, on a separate thread, and unparks `wake` when the answer is available. The caller
+/// repeats an unanswered query.
 ///
 /// # Errors
-/// When the thread cannot be made.
+/// If the thread cannot be created.
 pub(super) fn resolve(
     client: &Arc<BaseConsumer<GroupContext>>,
     topic: &str,
@@ -130,7 +132,7 @@ pub(super) fn resolve(
     thread::Builder::new().name("kafka-offsets".to_owned()).spawn(move || {
         let Some(client) = client.upgrade() else { return };
         let starts = ask(&client, &topic, &partitions);
-        // Nobody waits when the partitions were taken away meanwhile.
+        // Fails if the partitions were revoked meanwhile.
         let _ = answer.send(starts);
         wake.unpark();
     })?;
@@ -143,10 +145,11 @@ fn ask(client: &BaseConsumer<GroupContext>, topic: &str, partitions: &[i32]) -> 
     for &partition in partitions {
         list.add_partition(topic, partition);
     }
-    let committed =
-        client.committed_offsets(list, ANSWER_MAX).map_err(|error| unanswered("committed offsets", error))?;
+    let committed = client
+        .committed_offsets(list, ANSWER_TIMEOUT)
+        .map_err(|error| unanswered("committed offsets", error))?;
     let committed: Vec<(i32, Committed)> = raw::committed(&committed);
-    let topic_id = match describe(client.client(), &[topic], ANSWER_MAX) {
+    let topic_id = match describe(client.client(), &[topic], ANSWER_TIMEOUT) {
         Ok(described) => match described.into_iter().next().flatten() {
             Some(described) => {
                 if let Some(&partition) = partitions.iter().find(|&&one| one as usize >= described.partitions)
@@ -165,7 +168,7 @@ fn ask(client: &BaseConsumer<GroupContext>, topic: &str, partitions: &[i32]) -> 
     };
     let mut starts = Vec::with_capacity(partitions.len());
     for (partition, committed) in committed {
-        match client.fetch_watermarks(topic, partition, ANSWER_MAX) {
+        match client.fetch_watermarks(topic, partition, ANSWER_TIMEOUT) {
             Ok((low, high)) => {
                 starts.push(start_of(partition, committed, LogEnds { low, high }, topic_id.as_deref()));
             }
@@ -196,11 +199,11 @@ mod tests {
     }
 
     #[test]
-    fn reading_goes_on_at_a_commit_that_the_log_still_has() {
+    fn reading_continues_at_a_commit_that_is_still_in_the_log() {
         for offset in [5, 7, 9] {
             assert_eq!(check(Some((offset, "topic-id:now")), (5, 9)), (offset, true, None));
         }
-        // By an operator or an older version: read on, and commit it again with the id.
+        // Committed by an operator or an older version: continue there, and commit again with the id.
         assert_eq!(check(Some((7, "")), (5, 9)), (7, false, None));
         assert_eq!(check(Some((7, "reset by hand")), (5, 9)), (7, false, None));
         assert_eq!(check(None, (0, 9)), (0, false, None));

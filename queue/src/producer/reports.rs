@@ -1,4 +1,4 @@
-//! Delivery reports from librdkafka to the cores, for the present client and for those it has replaced.
+//! Passes delivery reports from librdkafka to the cores, for the current client and for replaced ones.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,20 +10,24 @@ use shard::waiters::Ticket;
 use super::{Ack, Delivery, Shared};
 use crate::native::{Client, Persistence, Polled, Report};
 
-/// How long one poll waits at most; bounds the end of the thread, not the latency of a report.
+/// Maximum wait of one poll; it bounds the time to stop the thread, not the latency of a report.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// The same while a replaced client has to be looked at as well.
+/// The same while a replaced client has to be polled as well.
 const POLL_INTERVAL_RETIRED: Duration = Duration::from_millis(10);
-/// Events drained before the cores are woken: librdkafka reports each partition's batch as an event of its own.
+/// Maximum events handled before the cores are woken: librdkafka reports the batch of each partition as a
+/// separate event.
 const EVENTS_PER_BURST_MAX: usize = 64;
-/// A core may have taken the client just before it was replaced, and hands a record over just after.
+/// Minimum time before a replaced client is dropped: a core may have loaded the client just before the
+/// replacement and produce a record just after.
 const RETIRED_TIME_MIN: Duration = Duration::from_secs(1);
-/// librdkafka looks for records over their time once a second; what is left this long after that time is purged.
+/// librdkafka checks for expired records once a second; records left this long after their timeout are
+/// purged.
 const REPORT_SLACK: Duration = Duration::from_secs(2);
-/// After the purge every record has its report within this.
+/// After a purge every record gets its report within this time.
 const PURGE_TIME_MAX: Duration = Duration::from_secs(2);
-/// Replaced clients that wait for reports. The keeper replaces at most one a second and a client lives a few seconds
-/// more, so this is only reached when clients do not end; the oldest is purged then.
+/// Maximum number of replaced clients that wait for reports. The keeper replaces at most one per second and a
+/// client lives a few seconds more, so this is only reached if clients do not finish; then the oldest is
+/// purged.
 pub(super) const RETIRED_MAX: usize = 8;
 
 /// A client that was replaced.
@@ -33,7 +37,7 @@ struct Retired {
     purged: Option<Instant>,
 }
 
-/// The thread.
+/// Main function of the thread.
 pub(super) fn run(shared: &Arc<Shared>) {
     let mut sorted: Vec<Vec<Ack>> = shared.mailboxes.iter().map(|_| Vec::new()).collect();
     let mut retired: Vec<Retired> = Vec::new();
@@ -66,7 +70,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
         drop_resolved(&mut retired);
         post(shared, &mut sorted);
     }
-    // Reports of what was flushed at the end may still lie there.
+    // Reports of the final flush may still be queued.
     drain(shared, &client, Duration::ZERO, &mut sorted);
     post(shared, &mut sorted);
 }
@@ -99,15 +103,16 @@ fn post(shared: &Shared, sorted: &mut [Vec<Ack>]) {
     for (acks, mailbox) in sorted.iter_mut().zip(&shared.mailboxes) {
         if !acks.is_empty() {
             shared.bursts.fetch_add(1, Ordering::Relaxed);
-            // Cannot be full (see the bound of the producer). Were it so, the core's own deadline answers the client.
+            // Cannot be full (see the bound of the producer). If it were, the order would fail at the core's
+            // deadline.
             let _ = mailbox.post_all(acks);
             acks.clear();
         }
     }
 }
 
-/// Drops the clients all of whose records are resolved and that no core holds any more, on a thread of its own:
-/// librdkafka joins its threads in there.
+/// Drops the clients whose records are all resolved and that no core uses any more. This happens on a
+/// separate thread, because the drop joins librdkafka's threads.
 fn drop_resolved(retired: &mut Vec<Retired>) {
     let is_over = |retired: &mut Retired| {
         let is_resolved = retired.client.outstanding() == 0
@@ -115,7 +120,7 @@ fn drop_resolved(retired: &mut Vec<Retired>) {
         is_resolved && retired.since.elapsed() >= RETIRED_TIME_MIN && Arc::strong_count(&retired.client) == 1
     };
     for over in retired.extract_if(.., is_over) {
-        // Without a thread it is dropped here, which only delays reports.
+        // If no thread can be spawned, the client is dropped here, which only delays reports.
         let _ = thread::Builder::new().name("kafka-drop".to_owned()).spawn(move || drop(over));
     }
 }

@@ -1,5 +1,6 @@
 //! Recovery of the producer, on librdkafka's mock broker.
 
+use crate::outgoing::{Outgoing, Topic};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use crate::publisher::Publisher;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Settings that keep what happens, and what happened so far.
+/// Settings that record events, and the events so far.
 fn settings(embedded: &Embedded, topics: [&str; 2]) -> (ProducerSettings, Arc<Mutex<Vec<Event>>>) {
     let happened = Arc::new(Mutex::new(Vec::new()));
     let events = Arc::clone(&happened);
@@ -50,11 +51,11 @@ fn every_record_of_a_replaced_client_is_resolved() {
     let body = async |_| {
         let publisher = Publisher::open(Arc::clone(&producer), 0, 64);
         assert!(matches!(publisher.publish(&outgoing, Instant::now()).await, Delivery::Persisted { .. }));
-        // What is on its way when it is replaced.
+        // These records are in flight when the client is replaced.
         embedded.delay(Duration::from_millis(200));
         let waits: Vec<_> =
             (0..10).filter_map(|_| publisher.hand_over(&outgoing, Instant::now()).ok()).collect();
-        producer.shared.replace_client("of a test").expect("a client");
+        producer.shared.replace_client("requested by the test").expect("a client");
         for wait in waits {
             assert!(!matches!(wait.await, Delivery::Refused(_)), "it was handed over");
         }
@@ -75,7 +76,7 @@ fn every_record_of_a_replaced_client_is_resolved() {
             _ => None,
         })
         .collect();
-    assert!(matches!(&reasons[..], [reason] if reason == "of a test"), "{reasons:?}");
+    assert!(matches!(&reasons[..], [reason] if reason == "requested by the test"), "{reasons:?}");
     assert!(producer.is_reachable());
 }
 
@@ -85,12 +86,13 @@ fn recovery_that_fails_while_kafka_answers_is_told_once() {
     // Nobody creates this one: Kafka answers, and yet no order can be published.
     let (settings, happened) = settings(&embedded, ["missing", "orders-dlq"]);
     let producer = Producer::start(&settings, 1, 64).expect("a producer");
-    let told = || happened.lock().iter().filter(|event| matches!(event, Event::Unhealable { .. })).count();
-    wait_until("told", || told() > 0);
+    let unhealable_events =
+        || happened.lock().iter().filter(|event| matches!(event, Event::Unhealable { .. })).count();
+    wait_until("reported", || unhealable_events() > 0);
     assert!(producer.topics().is_unhealable() && !producer.is_reachable());
-    assert!(producer.topics().trouble().is_some_and(|trouble| trouble.contains("missing")));
+    assert!(producer.topics().last_error().is_some_and(|last_error| last_error.contains("missing")));
     thread::sleep(Duration::from_millis(500));
-    assert_eq!(told(), 1);
+    assert_eq!(unhealable_events(), 1);
 }
 
 /// Runs `body` with a publisher on its own embedded broker.
@@ -101,8 +103,8 @@ fn with_publisher(hold_ms: u64, body: impl AsyncFn(Rc<Publisher>) + 'static) {
     let settings = ProducerSettings { hold_ms, partitioner, message_timeout_ms: 10_000, ..settings };
     let producer = Producer::start(&settings, 1, 64).expect("a producer");
     wait_until("usable", || producer.is_reachable());
-    let life = async |_| body(Publisher::open(Arc::clone(&producer), 0, 64)).await;
-    shard::launch::run(0, None, life).expect("a runtime");
+    let run = async |_| body(Publisher::open(Arc::clone(&producer), 0, 64)).await;
+    shard::launch::run(0, None, run).expect("a runtime");
 }
 
 const ORDER: OrderRecord<'static> = OrderRecord {
@@ -186,7 +188,7 @@ fn a_producer_connects_to_every_leader_before_the_first_record() {
         ProducerSettings { keeps_leaders_connected: true, ..ProducerSettings::new(&servers, "test", topics) };
     let producer = Producer::start(&settings, 1, 64).expect("a producer");
     assert_eq!(ports.len(), 3);
-    // No record is ever sent. A slow machine may need a second look of the keeper.
+    // No record is ever sent. A slow machine may need a second check by the keeper.
     wait_until("connected to each broker", || {
         ports.iter().zip(&before).all(|(&port, before)| connections_to(port) > *before)
     });

@@ -1,7 +1,8 @@
-//! Claim: what is committed is exactly the lowest unfinished record of each partition, also when records are finished
-//! out of order and when the member stops in the middle; the next member gets every unfinished record.
-//! Method: one member on the embedded broker finishes all but one record of each partition, in reverse; the group's
-//! commits are read by another client; a second member then finishes the rest.
+//! Property: the committed offset is exactly the lowest unfinished record of each partition, also when
+//! records are finished out of order and when the member stops in the middle; the next member gets every
+//! unfinished record.
+//! Method: one member on the embedded broker finishes all but one record of each partition, in reverse;
+//! another client reads the group's commits; a second member then finishes the rest.
 #![allow(missing_docs)]
 
 use crate::member;
@@ -9,7 +10,7 @@ use crate::member;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use member::{Member, Seat, committed, fill, offsets};
+use member::{Member, Membership, committed, fill, offsets};
 use queue::embedded::Embedded;
 
 const PARTITIONS: i32 = 4;
@@ -18,10 +19,10 @@ const RECORDS: usize = 1000;
 const LEFT: i64 = 400;
 
 #[test]
-fn the_commit_is_the_lowest_unfinished_record() {
+fn the_committed_offset_is_the_lowest_unfinished_record() {
     let broker = Embedded::start("orders", "orders-dlq", PARTITIONS).expect("a broker");
     fill(broker.bootstrap(), "orders", PARTITIONS, RECORDS);
-    let seat = Seat {
+    let membership = Membership {
         bootstrap: broker.bootstrap().to_owned(),
         group: "g".to_owned(),
         topic: "orders".to_owned(),
@@ -30,7 +31,7 @@ fn the_commit_is_the_lowest_unfinished_record() {
         instance_id: None,
     };
 
-    let first = Member::join(&seat);
+    let first = Member::join(&membership);
     let mut seen = 0;
     let mut held = Vec::new();
     while seen < PARTITIONS as usize * RECORDS {
@@ -54,7 +55,7 @@ fn the_commit_is_the_lowest_unfinished_record() {
     let left: Vec<_> = held.iter().filter(|batch| offsets(batch).contains(&LEFT)).collect();
     assert_eq!(left.len(), PARTITIONS as usize);
     let ended = {
-        // Stopped while one record a partition is still worked on: they are abandoned, not finished.
+        // Stop while one record per partition is still being processed: these are abandoned, not finished.
         for batch in left {
             batch.lease().abandon(1);
         }
@@ -62,25 +63,25 @@ fn the_commit_is_the_lowest_unfinished_record() {
     };
     assert!(ended.is_clean(), "{ended:?}");
     let expected = (0..PARTITIONS).map(|partition| (partition, LEFT)).collect();
-    assert_eq!(committed(&seat, PARTITIONS), expected);
+    assert_eq!(committed(&membership, PARTITIONS), expected);
 
-    let second = Member::join(&seat);
+    let second = Member::join(&membership);
     let mut missing: BTreeSet<(i32, i64)> = (0..PARTITIONS)
         .flat_map(|partition| (LEFT..RECORDS as i64).map(move |offset| (partition, offset)))
         .collect();
     while !missing.is_empty() {
         for batch in second.wait() {
             for offset in offsets(&batch) {
-                assert!(offset >= LEFT, "{offset} was committed and came again");
+                assert!(offset >= LEFT, "{offset} was committed and delivered again");
                 missing.remove(&(batch.lease().partition(), offset));
             }
             batch.lease().finish(&offsets(&batch));
         }
     }
-    // Committed while it runs, too: at the next interval, not only at the end.
+    // A running member commits too: at the next interval, not only when it stops.
     let all: Vec<(i32, i64)> = (0..PARTITIONS).map(|partition| (partition, RECORDS as i64)).collect();
     testkit::wait_until("the last commit", Duration::from_secs(10), || {
-        committed(&seat, PARTITIONS).into_iter().collect::<Vec<_>>() == all
+        committed(&membership, PARTITIONS).into_iter().collect::<Vec<_>>() == all
     });
     assert!(second.stop().is_clean());
 }

@@ -1,5 +1,6 @@
-//! Claim: a record whose header names are not text, from whatever producer, is delivered like any other, and the
-//! headers we know are read from it. Method: such a record, made by librdkafka's raw calls, on the embedded broker.
+//! Property: a record whose header names are not text is delivered like any other, and its known headers are
+//! read.
+//! Method: such a record, produced with librdkafka's raw calls, on the embedded broker.
 #![allow(missing_docs, unsafe_code)]
 
 use crate::member;
@@ -7,7 +8,7 @@ use crate::member;
 use std::ffi::CStr;
 use std::time::Duration;
 
-use member::{Member, Seat, WAIT_MAX};
+use member::{Member, Membership, WAIT_MAX};
 use queue::embedded::Embedded;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, Producer as _};
@@ -39,7 +40,7 @@ fn send_with_headers(bootstrap: &str, topic: &CStr, headers: &[(&CStr, Option<&[
 }
 
 #[test]
-fn a_name_that_is_not_text_harms_nobody() {
+fn a_header_name_that_is_not_text_is_delivered() {
     let broker = Embedded::start("orders", "orders-dlq", 1).expect("a broker");
     send_with_headers(
         broker.bootstrap(),
@@ -52,7 +53,7 @@ fn a_name_that_is_not_text_harms_nobody() {
             (c"null", None),
         ],
     );
-    let member = Member::join(&Seat {
+    let member = Member::join(&Membership {
         bootstrap: broker.bootstrap().to_owned(),
         group: "g".to_owned(),
         topic: "orders".to_owned(),
@@ -63,7 +64,7 @@ fn a_name_that_is_not_text_harms_nobody() {
     let batch = member.wait().pop().expect("one batch");
     let record = &batch.records()[0];
     assert_eq!(batch.value(record), None, "no value was sent");
-    assert_eq!(batch.attempt(record), Some(&b"2"[..]), "the last of several");
+    assert_eq!(batch.attempt(record), Some(&b"2"[..]), "the last of several headers counts");
     assert_eq!(batch.correlation_id(record), None);
     let headers: Vec<(&CStr, Option<&[u8]>)> = batch.headers(record).collect();
     let expected: [(&CStr, Option<&[u8]>); 5] = [
@@ -73,7 +74,7 @@ fn a_name_that_is_not_text_harms_nobody() {
         (c"traceparent", Some(b"")),
         (c"null", None),
     ];
-    assert_eq!(headers, expected, "all, in order");
+    assert_eq!(headers, expected, "all headers, in order");
     batch.lease().finish(&[record.offset]);
     assert!(member.consumer.stop(Duration::from_secs(10)).is_clean());
 }

@@ -1,4 +1,5 @@
-//! Tests of the queue that need no server: one property per file, all in one program, since each program costs a link.
+//! Tests of the queue that need no server: one property per file, all in one binary, because each binary has
+//! to be linked.
 
 #[path = "../member/mod.rs"]
 mod member;
@@ -10,4 +11,4 @@ mod consumer_commits_only_finished;
 mod consumer_hands_over;
 mod consumer_survives_foreign_headers;
 mod consumer_takes_no_more_than_its_bound;
-mod offsets_watermark;
+mod the_commit_offset_never_passes_an_unfinished_record;

@@ -1,4 +1,4 @@
-//! Members come and go in the middle of a run: the check, for whatever broker.
+//! Members join and leave in the middle of a run: the check, for any broker.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use testkit::wait_until;
 
-use crate::member::{Member, Seat, WAIT_MAX, committed, fill, offsets};
+use crate::member::{Member, Membership, WAIT_MAX, committed, fill, offsets};
 
 const PARTITIONS: i32 = 8;
 const RECORDS: usize = 3000;
@@ -22,21 +22,21 @@ struct Worker {
     quit: Arc<AtomicBool>,
 }
 
-/// A member that finishes each batch a moment after it came, backwards, and abandons what it has not begun when the
-/// partition is taken away: what a core does.
-fn work(seat: &Seat, finished: &Finished) -> Worker {
-    let (seat, finished) = (seat.clone(), Arc::clone(finished));
+/// A member that finishes each batch shortly after it arrives, in reverse order, and abandons records that it
+/// has not started when the partition is revoked: as a core does.
+fn work(membership: &Membership, finished: &Finished) -> Worker {
+    let (membership, finished) = (membership.clone(), Arc::clone(finished));
     let quit = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&quit);
+    let quit_requested = Arc::clone(&quit);
     let thread = thread::spawn(move || {
-        let member = Member::join(&seat);
-        while !told.load(Ordering::Relaxed) {
+        let member = Member::join(&membership);
+        while !quit_requested.load(Ordering::Relaxed) {
             for batch in member.take() {
                 if batch.lease().is_ending() {
                     batch.lease().abandon(batch.records().len());
                     continue;
                 }
-                // The work itself, not a wait for an event: long enough to be in the middle of it at a rebalance.
+                // Simulates the work, long enough that a rebalance falls into it.
                 thread::sleep(Duration::from_millis(5));
                 let mut done = offsets(&batch);
                 done.reverse();
@@ -66,11 +66,11 @@ impl Worker {
     }
 }
 
-pub(crate) fn check(seat: &Seat) {
+pub(crate) fn check(membership: &Membership) {
     let finished = Finished::default();
     let done = || finished.lock().expect("no panic").len();
-    let holds = || {
-        let committed = committed(seat, PARTITIONS);
+    let check_commits = || {
+        let committed = committed(membership, PARTITIONS);
         let finished = finished.lock().expect("no panic");
         for (partition, offset) in committed {
             for below in 0..offset {
@@ -81,25 +81,25 @@ pub(crate) fn check(seat: &Seat) {
             }
         }
     };
-    fill(&seat.bootstrap, &seat.topic, PARTITIONS, RECORDS / 3);
-    let first = work(seat, &finished);
+    fill(&membership.bootstrap, &membership.topic, PARTITIONS, RECORDS / 3);
+    let first = work(membership, &finished);
     wait_until("a third", WAIT_MAX, || done() >= ALL / 6);
-    let second = work(seat, &finished);
-    fill(&seat.bootstrap, &seat.topic, PARTITIONS, RECORDS / 3);
-    holds();
+    let second = work(membership, &finished);
+    fill(&membership.bootstrap, &membership.topic, PARTITIONS, RECORDS / 3);
+    check_commits();
     wait_until("two thirds", WAIT_MAX, || {
-        holds();
+        check_commits();
         done() >= ALL / 3 * 2
     });
-    fill(&seat.bootstrap, &seat.topic, PARTITIONS, RECORDS / 3);
+    fill(&membership.bootstrap, &membership.topic, PARTITIONS, RECORDS / 3);
     first.quit();
-    holds();
+    check_commits();
     wait_until("all", WAIT_MAX, || done() >= ALL);
     second.quit();
     let all: Vec<(i32, i64)> = (0..PARTITIONS).map(|partition| (partition, RECORDS as i64)).collect();
-    assert_eq!(committed(seat, PARTITIONS).into_iter().collect::<Vec<_>>(), all);
-    // What was begun was finished before the partition went, what was not begun was abandoned: nothing was done
-    // twice.
+    assert_eq!(committed(membership, PARTITIONS).into_iter().collect::<Vec<_>>(), all);
+    // Started records were finished before the partition was revoked, the others were abandoned: no record
+    // was processed twice.
     let finished = finished.lock().expect("no panic");
     let twice: Vec<_> = finished.iter().filter(|(_, times)| **times != 1).collect();
     assert!(twice.is_empty(), "{} records, such as {:?}", twice.len(), &twice[..twice.len().min(5)]);

@@ -1,11 +1,12 @@
-//! A group member under a test's control: it takes batches from one inbox and finishes what it is told to finish.
+//! A group member controlled by a test: it takes batches from one inbox and finishes records when the test
+//! asks.
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use queue::consumer::{Batch, Consumer, ConsumerSettings, Ended};
+use queue::consumer::{Batch, Consumer, ConsumerSettings, StopOutcome};
 use queue::topics::Topics;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -14,17 +15,17 @@ use rdkafka::{Offset, TopicPartitionList};
 use shard::mailbox::Mailbox;
 use testkit::wait_until;
 
-/// What a test waits for at most; a real broker under load may take seconds to rebalance.
+/// Maximum wait in a test; a real broker under load may take seconds to rebalance.
 pub(crate) const WAIT_MAX: Duration = Duration::from_mins(1);
 
-/// Where and as whom to consume.
+/// The broker, group and topic, and the settings of a member.
 #[derive(Clone)]
-pub(crate) struct Seat {
+pub(crate) struct Membership {
     pub(crate) bootstrap: String,
     pub(crate) group: String,
     pub(crate) topic: String,
     pub(crate) records_in_flight_max: usize,
-    /// The mock cluster holds a rebalance for as long as this less one second; a real broker refuses less than 6 s.
+    /// The mock cluster delays a rebalance by this minus one second; a real broker rejects less than 6 s.
     pub(crate) session_timeout_ms: u64,
     /// Static membership.
     pub(crate) instance_id: Option<String>,
@@ -33,35 +34,35 @@ pub(crate) struct Seat {
 pub(crate) struct Member {
     pub(crate) consumer: Consumer,
     inbox: Arc<Mailbox<Batch>>,
-    /// What it has told, as text.
+    /// Events so far, as text.
     events: Arc<Mutex<Vec<String>>>,
 }
 
 impl Member {
-    pub(crate) fn join(seat: &Seat) -> Self {
-        Self::join_beside(seat, None)
+    pub(crate) fn join(membership: &Membership) -> Self {
+        Self::join_with_topics(membership, None)
     }
 
-    /// With what a producer of the same process knows of the topics.
-    pub(crate) fn join_beside(seat: &Seat, topics: Option<Arc<Topics>>) -> Self {
-        let inbox = Arc::new(Mailbox::new(seat.records_in_flight_max));
+    /// Joins with the topic state of a producer in the same process.
+    pub(crate) fn join_with_topics(membership: &Membership, topics: Option<Arc<Topics>>) -> Self {
+        let inbox = Arc::new(Mailbox::new(membership.records_in_flight_max));
         let events: Arc<Mutex<Vec<String>>> = Arc::default();
-        let told = Arc::clone(&events);
+        let recorded = Arc::clone(&events);
         let settings = ConsumerSettings {
-            bootstrap: seat.bootstrap.clone(),
+            bootstrap: membership.bootstrap.clone(),
             client_id: "test".to_owned(),
-            group: seat.group.clone(),
-            topic: seat.topic.clone(),
-            session_timeout_ms: seat.session_timeout_ms,
-            instance_id: seat.instance_id.clone(),
+            group: membership.group.clone(),
+            topic: membership.topic.clone(),
+            session_timeout_ms: membership.session_timeout_ms,
+            instance_id: membership.instance_id.clone(),
             settle_ms: 3000,
-            records_in_flight_max: seat.records_in_flight_max,
+            records_in_flight_max: membership.records_in_flight_max,
             bytes_in_flight_max: 64 * 1024 * 1024,
             notice: Arc::new(|is_error, text| eprintln!("librdkafka, error {is_error}: {text}")),
             topics,
             events: Arc::new(move |event| {
                 eprintln!("{event:?}");
-                told.lock().expect("no panic").push(format!("{event:?}"));
+                recorded.lock().expect("no panic").push(format!("{event:?}"));
             }),
             progress: None,
         };
@@ -69,19 +70,19 @@ impl Member {
         Self { consumer, inbox, events }
     }
 
-    /// What it has told so far.
+    /// The events so far, as text.
     pub(crate) fn events(&self) -> Vec<String> {
         self.events.lock().expect("no panic").clone()
     }
 
-    /// What has come since the last look.
+    /// The batches that arrived since the last call.
     pub(crate) fn take(&self) -> Vec<Batch> {
         let mut batches = Vec::new();
         self.inbox.try_take(&mut batches);
         batches
     }
 
-    /// Waits until something has come.
+    /// Waits until a batch has arrived.
     pub(crate) fn wait(&self) -> Vec<Batch> {
         let mut batches = Vec::new();
         wait_until("a batch", WAIT_MAX, || self.inbox.try_take(&mut batches));
@@ -92,13 +93,13 @@ impl Member {
         self.consumer.state().positions.len()
     }
 
-    pub(crate) fn stop(self) -> Ended {
+    pub(crate) fn stop(self) -> StopOutcome {
         self.consumer.stop(Duration::from_secs(10))
     }
 
-    /// Stops, and abandons what still comes until then: the consumer's thread may post a last batch before it sees
-    /// that it shall end, and what nobody takes would never be finished.
-    pub(crate) fn stop_abandoning(self) -> Ended {
+    /// Stops the consumer and abandons batches that still arrive: its thread may post a last batch before it
+    /// sees the stop, and records that nobody takes would never be finished.
+    pub(crate) fn stop_abandoning(self) -> StopOutcome {
         let Self { consumer, inbox, .. } = self;
         let abandon_all = || {
             let mut batches = Vec::new();
@@ -137,15 +138,15 @@ pub(crate) fn fill(bootstrap: &str, topic: &str, partitions: i32, count: usize) 
     producer.flush(WAIT_MAX).expect("all acknowledged");
 }
 
-/// What the group has committed, by partition; a partition without a commit is absent.
-pub(crate) fn committed(seat: &Seat, partitions: i32) -> BTreeMap<i32, i64> {
+/// Committed offsets of the group by partition; a partition without a commit is absent.
+pub(crate) fn committed(membership: &Membership, partitions: i32) -> BTreeMap<i32, i64> {
     let client: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", &seat.bootstrap)
-        .set("group.id", &seat.group)
+        .set("bootstrap.servers", &membership.bootstrap)
+        .set("group.id", &membership.group)
         .create()
         .expect("a client");
     let mut list = TopicPartitionList::new();
-    list.add_partition_range(&seat.topic, 0, partitions - 1);
+    list.add_partition_range(&membership.topic, 0, partitions - 1);
     let answer = client.committed_offsets(list, WAIT_MAX).expect("an answer");
     let offset = |element: rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
         Offset::Offset(offset) => Some((element.partition(), offset)),

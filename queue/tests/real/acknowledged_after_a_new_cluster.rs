@@ -1,7 +1,7 @@
-//! Property: an acknowledgement names a record of its own, also when a client of the former cluster and one of its
-//! replacement write to the same partition. A cluster that lost its data assigns producer ids from 0 again, so an
-//! idempotent client of it can have the id of one that is still alive; the broker would then mistake a record for a retry of
-//! the other client's, acknowledge it and not write it.
+//! Property: every acknowledgement refers to a different record, even if a client of the former cluster and
+//! clients of its replacement write to the same partition. A cluster that lost its data assigns producer ids
+//! from 0 again, so a new idempotent client can get the id of a client that is still alive; the broker would
+//! then mistake a record for a retry of the other client's, acknowledge it and not write it.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use testkit::kafka::Kafka;
 
 const WAIT_MAX: Duration = Duration::from_mins(1);
 
-/// Where the broker says that one record went.
+/// Sends one record; returns the acknowledged partition and offset.
 fn send(sender: &Sender, partition: i32) -> (i32, i64) {
     let outgoing = Outgoing {
         topic: Topic::Orders,
@@ -23,7 +23,7 @@ fn send(sender: &Sender, partition: i32) -> (i32, i64) {
     };
     match sender.send_all(&[outgoing])[..] {
         [Delivery::Persisted { partition, offset }] => (partition, offset),
-        ref fates => panic!("{fates:?}"),
+        ref deliveries => panic!("{deliveries:?}"),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Tests of the queue against real services: one property per file, all in one program, since each program costs a link.
+//! Tests of the queue against real services: one property per file, all in one binary, because each binary
+//! has to be linked.
 
 #[path = "../member/mod.rs"]
 mod member;
@@ -7,5 +8,5 @@ mod member;
 mod handover;
 
 mod acknowledged_after_a_new_cluster;
-mod consumer_hands_over_real;
+mod consumer_hands_over;
 mod shrunk_topic_is_read;

@@ -1,7 +1,7 @@
-//! Property: a group reads every partition of a topic that was deleted and created again with fewer partitions, also when that
-//! happened between the leader's look at the metadata and a member's question for its offsets. The delay makes this window
-//! longer than the time between two replacements of the topic, so some of them fall into it. No member may wait until it counts as
-//! outside of its group.
+//! Property: a group reads every partition of a topic that was deleted and created again with fewer
+//! partitions, also when that happens between the leader's metadata request and a member's query for its
+//! offsets. A network delay makes this window longer than the time between two replacements of the topic, so
+//! some of them fall into it. No member may wait until it counts as outside its group.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use queue::{Producer, ProducerSettings};
 use testkit::kafka::{Kafka, Options, topics};
 use testkit::wait_until;
 
-use crate::member::{Member, Seat, WAIT_MAX, fill};
+use crate::member::{Member, Membership, WAIT_MAX, fill};
 
-/// One way, so a request takes twice as long.
+/// Delay of one direction, so a request takes twice as long.
 const DELAY_MS: u64 = 100;
 const ROUNDS: usize = 8;
 const FEWER: i32 = 3;
@@ -23,9 +23,9 @@ fn a_group_reads_a_topic_that_was_created_again_with_fewer_partitions() {
     check(false);
 }
 
-/// A static member that comes back under its id gets its former assignment.
+/// A static member that rejoins with its id gets its former assignment.
 #[test]
-fn a_group_of_static_members_does_so_too() {
+fn a_group_of_static_members_reads_such_a_topic() {
     check(true);
 }
 
@@ -34,7 +34,7 @@ fn check(is_static: bool) {
     let options = Options { behind_proxy: true, ..Options::default() };
     let kafka = Kafka::start_as(home.as_ref(), &options).expect("a broker");
     let proxy = kafka.proxy().expect("a proxy");
-    let seat = Seat {
+    let membership = Membership {
         bootstrap: kafka.addr(),
         group: "group".to_owned(),
         topic: "orders".to_owned(),
@@ -42,25 +42,27 @@ fn check(is_static: bool) {
         session_timeout_ms: 6000,
         instance_id: None,
     };
-    topics::create(&seat.bootstrap, &seat.topic, 24).expect("a topic");
+    topics::create(&membership.bootstrap, &membership.topic, 24).expect("a topic");
     proxy.delay_ms(DELAY_MS);
-    topics::create(&seat.bootstrap, "orders-dlq", 1).expect("a topic");
+    topics::create(&membership.bootstrap, "orders-dlq", 1).expect("a topic");
     let mut settings =
-        ProducerSettings::new(&seat.bootstrap, "test", ["orders", "orders-dlq"].map(str::to_owned));
+        ProducerSettings::new(&membership.bootstrap, "test", ["orders", "orders-dlq"].map(str::to_owned));
     settings.create_partitions = None;
-    // As a processor: its producer sees what happens to the topics.
+    // As in a processor, whose producer watches the topics.
     let producer = Producer::start(&settings, 1, 64).expect("a producer");
     let member = |number: u32| {
         let instance_id = is_static.then(|| format!("member{number}"));
-        let seat = Seat { instance_id, ..seat.clone() };
-        Member::join_beside(&seat, Some(Arc::clone(producer.topics())))
+        let membership = Membership { instance_id, ..membership.clone() };
+        Member::join_with_topics(&membership, Some(Arc::clone(producer.topics())))
     };
     let members: Vec<Member> = (0..2).map(member).collect();
     for round in 0..ROUNDS {
-        wait_until("the topic is deleted", WAIT_MAX, || topics::delete(&seat.bootstrap, &seat.topic).is_ok());
+        wait_until("the topic is deleted", WAIT_MAX, || {
+            topics::delete(&membership.bootstrap, &membership.topic).is_ok()
+        });
         let partitions = if round % 2 == 0 { 24 } else { FEWER };
         wait_until("the topic is created", WAIT_MAX, || {
-            topics::create(&seat.bootstrap, &seat.topic, partitions).is_ok()
+            topics::create(&membership.bootstrap, &membership.topic, partitions).is_ok()
         });
     }
     proxy.delay_ms(0);
@@ -69,9 +71,10 @@ fn check(is_static: bool) {
     let mut filled = None;
     let mut read = BTreeSet::new();
     wait_until("a record of each partition", WAIT_MAX, || {
-        // Again and again: after the controller has answered, the broker still takes records into the log that is about to go.
+        // Repeat: after the controller has answered, the broker still accepts records into the log that is
+        // about to be deleted.
         if filled.is_none_or(|at: Instant| at.elapsed() >= Duration::from_secs(1)) {
-            fill(&seat.bootstrap, &seat.topic, FEWER, 1);
+            fill(&membership.bootstrap, &membership.topic, FEWER, 1);
             filled = Some(Instant::now());
         }
         for batch in members.iter().flat_map(Member::take) {
@@ -82,7 +85,7 @@ fn check(is_static: bool) {
     });
     eprintln!("read after {} ms", begun.elapsed().as_millis());
     for member in members {
-        // That takes 25 s.
+        // Being replaced as outside the group takes 25 s.
         let waited: Vec<String> =
             member.events().into_iter().filter(|event| event.contains("in no group")).collect();
         assert_eq!(waited, Vec::<String>::new());

@@ -7,18 +7,18 @@ use wire::names::Status;
 
 use super::expiry::Expiring;
 use super::orders::{Holder, StatusEntry, contents_of};
-use super::{Kind, Turn};
+use super::{Kind, Transaction};
 use crate::tag::{Tag, tag_of};
-use crate::{Admission, Admit, Confirm, Policy, Retract, StoreError};
+use crate::{Admission, AdmissionKey, Admit, Confirm, Policy, StoreError};
 
-/// `ratelimit:<user>`: the admissions that can still matter, ascending. Dies one window after the last one.
+/// `ratelimit:<user>`: the admissions that can still count, ascending. Expires one window after the last one.
 #[derive(Debug)]
 pub(super) struct Admissions {
     log: VecDeque<(u64, Tag)>,
     until_ms: u64,
 }
 
-/// `gateway_watermark:<owner>`: everything up to and including this is resolved.
+/// `gateway_watermark:<owner>`: every admission up to and including this number has a known result.
 pub(super) type Watermark = Expiring<u64>;
 
 impl Admissions {
@@ -32,16 +32,16 @@ impl Admissions {
         }
     }
 
-    /// The rule of the limit. Fewer than `rate_limit_max_requests` admissions may lie in `(at - window, at]`;
-    /// `at` is never before the last admission, so that a clock that goes back lets nobody in twice.
+    /// Applies the rate limit: fewer than `rate_limit_max_requests` admissions may be in `(at - window, at]`.
+    /// `at` is never before the last admission, so that a clock that goes back does not admit anybody twice.
     ///
     /// # Errors
     /// The milliseconds until the next admission is possible.
     fn count(&mut self, tag: Tag, now_ms: u64, policy: &Policy) -> Result<(), u64> {
         let window_ms = policy.rate_limit_window_ms;
         let max = policy.rate_limit_max_requests as usize;
-        // A stamp more than a window ahead is from a clock that has jumped; waiting for it would lock the user
-        // out.
+        // A timestamp more than a window ahead comes from a clock that jumped; waiting for it would lock the
+        // user out.
         if self.log.back().is_some_and(|&(last_ms, _)| last_ms > now_ms + window_ms) {
             self.log.clear();
         }
@@ -51,7 +51,7 @@ impl Admissions {
             if oldest_ms + window_ms > at_ms {
                 return Err((oldest_ms + window_ms - now_ms).min(window_ms));
             }
-            // What lies before the last `max` can never decide anything again.
+            // Entries before the last `max` can no longer influence the limit.
             self.log.drain(..=self.log.len() - max);
         }
         self.log.push_back((at_ms, tag));
@@ -60,8 +60,8 @@ impl Admissions {
     }
 }
 
-impl Turn<'_> {
-    /// Takes the id, counts it against the user's limit and sets PENDING; or does nothing at all.
+impl Transaction<'_> {
+    /// Takes the id, counts the order against the user's limit and sets PENDING; or changes nothing.
     pub(super) fn admit(&mut self, admit: &Admit<'_>) -> Result<Admission, StoreError> {
         let Some(status_entry) = self.status_entry(admit.request_id) else { return self.admit_fresh(admit) };
         let contents = &status_entry.contents;
@@ -89,8 +89,8 @@ impl Turn<'_> {
         Ok(Admission::Fresh)
     }
 
-    /// Counted instead of the first send's admission. Over the limit the id stays suspended, because the first send may
-    /// have been persisted.
+    /// Counts this send in place of the first one. If the user is over the limit, the id stays suspended,
+    /// because the first send may have been persisted.
     fn take_over(
         &mut self,
         admit: &Admit<'_>,
@@ -106,7 +106,8 @@ impl Turn<'_> {
         })
     }
 
-    /// A suspended id at once; a pending one when it is old and its owner has not resolved it.
+    /// A suspended id may be taken over at once; a pending one when it is old enough and above its owner's
+    /// watermark.
     fn may_take_over(&self, first: &Holder) -> bool {
         let watermark = self.state.owners.get(&*first.owner).and_then(|watermark| watermark.get(self.now_ms));
         let is_resolved = watermark.is_some_and(|&watermark| watermark >= first.sequence);
@@ -143,7 +144,8 @@ impl Turn<'_> {
             if user.until_ms < self.now_ms {
                 user.log.clear();
             }
-            // A takeover is counted now, and its first send no longer: as long as that lies in the window there is room.
+            // A takeover replaces its first send in the log, so there is room as long as the first send is in
+            // the window.
             if let Some(first) = instead_of {
                 user.remove(first);
             }
@@ -156,20 +158,22 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Frees the id and gives the admission back. An id that was taken over, or is suspended already, is suspended instead: the
-    /// broker may have the order from an earlier send.
-    pub(super) fn release(&mut self, retract: &Retract<'_>) -> bool {
-        let is_held = match self.holder(retract) {
-            Some(holder) if holder.is_taken_over || holder.is_suspended => return self.suspend(retract),
+    /// Frees the id and removes the admission from the user's log. An id that was taken over, or is already
+    /// suspended, is suspended instead: the broker may have the order from an earlier send.
+    pub(super) fn release(&mut self, admission_key: &AdmissionKey<'_>) -> bool {
+        let is_held = match self.holder(admission_key) {
+            Some(holder) if holder.is_taken_over || holder.is_suspended => {
+                return self.suspend(admission_key);
+            }
             Some(_) => {
-                self.remove_status_entry(retract.request_id);
+                self.remove_status_entry(admission_key.request_id);
                 true
             }
             None => false,
         };
-        let tag = tag_of(retract.owner, retract.sequence);
+        let tag = tag_of(admission_key.owner, admission_key.sequence);
         let now_ms = self.now_ms;
-        if let Some(user) = self.state.users.get_mut(retract.user_id)
+        if let Some(user) = self.state.users.get_mut(admission_key.user_id)
             && user.until_ms >= now_ms
         {
             user.remove(tag);
@@ -177,28 +181,28 @@ impl Turn<'_> {
         is_held
     }
 
-    /// Lets the next try take over at once.
-    pub(super) fn suspend(&mut self, retract: &Retract<'_>) -> bool {
-        if self.holder(retract).is_none() {
+    /// Lets the next send take the id over at once.
+    pub(super) fn suspend(&mut self, admission_key: &AdmissionKey<'_>) -> bool {
+        if self.holder(admission_key).is_none() {
             return false;
         }
-        let status_entry = self.status_entry_mut(retract.request_id);
+        let status_entry = self.status_entry_mut(admission_key.request_id);
         if let Some(holder) = status_entry.and_then(|status_entry| status_entry.holder.as_mut()) {
             holder.is_suspended = true;
         }
         true
     }
 
-    /// What holds the id, if it is this owner and sequence.
-    fn holder(&self, retract: &Retract<'_>) -> Option<&Holder> {
-        let holder = self.status_entry(retract.request_id)?.holder.as_ref()?;
-        (*holder.owner == *retract.owner && holder.sequence == retract.sequence).then_some(holder)
+    /// The holder of the id, if it is this owner and sequence.
+    fn holder(&self, admission_key: &AdmissionKey<'_>) -> Option<&Holder> {
+        let holder = self.status_entry(admission_key.request_id)?.holder.as_ref()?;
+        (*holder.owner == *admission_key.owner && holder.sequence == admission_key.sequence).then_some(holder)
     }
 
-    /// Sets the watermark; the caller only ever raises it.
+    /// Sets the watermark; callers only ever raise it.
     pub(super) fn confirm(&mut self, confirm: &Confirm<'_>) -> Result<(), StoreError> {
-        let life_ms = self.policy.watermark_ttl_ms();
-        let watermark = Watermark::new(confirm.sequence, self.now_ms, life_ms);
+        let ttl_ms = self.policy.watermark_ttl_ms();
+        let watermark = Watermark::new(confirm.sequence, self.now_ms, ttl_ms);
         if let Some(held) = self.state.owners.get_mut(confirm.owner) {
             *held = watermark;
             return Ok(());

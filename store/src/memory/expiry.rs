@@ -1,16 +1,17 @@
-//! What has a time to live, and who removes it.
+//! Expiry of entries.
 //!
-//! A value has expired from the first millisecond after its `until_ms`, whether or not it was removed (as in
-//! Redis). The expiry_queues only free the memory: each holds every entry of its kind once, in order of expiry,
-//! because all entries of a kind live equally long. An entry whose life was prolonged is put back at the end
-//! when its turn comes.
+//! A value is expired from the first millisecond after its `until_ms`, whether or not it was removed (as in
+//! Redis). The expiry queues only free memory: each holds every entry of its kind once, in order of expiry,
+//! because all entries of a kind have the same time to live. An entry whose expiry was extended is put back
+//! at the end when it reaches the front.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Kind, Turn};
+use super::{Kind, Transaction};
 
-/// Entries of a kind that one command looks at. Two a command outrun one new entry of each kind a command.
+/// Entries of each kind that one command checks. A command adds at most one entry of each kind, so two are
+/// enough to keep up.
 pub(super) const SWEEP_MAX: usize = 2;
 
 /// A value with an expiry time.
@@ -21,15 +22,15 @@ pub(super) struct Expiring<T> {
 }
 
 impl<T> Expiring<T> {
-    pub(super) fn new(value: T, now_ms: u64, life_ms: u64) -> Self {
-        Self { value, until_ms: now_ms + life_ms }
+    pub(super) fn new(value: T, now_ms: u64, ttl_ms: u64) -> Self {
+        Self { value, until_ms: now_ms + ttl_ms }
     }
 
     pub(super) fn is_alive(&self, now_ms: u64) -> bool {
         now_ms <= self.until_ms
     }
 
-    /// The value, while it lives.
+    /// The value, unless it has expired.
     pub(super) fn get(&self, now_ms: u64) -> Option<&T> {
         self.is_alive(now_ms).then_some(&self.value)
     }
@@ -43,7 +44,7 @@ impl<T> Expiring<T> {
     }
 }
 
-/// The entries of one kind, the next to expire in front.
+/// Entries of one kind; the next to expire is in front.
 #[derive(Debug, Default)]
 pub(super) struct ExpiryQueue {
     queue: VecDeque<(u64, Arc<str>)>,
@@ -58,14 +59,14 @@ impl ExpiryQueue {
         self.queue.push_front((until_ms, name));
     }
 
-    /// The front, when its time has passed.
+    /// Removes the front entry if its expiry time has passed.
     fn pop_due(&mut self, now_ms: u64) -> Option<Arc<str>> {
         let &(until_ms, _) = self.queue.front()?;
         (until_ms < now_ms).then(|| self.queue.pop_front().map(|(_, name)| name)).flatten()
     }
 }
 
-impl Turn<'_> {
+impl Transaction<'_> {
     /// Frees a bounded number of expired entries.
     pub(super) fn sweep(&mut self) {
         for kind in [Kind::Order, Kind::User, Kind::Owner, Kind::Bucket] {
@@ -74,7 +75,7 @@ impl Turn<'_> {
                 let Some(until_ms) = self.remove_expired(kind, &name) else { continue };
                 let queue = &mut self.state.expiry_queues[kind as usize];
                 if until_ms < self.now_ms {
-                    // A large bucket, freed in part: its turn comes again.
+                    // A large bucket was freed in part; continue with it next time.
                     queue.put_back(until_ms, name);
                     break;
                 }
@@ -83,7 +84,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Drops what has expired of one entry; says until when the rest of it lives.
+    /// Frees an entry, or part of it, if it has expired. Returns the expiry time of what is left.
     fn remove_expired(&mut self, kind: Kind, name: &Arc<str>) -> Option<u64> {
         let now_ms = self.now_ms;
         match kind {

@@ -1,11 +1,12 @@
-//! `fence:{inventory:<item>}:<bucket>`: the state of orders at their item, from which the statuses are derived.
+//! `fence:{inventory:<item>}:<bucket>`: the state of the orders of an item, from which the statuses are
+//! derived.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use wire::names::Status;
 
-use super::{Kind, Turn};
+use super::{Kind, Transaction};
 use crate::{Origin, fence_bucket};
 
 /// The fences of one item and bucket; they expire together.
@@ -15,7 +16,7 @@ pub(super) struct Bucket {
     until_ms: u64,
 }
 
-/// One order at its item.
+/// State of one order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fence {
     Held { attempt: u32, amount: u32 },
@@ -36,7 +37,7 @@ impl Fence {
         }
     }
 
-    /// 0 for what no replay changes.
+    /// Recorded attempt; 0 for a state that no replay changes.
     pub(super) fn attempt(self) -> u32 {
         match self {
             Self::Held { attempt, .. }
@@ -46,7 +47,7 @@ impl Fence {
         }
     }
 
-    /// The record that made it, of an end that has a dead letter.
+    /// The record that caused a final state that has a dead letter.
     pub(super) fn origin(self) -> Option<Origin> {
         match self {
             Self::Refunded { origin, .. } | Self::UnknownItem { origin, .. } => Some(origin),
@@ -70,31 +71,31 @@ impl Bucket {
     }
 }
 
-/// Which fence.
+/// Identifies a fence.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct FenceKey<'a> {
     pub(super) item_id: &'a str,
     pub(super) accepted_at_ms: u64,
     pub(super) request_id: &'a str,
 }
 
-impl Place<'_> {
+impl FenceKey<'_> {
     fn bucket(&self) -> String {
         format!("{}:{}", self.item_id, fence_bucket(self.accepted_at_ms))
     }
 }
 
-impl Turn<'_> {
-    pub(super) fn fence(&self, place: Place<'_>) -> Option<Fence> {
-        let bucket = self.state.buckets.get(place.bucket().as_str())?;
+impl Transaction<'_> {
+    pub(super) fn fence(&self, key: FenceKey<'_>) -> Option<Fence> {
+        let bucket = self.state.buckets.get(key.bucket().as_str())?;
         let is_alive = bucket.until_ms >= self.now_ms;
-        bucket.fences.get(place.request_id).copied().filter(|_| is_alive)
+        bucket.fences.get(key.request_id).copied().filter(|_| is_alive)
     }
 
-    /// Writes a fence and renews the expiry of its bucket. Never refused: it is counted with the status of its order, which exists
-    /// already.
-    pub(super) fn put_fence(&mut self, place: Place<'_>, fence: Fence) {
-        let name: Arc<str> = place.bucket().into();
+    /// Writes a fence and renews the expiry of its bucket. Needs no room check: a fence is counted with the
+    /// status of its order, which already exists.
+    pub(super) fn put_fence(&mut self, key: FenceKey<'_>, fence: Fence) {
+        let name: Arc<str> = key.bucket().into();
         let until_ms = self.now_ms + self.policy.order_status_ttl_ms;
         let bucket = self.state.buckets.entry(Arc::clone(&name)).or_insert_with(|| {
             self.state.expiry_queues[Kind::Bucket as usize].push(until_ms, name);
@@ -104,6 +105,6 @@ impl Turn<'_> {
             bucket.fences.clear();
         }
         bucket.until_ms = until_ms;
-        bucket.fences.insert(place.request_id.into(), fence);
+        bucket.fences.insert(key.request_id.into(), fence);
     }
 }

@@ -1,17 +1,19 @@
-//! The reference model of the scripts, which is also the embedded default.
+//! The reference model of the scripts, which is also the store of embedded mode.
 //!
-//! It owns the whole truth of a process behind one lock: statuses ([`orders`]), the admissions of users
-//! ([`admission`]), fences ([`fences`]), stock and ledgers ([`stock`]). Each command is one hold of that lock, so it is as atomic
-//! as a script, and its answer is the script's, always: `tests/model_equals_redis.rs` compares them over
-//! random histories. It reads like a specification; where a script and this disagree, one of the two is
-//! wrong.
+//! It owns the whole state of a process behind one lock: statuses (`orders`), the admissions of users
+//! (`admission`), fences (`fences`), stock and ledgers (`stock`). Each command holds the lock once, so
+//! it is as atomic as a script, and its answer always equals the script's: `tests/real/model_equals_redis.rs`
+//! compares them over random histories. It reads like a specification; where it and a script disagree, one of
+//! them is wrong.
 //!
-//! Called from any core and any thread ([`Memory::apply`] does not wait). Nothing outlives the process.
+//! Called from any core and any thread (`Memory::apply` does not wait). All state is lost when the process
+//! exits.
 //!
-//! Bound: `entries_max` orders, users, items and owners together; over it a command that would need a new
-//! entry is answered [`StoreError::Full`]. An order costs about 500 bytes (its status and fence, its id three times, owner and
-//! correlation id), a user about 200 bytes and 8 for each admission in the window. Entries expire as in
-//! Redis; each command drops at most [`expiry::SWEEP_MAX`] of a kind, so that no caller pays for many.
+//! Bound: `entries_max` orders, users, items and owners together; beyond it a command that needs a new entry
+//! fails with [`StoreError::Full`]. An order costs about 500 bytes (its status and fence, its id three times,
+//! owner and correlation id), a user about 200 bytes plus 8 for each admission in the window. Entries expire
+//! as in Redis; each command frees at most `expiry::SWEEP_MAX` of a kind, so that no single caller pays for
+//! many.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -28,7 +30,7 @@ use orders::StatusEntry;
 /// Admit, release, suspend, confirm.
 mod admission;
 
-/// What has a time to live, and who removes it.
+/// Expiry of entries.
 mod expiry;
 
 /// Statuses.
@@ -37,7 +39,7 @@ mod orders;
 /// Fences.
 mod fences;
 
-/// Reserve, settle, refund, and the operator's steps.
+/// Reserve, settle, refund, and the operator's commands.
 mod stock;
 
 /// The clock of a model: milliseconds since the Unix epoch.
@@ -59,11 +61,12 @@ struct State {
     owners: HashMap<Arc<str>, admission::Watermark>,
     items: HashMap<Arc<str>, stock::Item>,
     buckets: HashMap<Arc<str>, fences::Bucket>,
-    /// What expires next, by [`Kind`].
+    /// By [`Kind`].
     expiry_queues: [ExpiryQueue; 4],
 }
 
-/// Index into [`State::expiry_queues`]; each kind has one time to live, so each expiry queue is in order of expiry.
+/// Index into [`State::expiry_queues`]. All entries of a kind have the same time to live, so each queue is in
+/// order of expiry.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Order = 0,
@@ -72,8 +75,8 @@ enum Kind {
     Bucket = 3,
 }
 
-/// One step as it runs: the state it holds, the rules, and the time of the store.
-struct Turn<'s> {
+/// One command being executed: the locked state, the policy, and the current time of the store.
+struct Transaction<'s> {
     state: &'s mut State,
     policy: &'s Policy,
     entries_max: usize,
@@ -87,12 +90,12 @@ impl fmt::Debug for Memory {
 }
 
 impl Memory {
-    /// An empty model on the wall clock, with at most `entries_max` entries.
+    /// An empty model with at most `entries_max` entries that uses the wall clock.
     pub fn new(policy: Policy, entries_max: usize) -> Arc<Self> {
         Self::with_clock(policy, entries_max, shard::clock::unix_ms)
     }
 
-    /// As [`Memory::new`] with a clock of the caller's, in Unix milliseconds. It should not go back; when it
+    /// As [`Memory::new`] with the caller's clock, in Unix milliseconds. The clock should not go back; if it
     /// does, entries live longer.
     pub fn with_clock(
         policy: Policy,
@@ -102,60 +105,62 @@ impl Memory {
         Arc::new(Self { state: Mutex::default(), policy, entries_max, clock: Box::new(clock) })
     }
 
-    /// One atomic step, at once.
+    /// Executes one command atomically, without waiting.
     ///
     /// # Errors
-    /// [`StoreError::Full`] over the bound of entries, [`StoreError::Refused`] for a command out of its
-    /// bounds.
+    /// [`StoreError::Full`] beyond the bound of entries, [`StoreError::Refused`] for a command with a field
+    /// out of bounds.
     pub fn apply(&self, command: &Command<'_>) -> Result<Answer, StoreError> {
         self.apply_in(&mut self.state.lock(), command)
     }
 
-    /// What an operator's `SET inventory:<item>` does, any text; `None` is `DEL`.
+    /// Does what an operator's `SET inventory:<item>` does, with any text; `None` is `DEL`.
     ///
     /// # Errors
-    /// [`StoreError::Full`] over the bound of entries.
+    /// [`StoreError::Full`] beyond the bound of entries.
     pub fn set_inventory_text(&self, item_id: &str, text: Option<&str>) -> Result<(), StoreError> {
         let mut state = self.state.lock();
-        self.turn(&mut state).operator_set(item_id, text)
+        self.transaction(&mut state).operator_set(item_id, text)
     }
 
-    /// Entries now: orders, users, items and owners.
+    /// Current number of entries: orders, users, items and owners.
     pub fn entries(&self) -> usize {
         self.state.lock().entries()
     }
 
     fn apply_in(&self, state: &mut State, command: &Command<'_>) -> Result<Answer, StoreError> {
         command.check()?;
-        let mut turn = self.turn(state);
-        turn.sweep();
+        let mut transaction = self.transaction(state);
+        transaction.sweep();
         match *command {
-            Command::Admit(ref admit) => turn.admit(admit).map(Answer::Admitted),
-            Command::Release(ref retract) => Ok(Answer::Retracted(turn.release(retract))),
-            Command::Suspend(ref retract) => Ok(Answer::Retracted(turn.suspend(retract))),
-            Command::Confirm(ref confirm) => turn.confirm(confirm).map(|()| Answer::Done),
-            Command::Reserve(ref reserve) => Ok(Answer::Reserved(turn.reserve(reserve))),
-            Command::Settle(ref settle) => Ok(Answer::Ended(turn.settle(settle))),
-            Command::Refund(ref settle) => Ok(Answer::Ended(turn.refund(settle))),
-            Command::Claim(ref claim) => turn.claim(claim).map(Answer::Claimed),
-            Command::WriteStatus(ref status) => turn.write_status(status).map(|()| Answer::Done),
-            Command::Status { request_id } => Ok(Answer::Status(turn.status_view(request_id))),
-            Command::Statuses { request_ids } => Ok(Answer::Statuses(turn.each(request_ids, Turn::status))),
-            Command::Stock { items } => Ok(Answer::Stock(turn.each(items, Turn::left))),
+            Command::Admit(ref admit) => transaction.admit(admit).map(Answer::Admitted),
+            Command::Release(ref admission_key) => Ok(Answer::WasHeld(transaction.release(admission_key))),
+            Command::Suspend(ref admission_key) => Ok(Answer::WasHeld(transaction.suspend(admission_key))),
+            Command::Confirm(ref confirm) => transaction.confirm(confirm).map(|()| Answer::Done),
+            Command::Reserve(ref reserve) => Ok(Answer::Reserved(transaction.reserve(reserve))),
+            Command::Settle(ref settle) => Ok(Answer::Settled(transaction.settle(settle))),
+            Command::Refund(ref settle) => Ok(Answer::Settled(transaction.refund(settle))),
+            Command::Claim(ref claim) => transaction.claim(claim).map(Answer::Claimed),
+            Command::WriteStatus(ref status) => transaction.write_status(status).map(|()| Answer::Done),
+            Command::Status { request_id } => Ok(Answer::Status(transaction.status_view(request_id))),
+            Command::Statuses { request_ids } => {
+                Ok(Answer::Statuses(transaction.each(request_ids, Transaction::status)))
+            }
+            Command::Stock { items } => Ok(Answer::Stock(transaction.each(items, Transaction::left))),
             Command::SetStock { item_id, units } => {
-                turn.set_stock(item_id, units as i64).map(|left| Answer::StockLeft(Some(left)))
+                transaction.set_stock(item_id, units as i64).map(|left| Answer::StockLeft(Some(left)))
             }
             Command::AddStock { item_id, units } => {
-                Ok(Answer::StockLeft(turn.add_stock(item_id, units as i64)))
+                Ok(Answer::StockLeft(transaction.add_stock(item_id, units as i64)))
             }
-            Command::Ledgers { items } => Ok(Answer::Ledgers(turn.each(items, Turn::ledger))),
-            // Nothing of an earlier version is in memory.
+            Command::Ledgers { items } => Ok(Answer::Ledgers(transaction.each(items, Transaction::ledger))),
+            // Memory has no data of an earlier version.
             Command::Import(_) | Command::Ping => Ok(Answer::Done),
         }
     }
 
-    fn turn<'s>(&'s self, state: &'s mut State) -> Turn<'s> {
-        Turn { state, policy: &self.policy, entries_max: self.entries_max, now_ms: (self.clock)() }
+    fn transaction<'s>(&'s self, state: &'s mut State) -> Transaction<'s> {
+        Transaction { state, policy: &self.policy, entries_max: self.entries_max, now_ms: (self.clock)() }
     }
 }
 
@@ -165,15 +170,15 @@ impl State {
     }
 }
 
-impl Turn<'_> {
+impl Transaction<'_> {
     /// # Errors
-    /// [`StoreError::Full`] when `new_entries` more would pass the bound.
+    /// [`StoreError::Full`] if `new_entries` more would exceed the bound.
     fn check_room(&self, new_entries: usize) -> Result<(), StoreError> {
         let fits = self.state.entries() + new_entries <= self.entries_max;
         if new_entries == 0 || fits { Ok(()) } else { Err(StoreError::Full) }
     }
 
-    /// The status, while it lives.
+    /// The status, unless it has expired.
     fn status(&self, request_id: &str) -> Option<Status> {
         self.status_entry(request_id).map(|status_entry| status_entry.status)
     }
@@ -183,8 +188,8 @@ impl Turn<'_> {
         Some(StatusView { status: *status, correlation_id: Some(contents.correlation_id.to_string()) })
     }
 
-    fn each<T>(&self, names: &[&str], look: impl Fn(&Self, &str) -> T) -> Vec<T> {
-        names.iter().map(|name| look(self, name)).collect()
+    fn each<T>(&self, names: &[&str], read: impl Fn(&Self, &str) -> T) -> Vec<T> {
+        names.iter().map(|name| read(self, name)).collect()
     }
 }
 
@@ -193,7 +198,7 @@ impl Store for Arc<Memory> {
         ready(self.apply(command))
     }
 
-    /// One hold of the lock for all of them.
+    /// Holds the lock once for all commands.
     fn ask_all(&self, commands: &[Command<'_>]) -> impl Future<Output = Vec<Result<Answer, StoreError>>> {
         let mut state = self.state.lock();
         ready(commands.iter().map(|command| self.apply_in(&mut state, command)).collect())

@@ -1,11 +1,12 @@
-//! `order_status:<request_id>`: where an order stands, and who took its id with what contents.
+//! `order_status:<request_id>`: the status of an order, the holder of its id and a fingerprint of its
+//! contents.
 
 use std::sync::Arc;
 
 use wire::names::Status;
 
 use super::expiry::Expiring;
-use super::{Kind, Turn};
+use super::{Kind, Transaction};
 use crate::{Claim, Claimed, FinalStatus, StoreError, is_replayable};
 
 /// The value of a status.
@@ -13,15 +14,15 @@ use crate::{Claim, Claimed, FinalStatus, StoreError, is_replayable};
 pub(super) struct StatusEntry {
     pub(super) status: Status,
     pub(super) contents: Contents,
-    /// Which admission holds the id; `None` when it is final, or claimed by a processor.
+    /// The admission that holds the id; `None` if the status is final or a processor claimed the id.
     pub(super) holder: Option<Holder>,
     /// When the first send was accepted.
     pub(super) accepted_at_ms: u64,
-    /// Of a final status that a replay may change.
+    /// Attempt of a final status that a replay may change.
     pub(super) attempt: u32,
 }
 
-/// What an id was taken for.
+/// The order that an id was taken for.
 #[derive(Debug, Clone)]
 pub(super) struct Contents {
     pub(super) fingerprint: u64,
@@ -31,17 +32,17 @@ pub(super) struct Contents {
 /// The admission that holds an id.
 #[derive(Debug, Clone)]
 pub(super) struct Holder {
-    /// The broker may have the order: the next try takes over at once.
+    /// The broker may have the order: the next send takes the id over at once.
     pub(super) is_suspended: bool,
-    /// The broker may have the order from an earlier send: it is never freed by a release.
+    /// The broker may have the order from an earlier send: a release never frees the id.
     pub(super) is_taken_over: bool,
-    /// When it was taken, or last taken over.
+    /// When the id was taken, or last taken over.
     pub(super) taken_ms: u64,
     pub(super) owner: Box<str>,
     pub(super) sequence: u64,
 }
 
-impl Turn<'_> {
+impl Transaction<'_> {
     pub(super) fn status_entry(&self, request_id: &str) -> Option<&StatusEntry> {
         self.state.orders.get(request_id)?.get(self.now_ms)?.as_ref()
     }
@@ -50,7 +51,7 @@ impl Turn<'_> {
         self.state.orders.get_mut(request_id)?.get_mut(self.now_ms)?.as_mut()
     }
 
-    /// A deletion, not an expiry: an empty entry stays until its time, since the expiry queue names it.
+    /// Deletes the status. An empty entry stays until it expires, because the expiry queue refers to it.
     pub(super) fn remove_status_entry(&mut self, request_id: &str) {
         let now_ms = self.now_ms;
         if let Some(held) = self.state.orders.get_mut(request_id).and_then(|held| held.get_mut(now_ms)) {
@@ -77,7 +78,7 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Takes the id of an order that no gateway has taken, or says whose it is.
+    /// Takes the id of an order that no gateway has taken, or returns who holds it.
     pub(super) fn claim(&mut self, claim: &Claim<'_>) -> Result<Claimed, StoreError> {
         let Some(held) = self.status_entry(claim.request_id) else {
             self.put_status_entry(
@@ -96,11 +97,12 @@ impl Turn<'_> {
         Ok(if is_same { Claimed::At { accepted_at_ms: held.accepted_at_ms } } else { Claimed::Conflict })
     }
 
-    /// A status that follows from a fence. One that a replay may change leaves the status of a later attempt alone.
+    /// Writes a status that follows from a fence. A status that a replay may change does not overwrite that
+    /// of a later attempt.
     pub(super) fn write_status(&mut self, status: &FinalStatus<'_>) -> Result<(), StoreError> {
         if is_replayable(status.status)
             && let Some(held) = self.status_entry(status.request_id)
-            && held.status.is_end()
+            && held.status.is_final()
             && (!is_replayable(held.status) || held.attempt > status.attempt)
         {
             return Ok(());

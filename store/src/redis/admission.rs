@@ -1,47 +1,48 @@
-//! Admission and release, step by step ([`super::step`]). Both commands of a new order are sent at once; only a user who has
-//! a window already, or an id that is taken, needs further steps.
+//! Admission and release as sequences of steps ([`super::step`]). Both commands of a new order are sent at
+//! once; further steps are needed only if the user already has a window or the id is taken.
 //!
-//! [`StoreError::Lost`] says that the admission may have left something behind, which a release by its owner and sequence
-//! takes back. That holds for whatever step failed, so a release may be repeated. A takeover that is lost between its two
-//! steps leaves the first send's entry in the window: the user is then refused for longer, never for less.
+//! [`StoreError::Lost`] means that the admission may have changed Redis; a release with its owner and
+//! sequence undoes that. This holds whichever step failed, so a release may be repeated. If a takeover is
+//! lost between its two steps, the entry of the first send stays in the window: the user is then rejected for
+//! longer, never for a shorter time.
 
 use shard::join::all;
 use shard::waiters::Wait;
 use wire::status_value::{Holder, StatusValue};
 
-use super::encode::hex16;
-use super::flight::Outcome;
+use super::keys::hex16;
 use super::link::Link;
+use super::pipeline::Outcome;
 use super::step::Step;
 use crate::answer::Answer;
 use crate::tag::tag_of;
-use crate::{Admission, Admit, Command, Retract, StoreError};
+use crate::{Admission, AdmissionKey, Admit, Command, StoreError};
 
-/// May this order be published?
+/// Decides whether this order may be published.
 ///
 /// # Errors
-/// [`StoreError::Lost`] as above; others changed nothing.
+/// [`StoreError::Lost`] as described above; after any other error nothing has changed.
 pub(super) async fn admit(link: &Link, admit: &Admit<'_>) -> Result<Admission, StoreError> {
     let tag = tag_of(admit.owner, admit.sequence);
     let window = link.step(&Step::BeginWindow { user_id: admit.user_id, tag })?;
-    // The other one is on its way already.
+    // The first step is already in flight, so its result is unknown.
     let id = link.step(&Step::TakeId(admit)).map_err(|_| StoreError::Lost)?;
     let (window, id) = (number(window).await, text(id).await);
     match (window, id) {
         (Ok(1), Ok(None)) => Ok(Admission::Fresh),
         (Ok(_), Ok(None)) => count(link, admit).await,
         (Ok(is_counted), Ok(Some(seen))) => refuse_or_take_over(link, admit, &seen, is_counted == 1).await,
-        (Err(StoreError::Away), Err(StoreError::Away)) => Err(StoreError::Away),
-        // One of the two keys is of the wrong type; the other one may have been set.
+        (Err(StoreError::Unreachable), Err(StoreError::Unreachable)) => Err(StoreError::Unreachable),
+        // One of the two keys has the wrong type; the other one may have been set.
         (Err(StoreError::Refused(reason)), _) | (_, Err(StoreError::Refused(reason))) => {
-            release(link, &retract(admit)).await.map_err(|_| StoreError::Lost)?;
+            release(link, &admission_key(admit)).await.map_err(|_| StoreError::Lost)?;
             Err(StoreError::Refused(reason))
         }
         _ => Err(StoreError::Lost),
     }
 }
 
-/// The id is ours, and the user has a window.
+/// Counts the admission of a user who already has a window; the id has been taken.
 async fn count(link: &Link, admit: &Admit<'_>) -> Result<Admission, StoreError> {
     let tag = tag_of(admit.owner, admit.sequence);
     let counted = ask(link, &Step::Count { user_id: admit.user_id, tag, instead_of: None }).await;
@@ -57,7 +58,8 @@ async fn count(link: &Link, admit: &Admit<'_>) -> Result<Admission, StoreError> 
     refusal
 }
 
-/// The id holds `seen`. `is_counted`: the user had no window, and ours is counted there.
+/// The id is already taken, with the value `seen`. `is_counted`: the user had no window, and this admission
+/// was counted in a new one.
 async fn refuse_or_take_over(
     link: &Link,
     admit: &Admit<'_>,
@@ -93,7 +95,8 @@ async fn refuse_or_take_over(
     Ok(refusal)
 }
 
-/// A suspended id at once; a pending one when it is old and its owner has not resolved it.
+/// A suspended id may be taken over at once; a pending one when it is old enough and above its owner's
+/// watermark.
 async fn may_take_over(link: &Link, request_id: &str, holder: &Holder<'_>) -> Result<bool, StoreError> {
     if holder.is_suspended {
         return Ok(true);
@@ -103,15 +106,15 @@ async fn may_take_over(link: &Link, request_id: &str, holder: &Holder<'_>) -> Re
     let watermark = link.step(&Step::Watermark { owner: holder.owner }).map_err(lost)?;
     let (ttl_ms, watermark) = (number(ttl).await.map_err(lost)?, text(watermark).await.map_err(lost)?);
     let policy = &link.settings.policy;
-    // Negative: it has expired since, or somebody made it persistent.
+    // Negative: the key has expired since, or somebody made it persistent.
     let Ok(ttl_ms) = u64::try_from(ttl_ms) else { return Ok(false) };
     let is_old = policy.order_status_ttl_ms.saturating_sub(ttl_ms) >= policy.takeover_after_ms;
     let watermark: Option<u64> = watermark.and_then(|watermark| watermark.parse().ok());
     Ok(is_old && watermark.is_none_or(|watermark| watermark < holder.sequence))
 }
 
-/// The id was taken over from `holder`: counts it in the place of that admission. Over the limit the id stays suspended,
-/// because the first send may have been persisted.
+/// The id was taken over from `holder`: counts the new admission in place of the former one. If the user is
+/// over the limit, the id stays suspended, because the first send may have been persisted.
 async fn count_takeover(
     link: &Link,
     admit: &Admit<'_>,
@@ -124,19 +127,19 @@ async fn count_takeover(
     if counted == 0 {
         return Ok(Admission::TakenOver { accepted_at_ms: holder.accepted_at_ms });
     }
-    link.ask(&Command::Suspend(retract(admit))).map_err(lost)?.await.map_err(lost)?;
+    link.ask(&Command::Suspend(admission_key(admit))).map_err(lost)?.await.map_err(lost)?;
     Ok(Admission::Limited { retry_after_ms: counted.unsigned_abs() })
 }
 
-/// Frees the id and gives the admission back; an id that was taken over is suspended instead. False when the id was not held
-/// by that owner and sequence.
+/// Frees the id and removes the admission from the user's window; an id that was taken over is suspended
+/// instead. Returns false if that owner and sequence did not hold the id.
 ///
 /// # Errors
-/// It may have happened in part; repeat it.
-pub(super) async fn release(link: &Link, retract: &Retract<'_>) -> Result<bool, StoreError> {
-    let Retract { user_id, request_id, owner, sequence } = *retract;
+/// The release may have been applied in part; repeat it.
+pub(super) async fn release(link: &Link, admission_key: &AdmissionKey<'_>) -> Result<bool, StoreError> {
+    let AdmissionKey { user_id, request_id, owner, sequence } = *admission_key;
     let released = ask(link, &Step::ReleaseId { request_id, owner, sequence }).await?;
-    // Of a suspended id the first send may have been persisted: it counts.
+    // The first send of a suspended id may have been persisted, so its admission still counts.
     if released != 1 {
         let uncount = Step::Uncount { user_id, tag: tag_of(owner, sequence) };
         ask(link, &uncount).await.map_err(|_| StoreError::Lost)?;
@@ -144,14 +147,17 @@ pub(super) async fn release(link: &Link, retract: &Retract<'_>) -> Result<bool, 
     Ok(released != 0)
 }
 
-/// Many at once, so that they share their flushes; answers in their order.
-pub(super) async fn release_all(link: &Link, retracts: &[Retract<'_>]) -> Vec<Result<bool, StoreError>> {
-    all(retracts.iter().map(|retract| Box::pin(release(link, retract))).collect()).await
+/// Releases many at once, so that they share their flushes; returns the answers in the same order.
+pub(super) async fn release_all(
+    link: &Link,
+    admission_keys: &[AdmissionKey<'_>],
+) -> Vec<Result<bool, StoreError>> {
+    all(admission_keys.iter().map(|admission_key| Box::pin(release(link, admission_key))).collect()).await
 }
 
-fn retract<'a>(admit: &Admit<'a>) -> Retract<'a> {
+fn admission_key<'a>(admit: &Admit<'a>) -> AdmissionKey<'a> {
     let Admit { user_id, request_id, owner, sequence, .. } = *admit;
-    Retract { user_id, request_id, owner, sequence }
+    AdmissionKey { user_id, request_id, owner, sequence }
 }
 
 async fn ask(link: &Link, step: &Step<'_>) -> Result<i64, StoreError> {

@@ -1,4 +1,4 @@
-//! A connection that waits, for threads of their own: checks and listings, never a core.
+//! A blocking connection for checks and listings. Used on separate threads, never on a core.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use redis::{ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo, RedisR
 
 use super::Server;
 
-/// Connects; every question waits at most `timeout`.
+/// Connects; every query waits at most `timeout`.
 pub(super) fn connect(server: &Server, timeout: Duration) -> RedisResult<redis::Connection> {
     let mut settings = RedisConnectionInfo::default().set_db(i64::from(server.db));
     if let Some(user) = &server.user {
@@ -24,11 +24,11 @@ pub(super) fn connect(server: &Server, timeout: Duration) -> RedisResult<redis::
     Ok(connection)
 }
 
-/// Keys looked at in one step of a walk. Redis takes about 0.2 ms for it and serves others between two steps; ten million keys
-/// are 10,000 steps.
+/// Keys per `SCAN` call. Redis takes about 0.2 ms for one call and serves others between two calls; ten
+/// million keys are 10,000 calls.
 const STEP_KEYS: u32 = 1000;
 
-/// Walks over all keys that begin with `prefix`, in steps, until `take` breaks. A key may come twice.
+/// Scans all keys that begin with `prefix`, in steps, until `take` breaks. A key may be returned twice.
 pub(super) fn walk(
     connection: &mut redis::Connection,
     prefix: &str,
@@ -43,7 +43,7 @@ pub(super) fn walk(
             .arg("COUNT")
             .arg(STEP_KEYS)
             .query(connection)?;
-        // Keys that are not UTF-8 are not ours.
+        // This software writes no keys that are not UTF-8.
         let keys = keys.into_iter().filter_map(|key| String::from_utf8(key).ok()).collect();
         if take(connection, keys)?.is_break() || next == 0 {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Is Redis configured as a sale needs it? Asked by a thread of its own over a connection of its own.
+//! Checks whether Redis is configured as a sale needs it. They run on their own thread and connection.
 
 use std::time::Duration;
 
@@ -14,21 +14,22 @@ const VERSION: &str = "redis_version";
 const EVICTION: &str = "redis_eviction";
 const PERSISTENCE: &str = "redis_persistence";
 
-/// `SET … NX GET` came with it. An older one is refused by the probe of the handshake.
+/// First version with `SET … NX GET`. The handshake's probe rejects an older server.
 const VERSION_MIN: u32 = 7;
 
-/// How long an answer may take.
+/// Timeout of each query.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The checks of a store.
 pub fn group(source: &Source) -> Group {
-    let Source::Redis(server) = source else { return Group { names: &NAMES, look: None } };
+    let Source::Redis(server) = source else { return Group { names: &NAMES, check: None } };
     let server = server.clone();
-    Group { names: &NAMES, look: Some(Box::new(move || look(&server, TIMEOUT))) }
+    Group { names: &NAMES, check: Some(Box::new(move || run_checks(&server, TIMEOUT))) }
 }
 
-/// Asks once; the error says that Redis cannot be asked now. What it may not tell is a verdict.
-fn look(server: &Server, timeout: Duration) -> Result<Vec<Finding>, String> {
+/// Runs the checks once. Returns an error if Redis cannot be queried now; if Redis denies a query, the
+/// verdict is `Unknown`.
+fn run_checks(server: &Server, timeout: Duration) -> Result<Vec<Finding>, String> {
     let mut connection = blocking::connect(server, timeout).map_err(|error| error.to_string())?;
     let info: RedisResult<String> = redis::cmd("INFO").query(&mut connection);
     let info = match info {
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_info_says_is_judged() {
+    fn verdicts_follow_the_reply_to_info() {
         let fine = "# Server\r\nredis_version:7.0.15\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\n";
         assert_eq!(version(fine), Verdict::Fine);
         assert_eq!(eviction(fine), Verdict::Fine);

@@ -1,4 +1,4 @@
-//! A reply as an answer, and what an error reply says about the server.
+//! Converts replies to answers, and classifies error replies.
 
 use std::str::{FromStr, from_utf8};
 
@@ -7,29 +7,31 @@ use wire::names::Status;
 use wire::resp::{Items, Reply};
 use wire::status_value::StatusValue;
 
-use super::encode::{Kind, hex16};
+use super::keys::hex16;
+use super::reply_kind::Kind;
 use super::scripts::Script;
 use crate::answer::{Ledger, known_units};
 use crate::command::accepted_by_0_1_at_ms;
-use crate::{Answer, Claimed, Ending, Reservation, StatusView, StoreError, is_replayable};
+use crate::{Answer, Claimed, Reservation, Settlement, StatusView, StoreError, is_replayable};
 
-/// What an error reply means.
+/// Meaning of an error reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The script is not there any more; the command did not run.
+    /// The server no longer has the script; the command did not run.
     NoScript,
-    /// The server serves nobody like this now (a replica, loading, full, missing rights, …); the command did not run.
+    /// The server serves nobody in its current state (a replica, loading, full, missing rights, …); the
+    /// command did not run.
     Server(Reason),
-    /// This one command cannot be carried out.
+    /// Only this command cannot be executed.
     Command,
 }
 
-/// Codes that speak of the server, not of the command. All are given before a command, or a script's first
-/// write, takes effect.
+/// Error codes about the server, not about the command. Redis returns each of them before a command, or a
+/// script's first write, takes effect.
 static SERVER_CODES: [(&str, Reason); 17] = [
     ("LOADING", Reason::Loading),
     ("READONLY", Reason::ReadOnly),
-    // Of a replica that has lost its master.
+    // From a replica that has lost its master.
     ("MASTERDOWN", Reason::ReadOnly),
     ("CLUSTERDOWN", Reason::ClusterMode),
     ("CROSSSLOT", Reason::ClusterMode),
@@ -47,7 +49,7 @@ static SERVER_CODES: [(&str, Reason); 17] = [
     ("NOPERM", Reason::Permission),
 ];
 
-/// The same, for what Redis says without a code of its own.
+/// The same for errors that have no specific code.
 static SERVER_TEXTS: [(&str, Reason); 7] = [
     // Redis 7, and Redis 6.
     ("ACL failure in script", Reason::Permission),
@@ -60,8 +62,8 @@ static SERVER_TEXTS: [(&str, Reason); 7] = [
     ("Unknown Redis command called from", Reason::Unsupported),
 ];
 
-/// Reads the code of an error. Redis before 7 wraps the error of a script: `ERR Error running script …: -OOM
-/// …`.
+/// Classifies an error by its code. Redis before 7 wraps the error of a script: `ERR Error running script …:
+/// -OOM …`.
 pub(super) fn fault(error: &[u8]) -> Fault {
     let error = String::from_utf8_lossy(error);
     let code = error.split(' ').next().unwrap_or_default();
@@ -77,15 +79,15 @@ pub(super) fn fault(error: &[u8]) -> Fault {
     found.map_or(Fault::Command, |&(_, reason)| Fault::Server(reason))
 }
 
-/// A reply that is not what was asked for.
+/// A reply of an unexpected type or form.
 struct WrongShape;
 
 type Shaped<T> = Result<T, WrongShape>;
 
-/// The answer in a reply that is not an error.
+/// Decodes a reply that is not an error.
 ///
 /// # Errors
-/// [`StoreError::Refused`] for a reply of the wrong shape, and for a value that nobody of ours has written.
+/// [`StoreError::Refused`] for a reply of the wrong shape, and for a value that this software did not write.
 pub(super) fn decode(kind: Kind, reply: &Reply<'_>) -> Result<Answer, StoreError> {
     let answer = match kind {
         Kind::Eval(script) => eval(script, reply),
@@ -110,7 +112,7 @@ pub(super) fn decode(kind: Kind, reply: &Reply<'_>) -> Result<Answer, StoreError
         Kind::Statuses(count) => each(reply, count, optional_status).map(Answer::Statuses),
         Kind::Stock(count) => each(reply, count, |level| Ok(units(level))).map(Answer::Stock),
         Kind::Ledgers(count) => ledgers(reply, count).map(Answer::Ledgers),
-        Kind::EvalMany(..) | Kind::Own(_) => Err(WrongShape),
+        Kind::EvalMany(..) | Kind::Internal(_) => Err(WrongShape),
     };
     answer.map_err(|WrongShape| StoreError::Refused(format!("unexpected reply {reply:?} to {kind:?}")))
 }
@@ -120,21 +122,21 @@ fn eval(script: Script, reply: &Reply<'_>) -> Shaped<Answer> {
         Script::Count | Script::Uncount | Script::ReleaseId | Script::TakeOver => {
             integer(reply).map(Answer::Number)
         }
-        Script::Suspend => integer(reply).map(|flag| Answer::Retracted(flag == 1)),
+        Script::Suspend => integer(reply).map(|flag| Answer::WasHeld(flag == 1)),
         Script::Reserve => reservation(reply).map(Answer::Reserved),
-        Script::Settle => ending(reply, Status::Completed).map(Answer::Ended),
-        Script::Refund => ending(reply, Status::FailedPayment).map(Answer::Ended),
+        Script::Settle => settlement(reply, Status::Completed).map(Answer::Settled),
+        Script::Refund => settlement(reply, Status::FailedPayment).map(Answer::Settled),
         Script::SetStock | Script::AddStock => match reply {
             Reply::Nil => Ok(Answer::StockLeft(None)),
             reply => integer(reply).map(|left| Answer::StockLeft(Some(left))),
         },
         Script::FailedStatus | Script::Import => integer(reply).map(|_| Answer::Done),
-        // Asked for by kinds of their own.
+        // These scripts have their own kinds.
         Script::Ledgers | Script::ProbeGateway | Script::ProbeProcessor => Err(WrongShape),
     }
 }
 
-/// See the head of `reserve.lua`.
+/// See the comment at the top of `reserve.lua`.
 fn reservation(reply: &Reply<'_>) -> Shaped<Reservation> {
     match *reply {
         Reply::Integer(-1) => Ok(Reservation::HeldAlready),
@@ -148,7 +150,7 @@ fn reservation(reply: &Reply<'_>) -> Shaped<Reservation> {
                     let attempt = word(&mut words)?;
                     let same_origin = word::<u8>(&mut words)? == 1;
                     let status = word(&mut words)?;
-                    Ok(Reservation::EndedBefore { status, attempt, same_origin })
+                    Ok(Reservation::AlreadyFinal { status, attempt, same_origin })
                 }
                 _ => Err(WrongShape),
             }
@@ -156,11 +158,11 @@ fn reservation(reply: &Reply<'_>) -> Shaped<Reservation> {
     }
 }
 
-/// See the heads of `settle.lua` and `refund.lua`; the fence, of `reserve.lua`.
-fn ending(reply: &Reply<'_>, end: Status) -> Shaped<Ending> {
-    let none = Ending { applied: false, status: None, attempt: 0 };
+/// See the comments at the top of `settle.lua` and `refund.lua`; for the fence, of `reserve.lua`.
+fn settlement(reply: &Reply<'_>, end: Status) -> Shaped<Settlement> {
+    let none = Settlement { applied: false, status: None, attempt: 0 };
     match reply {
-        Reply::Integer(1) => Ok(Ending { applied: true, status: Some(end), attempt: 0 }),
+        Reply::Integer(1) => Ok(Settlement { applied: true, status: Some(end), attempt: 0 }),
         Reply::Nil => Ok(none),
         reply => {
             let mut words = text(reply)?.split(' ');
@@ -174,13 +176,13 @@ fn ending(reply: &Reply<'_>, end: Status) -> Shaped<Ending> {
             };
             let attempt =
                 if status == Status::Pending || is_replayable(status) { word(&mut words)? } else { 0 };
-            Ok(Ending { status: Some(status), attempt, ..none })
+            Ok(Settlement { status: Some(status), attempt, ..none })
         }
     }
 }
 
-/// What the id held before it was claimed. A status of version 0.1 names no time, so it is derived from the
-/// fingerprint, the same for all copies.
+/// Decodes the value of the id before it was claimed. A status of version 0.1 has no acceptance time, so a
+/// substitute is derived from the fingerprint, the same for all copies.
 fn claimed(reply: &Reply<'_>, fingerprint: u64, accepted_at_ms: u64) -> Shaped<Claimed> {
     let value = match reply {
         Reply::Nil => return Ok(Claimed::At { accepted_at_ms }),
@@ -188,8 +190,8 @@ fn claimed(reply: &Reply<'_>, fingerprint: u64, accepted_at_ms: u64) -> Shaped<C
     };
     let status: Status = value.word.parse().map_err(|_| WrongShape)?;
     let is_same = value.fingerprint.is_none_or(|held| held.as_bytes() == hex16(fingerprint));
-    if is_same && value.accepted_at_ms.is_none() && status.is_end() && !is_replayable(status) {
-        return Ok(Claimed::Ended);
+    if is_same && value.accepted_at_ms.is_none() && status.is_final() && !is_replayable(status) {
+        return Ok(Claimed::AlreadyFinal);
     }
     let accepted_at_ms = value.accepted_at_ms.unwrap_or_else(|| accepted_by_0_1_at_ms(fingerprint));
     Ok(if is_same { Claimed::At { accepted_at_ms } } else { Claimed::Conflict })
@@ -201,7 +203,7 @@ fn status(reply: &Reply<'_>) -> Shaped<Option<StatusView>> {
     Ok(Some(StatusView { status, correlation_id }))
 }
 
-/// Base and taken of each, in a row.
+/// Base and taken of each item, as one flat array.
 fn ledgers(reply: &Reply<'_>, count: u32) -> Shaped<Vec<Option<Ledger>>> {
     let mut numbers = each(reply, 2 * count, optional_number)?.into_iter();
     let mut next = || numbers.next().flatten();
@@ -212,12 +214,12 @@ fn ledgers(reply: &Reply<'_>, count: u32) -> Shaped<Vec<Option<Ledger>>> {
     Ok((0..count).map(ledger).collect())
 }
 
-/// The first `count` items of an array, each by itself.
+/// Decodes each of the first `count` items of an array.
 fn each<T>(reply: &Reply<'_>, count: u32, read: impl Fn(&Reply<'_>) -> Shaped<T>) -> Shaped<Vec<T>> {
     items(reply, count)?.take(count as usize).map(|item| read(&item)).collect()
 }
 
-/// An array of at least so many.
+/// An array of at least `count` items.
 fn items<'a>(reply: &Reply<'a>, count: u32) -> Shaped<Items<'a>> {
     match reply {
         Reply::Array(items) if items.len() >= count as usize => Ok(items.clone()),
@@ -233,12 +235,12 @@ fn text<'a>(reply: &Reply<'a>) -> Shaped<&'a str> {
     if let Reply::Bulk(bytes) = reply { from_utf8(bytes).map_err(|_| WrongShape) } else { Err(WrongShape) }
 }
 
-/// Units left; whatever is no plain integer is unknown.
+/// Units left; anything but a plain integer is unknown.
 fn units(reply: &Reply<'_>) -> Option<i64> {
     if let Reply::Bulk(bytes) = reply { known_units(bytes) } else { None }
 }
 
-/// The status that a value of `order_status` begins with, or nil.
+/// The status at the start of an `order_status` value, or nil.
 fn optional_status(reply: &Reply<'_>) -> Shaped<Option<Status>> {
     match reply {
         Reply::Nil => Ok(None),
@@ -264,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_say_whose_fault_they_are() {
+    fn errors_are_classified_by_cause() {
         let server = Fault::Server;
         for (error, expected) in [
             ("NOSCRIPT No matching script. Please use EVAL.", Fault::NoScript),

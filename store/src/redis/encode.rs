@@ -1,87 +1,26 @@
-//! A command as bytes: which script or command of Redis it is, and its keys and arguments.
+//! Encodes commands as Redis commands or script calls, with their keys and arguments.
 
-use wire::names::{
-    FENCE_PREFIX, INVENTORY_PREFIX, LEDGER_PREFIX, ORDER_STATUS_PREFIX, RATELIMIT_PREFIX, TAG_END,
-    WATERMARK_PREFIX,
-};
-use wire::resp::{Decimal, write_array, write_bulk, write_bulk_parts, write_command, write_number};
+use wire::names::{INVENTORY_PREFIX, ORDER_STATUS_PREFIX, RATELIMIT_PREFIX, WATERMARK_PREFIX};
+use wire::resp::{write_array, write_bulk, write_command, write_number};
 
+use super::keys::{eval, fence_key, key, ledger_key};
+use super::reply_kind::{Internal, Kind};
 use super::scripts::{Script, Shas};
 use super::{group, status};
-use crate::{Command, Import, Policy, fence_bucket};
+use crate::{Command, Import, Policy};
 
-/// What version 0.1 kept of an order's units.
+/// Key prefix of version 0.1 for an order's units.
 const RESERVATION_PREFIX: &str = "reservation:";
-
-/// What the reply will be about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// The reply of a script.
-    Eval(Script),
-    /// An array of such replies, one an order.
-    EvalMany(Script, u32),
-    /// The value of an id before it was claimed, if it had one.
-    Claim {
-        fingerprint: u64,
-        accepted_at_ms: u64,
-    },
-    /// A `SET … NX`: whether it did.
-    IsSet,
-    /// A text, or none.
-    Text,
-    Number,
-    /// OK, and nothing else.
-    Done,
-    Status,
-    /// How many were asked for.
-    Statuses(u32),
-    Stock(u32),
-    Ledgers(u32),
-    Own(Own),
-}
-
-/// What a connection asks for itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Own {
-    Auth,
-    Select,
-    /// In the handshake.
-    Load(Script),
-    /// After NOSCRIPT.
-    Reload(Script),
-    /// INFO: `run_id` changes at a restart, `master_replid` at a promotion. For a processor.
-    Identify,
-    /// Does it take writes? For tools, which have no orders.
-    Probe,
-    /// Could every step of this role be carried out? The script, and whether it is the handshake's.
-    ProbeSteps(Script, bool),
-}
-
-impl Kind {
-    /// Commands that this reply answers.
-    pub(super) fn commands(self) -> u32 {
-        if let Self::EvalMany(_, orders) = self { orders } else { 1 }
-    }
-
-    /// The script that must be loaded for it.
-    pub(super) fn script(self) -> Option<Script> {
-        match self {
-            Self::Eval(script) | Self::EvalMany(script, _) => Some(script),
-            Self::Ledgers(_) => Some(Script::Ledgers),
-            _ => None,
-        }
-    }
-}
 
 /// Appends a command to `out`.
 pub(super) fn encode(out: &mut Vec<u8>, command: &Command<'_>, shas: &Shas, policy: &Policy) -> Kind {
     match *command {
         Command::Admit(_) | Command::Release(_) => unreachable!("made of steps by `admission`"),
-        Command::Suspend(ref retract) => {
+        Command::Suspend(ref admission_key) => {
             eval(out, shas, Script::Suspend, 1, 2);
-            key(out, ORDER_STATUS_PREFIX, retract.request_id);
-            write_bulk(out, retract.owner.as_bytes());
-            write_number(out, retract.sequence);
+            key(out, ORDER_STATUS_PREFIX, admission_key.request_id);
+            write_bulk(out, admission_key.owner.as_bytes());
+            write_number(out, admission_key.sequence);
             Kind::Eval(Script::Suspend)
         }
         Command::Confirm(ref confirm) => {
@@ -135,24 +74,24 @@ pub(super) fn encode(out: &mut Vec<u8>, command: &Command<'_>, shas: &Shas, poli
     }
 }
 
-/// Appends a command of the connection's own without further arguments, or one to load a script.
-pub(super) fn encode_own(out: &mut Vec<u8>, own: Own, policy: &Policy) -> Kind {
-    match own {
-        Own::Load(script) | Own::Reload(script) => {
+/// Appends an internal command without further arguments, or one to load a script.
+pub(super) fn encode_internal(out: &mut Vec<u8>, internal: Internal, policy: &Policy) -> Kind {
+    match internal {
+        Internal::Load(script) | Internal::Reload(script) => {
             write_command(out, &[b"SCRIPT", b"LOAD", script.source(policy).as_bytes()]);
         }
-        // A write of nothing to a key that cannot be there (no id is empty): it changes nothing, but a
-        // replica, a server out of memory and one that cannot save refuse it as they would refuse an order.
-        Own::Probe => write_command(out, &[b"SETRANGE", ORDER_STATUS_PREFIX.as_bytes(), b"0", b""]),
-        Own::Identify => write_command(out, &[b"INFO", b"server", b"replication"]),
-        Own::Auth | Own::Select | Own::ProbeSteps(..) => {
+        // Writes nothing to a key that cannot exist (no id is empty). It changes nothing, but a replica, a
+        // server out of memory and one that cannot save reject it as they would reject an order.
+        Internal::Probe => write_command(out, &[b"SETRANGE", ORDER_STATUS_PREFIX.as_bytes(), b"0", b""]),
+        Internal::Identify => write_command(out, &[b"INFO", b"server", b"replication"]),
+        Internal::Auth | Internal::Select | Internal::ProbeSteps(..) => {
             unreachable!("written with their arguments by the link")
         }
     }
-    Kind::Own(own)
+    Kind::Internal(internal)
 }
 
-/// Appends the probe of a role: its keys are those of orders, with an id that nobody has.
+/// Appends the probe of a role. It uses the keys of orders, with an id that no order has.
 pub(super) fn encode_probe(out: &mut Vec<u8>, script: Script, is_handshake: bool, shas: &Shas) -> Kind {
     const GATEWAY: [&str; 4] = [RATELIMIT_PREFIX, ORDER_STATUS_PREFIX, WATERMARK_PREFIX, INVENTORY_PREFIX];
     eval(out, shas, script, 4, 1);
@@ -167,19 +106,7 @@ pub(super) fn encode_probe(out: &mut Vec<u8>, script: Script, is_handshake: bool
         fence_key(out, "", 0);
     }
     write_number(out, u32::from(is_handshake));
-    Kind::Own(Own::ProbeSteps(script, is_handshake))
-}
-
-/// `stock_ledger:{inventory:<item>}`
-pub(super) fn ledger_key(out: &mut Vec<u8>, item_id: &str) {
-    write_bulk_parts(out, &[LEDGER_PREFIX.as_bytes(), item_id.as_bytes(), TAG_END.as_bytes()]);
-}
-
-/// `fence:{inventory:<item>}:<bucket>`
-pub(super) fn fence_key(out: &mut Vec<u8>, item_id: &str, accepted_at_ms: u64) {
-    let bucket = Decimal::new(fence_bucket(accepted_at_ms));
-    let parts = [FENCE_PREFIX.as_bytes(), item_id.as_bytes(), TAG_END.as_bytes(), b":", bucket.as_bytes()];
-    write_bulk_parts(out, &parts);
+    Kind::Internal(Internal::ProbeSteps(script, is_handshake))
 }
 
 fn change_stock(out: &mut Vec<u8>, item_id: &str, units: u64, shas: &Shas, script: Script) -> Kind {
@@ -190,7 +117,7 @@ fn change_stock(out: &mut Vec<u8>, item_id: &str, units: u64, shas: &Shas, scrip
     Kind::Eval(script)
 }
 
-/// MGET of many; of none it would be an error, so a key that nobody has is asked for instead.
+/// MGET of all names. Without a name it would be an error, so a key that never exists is requested instead.
 fn mget(out: &mut Vec<u8>, prefix: &str, names: &[&str]) {
     write_array(out, 1 + names.len().max(1));
     write_bulk(out, b"MGET");
@@ -199,34 +126,5 @@ fn mget(out: &mut Vec<u8>, prefix: &str, names: &[&str]) {
     }
     if names.is_empty() {
         key(out, prefix, "");
-    }
-}
-
-pub(super) fn eval(out: &mut Vec<u8>, shas: &Shas, script: Script, keys: usize, arguments: usize) {
-    write_array(out, 3 + keys + arguments);
-    out.extend_from_slice(b"$7\r\nEVALSHA\r\n$40\r\n");
-    out.extend_from_slice(shas.of(script));
-    out.extend_from_slice(b"\r\n");
-    write_number(out, keys as u64);
-}
-
-pub(super) fn key(out: &mut Vec<u8>, prefix: &str, name: &str) {
-    write_bulk_parts(out, &[prefix.as_bytes(), name.as_bytes()]);
-}
-
-pub(super) fn hex16(number: u64) -> [u8; 16] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    std::array::from_fn(|at| DIGITS[(number >> (60 - 4 * at)) as usize & 15])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fingerprint_is_sixteen_hex_digits() {
-        for number in [0, 1, 0x0123_4567_89ab_cdef, u64::MAX] {
-            assert_eq!(hex16(number), *format!("{number:016x}").as_bytes());
-        }
     }
 }

@@ -1,19 +1,21 @@
-//! Grouping of reservations, settlements or refunds: neighbouring commands of one kind, item and bucket in one `ask_all` become one
-//! script call, which reads all fences once and changes the stock once.
+//! Groups reservations, settlements or refunds: adjacent commands of one kind, item and bucket in one
+//! `ask_all` become one script call, which reads all fences once and changes the stock once.
 
 use wire::names::INVENTORY_PREFIX;
 use wire::order::{AMOUNT_MAX, fingerprint};
 use wire::resp::{Decimal, write_bulk, write_bulk_parts, write_number};
 
-use super::encode::{Kind, eval, fence_key, key, ledger_key};
+use super::keys::{eval, fence_key, key, ledger_key};
+use super::reply_kind::Kind;
 use super::scripts::{Script, Shas};
 use crate::{Command, Origin, Reserve, Settle, fence_bucket};
 
-/// Orders per call. Redis is blocked meanwhile, half a millisecond for 64; doubling it would save another 1 % of Redis CPU.
+/// Orders per call. Redis is blocked during a call, half a millisecond for 64 orders; doubling it would save
+/// another 1 % of Redis CPU.
 pub(super) const ORDERS_MAX: usize = 64;
 
-/// What the orders of one call have in common.
-fn place<'a>(command: &Command<'a>) -> Option<(Script, &'a str, u64)> {
+/// The kind, item and acceptance time of a command; all orders of one call share kind, item and bucket.
+fn group_key<'a>(command: &Command<'a>) -> Option<(Script, &'a str, u64)> {
     match *command {
         Command::Reserve(Reserve { item_id, accepted_at_ms, .. }) => {
             Some((Script::Reserve, item_id, accepted_at_ms))
@@ -37,20 +39,21 @@ fn request_id<'a>(command: &Command<'a>) -> &'a str {
     }
 }
 
-/// How many commands at the front one script can serve: of one kind, item and bucket, under ids that differ (the second of two
-/// equal ones must see what became of the first).
+/// Number of commands at the front that one script call can serve: the same kind, item and bucket, and
+/// distinct ids (the second of two equal ids must see the result of the first).
 pub(super) fn length(commands: &[Command<'_>]) -> usize {
     let mut ids = [0_u64; ORDERS_MAX];
     let mut length = 0;
-    let key = |command| place(command).map(|(script, item_id, at_ms)| (script, item_id, fence_bucket(at_ms)));
+    let key =
+        |command| group_key(command).map(|(script, item_id, at_ms)| (script, item_id, fence_bucket(at_ms)));
     let Some(first) = commands.first().and_then(key) else { return 0 };
     for command in commands.iter().take(ORDERS_MAX) {
-        if let Command::Reserve(wish) = command
-            && !(1..=AMOUNT_MAX).contains(&wish.amount)
+        if let Command::Reserve(reserve) = command
+            && !(1..=AMOUNT_MAX).contains(&reserve.amount)
         {
             break;
         }
-        // Two ids of the same hash part the group, which costs a call and nothing else.
+        // Two ids with the same hash only split the group, which costs one more call.
         let id = fingerprint(request_id(command), "", 0);
         if key(command) != Some(first) || ids[..length].contains(&id) {
             break;
@@ -61,11 +64,11 @@ pub(super) fn length(commands: &[Command<'_>]) -> usize {
     length
 }
 
-/// Appends one call for all of `commands`, which [`length`] has counted.
+/// Appends one call for all of `commands`, which [`length`] has accepted as one group.
 pub(super) fn encode(out: &mut Vec<u8>, commands: &[Command<'_>], shas: &Shas) -> Kind {
     let orders = commands.len();
-    let Some((script, item_id, accepted_at_ms)) = commands.first().and_then(place) else {
-        unreachable!("only steps with a place are encoded here")
+    let Some((script, item_id, accepted_at_ms)) = commands.first().and_then(group_key) else {
+        unreachable!("only commands that `length` accepts are encoded here")
     };
     let (keys, arguments) = match script {
         Script::Reserve => (3, 4),
@@ -81,7 +84,8 @@ pub(super) fn encode(out: &mut Vec<u8>, commands: &[Command<'_>], shas: &Shas) -
     for command in commands {
         write_bulk(out, request_id(command).as_bytes());
     }
-    // What the scripts compare and write is put together here: Lua would do it at several times the cost.
+    // The strings that the scripts compare and write are built here: Lua would do it at several times the
+    // cost.
     for command in commands {
         let attempt = Decimal::new(attempt(command));
         match command {
@@ -95,13 +99,15 @@ pub(super) fn encode(out: &mut Vec<u8>, commands: &[Command<'_>], shas: &Shas) -
     for command in commands {
         match command {
             Command::Reserve(Reserve { amount, .. }) => write_number(out, *amount),
-            Command::Refund(Settle { attempt, origin, .. }) => of_record(out, b"R ", *attempt, *origin),
+            Command::Refund(Settle { attempt, origin, .. }) => {
+                write_attempt_and_origin(out, b"R ", *attempt, *origin);
+            }
             _ => {}
         }
     }
     for command in commands {
         if let Command::Reserve(Reserve { attempt, origin, .. }) = command {
-            of_record(out, b"", *attempt, *origin);
+            write_attempt_and_origin(out, b"", *attempt, *origin);
         }
     }
     Kind::EvalMany(script, orders as u32)
@@ -117,7 +123,7 @@ fn attempt(command: &Command<'_>) -> u32 {
 }
 
 /// `<attempt> <partition> <offset>`
-fn of_record(out: &mut Vec<u8>, start: &[u8], attempt: u32, origin: Origin) {
+fn write_attempt_and_origin(out: &mut Vec<u8>, start: &[u8], attempt: u32, origin: Origin) {
     let (partition, offset) = (Decimal::new(origin.partition), Decimal::new(origin.offset));
     let attempt = Decimal::new(attempt);
     let parts = [start, attempt.as_bytes(), b" ", partition.as_bytes(), b" ", offset.as_bytes()];
@@ -149,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_ends_at_another_item_bucket_kind_or_an_id_it_has() {
+    fn a_group_ends_at_a_different_item_bucket_or_kind_or_a_repeated_id() {
         assert_eq!(
             length(&[reserve_at("a", "101", 0), reserve_at("b", "101", crate::command::FENCE_BUCKET_MS)]),
             1

@@ -1,4 +1,4 @@
-//! Units that orders hold, by their fences. For audits: it reads every fence.
+//! Counts the units that orders hold according to their fences. For audits: it reads every fence.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -9,16 +9,16 @@ use wire::names::{FENCE_PREFIX, TAG_END};
 
 use super::{Server, blocking};
 
-/// Fences read in one step.
+/// Fences per `HSCAN` call.
 const STEP_FENCES: u32 = 1000;
 
-/// Units held of each item that has any. Not a consistent snapshot while orders are processed.
+/// Units held of each item that has held units. Not a consistent snapshot while orders are processed.
 ///
 /// # Errors
-/// When Redis does not answer.
+/// If Redis does not answer.
 pub fn held_units(server: &Server, timeout: Duration) -> Result<HashMap<String, i64>, String> {
     let mut connection = blocking::connect(server, timeout).map_err(|error| error.to_string())?;
-    // By bucket, because a walk may show a key twice.
+    // By bucket, because a scan may return a key twice.
     let mut buckets: HashMap<String, i64> = HashMap::new();
     blocking::walk(&mut connection, FENCE_PREFIX, |connection, keys| {
         for key in keys {
@@ -54,7 +54,7 @@ fn held_in(connection: &mut Connection, key: &str) -> RedisResult<i64> {
     }
 }
 
-/// Of "H <attempt> <amount>" (`reserve.lua`).
+/// The amount in "H <attempt> <amount>" (`reserve.lua`).
 fn amount_of(fence: &str) -> Option<i64> {
     fence.strip_prefix("H ")?.split_once(' ')?.1.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! Which items have stock: the names of `inventory:<item>`, found by walking the keys. No index is kept, because an
+//! Lists the items that have stock by scanning for `inventory:<item>` keys. No index is kept, because an
 //! operator may SET an inventory by hand at any time.
 
 use std::ops::ControlFlow;
@@ -8,10 +8,11 @@ use wire::names::INVENTORY_PREFIX;
 
 use super::{Server, blocking};
 
-/// Gives the items of each step to `take`, which may wait, until it breaks or all keys were seen. An item may come twice.
+/// Passes the items of each step to `take`, which may wait, until it breaks or all keys were scanned. An item
+/// may come twice.
 ///
 /// # Errors
-/// When Redis does not answer; what was taken stays valid.
+/// If Redis does not answer; items already passed to `take` stay valid.
 pub fn walk(
     server: &Server,
     timeout: Duration,
@@ -22,9 +23,9 @@ pub fn walk(
         .map_err(|error| error.to_string())
 }
 
-/// The items of inventory keys.
+/// The item ids in inventory keys.
 fn items_of(keys: &[String]) -> Vec<String> {
     let items = keys.iter().filter_map(|key| key.strip_prefix(INVENTORY_PREFIX));
-    // What no order can name needs no line in the metrics.
+    // An item that no order can name needs no metric.
     items.filter(|item_id| wire::order::check_id(item_id).is_ok()).map(str::to_owned).collect()
 }

@@ -1,26 +1,27 @@
-//! The same over real Redis: commands, and Lua scripts by EVALSHA, over one pipelined TCP connection a core.
+//! The store on a Redis server: commands, and Lua scripts by EVALSHA, over one pipelined TCP connection per
+//! core.
 //!
-//! A [`Connection`] belongs to the core that opened it; its callers only append to a buffer and wait, its
-//! tasks (`tasks.rs`) write that buffer once a turn, read, and answer everybody whose reply has come. What a
-//! command is in bytes stands in `encode.rs` and, for the steps of an admission, in `step.rs`; what a reply means in `decode.rs`;
-//! the order between them in `flight.rs`, and what a reply, a loss or a silence does in `link.rs`.
+//! A `Connection` belongs to the core that opened it. Its callers only append to a buffer and wait; its
+//! tasks (`tasks.rs`) write that buffer once per event loop tick, read, and deliver the replies. `encode.rs`
+//! encodes commands and `step.rs` the steps of an admission; `decode.rs` decodes replies; `pipeline.rs` keeps
+//! the order between them; `link.rs` handles replies, connection losses and silence.
 //!
 //! Invariants:
-//! - a command is written at most once a session and never again after a loss: [`StoreError::Lost`] says that
-//!   it may have happened, every other error that it has not;
-//! - every command or step taken is answered within `deadline_ms` plus 100 ms, whatever the server does; an admission takes
-//!   one flush, and up to five in sequence when it meets a window and a taken id;
-//! - a late reply costs the command it belongs to and no other; a session ends for silence: no byte for
-//!   `deadline_ms` while a reply is outstanding;
-//! - nothing here blocks the core, and no waker leaves it;
-//! - a caller that goes away leaves its place in the order of replies behind, nothing else.
+//! - a command is written at most once per session and never again after a loss: [`StoreError::Lost`] means
+//!   that it may have taken effect, every other error that it has not;
+//! - every accepted command or step is answered within `deadline_ms` plus 100 ms, whatever the server does;
+//!   an admission takes one flush, and up to five in sequence if the user has a window and the id is taken;
+//! - a late reply fails only its own command; a session ends for silence: no byte for `deadline_ms` while a
+//!   reply is outstanding;
+//! - nothing here blocks the core, and no waker is passed to another thread;
+//! - when a caller drops its future, only its position in the order of replies remains.
 //!
-//! It never falls back to anything when the server is away. It needs Redis 7.0 or newer (`SET … NX GET`). Every command that
-//! admits, releases or processes an order touches keys of one slot: of a user, of an id, or of an item. Not so: `Import`, reads of
-//! many keys, and the probe of a processor.
+//! It never uses a fallback when the server is unreachable. It needs Redis 7.0 or newer (`SET … NX GET`).
+//! Every command that admits, releases or processes an order touches keys of one slot: of a user, of an id,
+//! or of an item. Exceptions: `Import`, reads of many keys, and the probe of a processor.
 //!
-//! Bounds, each core: `in_flight_max` commands, at most about 600 bytes each plus what an audit asks at once
-//! (10,000 ids of 220 bytes); a read buffer of 32 KiB that grows to 2 MiB for such an audit only.
+//! Bounds per core: `in_flight_max` commands of at most about 600 bytes each, plus the query of an audit
+//! (10,000 ids of 220 bytes); a read buffer of 32 KiB that grows to 2 MiB only for such an audit.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -32,84 +33,91 @@ use std::time::{Duration, Instant};
 use settings::RedisAddress;
 use shard::dependency::Monitor;
 
-use crate::{Answer, Command, Policy, Retract, Store, StoreError};
+use crate::{AdmissionKey, Answer, Command, Policy, Store, StoreError};
 use link::{Link, State};
 use scripts::Script;
 
-/// A command as bytes.
+/// Encodes commands.
 mod encode;
 
-/// Orders of one item in one script.
+/// How to decode the reply of each command.
+mod reply_kind;
+
+/// Keys and the head of a script call.
+mod keys;
+
+/// Groups orders of one item into one script call.
 mod group;
 
-/// A reply as an answer.
+/// Decodes replies.
 mod decode;
 
-/// The texts of the scripts and the rules in them.
+/// The scripts and the policy constants in them.
 mod scripts;
 
-/// Commands and replies in order.
-mod flight;
+/// Commands in flight, in the order of their replies.
+mod pipeline;
 
 /// The state that callers and tasks share.
 mod link;
 
-/// Which server answers.
+/// Detects a change of server.
 mod identity;
 
-/// A socket, made off the core.
+/// Connects a socket on a separate thread.
 mod connect;
 
 /// Supervisor, sweep, reader, writer.
 mod tasks;
 
-/// Admission and release, made of steps.
+/// Admission and release as sequences of steps.
 mod admission;
 
 /// The steps.
 mod step;
 
-/// Statuses of a processor.
+/// Statuses written by a processor.
 mod status;
 
-/// A connection that waits, for threads of their own.
+/// A blocking connection for use on separate threads.
 mod blocking;
 
-/// Is it configured as a sale needs it?
+/// Checks whether Redis is configured as a sale needs it.
 pub mod checks;
 
-/// Which items have stock.
+/// Lists the items that have stock.
 pub mod items;
 
-/// Tables as large as a sale needs them.
+/// Grows Redis's hash tables before a sale.
 pub mod presize;
 
-/// What version 0.1 left.
+/// Converts data of version 0.1.
 pub mod upgrade;
 
-/// Units that orders hold.
+/// Counts the units that orders hold.
 pub mod held;
 
-/// Encoder and decoder, for `benches/` alone.
+/// Encoder and decoder, only for `benches/`.
 #[cfg(feature = "bench")]
 pub mod bench;
 
-/// Default of [`ConnectionSettings::deadline_ms`]: a buyer gets 503 within a second of a death, and half of
-/// that is left for the sweep, a held-up core and the reply itself. A healthy Redis answers in under 10 ms.
+/// Default of [`ConnectionSettings::deadline_ms`]: a buyer gets 503 within a second after Redis dies, and
+/// half of that second is left for the sweep, a busy core and the response itself. A healthy Redis answers in
+/// under 10 ms.
 const DEADLINE_MS: u64 = 500;
-/// Between two looks of [`Connection::reachable_within`].
-const LOOK_MS: u64 = 2;
+/// Poll interval of [`Connection::reachable_within`].
+const POLL_MS: u64 = 2;
 
 /// A Redis server, as `REDIS_ADDR` names it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Server {
-    /// Name or address, without brackets.
+    /// Host name or address, without brackets.
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// ACL user, when given.
+    /// ACL user, if given.
     pub user: Option<String>,
-    /// Password, when given.
+    /// Password, if given.
     pub password: Option<String>,
     /// Database number.
     pub db: u32,
@@ -139,34 +147,34 @@ impl Server {
     }
 }
 
-/// How a connection is made and what bounds it.
+/// Settings of a connection.
 #[derive(Debug, Clone)]
 pub struct ConnectionSettings {
-    /// Where to.
+    /// The server to connect to.
     pub server: Server,
     /// Compiled into the scripts.
     pub policy: Policy,
-    /// Longest time from the first command of a flush to the replies; after it those whose reply is missing are
-    /// answered as lost. Also how long the server may be silent while a reply is outstanding, and the bound for
+    /// Maximum time from the first command of a flush to the replies; after that, commands without a reply
+    /// fail as lost. Also how long the server may be silent while a reply is outstanding, and the timeout of
     /// each step of connecting; 10..=10,000.
     pub deadline_ms: u64,
-    /// Most commands of this core whose reply has not come, those answered as lost included.
+    /// Maximum number of commands of this core without a reply, including those that failed as lost.
     pub in_flight_max: usize,
-    /// Whose steps the probes try.
+    /// The role whose commands the probes check.
     pub role: Role,
-    /// Told when Redis goes down for this connection and why.
+    /// Receives outages of this connection with their reason.
     pub monitor: Option<Arc<Monitor>>,
 }
 
-/// Who uses a connection: its probes try every command and key of this role once a second, so that Redis counts as
-/// reachable only while it would carry out an order.
+/// User of a connection. The probes try every command on every kind of key of this role once a second, so
+/// that Redis counts as reachable only while it would execute an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Admission and statuses.
     Gateway,
     /// Reservation, settlement and refund.
     Processor,
-    /// A command line: only whether it takes writes.
+    /// Command-line tools: only checks that the server accepts writes.
     Tool,
 }
 
@@ -181,7 +189,7 @@ impl Role {
 }
 
 impl ConnectionSettings {
-    /// With the default deadline, for a tool, without a monitor.
+    /// Settings for a tool, with the default deadline and without a monitor.
     pub fn new(server: Server, policy: Policy, in_flight_max: usize) -> Self {
         Self { server, policy, deadline_ms: DEADLINE_MS, in_flight_max, role: Role::Tool, monitor: None }
     }
@@ -190,31 +198,30 @@ impl ConnectionSettings {
 /// Redis was restarted or failed over and may have lost its last writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PossibleLoss {
-    /// Which server it is now: the same for every connection to it.
+    /// Identity of the new server: the same for every connection to it.
     pub server: String,
-    /// When the last reply of the one before came. Writes of the seconds before may be lost.
+    /// When the last reply of the previous server came. Writes of the seconds before may be lost.
     pub since: Instant,
 }
 
-/// What a connection counted since it was opened; all but `queue_depth` only rise.
+/// Counters of a connection since it was opened; all but `queue_depth` only increase.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Commands that wait for a reply now.
+    /// Commands that currently wait for a reply.
     pub queue_depth: u64,
     /// Writes to the socket; `commands / flushes` is the batch size.
     pub flushes: u64,
-    /// Commands taken, those of the connection itself (handshake, probes, scripts) included.
+    /// Accepted commands, including those of the connection itself (handshake, probes, scripts).
     pub commands: u64,
-    /// Commands that ended without an answer after they were taken: refused, lost, or sent away by the
-    /// server.
+    /// Accepted commands that failed: refused, lost, or rejected because of the server's state.
     pub errors: u64,
-    /// Commands whose reply did not come within the deadline although others came; also in `errors`.
+    /// Commands whose reply missed the deadline although other replies came; also counted in `errors`.
     pub late: u64,
-    /// Connections that came up after the first.
+    /// Sessions established after the first.
     pub reconnects: u64,
 }
 
-/// The connection of one core. Dropping it closes it; whoever still waits is answered with an error.
+/// The connection of one core. Dropping it closes it; commands that still wait fail.
 pub struct Connection {
     link: Rc<Link>,
 }
@@ -236,52 +243,53 @@ impl Connection {
         Rc::new(Self { link })
     }
 
-    /// What it counted.
+    /// Counters of this connection.
     pub fn stats(&self) -> Stats {
         Stats { queue_depth: self.link.waiting() as u64, ..self.link.stats() }
     }
 
-    /// Why it is not reachable, in words for a log; `None` while it is.
-    pub fn trouble(&self) -> Option<String> {
-        (!self.is_reachable()).then(|| self.link.trouble())
+    /// Why the server is not reachable, as text for a log; `None` while it is.
+    pub fn last_error(&self) -> Option<String> {
+        (!self.is_reachable()).then(|| self.link.last_error())
     }
 
-    /// Returned once per restart or failover. For [`Role::Processor`]; not detected if the server denies INFO.
+    /// A restart or failover since the last call; each is returned once. Only for [`Role::Processor`]; not
+    /// detected if the server denies INFO.
     pub fn take_possible_loss(&self) -> Option<PossibleLoss> {
         self.link.take_possible_loss()
     }
 
-    /// Waits until it is reachable; false when `wait_max` has passed before. For starts and command lines; an
-    /// order asks and is told.
+    /// Waits until the server is reachable; returns false after `wait_max`. For startup and command-line
+    /// tools; an order does not wait.
     pub async fn reachable_within(&self, wait_max: Duration) -> bool {
         let begun = Instant::now();
         while !self.is_reachable() {
             if begun.elapsed() >= wait_max {
                 return false;
             }
-            monoio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+            monoio::time::sleep(Duration::from_millis(POLL_MS)).await;
         }
         true
     }
 }
 
 impl Store for Connection {
-    /// Nothing is sent before the future is first polled; dropping it later does not take the command back.
+    /// Nothing is sent before the future is first polled; dropping it later does not undo the command.
     async fn ask(&self, command: &Command<'_>) -> Result<Answer, StoreError> {
         match command {
             Command::Admit(admit) => {
                 command.check()?;
                 admission::admit(&self.link, admit).await.map(Answer::Admitted)
             }
-            Command::Release(retract) => {
+            Command::Release(admission_key) => {
                 command.check()?;
-                admission::release(&self.link, retract).await.map(Answer::Retracted)
+                admission::release(&self.link, admission_key).await.map(Answer::WasHeld)
             }
             _ => self.link.ask(command)?.await,
         }
     }
 
-    /// Releases that stand side by side take two flushes together; admissions go one after another.
+    /// Adjacent releases share two flushes; admissions are executed one after another.
     async fn ask_all(&self, commands: &[Command<'_>]) -> Vec<Result<Answer, StoreError>> {
         let mut answers = Vec::with_capacity(commands.len());
         while let Some(command) = commands.get(answers.len()) {
@@ -290,10 +298,10 @@ impl Store for Connection {
                 answers.push(self.ask(command).await);
                 continue;
             }
-            let retracts: Vec<Retract<'_>> = rest.iter().map_while(released).collect();
-            if !retracts.is_empty() {
-                let released = admission::release_all(&self.link, &retracts).await;
-                answers.extend(released.into_iter().map(|answer| answer.map(Answer::Retracted)));
+            let admission_keys: Vec<AdmissionKey<'_>> = rest.iter().map_while(released).collect();
+            if !admission_keys.is_empty() {
+                let released = admission::release_all(&self.link, &admission_keys).await;
+                answers.extend(released.into_iter().map(|answer| answer.map(Answer::WasHeld)));
                 continue;
             }
             let has_steps =
@@ -311,8 +319,8 @@ impl Store for Connection {
     }
 }
 
-fn released<'a>(command: &Command<'a>) -> Option<Retract<'a>> {
-    if let Command::Release(retract) = command { Some(*retract) } else { None }
+fn released<'a>(command: &Command<'a>) -> Option<AdmissionKey<'a>> {
+    if let Command::Release(admission_key) = command { Some(*admission_key) } else { None }
 }
 
 impl Drop for Connection {

@@ -1,12 +1,14 @@
-//! Makes Redis's hash tables as large as a sale will need them, before the sale.
+//! Grows Redis's hash tables to the size that a sale will need, before the sale.
 //!
-//! Redis doubles its table of keys, and a second one of keys with a time to live, when the number of keys reaches the number of
-//! slots. While it moves the entries, every command takes two to three times as long: seconds of it at some million keys. Here
-//! placeholder keys make the tables grow in advance, at a bounded rate; then most of them are deleted. Redis shrinks a table
-//! only when few of its slots are used (10 % in Redis 7.0, 12.5 % from 7.4 on: `dict.c`, `HASHTABLE_MIN_FILL`), so
-//! [`KEPT_PERCENT`] stay. Placeholders expire after the sale; [`Presizer::undo`] removes them at once.
+//! Redis doubles its table of keys, and a second table of keys with a time to live, when the number of keys
+//! reaches the number of slots. While it moves the entries, every command takes two to three times as long:
+//! seconds at some million keys. The presizer writes placeholder keys at a bounded rate so that the tables
+//! grow in advance, and then deletes most of them. Redis shrinks a table only when few of its slots are used
+//! (10 % in Redis 7.0, 12.5 % from 7.4 on: `dict.c`, `HASHTABLE_MIN_FILL`), so `KEPT_PERCENT` stay.
+//! Placeholders expire after the sale; `Presizer::undo` removes them at once.
 //!
-//! The key [`STATE_KEY`] says which placeholders may exist, so that an interrupted run can be repeated or undone.
+//! The key `STATE_KEY` records which placeholders may exist, so that an interrupted run can be repeated or
+//! undone.
 
 use std::collections::HashMap;
 use std::thread;
@@ -16,39 +18,42 @@ use redis::{Connection, Value};
 
 use super::{Server, blocking};
 
-/// Keys of one order at most: its status, and the limit of its user in the current window. Fences of an order share buckets.
+/// Maximum keys per order: its status, and the rate limit of its user in the current window. Fences share
+/// buckets.
 const KEYS_PER_ORDER: u64 = 2;
-/// Share of the slots whose keys stay: above the 12.5 % at which newer versions shrink a table.
+/// Share of the slots that stay filled with placeholders: above the 12.5 % at which newer versions shrink a
+/// table.
 const KEPT_PERCENT: u64 = 13;
-/// Keys beyond those that make a table grow, so that the last growth surely happens.
+/// Keys beyond the number that makes a table grow, so that the last growth certainly happens.
 const MARGIN_KEYS: u64 = 1000;
-/// Placeholders in one request: about 1 ms of Redis's time, 2 ms while it moves entries.
+/// Placeholders per request: about 1 ms of Redis's time, 2 ms while it moves entries.
 const BATCH_KEYS: u64 = 200;
-/// Placeholders looked for in one request: about half a millisecond of Redis's time.
+/// Placeholders per EXISTS request: about half a millisecond of Redis's time.
 const COUNTED_KEYS: u64 = 1000;
-/// Between two notes of how far a run is.
+/// Interval of progress reports.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
-/// Placeholders expire over this much more than the time they are kept for: not all at one moment.
+/// Placeholders expire spread over this time after their minimum lifetime, not all at once.
 const EXPIRY_SPREAD_S: u64 = 3600;
-/// Bytes of a placeholder while both tables hold it: entries of 24 bytes in both, key, value object (Redis 7.0, `MEMORY USAGE`).
+/// Bytes of a placeholder that is in both tables: an entry of 24 bytes in each, key, value object (Redis 7.0,
+/// `MEMORY USAGE`).
 const PLACEHOLDER_BYTES: u64 = 120;
-/// Bytes of a slot in both tables, and half as much for the smaller ones that are still being moved.
+/// Bytes of a slot in both tables, plus half as much for the former, smaller tables during a move.
 const SLOT_BYTES: u64 = 24;
 
 const PREFIX: &str = "prepare:";
-/// One past the last number of the placeholders that may exist.
+/// The highest number of a placeholder that may exist, plus one.
 const STATE_KEY: &str = "prepare:state";
 
-/// What Redis holds now.
+/// Current contents of Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tables {
-    /// Keys of the database, without placeholders.
+    /// Keys of the database, not counting placeholders.
     pub keys: u64,
-    /// Keys with a time to live, without placeholders.
+    /// Keys with a time to live, not counting placeholders.
     pub expiring: u64,
     /// Placeholders of earlier runs.
     pub placeholders: u64,
-    /// Slots of the smaller of both tables; `None` when this version of Redis does not say it in a form that is known.
+    /// Slots of the smaller of the two tables; `None` if this version of Redis reports it in an unknown form.
     pub slots: Option<u64>,
     /// Bytes in use.
     pub used_bytes: u64,
@@ -56,27 +61,27 @@ pub struct Tables {
     pub limit_bytes: u64,
 }
 
-/// What a run will do.
+/// Plan of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
     /// Slots that both tables will have.
     pub slots: u64,
-    /// Placeholders to write, also those that are there: their time to live is renewed.
+    /// Placeholders to write, including existing ones, whose time to live is renewed.
     pub written: u64,
     /// Placeholders that stay.
     pub kept: u64,
-    /// Bytes in use when all placeholders are written.
+    /// Bytes in use after all placeholders are written.
     pub peak_bytes: u64,
 }
 
 impl Plan {
-    /// For so many orders on top of what is there.
+    /// Plans for this many orders in addition to the existing keys.
     pub fn new(tables: &Tables, orders: u64) -> Self {
         let more = orders.saturating_mul(KEYS_PER_ORDER);
         let slots = (tables.keys.saturating_add(more) + 1).next_power_of_two();
         // The table with fewer keys needs more of them to grow.
         let keys = tables.keys.min(tables.expiring);
-        // Larger ones of an earlier run must not shrink either.
+        // Larger tables of an earlier run must not shrink either.
         let largest = slots.max(tables.slots.unwrap_or(0));
         let kept = (largest * KEPT_PERCENT / 100).saturating_sub(keys);
         let growing = if largest > slots || tables.slots == Some(slots) {
@@ -91,40 +96,40 @@ impl Plan {
     }
 }
 
-/// How a run ended.
+/// How a run finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// All of it is done.
+pub enum Completion {
+    /// The run is complete.
     Done,
-    /// Interrupted: the same command continues, `undo` removes what was written.
+    /// The run was interrupted: the same command continues it, `undo` removes the placeholders.
     Interrupted,
 }
 
-/// Called about once a second with what is done and the whole; false interrupts.
+/// Called about once a second with the activity, the amount done and the total; false interrupts the run.
 pub type Progress<'a> = &'a mut dyn FnMut(&str, u64, u64) -> bool;
 
-/// A connection for this work; waits for Redis, so not for a core.
+/// Connection for presizing. It blocks, so it must not be used on a core.
 pub struct Presizer {
     connection: Connection,
     db: u32,
-    /// Keys a second at most.
+    /// Maximum keys per second.
     rate: u64,
 }
 
 impl Presizer {
-    /// Connects. `rate` bounds the keys that are written or deleted a second, from 1.
+    /// Connects. `rate` is the maximum number of keys written or deleted per second, at least 1.
     ///
     /// # Errors
-    /// When Redis cannot be reached.
+    /// If Redis cannot be reached.
     pub fn open(server: &Server, rate: u64, timeout: Duration) -> Result<Self, String> {
         let connection = blocking::connect(server, timeout).map_err(|error| error.to_string())?;
         Ok(Self { connection, db: server.db, rate: rate.max(1) })
     }
 
-    /// What is there now.
+    /// Reads the current contents of Redis.
     ///
     /// # Errors
-    /// When Redis does not answer, or forbids INFO.
+    /// If Redis does not answer, or forbids INFO.
     pub fn tables(&mut self) -> Result<Tables, String> {
         let info = self.info()?;
         let number = |name: &str| -> u64 {
@@ -150,7 +155,7 @@ impl Presizer {
         redis::cmd("INFO").query(&mut self.connection).map_err(|error| error.to_string())
     }
 
-    /// A number of this database in the section Keyspace; 0 when it is empty.
+    /// A count of this database from the section Keyspace; 0 if the database is empty.
     fn count(&self, info: &str, name: &str) -> u64 {
         let database = format!("db{}:", self.db);
         let counts = info.lines().find_map(|line| line.strip_prefix(database.as_str()));
@@ -159,8 +164,9 @@ impl Presizer {
         value.and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
     }
 
-    /// Slots of the smaller table, from what `MEMORY STATS` says of both. Redis counts 8 bytes a slot, 24 a key, and 16 more for
-    /// the object of a key in the main table (7.0 to 7.4, `getMemoryOverheadData`). Another version gives no whole power of two.
+    /// Slots of the smaller table, from the sizes of both in `MEMORY STATS`. Redis counts 8 bytes per slot,
+    /// 24 per key, and 16 more for the object of a key in the main table (7.0 to 7.4,
+    /// `getMemoryOverheadData`). For a version that counts differently the result is no valid table size.
     fn slots(&mut self) -> Result<Option<u64>, String> {
         let info = self.info()?;
         let (keys, expiring) = (self.count(&info, "keys"), self.count(&info, "expires"));
@@ -179,7 +185,8 @@ impl Presizer {
         Ok(main.zip(expires).map(|(main, expires)| main.min(expires)))
     }
 
-    /// Placeholders that are there: some may have expired, and an interrupted run has not written or deleted all.
+    /// Number of existing placeholders: some may have expired, and an interrupted run did not write or delete
+    /// all.
     fn placeholders(&mut self) -> Result<u64, String> {
         let to = self.state()?.unwrap_or(0);
         let (mut at, mut found) = (0, 0);
@@ -195,18 +202,23 @@ impl Presizer {
         Ok(found)
     }
 
-    /// Writes and deletes placeholders as planned. They expire `keep` later, spread over an hour more.
+    /// Writes and deletes placeholders as planned. They expire after `keep`, spread over one more hour.
     ///
     /// # Errors
-    /// When Redis fails or refuses; the same command continues.
-    pub fn grow(&mut self, plan: &Plan, keep: Duration, progress: Progress<'_>) -> Result<Ended, String> {
+    /// If Redis fails or refuses a request; the same command continues the run.
+    pub fn grow(
+        &mut self,
+        plan: &Plan,
+        keep: Duration,
+        progress: Progress<'_>,
+    ) -> Result<Completion, String> {
         let takes = Duration::from_secs_f64(plan.written as f64 / self.rate as f64);
         if keep < takes * 2 {
             return Err(format!(
-                "they would expire while they are written, which takes {takes:.0?}: keep them longer"
+                "placeholders would expire while they are written, which takes {takes:.0?}: keep them longer"
             ));
         }
-        // Those of an earlier run are overwritten, or deleted together with ours.
+        // Placeholders of an earlier run are overwritten, or deleted together with those of this run.
         let all = plan.written.max(self.state()?.unwrap_or(0));
         self.note_state(all)?;
         let ended =
@@ -222,29 +234,30 @@ impl Presizer {
                         .ignore();
                 }
             })?;
-        if ended == Ended::Interrupted {
+        if ended == Completion::Interrupted {
             return Ok(ended);
         }
-        if self.wait_until_grown(plan.slots, progress)? == Ended::Interrupted {
-            return Ok(Ended::Interrupted);
+        if self.wait_until_grown(plan.slots, progress)? == Completion::Interrupted {
+            return Ok(Completion::Interrupted);
         }
         let ended = self.delete("deleting placeholders", plan.kept, all, progress)?;
-        if ended == Ended::Done {
+        if ended == Completion::Done {
             self.note_state(plan.kept)?;
         }
         Ok(ended)
     }
 
-    /// Redis does not grow its tables while it writes a snapshot: waits for that for at most a minute.
-    fn wait_until_grown(&mut self, slots: u64, progress: Progress<'_>) -> Result<Ended, String> {
+    /// Waits until the tables have grown, at most a minute: Redis does not grow them while it writes a
+    /// snapshot.
+    fn wait_until_grown(&mut self, slots: u64, progress: Progress<'_>) -> Result<Completion, String> {
         let begun = Instant::now();
         loop {
             let now = self.slots()?;
             if now.is_none_or(|now| now >= slots) {
-                return Ok(Ended::Done);
+                return Ok(Completion::Done);
             }
             if !progress("waiting for the tables", 0, slots) {
-                return Ok(Ended::Interrupted);
+                return Ok(Completion::Interrupted);
             }
             if begun.elapsed() > Duration::from_mins(1) {
                 return Err(format!(
@@ -253,7 +266,7 @@ impl Presizer {
                     now.unwrap_or(0)
                 ));
             }
-            // A key that comes and goes makes a table grow as soon as that is allowed.
+            // Writing and deleting a key makes a table grow as soon as Redis allows it.
             let key = format!("{PREFIX}grow");
             redis::cmd("SET")
                 .arg(&key)
@@ -267,21 +280,27 @@ impl Presizer {
         }
     }
 
-    /// Removes every placeholder; Redis then shrinks its tables by itself. How many there were.
+    /// Removes every placeholder; Redis then shrinks its tables by itself. Returns how many existed.
     ///
     /// # Errors
     /// As [`Presizer::grow`].
-    pub fn undo(&mut self, progress: Progress<'_>) -> Result<(Ended, u64), String> {
-        let Some(to) = self.state()? else { return Ok((Ended::Done, 0)) };
+    pub fn undo(&mut self, progress: Progress<'_>) -> Result<(Completion, u64), String> {
+        let Some(to) = self.state()? else { return Ok((Completion::Done, 0)) };
         let there = self.placeholders()?;
         let ended = self.delete("deleting placeholders", 0, to, progress)?;
-        if ended == Ended::Done {
+        if ended == Completion::Done {
             redis::cmd("DEL").arg(STATE_KEY).exec(&mut self.connection).map_err(|error| error.to_string())?;
         }
         Ok((ended, there))
     }
 
-    fn delete(&mut self, what: &str, from: u64, to: u64, progress: Progress<'_>) -> Result<Ended, String> {
+    fn delete(
+        &mut self,
+        what: &str,
+        from: u64,
+        to: u64,
+        progress: Progress<'_>,
+    ) -> Result<Completion, String> {
         self.in_batches(what, from, to, progress, |batch, from, to| {
             let command = batch.cmd("UNLINK");
             for number in from..to {
@@ -291,7 +310,7 @@ impl Presizer {
         })
     }
 
-    /// Requests for `from..to`, no faster than the rate.
+    /// Sends requests for `from..to`, no faster than the rate.
     fn in_batches(
         &mut self,
         what: &str,
@@ -299,7 +318,7 @@ impl Presizer {
         to: u64,
         progress: Progress<'_>,
         fill: impl Fn(&mut redis::Pipeline, u64, u64),
-    ) -> Result<Ended, String> {
+    ) -> Result<Completion, String> {
         let begun = Instant::now();
         let mut noted = begun;
         let mut at = from;
@@ -314,28 +333,28 @@ impl Presizer {
             if noted.elapsed() >= NOTE_INTERVAL {
                 noted = Instant::now();
                 if !progress(what, at - from, to - from) {
-                    return Ok(Ended::Interrupted);
+                    return Ok(Completion::Interrupted);
                 }
             }
         }
         progress(what, to - from, to - from);
-        Ok(Ended::Done)
+        Ok(Completion::Done)
     }
 
-    /// One past the last number of the placeholders that may exist.
+    /// The highest number of a placeholder that may exist, plus one.
     fn state(&mut self) -> Result<Option<u64>, String> {
         redis::cmd("GET").arg(STATE_KEY).query(&mut self.connection).map_err(|error| error.to_string())
     }
 
-    /// Without a time to live, so that `undo` finds all of them whatever their own is.
+    /// Stores the state without a time to live, so that `undo` finds all placeholders whatever theirs is.
     fn note_state(&mut self, to: u64) -> Result<(), String> {
         redis::cmd("SET").arg(STATE_KEY).arg(to).exec(&mut self.connection).map_err(|error| error.to_string())
     }
 
-    /// Redis's clock less ours, milliseconds, as well as the round trip tells.
+    /// Redis's clock minus the local clock, in milliseconds; the accuracy is limited by the round trip.
     ///
     /// # Errors
-    /// When Redis does not answer.
+    /// If Redis does not answer.
     pub fn clock_offset_ms(&mut self) -> Result<i64, String> {
         let sent = Instant::now();
         let (seconds, micros): (i64, i64) =
@@ -345,8 +364,8 @@ impl Presizer {
     }
 }
 
-/// The size that a table has or is getting, from the slots of both halves: while Redis moves entries a table has its former slots
-/// as well, half as many when it grows. `None` when it is no sum of that kind.
+/// The current or target size of a table, from the sum of its slots: while Redis moves entries, a table also
+/// has its former slots, half as many if it grows. `None` if the sum is not of this form.
 fn slots_of(sum: u64) -> Option<u64> {
     if sum == 0 {
         return Some(0);
@@ -368,7 +387,7 @@ mod tests {
         Tables { keys: 0, expiring: 0, placeholders: 0, slots: Some(0), used_bytes: 0, limit_bytes: 0 };
 
     #[test]
-    fn the_tables_hold_all_keys_of_the_sale() {
+    fn the_plan_sizes_the_tables_for_all_keys_of_the_sale() {
         let plan = Plan::new(&EMPTY, 5_000_000);
         assert_eq!(plan.slots, 1 << 24);
         assert_eq!(plan.written, (1 << 23) + MARGIN_KEYS);
@@ -379,12 +398,12 @@ mod tests {
     }
 
     #[test]
-    fn the_size_of_a_table_is_known_while_it_changes() {
+    fn the_size_of_a_table_is_computed_while_it_grows_or_shrinks() {
         assert_eq!(slots_of(0), Some(0));
         assert_eq!(slots_of(1 << 20), Some(1 << 20));
         assert_eq!(slots_of((1 << 20) + (1 << 19)), Some(1 << 20), "grows");
         assert_eq!(slots_of((1 << 20) + 4), Some(4), "shrinks");
-        assert_eq!(slots_of((1 << 20) + 5), None, "counted in another way");
+        assert_eq!(slots_of((1 << 20) + 5), None, "not a valid sum");
     }
 
     #[test]
@@ -393,8 +412,12 @@ mod tests {
         for placeholders in [0, 3_000_000, 8_400_000] {
             let sized = Tables { placeholders, slots: Some(1 << 24), ..EMPTY };
             let plan = Plan::new(&sized, 5_000_000);
-            assert_eq!((plan.written, plan.kept), (kept, kept), "renewed, and the others deleted");
-            // Fewer orders than the last time.
+            assert_eq!(
+                (plan.written, plan.kept),
+                (kept, kept),
+                "kept placeholders are renewed, the others deleted"
+            );
+            // Fewer orders than in the last run.
             let plan = Plan::new(&sized, 100_000);
             assert_eq!((plan.slots, plan.written, plan.kept), (1 << 18, kept, kept));
         }

@@ -1,13 +1,13 @@
-//! The scripts and the rules compiled into them.
+//! The Lua scripts and the policy constants compiled into them.
 //!
-//! The policy is prepended as constants, so a script takes fewer arguments and its SHA names the rules it
-//! enforces: two gateways with other rules do not run each other's scripts by mistake.
+//! The policy is prepended as constants, so a script takes fewer arguments and its SHA depends on the policy:
+//! two gateways with different policies cannot run each other's scripts by mistake.
 
 use std::fmt::Write as _;
 
 use crate::Policy;
 
-/// One atomic step of Redis.
+/// A Lua script; Redis executes it atomically.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Script {
     Count,
@@ -66,7 +66,7 @@ impl Script {
         }
     }
 
-    /// The text that Redis gets: the constants and functions it names, then the body.
+    /// The source sent to Redis: the constants and functions that the body uses, then the body.
     pub(super) fn source(self, policy: &Policy) -> String {
         const FUNCTIONS: [(&str, &str); 3] = [
             ("KNOWN_UNITS(", include_str!("scripts/known_units.lua")),
@@ -87,7 +87,8 @@ impl Script {
     }
 }
 
-/// Lives are texts: Redis takes them as arguments, and Lua would print a number again for each call.
+/// The status TTL is a string: Redis takes it as an argument, and Lua would format a number again in each
+/// call.
 fn constants(policy: &Policy) -> [(&'static str, String); 3] {
     let Policy {
         rate_limit_max_requests: limit,
@@ -102,7 +103,7 @@ fn constants(policy: &Policy) -> [(&'static str, String); 3] {
     ]
 }
 
-/// The names under which Redis knows the scripts: what SCRIPT LOAD answered.
+/// SHAs of the scripts, as returned by SCRIPT LOAD.
 #[derive(Debug, Clone)]
 pub(super) struct Shas([[u8; 40]; Script::ALL.len()]);
 
@@ -125,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_script_begins_with_the_rules_it_names_and_no_others() {
+    fn a_script_starts_with_only_the_constants_it_uses() {
         let policy = Policy {
             rate_limit_max_requests: 60,
             rate_limit_window_ms: 60_000,

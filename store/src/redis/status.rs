@@ -1,12 +1,14 @@
-//! The value of `order_status` as a processor writes it (`wire/src/status_value.rs`).
+//! Encodes the value of `order_status` as a processor writes it (`wire/src/status_value.rs`).
 //!
-//! A fence that is completed or sold out never changes, so its status is written by a plain SET, whoever writes it and
-//! whenever. A status that a replay may change is written by a script, which leaves the status of a later attempt alone.
+//! A fence that is completed or sold out never changes, so any processor may write its status with a plain
+//! SET at any time. A status that a replay may change is written by a script, which does not overwrite the
+//! status of a later attempt.
 
 use wire::names::{ORDER_STATUS_PREFIX, Status};
 use wire::resp::{Decimal, write_bulk_parts, write_number};
 
-use super::encode::{Kind, eval, hex16, key};
+use super::keys::{eval, hex16, key};
+use super::reply_kind::Kind;
 use super::scripts::{Script, Shas};
 use crate::{Claim, FinalStatus, Policy, is_replayable};
 

@@ -1,9 +1,10 @@
-//! The steps that an admission and a release are made of. Each touches one key, so that keys may lie on different servers.
+//! The steps of an admission and a release. Each touches one key, so that keys may be on different servers.
 
 use wire::names::{ORDER_STATUS_PREFIX, RATELIMIT_PREFIX, WATERMARK_PREFIX};
 use wire::resp::{Decimal, write_array, write_bulk, write_bulk_parts, write_number};
 
-use super::encode::{Kind, eval, hex16, key};
+use super::keys::{eval, hex16, key};
+use super::reply_kind::Kind;
 use super::scripts::{Script, Shas};
 use crate::tag::Tag;
 use crate::{Admit, Policy};
@@ -11,21 +12,21 @@ use crate::{Admit, Policy};
 /// One command or script on one key.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Step<'a> {
-    /// Counts the admission of a user who has none in the window. Answers whether it did.
+    /// Counts the admission of a user who has no window. Returns whether it did.
     BeginWindow { user_id: &'a str, tag: Tag },
-    /// Takes the id. Answers what it held; nothing when it is ours.
+    /// Takes the id if it is free. Returns the existing value, or nil if the id was taken.
     TakeId(&'a Admit<'a>),
-    /// Counts the admission of a user who has a window.
+    /// Counts the admission of a user who has a window, in place of the admission `instead_of` if given.
     Count { user_id: &'a str, tag: Tag, instead_of: Option<Tag> },
-    /// Gives an admission back.
+    /// Removes an admission from the user's window.
     Uncount { user_id: &'a str, tag: Tag },
-    /// Frees the id, or suspends it.
+    /// Frees or suspends the id.
     ReleaseId { request_id: &'a str, owner: &'a str, sequence: u64 },
     /// Milliseconds until the id expires.
     TimeToLive { request_id: &'a str },
     /// The watermark of an owner.
     Watermark { owner: &'a str },
-    /// Takes the id over, if it still holds this.
+    /// Takes the id over, if its value is still `seen`.
     TakeOver { admit: &'a Admit<'a>, seen: &'a str, accepted_at_ms: u64 },
 }
 

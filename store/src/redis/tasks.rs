@@ -1,4 +1,4 @@
-//! The tasks of a connection: one supervisor and one sweep for its life, a writer and a reader for each
+//! The tasks of a connection: one supervisor and one sweep for its lifetime, a writer and a reader for each
 //! session.
 
 use std::hash::{BuildHasher as _, RandomState};
@@ -15,34 +15,34 @@ use shard::dependency::Reason;
 use super::connect::connect;
 use super::link::{Link, State};
 
-/// First pause after a failure; doubles up to the next. Halving it doubles the connects a dead server is
-/// offered.
+/// First pause after a failure; it doubles up to the maximum. Halving it doubles the connection attempts to a
+/// dead server.
 const BACK_OFF_MS_MIN: u64 = 50;
-/// Longest pause: what a buyer's retry has to wait at most after Redis is back.
+/// Maximum pause: the longest time that a buyer's retry has to wait after Redis is back.
 const BACK_OFF_MS_MAX: u64 = 1000;
-/// Between two looks for late replies; added to the deadline in the worst case.
+/// Interval of the check for late replies; added to the deadline in the worst case.
 const SWEEP_MS: u64 = 50;
-/// A sweep this late says that the core itself was held up: replies may be waiting unread, so nobody is
-/// judged.
+/// A sweep this late means that the core itself was blocked: replies may be waiting unread, so nothing is
+/// treated as late.
 const SWEEP_LATE_MS: u64 = 150;
-/// Between two probes, whatever else is asked meanwhile. A probe is one script call of about 30 µs a core: a replica or a
-/// full server is noticed within this time although it answers reads.
+/// Interval of probes, regardless of other commands. A probe is one script call per core that takes about 30
+/// µs. It detects a replica or a full server within this time although the server answers reads.
 const PROBE_MS: u64 = 1000;
-/// Read buffer at first: about 1,000 short replies.
+/// Initial size of the read buffer: about 1,000 short replies.
 const READ_BYTES: usize = 32 * 1024;
-/// And at most: a reply to 10,000 statuses is 260 KB, of 1,024 ledgers 50 KB.
+/// Maximum size of the read buffer: a reply to 10,000 statuses is 260 KB, one to 1,024 ledgers 50 KB.
 const READ_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// Connects, and again whenever a session has ended, until the connection is closed.
+/// Connects, and reconnects whenever a session has ended, until the connection is closed.
 pub(super) async fn supervise(link: Rc<Link>) {
     let mut back_off = BackOff::new();
     while !link.is_closed() {
         let wait_max = Duration::from_millis(link.settings.deadline_ms);
         match connect(&link.settings.server, wait_max).await {
-            Err(trouble) => link.failed(Reason::Unreachable, trouble),
+            Err(error) => link.record_error(Reason::Unreachable, error),
             Ok(_) if link.is_closed() => return,
             Ok(socket) => match begin(&link, socket) {
-                Err(error) => link.failed(Reason::Other, format!("cannot use the socket: {error}")),
+                Err(error) => link.record_error(Reason::Other, format!("cannot use the socket: {error}")),
                 Ok(session) => {
                     let was_up = until_ended(&link, session).await;
                     if was_up {
@@ -55,9 +55,9 @@ pub(super) async fn supervise(link: Rc<Link>) {
     }
 }
 
-/// Starts a session with its reader and writer, each on a handle of its own of the same socket.
+/// Starts a session with its reader and writer, each with its own handle of the same socket.
 fn begin(link: &Rc<Link>, socket: std::net::TcpStream) -> std::io::Result<u64> {
-    // A ring waits by itself for a blocking socket, and gets EAGAIN from one that is not.
+    // io_uring waits for a blocking socket by itself, and gets EAGAIN from a non-blocking one.
     socket.set_nonblocking(monoio::utils::is_legacy())?;
     let reading = TcpStream::from_std(socket.try_clone()?)?;
     let writing = TcpStream::from_std(socket.try_clone()?)?;
@@ -67,30 +67,30 @@ fn begin(link: &Rc<Link>, socket: std::net::TcpStream) -> std::io::Result<u64> {
     Ok(session)
 }
 
-/// Waits for the end of a session; true when it had been of use.
+/// Waits for the end of a session; true if the session had been established.
 async fn until_ended(link: &Link, session: u64) -> bool {
     debug_assert_eq!(link.session(), session, "sessions follow each other");
-    let ups = link.ups();
+    let before = link.sessions_established();
     link.session_ended().await;
-    link.ups() > ups
+    link.sessions_established() > before
 }
 
 async fn write(link: Rc<Link>, session: u64, mut stream: TcpStream) {
     while let Some(bytes) = link.next_flush(session).await {
         let (result, _) = stream.write_all(bytes).await;
         if let Err(error) = result {
-            return link.lose(session, Reason::ConnectionLost, &format!("cannot write: {error}"));
+            return link.fail_session(session, Reason::ConnectionLost, &format!("cannot write: {error}"));
         }
     }
 }
 
 async fn read(link: Rc<Link>, session: u64, mut stream: TcpStream) {
-    // `..len` is read and not yet consumed.
+    // `..len` has been read and not yet consumed.
     let mut buffer = Vec::with_capacity(READ_BYTES);
     loop {
         if buffer.len() == buffer.capacity() {
             if buffer.len() >= READ_BYTES_MAX {
-                return link.lose(session, Reason::Other, "a reply over the bound");
+                return link.fail_session(session, Reason::Other, "a reply exceeds the size limit");
             }
             buffer.reserve(buffer.len());
         }
@@ -98,15 +98,21 @@ async fn read(link: Rc<Link>, session: u64, mut stream: TcpStream) {
         let (result, slice) = stream.read(buffer.slice_mut(filled..)).await;
         buffer = slice.into_inner();
         match result {
-            Ok(0) => return link.lose(session, Reason::ConnectionLost, "it closed the connection"),
+            Ok(0) => {
+                return link.fail_session(session, Reason::ConnectionLost, "Redis closed the connection");
+            }
             Err(error) => {
-                return link.lose(session, Reason::ConnectionLost, &format!("cannot read: {error}"));
+                return link.fail_session(session, Reason::ConnectionLost, &format!("cannot read: {error}"));
             }
             Ok(_) if link.session() != session || link.state() == State::Down => return,
             Ok(_) => {}
         }
         let Ok(consumed) = link.receive(session, &buffer) else {
-            return link.lose(session, Reason::Unsupported, "it does not speak the protocol");
+            return link.fail_session(
+                session,
+                Reason::Unsupported,
+                "the server does not speak the Redis protocol",
+            );
         };
         buffer.drain(..consumed);
         if buffer.is_empty() && buffer.capacity() > READ_BYTES {
@@ -115,7 +121,7 @@ async fn read(link: Rc<Link>, session: u64, mut stream: TcpStream) {
     }
 }
 
-/// Looks for late replies and probes until the connection is closed.
+/// Checks for late replies and sends probes until the connection is closed.
 pub(super) async fn sweep(link: Rc<Link>) {
     while !link.is_closed() {
         let begun = Instant::now();
@@ -127,16 +133,17 @@ pub(super) async fn sweep(link: Rc<Link>) {
     }
 }
 
-/// Pauses that double, each shortened by chance by up to a half so that cores do not come back in step.
+/// Pauses that double. Each is shortened by a random part of up to a half, so that cores do not reconnect in
+/// step.
 struct BackOff {
     next_ms: u64,
-    chance: RandomState,
-    drawn: u64,
+    jitter: RandomState,
+    draws: u64,
 }
 
 impl BackOff {
     fn new() -> Self {
-        Self { next_ms: BACK_OFF_MS_MIN, chance: RandomState::new(), drawn: 0 }
+        Self { next_ms: BACK_OFF_MS_MIN, jitter: RandomState::new(), draws: 0 }
     }
 
     fn reset(&mut self) {
@@ -144,9 +151,9 @@ impl BackOff {
     }
 
     fn next(&mut self) -> Duration {
-        self.drawn += 1;
+        self.draws += 1;
         let half_ms = self.next_ms / 2;
-        let pause_ms = half_ms + self.chance.hash_one(self.drawn) % (half_ms + 1);
+        let pause_ms = half_ms + self.jitter.hash_one(self.draws) % (half_ms + 1);
         self.next_ms = (self.next_ms * 2).min(BACK_OFF_MS_MAX);
         Duration::from_millis(pause_ms)
     }
@@ -157,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_a_second_and_start_anew() {
+    fn pauses_double_up_to_a_second_and_can_be_reset() {
         let mut back_off = BackOff::new();
         for full_ms in [50, 100, 200, 400, 800, 1000, 1000] {
             let pause_ms = back_off.next().as_millis() as u64;

@@ -1,4 +1,4 @@
-//! What version 0.1 left in Redis, brought into today's form once.
+//! One-time conversion of data that version 0.1 left in Redis.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -8,19 +8,20 @@ use wire::names::{LEDGER_PREFIX, TAG_END};
 
 use super::{Server, blocking};
 
-/// Key. Records written before this time (Unix milliseconds) may have been processed by version 0.1.
+/// Key of the time (Unix milliseconds) before which version 0.1 may have processed a record.
 const FENCES_SINCE: &str = "fences_since";
-/// Of version 0.1, before the item.
+/// Prefix of the ledger keys of version 0.1.
 const FORMER_LEDGER_PREFIX: &str = "stock_ledger:";
 /// Margin for clock differences between this processor and the gateways. Generous: importing a newer record costs two commands.
 const UPGRADE_MARGIN_MS: u64 = 60_000;
 
-/// Records written before the returned time (Unix milliseconds) may have been processed by version 0.1 and are imported before they
-/// are reserved. If Redis has no such time yet, moves the ledgers of 0.1 (a scan of all keys) and stores it; 0 if no ledger exists
-/// in the old or new form: 0.1 kept one for each item it sold, so it sold nothing here.
+/// Version 0.1 may have processed records written before the returned time (Unix milliseconds); they are
+/// imported before they are reserved. If Redis has no such time yet, moves the ledgers of 0.1 (a scan of all
+/// keys) and stores it. The time is 0 if no ledger exists in the old or new form: 0.1 kept one for each item
+/// it sold, so it sold nothing here.
 ///
 /// # Errors
-/// When Redis does not answer or refuses a step; it may be repeated.
+/// If Redis does not answer or refuses a step; the call may be repeated.
 pub fn fences_since_ms(server: &Server, timeout: Duration, now_ms: u64) -> Result<u64, String> {
     let step = |step: &'static str| move |error: redis::RedisError| format!("{step}: {error}");
     let mut connection = blocking::connect(server, timeout).map_err(|error| error.to_string())?;

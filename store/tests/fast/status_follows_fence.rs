@@ -1,17 +1,17 @@
-//! Claim: a status that follows from a fence never replaces that of a later attempt, nor one that is final for good; and all
-//! records of an order agree on its time of acceptance, whoever takes the id first. Method: writes and claims in each order, in the
-//! model and in Redis.
+//! Property: a status derived from a fence never replaces the status of a later attempt, nor COMPLETED or
+//! `FAILED_SOLD_OUT`; and all records of an order agree on its acceptance time, whoever takes the id first.
+//! Method: writes and claims in each order, in the model and in Redis.
 
+use harness::{NOON_MS, Timed, admit, claim, final_status};
 use store::{Admission, Admit, Answer, Claim, Claimed, Command, Store, StoreSteps};
 use wire::names::Status;
-use world::{NOON_MS, Timed, admit, claim, final_status};
 
-use crate::world;
+use crate::harness;
 
 in_both!(
-    a_failed_status_leaves_a_later_attempt_alone,
-    what_is_final_for_good_stays,
-    all_records_of_an_order_agree_on_its_time,
+    a_failed_status_does_not_overwrite_a_later_attempt,
+    completed_and_sold_out_never_change,
+    all_records_of_an_order_agree_on_its_acceptance_time,
     a_gateway_and_a_processor_agree_on_an_id,
 );
 
@@ -28,7 +28,7 @@ async fn claimed(store: &impl Store, claim: Claim<'_>) -> Claimed {
     }
 }
 
-async fn a_failed_status_leaves_a_later_attempt_alone(store: &impl Timed) {
+async fn a_failed_status_does_not_overwrite_a_later_attempt(store: &impl Timed) {
     assert_eq!(store.admit(admit("u", "r", 1)).await, Ok(Admission::Fresh));
     assert_eq!(write(store, Status::FailedPayment, 2).await, Status::FailedPayment);
     assert_eq!(write(store, Status::FailedUnknownItem, 1).await, Status::FailedPayment);
@@ -38,21 +38,21 @@ async fn a_failed_status_leaves_a_later_attempt_alone(store: &impl Timed) {
     assert_eq!(write(store, Status::Completed, 11).await, Status::Completed);
 }
 
-async fn what_is_final_for_good_stays(store: &impl Timed) {
+async fn completed_and_sold_out_never_change(store: &impl Timed) {
     for end in [Status::Completed, Status::FailedSoldOut] {
         assert_eq!(write(store, end, 0).await, end);
         assert_eq!(write(store, Status::FailedPayment, 7).await, end);
     }
 }
 
-async fn all_records_of_an_order_agree_on_its_time(store: &impl Timed) {
+async fn all_records_of_an_order_agree_on_its_acceptance_time(store: &impl Timed) {
     let later = Claim { accepted_at_ms: NOON_MS + 60_000, ..claim("r") };
     let other = Claim { fingerprint: 1, ..later };
     let first = Claimed::At { accepted_at_ms: NOON_MS };
     assert_eq!(claimed(store, claim("r")).await, first);
     assert_eq!(claimed(store, later).await, first);
     assert_eq!(claimed(store, other).await, Claimed::Conflict);
-    // Also when a replay comes after a failure.
+    // A replay after a failure agrees too.
     write(store, Status::FailedPayment, 0).await;
     assert_eq!(claimed(store, later).await, first);
     assert_eq!(claimed(store, other).await, Claimed::Conflict);

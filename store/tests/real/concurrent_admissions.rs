@@ -1,10 +1,12 @@
 //! Property: however the steps of admissions, releases and suspensions of two gateways interleave on a real Redis, an id is
-//! never acknowledged twice, and a user's window holds exactly one admission for each of the user's ids that is taken, so
-//! never more than the limit.
+//! acknowledged at most once, and a user's window has exactly one admission for each taken id of the user, so
+//! never more
+//! than the limit.
 //!
-//! Method: many tasks on two connections send random orders of a few users under a few ids and treat each admission as a
-//! gateway does: published, surely not published, perhaps published, or its answer is lost, which a release takes back. The
-//! seed is printed; `STORE_TEST_SEED` repeats the orders, though not the interleaving.
+//! Method: many tasks on two connections send random orders of a few users under a few ids and treat each
+//! admission as a gateway does: published, certainly not published, possibly published, or its answer is
+//! lost, which a release undoes. The seed is printed; `STORE_TEST_SEED` repeats the orders, though not the
+//! interleaving.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -12,10 +14,10 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::rc::Rc;
 
 use store::redis::Connection;
-use store::{Admission, Admit, Answer, Command, Policy, Retract, Store, StoreSteps};
+use store::{Admission, AdmissionKey, Admit, Answer, Command, Policy, Store, StoreSteps};
 use testkit::redis::{Redis, Reply};
 
-use crate::world;
+use crate::harness;
 
 const USERS: usize = 4;
 const IDS: usize = 24;
@@ -24,7 +26,7 @@ const STEPS: usize = 60;
 const ROUNDS: u64 = 12;
 const OWNERS: [&str; 2] = ["core0", "core1"];
 
-/// Xorshift: the crate has no other use for random numbers.
+/// Xorshift, to avoid a dependency: the crate needs random numbers nowhere else.
 struct Random(u64);
 
 impl Random {
@@ -36,7 +38,7 @@ impl Random {
     }
 }
 
-/// What all tasks know.
+/// State shared by all tasks.
 #[derive(Default)]
 struct Shared {
     sequences: [u64; OWNERS.len()],
@@ -44,9 +46,9 @@ struct Shared {
     answers: BTreeMap<&'static str, u32>,
 }
 
-/// Nothing ages within a test: neither the window nor a pending id.
+/// Neither the window nor a pending id expires within a test.
 fn policy() -> Policy {
-    Policy { rate_limit_window_ms: 3_600_000, takeover_after_ms: 3_600_000, ..world::policy() }
+    Policy { rate_limit_window_ms: 3_600_000, takeover_after_ms: 3_600_000, ..harness::policy() }
 }
 
 async fn send_orders(store: Rc<Connection>, owner: usize, mut random: Random, shared: Rc<RefCell<Shared>>) {
@@ -59,11 +61,11 @@ async fn send_orders(store: Rc<Connection>, owner: usize, mut random: Random, sh
             sequences[owner]
         };
         let owner = OWNERS[owner];
-        let admit = Admit { owner, ..world::admit(&user_id, &request_id, sequence) };
-        let retract = Retract { owner, ..world::retract(&user_id, &request_id, sequence) };
+        let admit = Admit { owner, ..harness::admit(&user_id, &request_id, sequence) };
+        let admission_key = AdmissionKey { owner, ..harness::admission_key(&user_id, &request_id, sequence) };
         if random.below(8) == 0 {
-            world::drop_after_sending(store.admit(admit)).await;
-            store.ask(&Command::Release(retract)).await.expect("an answer");
+            harness::drop_after_sending(store.admit(admit)).await;
+            store.ask(&Command::Release(admission_key)).await.expect("an answer");
             continue;
         }
         let admission = store.admit(admit).await.expect("an answer");
@@ -74,13 +76,13 @@ async fn send_orders(store: Rc<Connection>, owner: usize, mut random: Random, sh
                     "published"
                 }
                 1 => {
-                    let released = store.ask(&Command::Release(retract)).await;
-                    assert_eq!(released, Ok(Answer::Retracted(true)));
+                    let released = store.ask(&Command::Release(admission_key)).await;
+                    assert_eq!(released, Ok(Answer::WasHeld(true)));
                     "released"
                 }
                 _ => {
-                    let suspended = store.ask(&Command::Suspend(retract)).await;
-                    assert_eq!(suspended, Ok(Answer::Retracted(true)));
+                    let suspended = store.ask(&Command::Suspend(admission_key)).await;
+                    assert_eq!(suspended, Ok(Answer::WasHeld(true)));
                     "suspended"
                 }
             },
@@ -103,18 +105,19 @@ fn counted(redis: &Redis, user: usize) -> usize {
 }
 
 #[test]
-fn a_window_holds_the_ids_that_are_taken() {
+fn a_window_has_one_admission_per_taken_id() {
     let given = std::env::var("STORE_TEST_SEED").ok();
     let seed = given.map_or_else(|| RandomState::new().hash_one(0), |seed| seed.parse().expect("a number"));
     println!("STORE_TEST_SEED={seed}");
     let redis = Rc::new(Redis::start());
     let limit = policy().rate_limit_max_requests as usize;
-    world::on_core(async move {
+    harness::on_core(async move {
         let mut answers: BTreeMap<&str, u32> = BTreeMap::new();
         for round in 0..ROUNDS {
             redis.call(&["FLUSHDB"]);
             let shared = Rc::new(RefCell::new(Shared::default()));
-            let gateways = [world::connect(&redis, policy()).await, world::connect(&redis, policy()).await];
+            let gateways =
+                [harness::connect(&redis, policy()).await, harness::connect(&redis, policy()).await];
             let tasks: Vec<_> = (0..TASKS)
                 .map(|task| {
                     let random = Random((seed ^ (round << 32) ^ (task as u64 + 1)) | 1);

@@ -1,35 +1,38 @@
-//! Property: however the steps of two processors interleave on a real Redis, with copies, redeliveries, replays and processors that
-//! end between any two steps, no unit is made or lost, every order has the final status of its fence once all records are
-//! processed, and processing them again changes nothing. These are the rules of `model` for units and final statuses.
+//! Property: however the steps of two processors interleave on a real Redis, with copies, redeliveries,
+//! replays and processors that stop between any two steps, no unit is created or lost, every order has the
+//! final status of its fence once all records are processed, and processing them again changes nothing. These
+//! are the rules of `model` for units and final statuses.
 //!
-//! Method: many tasks on two connections take random records of a few orders for little stock and process them as a processor
-//! does, giving up at random steps before the answer comes; then each record is processed once more to its final status. The seed
-//! is printed; `STORE_TEST_SEED` repeats the records and payments, though not the interleaving.
+//! Method: many tasks on two connections take random records of a few orders for little stock and process
+//! them as a processor does, but stop at random steps before the answer comes; then each record is processed
+//! once more to its final status. The seed is printed; `STORE_TEST_SEED` repeats the records and payments,
+//! though not the interleaving.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::rc::Rc;
 
+use harness::{final_status, origin, reserve, settle};
 use store::redis::Connection;
-use store::{Answer, Command, Ending, Reservation, Reserve, Settle, Store, StoreSteps, fence_bucket};
+use store::{Answer, Command, Reservation, Reserve, Settle, Settlement, Store, StoreSteps, fence_bucket};
 use testkit::redis::{Redis, call};
 use wire::names::Status;
-use world::{final_status, origin, reserve, settle};
 
-use crate::world;
+use crate::harness;
 
 const IDS: u64 = 20;
 const TASKS: u64 = 12;
 const STEPS: usize = 40;
 const ROUNDS: u64 = 12;
-/// Of the replays of an order.
+/// Maximum attempt of the replays of an order.
 const ATTEMPT_MAX: u64 = 2;
 
-/// Xorshift: the crate has no other use for random numbers.
+/// Xorshift, to avoid a dependency: the crate needs random numbers nowhere else.
 struct Random(u64);
 
 impl Random {
-    /// Seeds that differ in a few bits give numbers that have nothing in common (the finaliser of splitmix64).
+    /// Mixes the seed (finaliser of splitmix64), so that seeds that differ in a few bits give unrelated
+    /// numbers.
     fn new(seed: u64) -> Self {
         let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -44,7 +47,7 @@ impl Random {
     }
 }
 
-/// A record of an order; copies differ by their place.
+/// A record of an order; copies differ by their offset.
 #[derive(Debug, Clone, Copy)]
 struct Record {
     id: u64,
@@ -57,26 +60,26 @@ impl Record {
         self.id as u32 % 3 + 1
     }
 
-    /// What the payment provider says, always the same for an attempt.
+    /// The payment provider's answer, always the same for an attempt.
     fn is_paid(self, seed: u64) -> bool {
         Random::new(seed ^ (self.id << 20) ^ (self.attempt << 40)).below(2) > 0
     }
 }
 
-/// Sends a step; `None` when the processor ended before its answer.
+/// Sends a command; `None` if the processor stopped before the answer.
 async fn step(store: &Connection, command: Command<'_>, lives: bool) -> Option<Answer> {
     if lives {
         return Some(store.ask(&command).await.expect("an answer"));
     }
-    world::drop_after_sending(store.ask(&command)).await;
+    harness::drop_after_sending(store.ask(&command)).await;
     None
 }
 
-/// Processes a record; the processor ends at step `ends_at`.
+/// Processes a record; the processor stops at step `ends_at`.
 async fn process(store: &Connection, record: Record, seed: u64, ends_at: u64) -> Option<Status> {
     let (id, attempt) = (format!("r{}", record.id), record.attempt as u32);
-    let wish = Reserve { attempt, origin: origin(record.offset), ..reserve(&id, "101", record.amount()) };
-    let reserved = step(store, Command::Reserve(wish), ends_at != 0).await?;
+    let request = Reserve { attempt, origin: origin(record.offset), ..reserve(&id, "101", record.amount()) };
+    let reserved = step(store, Command::Reserve(request), ends_at != 0).await?;
     let Answer::Reserved(reservation) = reserved else { panic!("{reserved:?}") };
     let (status, attempt) = match reservation {
         Reservation::Held { .. } | Reservation::HeldAlready => {
@@ -84,22 +87,22 @@ async fn process(store: &Connection, record: Record, seed: u64, ends_at: u64) ->
             let is_paid = record.is_paid(seed);
             let end = if is_paid { Command::Settle(end) } else { Command::Refund(end) };
             match step(store, end, ends_at != 1).await? {
-                Answer::Ended(Ending { applied: true, status: Some(status), .. }) => (status, attempt),
-                Answer::Ended(Ending { status: Some(status), attempt, .. }) => (status, attempt),
+                Answer::Settled(Settlement { applied: true, status: Some(status), .. }) => (status, attempt),
+                Answer::Settled(Settlement { status: Some(status), attempt, .. }) => (status, attempt),
                 other => panic!("{other:?}"),
             }
         }
         Reservation::SoldOut { .. } => (Status::FailedSoldOut, attempt),
-        Reservation::EndedBefore { status, attempt, .. } => (status, attempt),
-        Reservation::UnknownItem => panic!("its stock is known"),
+        Reservation::AlreadyFinal { status, attempt, .. } => (status, attempt),
+        Reservation::UnknownItem => panic!("the stock is known"),
     };
-    if status.is_end() {
+    if status.is_final() {
         step(store, Command::WriteStatus(final_status(&id, status, attempt)), ends_at != 2).await?;
     }
     Some(status)
 }
 
-/// Random records, a replay only of what has failed.
+/// Processes random records, and replays only failed orders.
 async fn work(store: Rc<Connection>, mut random: Random, seed: u64) {
     for _ in 0..STEPS {
         let id = random.below(IDS);
@@ -120,7 +123,7 @@ async fn statuses(store: &Connection) -> Vec<Option<Status>> {
     }
 }
 
-/// Processes every record once more, to its final status. Replays that nobody has started are started here.
+/// Processes every record once more, to its final status. Also starts the replays that have not been started.
 async fn redeliver(store: &Connection, seed: u64) -> Vec<Option<Status>> {
     for attempt in 0..=ATTEMPT_MAX {
         for id in 0..IDS {
@@ -131,7 +134,7 @@ async fn redeliver(store: &Connection, seed: u64) -> Vec<Option<Status>> {
 }
 
 fn fence(addr: &str, id: u64) -> String {
-    let bucket = format!("fence:{{inventory:101}}:{}", fence_bucket(world::NOON_MS));
+    let bucket = format!("fence:{{inventory:101}}:{}", fence_bucket(harness::NOON_MS));
     call(addr, &["HGET", &bucket, &format!("r{id}")]).text().expect("a fence")
 }
 
@@ -141,14 +144,14 @@ fn units_and_final_statuses_add_up() {
     let seed = given.map_or_else(|| RandomState::new().hash_one(0), |seed| seed.parse().expect("a number"));
     println!("STORE_TEST_SEED={seed}");
     let redis = Redis::start();
-    world::on_core(async move {
+    harness::on_core(async move {
         let mut seen: BTreeMap<Status, u32> = BTreeMap::new();
         for round in 0..ROUNDS {
             redis.call(&["FLUSHDB"]);
             let seed = seed ^ round;
             let processors = [
-                world::connect(&redis, world::policy()).await,
-                world::connect(&redis, world::policy()).await,
+                harness::connect(&redis, harness::policy()).await,
+                harness::connect(&redis, harness::policy()).await,
             ];
             let stock = 5 + seed % 30;
             processors[0].ask(&Command::SetStock { item_id: "101", units: stock }).await.expect("set");

@@ -1,21 +1,22 @@
-//! Claim: a Redis that hangs with its connections open is an error within a second for all who wait, and seen
-//! without anybody asking; when it goes on, so do we. Method: a real Redis under SIGSTOP, which also accepts
-//! new connections (the kernel does) and never answers them.
+//! Property: when Redis hangs with its connections open, all waiting commands fail within a second, and the
+//! outage is detected even without commands; when Redis continues, so does the connection.
+//! Method: a real Redis under SIGSTOP, which also accepts new connections (the kernel does) and never answers
+//! them.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use harness::admit;
 use store::{Admission, Command, Store, StoreError, StoreSteps};
 use testkit::redis::Redis;
-use world::admit;
 
-use crate::world;
+use crate::harness;
 
 #[test]
-fn all_who_wait_are_told_within_a_second() {
+fn all_waiting_commands_fail_within_a_second() {
     let mut redis = Redis::start();
-    world::on_core(async move {
-        let store = world::connect(&redis, world::policy()).await;
+    harness::on_core(async move {
+        let store = harness::connect(&redis, harness::policy()).await;
         redis.pause();
         let waiting: Vec<_> = (0..100)
             .map(|number| {
@@ -39,28 +40,31 @@ fn all_who_wait_are_told_within_a_second() {
         }
         assert!(!store.is_reachable());
         let asked = Instant::now();
-        assert_eq!(store.admit(admit("u", "r", 1)).await, Err(StoreError::Away));
+        assert_eq!(store.admit(admit("u", "r", 1)).await, Err(StoreError::Unreachable));
         assert!(asked.elapsed() < Duration::from_millis(50), "{:?}", asked.elapsed());
-        assert!(!store.reachable_within(Duration::from_millis(1500)).await, "connected is not reachable");
+        assert!(
+            !store.reachable_within(Duration::from_millis(1500)).await,
+            "a TCP connection alone does not make Redis reachable"
+        );
         redis.resume();
-        assert!(store.reachable_within(Duration::from_secs(5)).await, "{:?}", store.trouble());
+        assert!(store.reachable_within(Duration::from_secs(5)).await, "{:?}", store.last_error());
         assert_eq!(store.admit(admit("u", "new", 1)).await, Ok(Admission::Fresh));
     });
 }
 
 #[test]
-fn an_idle_connection_finds_out_by_itself() {
+fn an_idle_connection_detects_the_hang() {
     let mut redis = Redis::start();
-    world::on_core(async move {
-        let store = world::connect(&redis, world::policy()).await;
+    harness::on_core(async move {
+        let store = harness::connect(&redis, harness::policy()).await;
         redis.pause();
         let begun = Instant::now();
         while store.is_reachable() {
-            assert!(begun.elapsed() < Duration::from_secs(3), "a frozen server is still called reachable");
+            assert!(begun.elapsed() < Duration::from_secs(3), "a hanging server still counts as reachable");
             monoio::time::sleep(Duration::from_millis(5)).await;
         }
         redis.resume();
         assert!(store.reachable_within(Duration::from_secs(5)).await);
-        assert_eq!(store.stats().errors, 1, "nobody but the connection itself had asked");
+        assert_eq!(store.stats().errors, 1, "only the connection's own probe failed");
     });
 }

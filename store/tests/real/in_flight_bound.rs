@@ -1,40 +1,40 @@
-//! Claim: over `in_flight_max` commands without a reply the next is refused at once, nothing of it is sent,
-//! and room comes back with the replies, also with those that nobody waits for any more. Method: a wire that
-//! holds all bytes between us and a real Redis.
+//! Property: with `in_flight_max` commands without a reply the next command is refused at once and nothing of
+//! it is sent; replies make room again, including those that nobody waits for any more.
+//! Method: a proxy that holds back all bytes between the store and a real Redis.
 
 use std::rc::Rc;
 use std::time::Duration;
 
+use harness::admit;
 use store::redis::{Connection, ConnectionSettings};
 use store::{Answer, Command, Store, StoreError, StoreSteps};
 use testkit::proxy::Proxy;
 use testkit::redis::Redis;
-use world::admit;
 
-use crate::world;
+use crate::harness;
 
 #[test]
-fn the_ninth_of_eight_is_refused() {
+fn a_command_beyond_the_bound_is_refused() {
     let redis = Redis::start();
-    let wire = Proxy::start(&redis.addr());
-    world::on_core(async move {
-        let settings = ConnectionSettings::new(world::server(&wire.addr()), world::policy(), 8);
+    let proxy = Proxy::start(&redis.addr());
+    harness::on_core(async move {
+        let settings = ConnectionSettings::new(harness::server(&proxy.addr()), harness::policy(), 8);
         let store = Connection::open(ConnectionSettings { deadline_ms: 5000, ..settings });
-        assert!(store.reachable_within(Duration::from_secs(10)).await, "{:?}", store.trouble());
+        assert!(store.reachable_within(Duration::from_secs(10)).await, "{:?}", store.last_error());
         for _ in 0..3 {
-            wire.stall();
+            proxy.stall();
             let eight: Vec<_> = (0..8)
                 .map(|_| {
                     let store = Rc::clone(&store);
                     monoio::spawn(async move { store.ask(&Command::Ping).await })
                 })
                 .collect();
-            // Behind those eight in the queue of the core.
+            // Runs after those eight tasks in the core's queue.
             let ninth = Rc::clone(&store);
             let ninth = monoio::spawn(async move { ninth.admit(admit("u", "ninth", 1)).await });
             assert_eq!(ninth.await, Err(StoreError::Full));
             assert_eq!(store.stats().queue_depth, 8);
-            wire.pass();
+            proxy.pass();
             for asked in eight {
                 assert_eq!(asked.await, Ok(Answer::Done));
             }

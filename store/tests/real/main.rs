@@ -1,23 +1,24 @@
-//! Tests of the store against real services: one property per file, all in one program, since each program costs a link.
+//! Tests of the store against real services: one property per file, all in one binary, because each binary
+//! has to be linked.
 
-#[path = "../world/mod.rs"]
-mod world;
+#[path = "../harness/mod.rs"]
+mod harness;
 
 mod auth_and_db;
 mod concurrent_admissions;
 mod concurrent_processing;
 mod dropped_futures;
-mod equal_ids_one_fresh;
+mod equal_ids_are_admitted_once;
+mod grouped_equals_one_by_one;
 mod hanging_redis;
 mod in_flight_bound;
 mod late_replies;
-mod many_are_as_each;
+mod limits_use_redis_clock;
+mod missing_scripts_are_reloaded;
 mod model_equals_redis;
-mod noscript_is_healed;
-mod one_command_refused;
-mod one_flush_a_turn;
-mod own_clock;
+mod one_flush_per_tick;
 mod reconnects;
+mod refused_command_fails_alone;
 mod server_states;
 mod stock_never_negative;
 mod works_on_epoll;

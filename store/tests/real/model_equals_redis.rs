@@ -1,14 +1,12 @@
-//! Claim: the model and the scripts give the same answer to every command of every history.
+//! Property: the model and the scripts give the same answer to every command of every history.
 //!
-//! Method: random histories over a few users, ids, items and owners (so that they meet), with times that
-//! rise and now and then jump, replays, operators who SET, DEL and spoil the inventory, and
-//! steps in batches; each goes through the model and through a real Redis, every answer is compared, and at
-//! the end all statuses, stocks and ledgers, and that exactly the right keys have a time to live. That the
-//! histories reach every kind of answer is asserted too. The seed is printed; `STORE_TEST_SEED` repeats a
-//! run.
+//! Method: random histories over a few users, ids, items and owners (so that they collide), with times that
+//! increase and now and then jump, replays, operators who SET, DEL and corrupt the inventory, and commands in
+//! batches. Each history runs through the model and through a real Redis. Every answer is compared, and at
+//! the end all statuses, stocks and ledgers, and that exactly the right keys have a time to live. The test
+//! also asserts that the histories reach every kind of answer. The seed is printed; `STORE_TEST_SEED` repeats
+//! a run.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,25 +17,29 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use store::memory::Memory;
 use store::{
-    Admission, Admit, Answer, Claim, Command, Confirm, FinalStatus, Origin, Policy, Reservation, Reserve,
-    Retract, Settle, Store, StoreError,
+    Admission, AdmissionKey, Admit, Answer, Claim, Command, Confirm, FinalStatus, Origin, Policy, Reserve,
+    Settle, Store, StoreError,
 };
 use testkit::redis::{Redis, Reply};
 use wire::names::Status;
 
-use crate::world;
-use world::{Aged, Timed};
+use crate::harness;
+use harness::{Aged, Timed};
+
+use answer_kinds::{KINDS, Kinds, kind};
+
+mod answer_kinds;
 
 const USERS: [&str; 2] = ["u1", "U-_2"];
 const IDS: [&str; 7] = ["r-1", "r 2", "r:3 é", "%u(.*)", "5", "PENDING", "r-1 "];
-/// Ids that are taken once, for a user in a hurry.
+/// Ids that are each taken once, for a user who sends many orders.
 static NEW_IDS: LazyLock<Vec<String>> =
     LazyLock::new(|| (0..256).map(|number| format!("new-{number}")).collect());
 const ITEMS: [&str; 2] = ["101", "item_2"];
 const ENDS: [Status; 4] =
     [Status::Completed, Status::FailedSoldOut, Status::FailedPayment, Status::FailedUnknownItem];
 const OWNERS: [&str; 2] = ["core0e1", "core1e7"];
-/// What an operator may have put there; units of a flash sale, and what is not a plain integer.
+/// Texts that an operator may have set: units of a flash sale, and texts that are not a plain integer.
 const TEXTS: [&str; 20] = [
     "0",
     "5",
@@ -70,17 +72,17 @@ enum Step {
         owner: usize,
         later_ms: u64,
     },
-    /// An id that nobody has used.
+    /// Admits an id that was not used before.
     AdmitNew {
         user: usize,
         later_ms: u64,
     },
-    /// Gives back one of the last four of those.
+    /// Releases one of the last four of those.
     ReleaseNew {
         user: usize,
         back: usize,
     },
-    /// `honest`: with the owner and number that took the id last.
+    /// `honest`: with the owner and sequence that took the id last.
     Release {
         user: usize,
         id: usize,
@@ -91,26 +93,26 @@ enum Step {
         id: usize,
         honest: bool,
     },
-    /// Everything of that owner but the last so many.
+    /// Confirms all admissions of the owner but the last `but`.
     Confirm {
         owner: usize,
         but: u64,
     },
-    /// `again`: the very wish that was made last under this id, by whatever record.
+    /// `again`: repeats the last reservation of this id, with another record.
     Reserve {
         id: usize,
-        wish: Wish,
+        request: Request,
         again: bool,
     },
-    /// `honest`: what was wished last under this id.
+    /// `honest`: matches the last reservation of this id.
     Settle {
         id: usize,
-        wish: Wish,
+        request: Request,
         honest: bool,
     },
     Refund {
         id: usize,
-        wish: Wish,
+        request: Request,
         honest: bool,
     },
     Claim {
@@ -126,7 +128,7 @@ enum Step {
     Status {
         id: usize,
     },
-    Look,
+    ReadStock,
     SetStock {
         item: usize,
         units: u64,
@@ -142,7 +144,7 @@ enum Step {
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Wish {
+struct Request {
     item: usize,
     amount: u32,
     attempt: u32,
@@ -150,9 +152,9 @@ struct Wish {
     bucket: u64,
 }
 
-impl Wish {
+impl Request {
     fn accepted_at_ms(self) -> u64 {
-        world::NOON_MS + self.bucket * 10_000
+        harness::NOON_MS + self.bucket * 10_000
     }
 }
 
@@ -163,11 +165,12 @@ fn steps() -> impl Strategy<Value = Step> {
     let contents = prop::bool::weighted(0.1).prop_map(u64::from);
     let attempt = prop_oneof![5 => Just(0_u32), 3 => Just(1), 1 => Just(2)];
     let bucket = prop::bool::weighted(0.1).prop_map(u64::from);
-    let wish = (item.clone(), 1_u32..4, attempt.clone(), 0_i64..3, bucket)
-        .prop_map(|(item, amount, attempt, offset, bucket)| Wish { item, amount, attempt, offset, bucket });
+    let request = (item.clone(), 1_u32..4, attempt.clone(), 0_i64..3, bucket).prop_map(
+        |(item, amount, attempt, offset, bucket)| Request { item, amount, attempt, offset, bucket },
+    );
     let write = (id.clone(), 0..ENDS.len(), attempt, contents.clone());
     let honest = prop::bool::weighted(0.8);
-    let end = (id.clone(), wish.clone(), honest);
+    let end = (id.clone(), request.clone(), honest);
     prop_oneof![
         8 => (user.clone(), id.clone(), contents.clone(), owner.clone(), later_ms).prop_map(
             |(user, id, contents, owner, later_ms)| Step::Admit { user, id, contents, owner, later_ms }
@@ -179,14 +182,14 @@ fn steps() -> impl Strategy<Value = Step> {
             .prop_map(|(user, id, honest)| Step::Release { user, id, honest }),
         2 => (user, id.clone(), honest).prop_map(|(user, id, honest)| Step::Suspend { user, id, honest }),
         2 => (owner, 0_u64..4).prop_map(|(owner, but)| Step::Confirm { owner, but }),
-        8 => (id.clone(), wish, prop::bool::weighted(0.3))
-            .prop_map(|(id, wish, again)| Step::Reserve { id, wish, again }),
-        3 => end.clone().prop_map(|(id, wish, honest)| Step::Settle { id, wish, honest }),
-        4 => end.prop_map(|(id, wish, honest)| Step::Refund { id, wish, honest }),
+        8 => (id.clone(), request, prop::bool::weighted(0.3))
+            .prop_map(|(id, request, again)| Step::Reserve { id, request, again }),
+        3 => end.clone().prop_map(|(id, request, honest)| Step::Settle { id, request, honest }),
+        4 => end.prop_map(|(id, request, honest)| Step::Refund { id, request, honest }),
         1 => (id.clone(), contents).prop_map(|(id, contents)| Step::Claim { id, contents }),
         4 => write.prop_map(|(id, end, attempt, contents)| Step::WriteStatus { id, end, attempt, contents }),
         1 => id.prop_map(|id| Step::Status { id }),
-        1 => Just(Step::Look),
+        1 => Just(Step::ReadStock),
         2 => (item.clone(), 0_u64..20).prop_map(|(item, units)| Step::SetStock { item, units }),
         1 => (item.clone(), 0_u64..9).prop_map(|(item, units)| Step::AddStock { item, units }),
         1 => (item, prop::option::weighted(0.8, 0..TEXTS.len()))
@@ -199,7 +202,7 @@ fn half_seconds(count: u64) -> u64 {
 }
 
 impl Step {
-    /// What passes before it.
+    /// Time that passes before the step.
     fn later_ms(&self) -> u64 {
         match *self {
             Self::Admit { later_ms, .. } | Self::AdmitNew { later_ms, .. } => later_ms,
@@ -208,16 +211,16 @@ impl Step {
     }
 }
 
-/// What the history so far says: the numbers given out, and who took an id last.
+/// State of the history so far: the sequences used, and who took each id last.
 struct Past {
     sequences: [u64; OWNERS.len()],
     takers: [(usize, usize, u64); IDS.len()],
-    wishes: [Wish; IDS.len()],
+    requests: [Request; IDS.len()],
     new_ids: usize,
 }
 
 impl Past {
-    /// The step as a command; `None` for what an operator does past us.
+    /// The step as a command; `None` for an operator's direct change.
     fn command(&mut self, step: &Step) -> Option<Command<'static>> {
         Some(match *step {
             Step::Admit { user, id, contents, owner, .. } => {
@@ -233,33 +236,34 @@ impl Past {
             Step::ReleaseNew { user, back } => {
                 let at = self.new_ids.saturating_sub(back);
                 let (user_id, request_id, sequence) = (USERS[user], &*NEW_IDS[at], at as u64);
-                Command::Release(Retract { user_id, request_id, owner: "core2", sequence })
+                Command::Release(AdmissionKey { user_id, request_id, owner: "core2", sequence })
             }
-            Step::Release { user, id, honest } => Command::Release(self.retract(user, id, honest)),
-            Step::Suspend { user, id, honest } => Command::Suspend(self.retract(user, id, honest)),
+            Step::Release { user, id, honest } => Command::Release(self.admission_key(user, id, honest)),
+            Step::Suspend { user, id, honest } => Command::Suspend(self.admission_key(user, id, honest)),
             Step::Confirm { owner, but } => Command::Confirm(Confirm {
                 owner: OWNERS[owner],
                 sequence: self.sequences[owner].saturating_sub(but),
             }),
-            Step::Reserve { id, wish, again } => {
-                let wish = if again { Wish { offset: wish.offset, ..self.wishes[id] } } else { wish };
-                self.wishes[id] = wish;
+            Step::Reserve { id, request, again } => {
+                let request =
+                    if again { Request { offset: request.offset, ..self.requests[id] } } else { request };
+                self.requests[id] = request;
                 Command::Reserve(Reserve {
                     request_id: IDS[id],
-                    item_id: ITEMS[wish.item],
-                    accepted_at_ms: wish.accepted_at_ms(),
-                    amount: wish.amount.max(1),
-                    attempt: wish.attempt,
-                    origin: Origin { partition: -1, offset: wish.offset },
+                    item_id: ITEMS[request.item],
+                    accepted_at_ms: request.accepted_at_ms(),
+                    amount: request.amount.max(1),
+                    attempt: request.attempt,
+                    origin: Origin { partition: -1, offset: request.offset },
                 })
             }
-            Step::Settle { id, wish, honest } => Command::Settle(self.end(id, wish, honest)),
-            Step::Refund { id, wish, honest } => Command::Refund(self.end(id, wish, honest)),
+            Step::Settle { id, request, honest } => Command::Settle(self.end(id, request, honest)),
+            Step::Refund { id, request, honest } => Command::Refund(self.end(id, request, honest)),
             Step::Claim { id, contents } => Command::Claim(Claim {
                 request_id: IDS[id],
                 fingerprint: contents,
                 correlation_id: "of the record",
-                accepted_at_ms: world::NOON_MS + 7,
+                accepted_at_ms: harness::NOON_MS + 7,
             }),
             Step::WriteStatus { id, end, attempt, contents } => Command::WriteStatus(FinalStatus {
                 request_id: IDS[id],
@@ -267,10 +271,10 @@ impl Past {
                 attempt,
                 fingerprint: contents,
                 correlation_id: "",
-                accepted_at_ms: world::NOON_MS + 9,
+                accepted_at_ms: harness::NOON_MS + 9,
             }),
             Step::Status { id } => Command::Status { request_id: IDS[id] },
-            Step::Look => Command::Stock { items: &ITEMS },
+            Step::ReadStock => Command::Stock { items: &ITEMS },
             Step::SetStock { item, units } => Command::SetStock { item_id: ITEMS[item], units },
             Step::AddStock { item, units } => Command::AddStock { item_id: ITEMS[item], units },
             Step::OperatorSets { .. } => return None,
@@ -285,102 +289,40 @@ impl Past {
             correlation_id: ["", "c-1", "c 2 with blanks"][(self.sequences[0] % 3) as usize],
             owner: OWNERS[owner],
             sequence: self.sequences[owner],
-            accepted_at_ms: world::NOON_MS + self.sequences[owner],
+            accepted_at_ms: harness::NOON_MS + self.sequences[owner],
         }
     }
 
-    fn retract(&self, user: usize, id: usize, honest: bool) -> Retract<'static> {
+    fn admission_key(&self, user: usize, id: usize, honest: bool) -> AdmissionKey<'static> {
         let (taker, owner, sequence) = self.takers[id];
         let user = if honest { taker } else { user };
         let sequence = if honest { sequence } else { sequence + 1 };
-        Retract { user_id: USERS[user], request_id: IDS[id], owner: OWNERS[owner], sequence }
+        AdmissionKey { user_id: USERS[user], request_id: IDS[id], owner: OWNERS[owner], sequence }
     }
 
-    fn end(&self, id: usize, wish: Wish, honest: bool) -> Settle<'static> {
-        let wish = if honest { self.wishes[id] } else { wish };
+    fn end(&self, id: usize, request: Request, honest: bool) -> Settle<'static> {
+        let request = if honest { self.requests[id] } else { request };
         Settle {
             request_id: IDS[id],
-            item_id: ITEMS[wish.item],
-            accepted_at_ms: wish.accepted_at_ms(),
-            attempt: wish.attempt,
-            origin: Origin { partition: -1, offset: wish.offset },
+            item_id: ITEMS[request.item],
+            accepted_at_ms: request.accepted_at_ms(),
+            attempt: request.attempt,
+            origin: Origin { partition: -1, offset: request.offset },
         }
     }
 }
 
-/// How often each kind of answer was given.
-type Kinds = Rc<RefCell<BTreeMap<String, u32>>>;
-
-/// The name of the kind, without what it carries but for the words that make another branch of a script.
-fn kind(answer: &Answer) -> String {
-    let kind = match answer {
-        Answer::Admitted(admission) => format!("{admission:?}"),
-        Answer::Reserved(Reservation::EndedBefore { status, same_origin, .. }) => {
-            format!("EndedBefore/{status}/{same_origin}")
-        }
-        Answer::Reserved(reservation) => format!("{reservation:?}"),
-        Answer::Ended(ending) => format!("Ended/{}/{:?}", ending.applied, ending.status),
-        Answer::Claimed(claimed) => format!("Claimed/{claimed:?}"),
-        Answer::Retracted(done) => format!("Retracted/{done}"),
-        Answer::StockLeft(left) => format!("StockLeft/{}", left.is_some()),
-        other => format!("{other:?}"),
-    };
-    if kind.starts_with("Ended") {
-        kind
-    } else {
-        kind.split([' ', '(']).next().unwrap_or_default().to_owned()
-    }
-}
-
-/// Every branch that a history must have reached in some case.
-const KINDS: [&str; 34] = [
-    "Fresh",
-    "TakenOver",
-    "Duplicate",
-    "Mismatch",
-    "Limited",
-    "Retracted/true",
-    "Retracted/false",
-    "Done",
-    "Held",
-    "HeldAlready",
-    "SoldOut",
-    "UnknownItem",
-    "EndedBefore/PENDING/false",
-    "EndedBefore/COMPLETED/false",
-    "EndedBefore/FAILED_SOLD_OUT/false",
-    "EndedBefore/FAILED_PAYMENT/true",
-    "EndedBefore/FAILED_PAYMENT/false",
-    "EndedBefore/FAILED_UNKNOWN_ITEM/true",
-    "EndedBefore/FAILED_UNKNOWN_ITEM/false",
-    "Claimed/At",
-    "Claimed/Conflict",
-    "Ended/true/Some(Completed)",
-    "Ended/true/Some(FailedPayment)",
-    "Ended/false/None",
-    "Ended/false/Some(Pending)",
-    "Ended/false/Some(Completed)",
-    "Ended/false/Some(FailedPayment)",
-    "Ended/false/Some(FailedSoldOut)",
-    "Ended/false/Some(FailedUnknownItem)",
-    "Status",
-    "Stock",
-    "StockLeft/true",
-    "StockLeft/false",
-    "Ledgers",
-];
-
-/// Plays a history to both; the error says where they part.
-async fn play(redis: &Redis, history: &[(bool, Step)], kinds: &Kinds) -> Result<(), String> {
+/// Runs a history through both; the error names the first difference.
+async fn run_history(redis: &Redis, history: &[(bool, Step)], kinds: &Kinds) -> Result<(), String> {
     redis.call(&["FLUSHDB"]);
     let offset_ms = Arc::new(AtomicU64::new(0));
     let (reading, begun) = (Arc::clone(&offset_ms), Instant::now());
     let model = Memory::with_clock(policy(), 1000, move || {
-        world::NOON_MS + begun.elapsed().as_millis() as u64 + reading.load(Ordering::Relaxed)
+        harness::NOON_MS + begun.elapsed().as_millis() as u64 + reading.load(Ordering::Relaxed)
     });
     let real = Aged::connect(redis, policy()).await;
     let mut past =
-        Past { sequences: [0; _], takers: [(0, 0, 0); _], wishes: [Wish::default(); _], new_ids: 0 };
+        Past { sequences: [0; _], takers: [(0, 0, 0); _], requests: [Request::default(); _], new_ids: 0 };
     for item_id in ITEMS {
         operator_sets(redis, &model, item_id, Some("9"));
     }
@@ -396,7 +338,7 @@ async fn play(redis: &Redis, history: &[(bool, Step)], kinds: &Kinds) -> Result<
             offset_ms.fetch_add(later_ms, Ordering::Relaxed);
             real.advance(later_ms);
         }
-        // A step that is joined to the one before goes with it in one flush.
+        // A step that is joined to the previous one is sent with it in one flush.
         let mut commands = Vec::new();
         while at < history.len() && (commands.is_empty() || (history[at].0 && history[at].1.later_ms() == 0))
         {
@@ -429,15 +371,16 @@ async fn play(redis: &Redis, history: &[(bool, Step)], kinds: &Kinds) -> Result<
             return Err(format!("at the end {command:?}\n  model: {by_model:?}\n  redis: {by_redis:?}"));
         }
     }
-    check_lives(redis)
+    check_ttls(redis)
 }
 
-/// The rules; see [`steps`].
+/// The policy; see [`steps`].
 fn policy() -> Policy {
-    Policy { rate_limit_window_ms: 10_250, takeover_after_ms: 2750, ..world::policy() }
+    Policy { rate_limit_window_ms: 10_250, takeover_after_ms: 2750, ..harness::policy() }
 }
 
-/// The two are not asked at the same millisecond.
+/// Compares two answers. Waiting times may differ, because the two stores do not execute a command in the
+/// same millisecond.
 fn is_same(by_model: &Result<Answer, StoreError>, by_redis: &Result<Answer, StoreError>) -> bool {
     let wait = |answer: &Result<Answer, StoreError>| match answer {
         Ok(Answer::Admitted(Admission::Limited { retry_after_ms })) => Some(*retry_after_ms),
@@ -458,22 +401,22 @@ fn operator_sets(redis: &Redis, model: &Arc<Memory>, item_id: &str, text: Option
     };
 }
 
-/// Stock stays; everything else dies in time.
-fn check_lives(redis: &Redis) -> Result<(), String> {
+/// Checks that stock and ledgers do not expire and that everything else does.
+fn check_ttls(redis: &Redis) -> Result<(), String> {
     let Reply::Array(keys) = redis.call(&["KEYS", "*"]) else { panic!("KEYS answers an array") };
     for key in keys {
         let key = key.text().expect("keys are text");
         let stays = key.starts_with("inventory:") || key.starts_with("stock_ledger:");
-        let life_ms = redis.call(&["PTTL", &key]).int().expect("a number");
-        if stays != (life_ms == -1) {
-            return Err(format!("{key} has a life of {life_ms} ms"));
+        let ttl_ms = redis.call(&["PTTL", &key]).int().expect("a number");
+        if stays != (ttl_ms == -1) {
+            return Err(format!("{key} has a TTL of {ttl_ms} ms"));
         }
     }
     Ok(())
 }
 
 #[test]
-fn every_answer_of_every_history() {
+fn model_and_redis_give_the_same_answers() {
     let given = std::env::var("STORE_TEST_SEED").ok();
     let seed =
         given.map_or_else(|| RandomState::new().hash_one(0), |seed| seed.parse().expect("STORE_TEST_SEED"));
@@ -491,7 +434,8 @@ fn every_answer_of_every_history() {
     let histories = prop::collection::vec((prop::bool::weighted(0.4), steps()), 1..120);
     let outcome = TestRunner::new(config).run(&histories, |history| {
         let (redis, kinds) = (Arc::clone(&redis), Rc::clone(&kinds));
-        world::on_core(async move { play(&redis, &history, &kinds).await }).map_err(TestCaseError::fail)
+        harness::on_core(async move { run_history(&redis, &history, &kinds).await })
+            .map_err(TestCaseError::fail)
     });
     outcome.unwrap_or_else(|failure| panic!("STORE_TEST_SEED={seed}\n{failure}"));
     println!("{:#?}", kinds.borrow());

@@ -1,41 +1,45 @@
-//! Claim: a server that serves nobody now (a replica, out of memory) is as good as away: the caller is told
-//! that nothing happened, the connection is not reachable as long as that lasts, finds out by itself when
-//! nobody asks, and comes back by itself. Method: a real Redis brought into these states.
+//! Property: a server that rejects commands because of its state (a replica, out of memory) counts as
+//! unreachable: the caller learns that the command had no effect, the connection is not reachable while this
+//! lasts, detects it even without commands, and recovers by itself.
+//! Method: a real Redis brought into these states.
 
 use std::time::{Duration, Instant};
 
+use harness::admit;
 use store::{Admission, Store, StoreError, StoreSteps};
 use testkit::redis::Redis;
-use world::admit;
 
-use crate::world;
+use crate::harness;
 
 type Call = &'static [&'static str];
 
-fn away_until_mended(spoil: &'static [Call], mend: Call, somebody_asks: bool) {
+fn unreachable_until_repaired(break_with: &'static [Call], repair_with: Call, has_traffic: bool) {
     let redis = Redis::start();
-    world::on_core(async move {
-        let store = world::connect(&redis, world::policy()).await;
+    harness::on_core(async move {
+        let store = harness::connect(&redis, harness::policy()).await;
         assert_eq!(store.admit(admit("u", "before", 1)).await, Ok(Admission::Fresh));
-        for command in spoil {
+        for command in break_with {
             redis.call(command);
         }
-        if somebody_asks {
-            // A connection that was cut by the server itself may say Lost.
+        if has_traffic {
+            // If the server itself closed the connection, the error may be `Lost`.
             let first = store.admit(admit("u", "during", 2)).await;
-            assert!(matches!(first, Err(StoreError::Away | StoreError::Lost)), "{first:?}");
+            assert!(matches!(first, Err(StoreError::Unreachable | StoreError::Lost)), "{first:?}");
         }
         let asked = Instant::now();
         while store.is_reachable() {
-            assert!(asked.elapsed() < Duration::from_secs(2), "still called reachable");
+            assert!(asked.elapsed() < Duration::from_secs(2), "the server still counts as reachable");
             monoio::time::sleep(Duration::from_millis(1)).await;
         }
-        assert!(store.trouble().is_some());
-        assert!(!store.reachable_within(Duration::from_millis(700)).await, "it still serves nobody");
-        redis.call(mend);
-        assert!(store.reachable_within(Duration::from_secs(5)).await, "{:?}", store.trouble());
+        assert!(store.last_error().is_some());
+        assert!(
+            !store.reachable_within(Duration::from_millis(700)).await,
+            "the server still rejects commands"
+        );
+        redis.call(repair_with);
+        assert!(store.reachable_within(Duration::from_secs(5)).await, "{:?}", store.last_error());
         let after = store.admit(admit("u", "during", 3)).await;
-        assert_eq!(after, Ok(Admission::Fresh), "the refused one had not happened");
+        assert_eq!(after, Ok(Admission::Fresh), "the rejected admission had no effect");
     });
 }
 
@@ -44,22 +48,22 @@ const FULL: &[Call] =
 const ROOMY: Call = &["CONFIG", "SET", "maxmemory", "0"];
 
 #[test]
-fn a_replica() {
-    away_until_mended(&[&["REPLICAOF", "127.0.0.1", "1"]], &["REPLICAOF", "NO", "ONE"], true);
+fn a_replica_counts_as_unreachable() {
+    unreachable_until_repaired(&[&["REPLICAOF", "127.0.0.1", "1"]], &["REPLICAOF", "NO", "ONE"], true);
 }
 
 #[test]
-fn out_of_memory() {
-    away_until_mended(FULL, ROOMY, true);
+fn a_full_server_counts_as_unreachable() {
+    unreachable_until_repaired(FULL, ROOMY, true);
 }
 
 #[test]
-fn out_of_memory_in_silence() {
-    away_until_mended(FULL, ROOMY, false);
+fn a_full_server_is_detected_without_commands() {
+    unreachable_until_repaired(FULL, ROOMY, false);
 }
 
 #[test]
-fn too_few_replicas() {
+fn too_few_replicas_count_as_unreachable() {
     const ALONE: &[Call] = &[&["CONFIG", "SET", "min-replicas-to-write", "1"]];
-    away_until_mended(ALONE, &["CONFIG", "SET", "min-replicas-to-write", "0"], true);
+    unreachable_until_repaired(ALONE, &["CONFIG", "SET", "min-replicas-to-write", "0"], true);
 }

@@ -1,15 +1,16 @@
-//! Claim: however many cores reserve, settle and refund at once, stock never goes below zero, no unit is sold
-//! twice, and a refunded unit is sold again. Method: three cores with a connection each on one real Redis,
-//! more wishes than units, a third of the payments failing; then the sums.
+//! Property: however many cores reserve, settle and refund concurrently, stock never goes below zero, no unit
+//! is sold twice, and a refunded unit is sold again.
+//! Method: three cores with one connection each on one real Redis request more units than there are, and a
+//! third of the payments fail; then the sums are checked.
 
 use std::sync::{Arc, Mutex};
 
+use harness::origin;
 use store::answer::Ledger;
 use store::{Answer, Command, Reservation, Reserve, Settle, Store};
 use testkit::redis::Redis;
-use world::origin;
 
-use crate::world;
+use crate::harness;
 
 const UNITS: u64 = 500;
 const CORES: usize = 3;
@@ -24,29 +25,29 @@ fn sold_and_left_add_up() {
         .map(|core| {
             let (redis, paid) = (Arc::clone(&redis), Arc::clone(&paid));
             std::thread::spawn(move || {
-                let sold = world::on_core(async move { buy(core, &redis).await });
+                let sold = harness::on_core(async move { buy(core, &redis).await });
                 *paid.lock().expect("nobody panics with it") += sold;
             })
         })
         .collect();
     for core in cores {
-        core.join().expect("the core ends well");
+        core.join().expect("the core does not panic");
     }
     let left = redis.call(&["GET", "inventory:101"]).int().expect("a number");
     let sold = *paid.lock().expect("nobody panics with it");
     assert!(left >= 0, "{left}");
     assert_eq!(sold + left, UNITS as i64);
-    assert!(left < 3, "there was demand for every unit, {left} left");
-    let ledger = world::on_core(async move {
-        let store = world::connect(&redis, world::policy()).await;
+    assert!(left < 3, "demand exceeded the stock, but {left} units are left");
+    let ledger = harness::on_core(async move {
+        let store = harness::connect(&redis, harness::policy()).await;
         store.ask(&Command::Ledgers { items: &["101"] }).await
     });
     assert_eq!(ledger, Ok(Answer::Ledgers(vec![Some(Ledger { base: UNITS as i64, taken: sold })])));
 }
 
-/// Buys until the orders are done or nothing is left; returns the units paid for.
+/// Processes the orders of one core; returns the units paid for.
 async fn buy(core: usize, redis: &Redis) -> i64 {
-    let store = world::connect(redis, world::policy()).await;
+    let store = harness::connect(redis, harness::policy()).await;
     let buyers: Vec<_> = (0..8)
         .map(|buyer| {
             let store = std::rc::Rc::clone(&store);
@@ -55,15 +56,15 @@ async fn buy(core: usize, redis: &Redis) -> i64 {
                 for number in 0..ORDERS_EACH / 8 {
                     let id = format!("r{core}-{buyer}-{number}");
                     let amount = (number % 3 + 1) as u32;
-                    let wish = Reserve {
+                    let request = Reserve {
                         request_id: &id,
                         item_id: "101",
-                        accepted_at_ms: world::NOON_MS,
+                        accepted_at_ms: harness::NOON_MS,
                         amount,
                         attempt: 0,
                         origin: origin(number as i64),
                     };
-                    match store.ask(&Command::Reserve(wish)).await {
+                    match store.ask(&Command::Reserve(request)).await {
                         Ok(Answer::Reserved(Reservation::Held { left })) => assert!(left >= 0, "{left}"),
                         Ok(Answer::Reserved(Reservation::SoldOut { left })) => {
                             assert!(left < i64::from(amount));
@@ -74,14 +75,17 @@ async fn buy(core: usize, redis: &Redis) -> i64 {
                     let end = Settle {
                         request_id: &id,
                         item_id: "101",
-                        accepted_at_ms: world::NOON_MS,
+                        accepted_at_ms: harness::NOON_MS,
                         attempt: 0,
                         origin: origin(number as i64),
                     };
                     let pays = number % 3 != 0;
                     let command = if pays { Command::Settle(end) } else { Command::Refund(end) };
                     let ended = store.ask(&command).await;
-                    assert!(matches!(ended, Ok(Answer::Ended(ending)) if ending.applied), "{ended:?}");
+                    assert!(
+                        matches!(ended, Ok(Answer::Settled(settlement)) if settlement.applied),
+                        "{ended:?}"
+                    );
                     sold += if pays { i64::from(amount) } else { 0 };
                 }
                 sold

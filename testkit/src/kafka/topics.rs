@@ -1,18 +1,18 @@
-//! The administrator's hand on topics, as single requests: `testkit` needs no client library, and a test sees at once what
-//! the broker said.
+//! Administers topics with single requests: `testkit` needs no client library, and a test sees the broker's error code
+//! directly.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// What the broker itself may take, and a second more until we give up.
+/// Timeout of the broker; the read timeout is one second longer.
 const TIMEOUT_MS: i32 = 10_000;
 
 const CREATE_TOPICS: i16 = 19;
 const DELETE_TOPICS: i16 = 20;
 const CREATE_PARTITIONS: i16 = 37;
 
-/// Makes a topic with one replica.
+/// Creates a topic with one replica.
 ///
 /// # Errors
 /// The socket's, or the broker's error code.
@@ -22,7 +22,7 @@ pub fn create(bootstrap: &str, topic: &str, partitions: i32) -> io::Result<()> {
     body.send(bootstrap, CREATE_TOPICS, 2)
 }
 
-/// Removes a topic with all its records.
+/// Deletes a topic with all its records.
 ///
 /// # Errors
 /// As [`create`].
@@ -32,17 +32,17 @@ pub fn delete(bootstrap: &str, topic: &str) -> io::Result<()> {
     body.send(bootstrap, DELETE_TOPICS, 1)
 }
 
-/// Gives a topic more partitions: `partitions` in all.
+/// Increases the number of partitions of a topic to `partitions`.
 ///
 /// # Errors
 /// As [`create`].
-pub fn widen(bootstrap: &str, topic: &str, partitions: i32) -> io::Result<()> {
+pub fn add_partitions(bootstrap: &str, topic: &str, partitions: i32) -> io::Result<()> {
     let mut body = Body::default();
     body.int(1).text(topic).int(partitions).int(-1).int(TIMEOUT_MS).byte(0);
     body.send(bootstrap, CREATE_PARTITIONS, 0)
 }
 
-/// The body of a request in Kafka's old encoding (not the flexible one): big-endian numbers, texts with their length.
+/// The body of a request in Kafka's old encoding (not the flexible one): big-endian numbers, length-prefixed strings.
 #[derive(Debug, Default)]
 struct Body(Vec<u8>);
 
@@ -68,11 +68,11 @@ impl Body {
         self
     }
 
-    /// Sends it for one topic and reads the code of that topic. All three answers begin alike: throttle time, one
-    /// element, its name, its error code.
+    /// Sends the request for one topic and reads the error code of that topic. All three responses begin with the same
+    /// fields: throttle time, one element, its name, its error code.
     fn send(&self, bootstrap: &str, api: i16, version: i16) -> io::Result<()> {
         let mut request = Self::default();
-        // Correlation id and client id: nobody else asks on this connection.
+        // Any correlation id will do: this is the only request on the connection.
         request.short(api).short(version).int(1).text("testkit");
         request.0.extend(&self.0);
         let mut stream = TcpStream::connect(bootstrap)?;
@@ -81,19 +81,21 @@ impl Body {
         stream.write_all(&request.0)?;
         let mut length = [0; 4];
         stream.read_exact(&mut length)?;
-        let mut answer = vec![0; i32::from_be_bytes(length).clamp(0, 1 << 20) as usize];
-        stream.read_exact(&mut answer)?;
-        match error_code(&answer) {
+        let mut response = vec![0; i32::from_be_bytes(length).clamp(0, 1 << 20) as usize];
+        stream.read_exact(&mut response)?;
+        match error_code(&response) {
             Some(0) => Ok(()),
-            Some(code) => Err(io::Error::other(format!("Kafka's error code {code}"))),
-            None => Err(io::Error::new(io::ErrorKind::InvalidData, format!("an answer of {answer:?}"))),
+            Some(code) => Err(io::Error::other(format!("Kafka error code {code}"))),
+            None => {
+                Err(io::Error::new(io::ErrorKind::InvalidData, format!("unexpected response {response:?}")))
+            }
         }
     }
 }
 
-/// Behind correlation id, throttle time and the count of elements.
-fn error_code(answer: &[u8]) -> Option<i16> {
-    let short = |at: usize| Some(i16::from_be_bytes([*answer.get(at)?, *answer.get(at + 1)?]));
+/// The error code follows correlation id, throttle time, number of elements and topic name.
+fn error_code(response: &[u8]) -> Option<i16> {
+    let short = |at: usize| Some(i16::from_be_bytes([*response.get(at)?, *response.get(at + 1)?]));
     let name = usize::try_from(short(12)?).ok()?;
     short(14 + name)
 }
@@ -103,9 +105,9 @@ mod tests {
     use super::error_code;
 
     #[test]
-    fn the_code_stands_behind_the_name() {
-        let answer = b"\0\0\0\x01\0\0\0\0\0\0\0\x01\0\x06orders\0\x24";
-        assert_eq!(error_code(answer), Some(36));
-        assert_eq!(error_code(&answer[..19]), None);
+    fn error_code_is_read_after_the_topic_name() {
+        let response = b"\0\0\0\x01\0\0\0\0\0\0\0\x01\0\x06orders\0\x24";
+        assert_eq!(error_code(response), Some(36));
+        assert_eq!(error_code(&response[..19]), None);
     }
 }

@@ -1,19 +1,19 @@
-//! `manifests RULES FILE...`: judges manifests that kustomize has rendered, each FILE what one `kubectl apply` would send.
-//! RULES are the values of prometheus-adapter that turn the processor's lag into a metric.
+//! `manifests RULES FILE...`: checks manifests rendered by kustomize. Each FILE contains what one `kubectl apply` would send.
+//! RULES is the values file of prometheus-adapter that turns the processor's lag into a metric.
 //!
-//! Invariants: a field that Kubernetes does not have is a complaint, as is one of another type; every complaint of a run
-//! is printed, and the exit code says whether there was one. It reads files and nothing else.
+//! Invariants: an unknown field and a field of the wrong type are reported; every complaint of a run is printed, and the
+//! exit code is 1 if there was one. It only reads files.
 
-/// YAML as Kubernetes reads it.
+/// Reads YAML as Kubernetes does.
 mod yaml;
 
-/// Documents into the types of Kubernetes, without losing a field.
+/// Checks documents against the Kubernetes types.
 mod strict;
 
-/// What must hold of a deployment.
+/// Rules for a deployment.
 mod rules;
 
-/// What must hold of one of our pods.
+/// Rules for the gateway and processor pods.
 mod pod;
 
 use std::process::ExitCode;
@@ -27,13 +27,13 @@ fn main() -> ExitCode {
             complaints.extend(rules::adapter(&documents).into_iter().map(|line| format!("{file}: {line}")));
         }
         Some((Err(reason), _)) => complaints.push(reason),
-        None => complaints.push("give the rules of the adapter and the rendered files".to_owned()),
+        None => complaints.push("usage: manifests RULES FILE...".to_owned()),
     }
     for file in files {
         match read(&file) {
             Ok(documents) => {
                 count += documents.len();
-                complaints.extend(rules::judge(&documents).into_iter().map(|line| format!("{file}: {line}")));
+                complaints.extend(rules::check(&documents).into_iter().map(|line| format!("{file}: {line}")));
             }
             Err(reason) => complaints.push(reason),
         }

@@ -1,4 +1,4 @@
-//! What must hold of a deployment. Each rule is a function from the manifests of one rendering to complaints.
+//! Rules for a deployment. Each rule is a function from the manifests of one rendering to complaints.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use settings::table;
 
 use crate::{pod, strict};
 
-/// What scales the processor.
+/// The metric that scales the processor.
 const LAG: &str = "processor_consumer_lag";
 
-/// All rules.
-pub(crate) fn judge(manifests: &[Value]) -> Vec<String> {
+/// Applies all rules.
+pub(crate) fn check(manifests: &[Value]) -> Vec<String> {
     let mut complaints: Vec<String> = manifests.iter().flat_map(strict::check).collect();
     complaints.extend(config(manifests));
     complaints.extend(namespaces(manifests));
@@ -22,25 +22,25 @@ pub(crate) fn judge(manifests: &[Value]) -> Vec<String> {
         let deployment = find(manifests, "Deployment", name);
         let lines = pod::all(deployment, name, port_of(address))
             .into_iter()
-            .chain(scaled(manifests, deployment, name))
-            .chain(kept(manifests, name))
-            .chain(fenced(manifests, name));
+            .chain(autoscaling(manifests, deployment, name))
+            .chain(disruption(manifests, name))
+            .chain(network(manifests, name));
         complaints.extend(lines.map(|line| format!("{name}: {line}")));
     }
     complaints
 }
 
-/// The adapter makes exactly the metric that scales the processor.
+/// The adapter must provide the metric that scales the processor.
 pub(crate) fn adapter(documents: &[Value]) -> Vec<String> {
     let rules = documents.first().map_or(&Value::Null, |values| &values["rules"]["custom"]);
-    let makes = |rule: &Value| {
+    let provides = |rule: &Value| {
         let series = rule["seriesQuery"].as_str().unwrap_or_default();
         rule["name"]["as"] == LAG && series.starts_with(&format!("{LAG}{{"))
     };
-    if items(rules).any(makes) { Vec::new() } else { vec![format!("no rule makes {LAG} of {LAG}")] }
+    if items(rules).any(provides) { Vec::new() } else { vec![format!("no rule provides {LAG}")] }
 }
 
-/// Every variable there is, at its default, and nothing else.
+/// The `ConfigMap` must contain every variable with its default value, and no other.
 fn config(manifests: &[Value]) -> Vec<String> {
     let config = find(manifests, "ConfigMap", "flash-sale");
     let given: BTreeMap<&str, &str> =
@@ -58,12 +58,12 @@ fn config(manifests: &[Value]) -> Vec<String> {
             }
         }
     }
-    let strange = given.keys().filter(|name| !wanted.contains_key(*name));
-    complaints.extend(strange.map(|name| format!("ConfigMap flash-sale: {name} is no variable")));
+    let unknown = given.keys().filter(|name| !wanted.contains_key(*name));
+    complaints.extend(unknown.map(|name| format!("ConfigMap flash-sale: {name} is not a known variable")));
     complaints
 }
 
-/// Everything is in one namespace, which allows no more than it needs.
+/// All objects must be in the namespace flash-sale, which must enforce the level restricted.
 fn namespaces(manifests: &[Value]) -> Vec<String> {
     let mut complaints = Vec::new();
     let namespace = find(manifests, "Namespace", "flash-sale");
@@ -72,14 +72,16 @@ fn namespaces(manifests: &[Value]) -> Vec<String> {
     }
     for manifest in manifests.iter().filter(|manifest| manifest["kind"] != "Namespace") {
         if manifest["metadata"]["namespace"] != "flash-sale" {
-            complaints
-                .push(format!("{} {} is in no namespace", manifest["kind"], manifest["metadata"]["name"]));
+            complaints.push(format!(
+                "{} {} is not in the namespace flash-sale",
+                manifest["kind"], manifest["metadata"]["name"]
+            ));
         }
     }
     complaints
 }
 
-/// Every service leads to pods, by a port that they have.
+/// Every service must select pods that have its target port.
 fn selectors(manifests: &[Value]) -> Vec<String> {
     let mut complaints = Vec::new();
     for service in of_kind(manifests, "Service") {
@@ -95,45 +97,48 @@ fn selectors(manifests: &[Value]) -> Vec<String> {
         }
         for port in items(&service["spec"]["ports"]) {
             let target = if port["targetPort"].is_null() { &port["port"] } else { &port["targetPort"] };
-            let is_there = |template: &&Value| {
+            let has_port = |template: &&Value| {
                 let ports =
                     items(&template["spec"]["containers"]).flat_map(|container| items(&container["ports"]));
                 ports.into_iter().any(|port| &port["name"] == target || &port["containerPort"] == target)
             };
-            if !templates.iter().all(is_there) {
+            if !templates.iter().all(has_port) {
                 complaints.push(format!("Service {name}: its pods have no port {target}"));
             }
         }
     }
-    // Where a rendering brings Redis or Kafka along, the defaults must lead to it.
+    // If a rendering contains Redis or Kafka, the default addresses must reach it.
     for (setting, workload) in [(&table::REDIS_ADDR, "redis"), (&table::KAFKA_ADDR, "kafka")] {
         let (host, port) = setting.default.rsplit_once(':').unwrap_or_default();
         let service = find(manifests, "Service", host);
-        let is_brought = !find(manifests, "StatefulSet", workload).is_null();
+        let is_included = !find(manifests, "StatefulSet", workload).is_null();
         let port: Option<u64> = port.parse().ok();
-        let leads = items(&service["spec"]["ports"]).any(|found| found["port"].as_u64() == port);
-        if is_brought && !leads {
-            complaints.push(format!("{} is {}, and no service is there", setting.name, setting.default));
+        let is_reachable = items(&service["spec"]["ports"]).any(|found| found["port"].as_u64() == port);
+        if is_included && !is_reachable {
+            complaints
+                .push(format!("{} is {}, but no service has this address", setting.name, setting.default));
         }
     }
     complaints
 }
 
-/// An autoscaler alone says how many there are.
-fn scaled(manifests: &[Value], deployment: &Value, name: &str) -> Vec<String> {
+/// Only an autoscaler may set the number of pods.
+fn autoscaling(manifests: &[Value], deployment: &Value, name: &str) -> Vec<String> {
     let mut complaints = Vec::new();
     let spec = &find(manifests, "HorizontalPodAutoscaler", name)["spec"];
     let target = &spec["scaleTargetRef"];
     if target["kind"] != "Deployment" || target["name"] != name || target["apiVersion"] != "apps/v1" {
-        complaints.push("no autoscaler has it as its target".to_owned());
+        complaints.push("no autoscaler targets it".to_owned());
     }
     if !deployment["spec"]["replicas"].is_null() {
-        complaints.push("it says replicas: each apply would undo what the autoscaler did".to_owned());
+        complaints.push("it sets replicas: each apply would override the autoscaler".to_owned());
     }
     let (least, most) =
         (spec["minReplicas"].as_i64().unwrap_or(1), spec["maxReplicas"].as_i64().unwrap_or(0));
     if least < 2 || most <= least {
-        complaints.push(format!("the autoscaler goes from {least} to {most}"));
+        complaints.push(format!(
+            "the autoscaler's range is {least} to {most}; it must start at 2 or more and not be empty"
+        ));
     }
     let metric = &spec["metrics"][0];
     if name == "gateway" && metric["resource"]["name"] != "cpu" {
@@ -144,51 +149,53 @@ fn scaled(manifests: &[Value], deployment: &Value, name: &str) -> Vec<String> {
             complaints.push(format!("it is not scaled by {LAG}"));
         }
         if most.to_string() != table::ORDERS_PARTITIONS.default {
-            complaints
-                .push(format!("at most {most} of them, for {} partitions", table::ORDERS_PARTITIONS.default));
+            complaints.push(format!(
+                "maxReplicas is {most}, but there are {} partitions",
+                table::ORDERS_PARTITIONS.default
+            ));
         }
     }
     complaints
 }
 
-/// A drain of a node leaves some of them.
-fn kept(manifests: &[Value], name: &str) -> Vec<String> {
+/// A disruption budget must keep some pods while a node is drained.
+fn disruption(manifests: &[Value], name: &str) -> Vec<String> {
     let budget = &find(manifests, "PodDisruptionBudget", name)["spec"];
     let is_of_it = budget["selector"]["matchLabels"]["app.kubernetes.io/name"] == name;
-    let says = !budget["minAvailable"].is_null() || !budget["maxUnavailable"].is_null();
-    if is_of_it && says { Vec::new() } else { vec!["no disruption budget keeps some of them".to_owned()] }
+    let has_limit = !budget["minAvailable"].is_null() || !budget["maxUnavailable"].is_null();
+    if is_of_it && has_limit { Vec::new() } else { vec!["no disruption budget protects it".to_owned()] }
 }
 
-/// Nothing in or out but what a policy names, and that is what it needs.
-fn fenced(manifests: &[Value], name: &str) -> Vec<String> {
+/// A network policy must restrict both directions and allow the connections that are needed.
+fn network(manifests: &[Value], name: &str) -> Vec<String> {
     let mut complaints = Vec::new();
     let policy = of_kind(manifests, "NetworkPolicy").find(|policy| {
         let expressions = &policy["spec"]["podSelector"]["matchExpressions"];
         items(expressions).any(|expression| items(&expression["values"]).any(|value| value == name))
     });
     let Some(policy) = policy.map(|policy| &policy["spec"]) else {
-        return vec!["no network policy is about it".to_owned()];
+        return vec!["no network policy applies to it".to_owned()];
     };
     if policy["policyTypes"] != serde_json::json!(["Ingress", "Egress"]) {
-        complaints.push("the network policy is not about both ways".to_owned());
+        complaints.push("the network policy does not cover both ingress and egress".to_owned());
     }
     let opens = |rules: &Value, port: i64| {
         items(rules).flat_map(|rule| items(&rule["ports"])).any(|found| found["port"] == port)
     };
     for address in [table::REDIS_ADDR.default, table::KAFKA_ADDR.default, "dns:53"] {
         if !opens(&policy["egress"], port_of(address)) {
-            complaints.push(format!("the network policy keeps it from {address}"));
+            complaints.push(format!("the network policy blocks connections to {address}"));
         }
     }
     for address in [table::LISTEN_ADDR.default, table::METRICS_ADDR.default] {
         if !opens(&policy["ingress"], port_of(address)) {
-            complaints.push(format!("the network policy keeps everybody from {address}"));
+            complaints.push(format!("the network policy blocks connections from others to {address}"));
         }
     }
     complaints
 }
 
-/// Whether every label that is asked for is there; no label selects nothing.
+/// Whether the labels match the selector; an empty selector selects nothing.
 fn selects(selector: &Value, labels: &Value) -> bool {
     pairs(selector).next().is_some() && pairs(selector).all(|(key, value)| &labels[key] == value)
 }
@@ -201,24 +208,24 @@ fn of_kind<'a>(manifests: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'
     manifests.iter().filter(move |manifest| manifest["kind"] == kind)
 }
 
-/// Null where there is none.
+/// Finds a manifest; null if there is none.
 fn find<'a>(manifests: &'a [Value], kind: &'a str, name: &str) -> &'a Value {
     of_kind(manifests, kind).find(|manifest| manifest["metadata"]["name"] == name).unwrap_or(&Value::Null)
 }
 
-/// The members of an object; none where there is no object.
+/// The members of an object; empty if the value is not an object.
 fn pairs(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
     value.as_object().into_iter().flatten().map(|(key, value)| (key.as_str(), value))
 }
 
-/// The elements of an array; none where there is no array.
+/// The elements of an array; empty if the value is not an array.
 fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{adapter, config, judge, scaled, selectors};
+    use super::{adapter, autoscaling, check, config, selectors};
     use serde_json::{Value, json};
     use settings::table;
 
@@ -229,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_config_has_every_variable_at_its_default_and_no_other() {
+    fn config_must_contain_exactly_all_variables_with_defaults() {
         let mut manifest = full_config();
         assert_eq!(config(&[manifest.clone()]), Vec::<String>::new());
         manifest["data"]["KAFKA_LINGERS"] = json!("1ms");
@@ -241,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_leads_to_pods_by_a_port_they_have() {
+    fn service_must_select_pods_with_its_port() {
         let pods = json!({"kind": "Deployment", "spec": {"template": {
             "metadata": {"labels": {"a": "b", "c": "d"}},
             "spec": {"containers": [{"ports": [{"name": "http", "containerPort": 8080}]}]},
@@ -257,17 +264,17 @@ mod tests {
     }
 
     #[test]
-    fn replicas_beside_an_autoscaler_are_found() {
+    fn replicas_with_an_autoscaler_are_reported() {
         let scaler = json!({"kind": "HorizontalPodAutoscaler", "metadata": {"name": "gateway"}, "spec": {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "gateway"},
             "minReplicas": 2, "maxReplicas": 10, "metrics": [{"resource": {"name": "cpu"}}],
         }});
-        assert_eq!(scaled(std::slice::from_ref(&scaler), &json!({}), "gateway"), Vec::<String>::new());
-        assert_eq!(scaled(&[scaler], &json!({"spec": {"replicas": 4}}), "gateway").len(), 1);
+        assert_eq!(autoscaling(std::slice::from_ref(&scaler), &json!({}), "gateway"), Vec::<String>::new());
+        assert_eq!(autoscaling(&[scaler], &json!({"spec": {"replicas": 4}}), "gateway").len(), 1);
     }
 
     #[test]
-    fn the_adapter_makes_the_metric_that_scales() {
+    fn adapter_must_provide_the_scaling_metric() {
         let rule = |name: &str| {
             json!({"rules": {"custom": [
                 {"seriesQuery": "processor_consumer_lag{pod!=\"\"}", "name": {"as": name}}]}})
@@ -278,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_rendering_lacks_everything() {
-        assert!(judge(&[]).len() > 20);
+    fn empty_rendering_violates_all_rules() {
+        assert!(check(&[]).len() > 20);
     }
 }

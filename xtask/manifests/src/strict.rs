@@ -1,7 +1,7 @@
-//! Documents into the types of Kubernetes, without losing a field.
+//! Checks documents against the Kubernetes types.
 //!
-//! The types ignore a field that they do not know, as the API server does without `--validate=strict`. So what was read is
-//! written again and compared: whatever is gone was never understood.
+//! The types ignore unknown fields, as the API server does without `--validate=strict`. Therefore each document is
+//! deserialized, serialized again and compared: a field that is missing afterwards is unknown.
 
 use k8s_openapi::Resource;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
@@ -13,20 +13,20 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// What of a document Kubernetes would not understand.
+/// Reports everything in a document that Kubernetes would not understand.
 pub(crate) fn check(document: &Value) -> Vec<String> {
     let kind = (word(&document["apiVersion"]), word(&document["kind"]));
     let complaints = match kind {
-        _ if is::<Namespace>(kind) => survives::<Namespace>(document),
-        _ if is::<ServiceAccount>(kind) => survives::<ServiceAccount>(document),
-        _ if is::<ConfigMap>(kind) => survives::<ConfigMap>(document),
-        _ if is::<Service>(kind) => survives::<Service>(document),
-        _ if is::<Deployment>(kind) => survives::<Deployment>(document),
-        _ if is::<StatefulSet>(kind) => survives::<StatefulSet>(document),
-        _ if is::<PodDisruptionBudget>(kind) => survives::<PodDisruptionBudget>(document),
-        _ if is::<HorizontalPodAutoscaler>(kind) => survives::<HorizontalPodAutoscaler>(document),
-        _ if is::<NetworkPolicy>(kind) => survives::<NetworkPolicy>(document),
-        (version, kind) => vec![format!("nobody here reads a {kind} of {version}")],
+        _ if is::<Namespace>(kind) => round_trip::<Namespace>(document),
+        _ if is::<ServiceAccount>(kind) => round_trip::<ServiceAccount>(document),
+        _ if is::<ConfigMap>(kind) => round_trip::<ConfigMap>(document),
+        _ if is::<Service>(kind) => round_trip::<Service>(document),
+        _ if is::<Deployment>(kind) => round_trip::<Deployment>(document),
+        _ if is::<StatefulSet>(kind) => round_trip::<StatefulSet>(document),
+        _ if is::<PodDisruptionBudget>(kind) => round_trip::<PodDisruptionBudget>(document),
+        _ if is::<HorizontalPodAutoscaler>(kind) => round_trip::<HorizontalPodAutoscaler>(document),
+        _ if is::<NetworkPolicy>(kind) => round_trip::<NetworkPolicy>(document),
+        (version, kind) => vec![format!("unknown kind {kind} of {version}")],
     };
     let name = format!("{} {}", kind.1, word(&document["metadata"]["name"]));
     complaints.into_iter().map(|line| format!("{name}: {line}")).collect()
@@ -36,7 +36,7 @@ fn is<T: Resource>((version, kind): (&str, &str)) -> bool {
     version == T::API_VERSION && kind == T::KIND
 }
 
-fn survives<T: DeserializeOwned + Serialize>(document: &Value) -> Vec<String> {
+fn round_trip<T: DeserializeOwned + Serialize>(document: &Value) -> Vec<String> {
     let written = serde_json::from_value::<T>(document.clone()).and_then(serde_json::to_value);
     let mut complaints = Vec::new();
     match written {
@@ -46,7 +46,7 @@ fn survives<T: DeserializeOwned + Serialize>(document: &Value) -> Vec<String> {
     complaints
 }
 
-/// What of `given` is not in `written` as it was.
+/// Reports every part of `given` that differs in `written`.
 fn compare(given: &Value, written: &Value, path: &str, complaints: &mut Vec<String>) {
     match (given, written) {
         (Value::Object(given), Value::Object(written)) => {
@@ -54,7 +54,7 @@ fn compare(given: &Value, written: &Value, path: &str, complaints: &mut Vec<Stri
                 let path = format!("{path}.{key}");
                 match written.get(key) {
                     Some(written) => compare(value, written, &path, complaints),
-                    None => complaints.push(format!("{path}: there is no such field")),
+                    None => complaints.push(format!("{path}: unknown field")),
                 }
             }
         }
@@ -88,12 +88,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_right_passes() {
+    fn valid_document_has_no_complaints() {
         assert_eq!(check(&deployment()), Vec::<String>::new());
     }
 
     #[test]
-    fn a_misspelt_field_is_found_with_its_place() {
+    fn misspelt_field_is_reported_with_its_path() {
         let mut wrong = deployment();
         let pod = &mut wrong["spec"]["template"]["spec"];
         pod["terminationGracePeriodSecond"] = json!(45);
@@ -101,14 +101,14 @@ mod tests {
         assert_eq!(
             check(&wrong),
             [
-                "Deployment gateway: .spec.template.spec.containers[0].readinessProbe.httpGet.pathh: there is no such field",
-                "Deployment gateway: .spec.template.spec.terminationGracePeriodSecond: there is no such field",
+                "Deployment gateway: .spec.template.spec.containers[0].readinessProbe.httpGet.pathh: unknown field",
+                "Deployment gateway: .spec.template.spec.terminationGracePeriodSecond: unknown field",
             ]
         );
     }
 
     #[test]
-    fn a_value_of_another_type_is_found() {
+    fn value_of_wrong_type_is_reported() {
         let mut wrong = deployment();
         wrong["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = json!("45");
         assert_eq!(check(&wrong).len(), 1);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_that_is_not_known_or_of_another_group_is_found() {
+    fn unknown_kind_or_wrong_group_is_reported() {
         assert_eq!(check(&json!({"apiVersion": "apps/v1", "kind": "Deploymnt"})).len(), 1);
         assert_eq!(check(&json!({"apiVersion": "v1", "kind": "Deployment"})).len(), 1);
     }

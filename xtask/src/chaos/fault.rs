@@ -1,9 +1,10 @@
-//! A fault as a value: how the world is set up for it, how it is injected and healed, and what may not hold because of it.
+//! A fault as a value: the setup of its test environment, how it is injected and healed, and which invariants it excuses.
 
+use crate::chaos::setup::Setup;
 use crate::chaos::world::World;
 use crate::step::Result;
 
-/// Something that breaks.
+/// A fault to inject.
 pub(crate) struct Fault {
     /// In kebab-case.
     pub(crate) name: &'static str,
@@ -11,58 +12,21 @@ pub(crate) struct Fault {
     pub(crate) about: &'static str,
     pub(crate) setup: Setup,
     pub(crate) inject: fn(&mut World, &mut Dice) -> Result<()>,
-    /// Shortest and longest time until it is healed, milliseconds. Most are near the shortest; the first of a run is the
-    /// longest.
+    /// Shortest and longest time until it is healed, in milliseconds. If the longest is 3 s or more, the first injection of a run
+    /// takes the longest time and most others are near the shortest; otherwise the time is distributed uniformly.
     pub(crate) lasts_ms: (u64, u64),
-    /// Returns as soon as what was broken can serve again; recovery is measured from there.
+    /// Returns as soon as the broken part can serve again; recovery is measured from that moment.
     pub(crate) heal: fn(&mut World) -> Result<()>,
-    /// The first 202 must come within this time, milliseconds.
+    /// The first 202 must be received within this time, in milliseconds.
     pub(crate) recovery_ms_max: u64,
-    /// What injecting and healing take beside [`Fault::lasts_ms`], milliseconds; only the rate of the load depends on it.
+    /// Time for injecting and healing in addition to [`Fault::lasts_ms`], in milliseconds. It affects only the rate of the load.
     pub(crate) overhead_ms: u64,
-    /// Equations that cannot hold because of the fault, and why.
+    /// Invariants that cannot hold because of the fault, and why.
     pub(crate) excused: &'static [(&'static str, &'static str)],
 }
 
-/// How the world differs from the usual one.
-#[derive(Debug, Clone, Copy)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a part of the world that is there or not")]
-pub(crate) struct Setup {
-    pub(crate) redis_args: &'static [&'static str],
-    pub(crate) kafka_settings: &'static [(&'static str, &'static str)],
-    /// Redis is reached through a proxy.
-    pub(crate) redis_proxy: bool,
-    /// Kafka is reached through a proxy.
-    pub(crate) kafka_proxy: bool,
-    /// Kafka has a second broker.
-    pub(crate) kafka_follower: bool,
-    /// Gateway and processors run with libfaketime.
-    pub(crate) fake_clock: bool,
-    /// Kafka's data is on a file system of this many MiB.
-    pub(crate) kafka_disk_mib: Option<u32>,
-    /// The logs of our processes are on a file system of this many MiB.
-    pub(crate) log_disk_mib: Option<u32>,
-    /// Connections of the load are closed after so many answers.
-    pub(crate) requests_per_connection: Option<u64>,
-}
-
-impl Setup {
-    /// Nothing special.
-    pub(crate) const PLAIN: Self = Self {
-        redis_args: &[],
-        kafka_settings: &[],
-        redis_proxy: false,
-        kafka_proxy: false,
-        kafka_follower: false,
-        fake_clock: false,
-        kafka_disk_mib: None,
-        log_disk_mib: None,
-        requests_per_connection: None,
-    };
-}
-
 impl Fault {
-    /// What most faults have in common.
+    /// Default values of a fault.
     pub(crate) const PLAIN: Self = Self {
         name: "",
         about: "",
@@ -75,15 +39,15 @@ impl Fault {
         excused: &[],
     };
 
-    /// What injection `index` lasts.
+    /// Duration of injection `index`, in milliseconds.
     pub(crate) fn lasts_ms(&self, index: u64, dice: &mut Dice) -> u64 {
         let (least, most) = self.lasts_ms;
         let share = if index == 0 { 1.0 } else { dice.unit().powi(8) };
-        // A fault of fixed length or of a few seconds is spread evenly.
+        // Short ranges are sampled uniformly.
         if most < 3000 { dice.between(least, most) } else { least + (share * (most - least) as f64) as u64 }
     }
 
-    /// What an injection lasts on average, milliseconds.
+    /// Mean duration of an injection, in milliseconds.
     pub(crate) fn mean_ms(&self, times: u64) -> u64 {
         let (least, most) = self.lasts_ms;
         if most < 3000 {
@@ -94,7 +58,7 @@ impl Fault {
     }
 }
 
-/// Numbers that follow from a seed (splitmix64).
+/// Seeded random number generator (splitmix64).
 #[derive(Debug)]
 pub(crate) struct Dice(u64);
 
@@ -109,12 +73,12 @@ impl Dice {
         mix(self.0)
     }
 
-    /// 0..1.
+    /// A number in 0..1.
     pub(crate) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Both ends are possible.
+    /// A number in `least..=most`.
     pub(crate) fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.next() % (most - least + 1)
     }
@@ -131,14 +95,14 @@ mod tests {
     use super::Dice;
 
     #[test]
-    fn the_same_seed_throws_the_same_numbers() {
-        let throw = |seed, name| {
+    fn same_seed_and_name_give_same_numbers() {
+        let roll = |seed, name| {
             let mut dice = Dice::new(seed, name);
             [dice.between(0, 1_000_000), dice.between(0, 1_000_000)]
         };
-        assert_eq!(throw(1, "a"), throw(1, "a"));
-        assert_ne!(throw(1, "a"), throw(2, "a"));
-        assert_ne!(throw(1, "a"), throw(1, "b"));
+        assert_eq!(roll(1, "a"), roll(1, "a"));
+        assert_ne!(roll(1, "a"), roll(2, "a"));
+        assert_ne!(roll(1, "a"), roll(1, "b"));
         assert_eq!(Dice::new(1, "a").between(3, 3), 3);
     }
 }

@@ -1,4 +1,5 @@
-//! Which equations hold after a run: those of the load generator's audit, and ours about recovery and processes.
+//! Checks which invariants hold after a run: those of the load generator's audit, and further ones about recovery and
+//! processes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,15 +10,15 @@ use testkit::redis::{self, Reply};
 use crate::chaos::fault::Fault;
 use crate::chaos::world::World;
 
-/// All equations in the order of the page: name and what it demands.
+/// All invariants in the order of `docs/faults.md`: name and requirement.
 pub(crate) const EQUATIONS: &[(&str, &str)] = &[
     ("audit_complete", "every order of the load was looked up"),
     ("every_202_ends_once", "every 202 has exactly one final status"),
-    ("recorded_202_ends", "no acknowledged order whose record is in the topic stays PENDING"),
+    ("recorded_202_ends", "no acknowledged order with a record in the topic stays PENDING"),
     ("ends_never_change", "a final status never changes"),
     ("no_id_acknowledged_twice", "a request id gets 202 once"),
     ("refused_leaves_nothing", "a refused order has no status"),
-    ("every_409_has_a_first", "409 is answered only when there is a first order"),
+    ("every_409_has_a_first", "409 is returned only if an earlier order with the same request id exists"),
     ("unsent_is_unknown", "an order that was never sent has no status"),
     ("every_202_is_in_the_topic", "every 202 has a record in `orders`"),
     ("refused_is_not_in_the_topic", "no refused order has a record in `orders`"),
@@ -25,36 +26,36 @@ pub(crate) const EQUATIONS: &[(&str, &str)] = &[
     ("no_oversell", "no item sold more units than it had"),
     ("units_add_up", "sold + left = seeded + restocked, for every item"),
     ("stock_never_negative", "no stock level was below zero"),
-    ("no_undersell", "nobody was told sold out while units were left"),
-    ("no_unexpected_answers", "no answer that the order cannot deserve"),
+    ("no_undersell", "no buyer got a sold-out response while units were left"),
+    ("no_unexpected_answers", "no response that is impossible for the order"),
     ("no_500", "a failing dependency never causes a 500"),
     ("probes_end_once", "every accepted probe has a final status"),
     (
         "lost_is_reported",
-        "`flash-sale stock audit` tells how many acknowledged orders are PENDING without a record",
+        "`flash-sale stock audit` reports how many acknowledged orders are PENDING without a record",
     ),
-    ("recovers_in_time", "the first 202 comes within the limit after each repair"),
+    ("recovers_in_time", "the first 202 is received within the limit after each repair"),
     ("no_process_ends_by_itself", "gateway and processors keep running"),
-    ("healthy_at_the_end", "`/health` answers 200 once everything is repaired"),
+    ("healthy_at_the_end", "`/health` returns 200 once everything is repaired"),
     ("stops_on_sigterm", "every process exits 0 within 45 s of SIGTERM"),
     ("every_fault_was_under_load", "orders were being sent at every injection"),
 ];
 
-/// How an equation fared.
+/// Result of an invariant.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Judged {
-    /// Violations; `None` when it could not be judged.
+    /// Number of violations; `None` if the invariant could not be checked.
     pub(crate) count: Option<u64>,
-    /// Request ids and numbers, for whoever looks for the cause.
+    /// Request ids and numbers, for finding the cause.
     pub(crate) detail: String,
 }
 
-/// By name of the equation.
+/// Results by name of the invariant.
 pub(crate) type Verdict = BTreeMap<&'static str, Judged>;
 
-/// Notes an equation of ours.
+/// Records the result of an invariant.
 pub(crate) fn note(verdict: &mut Verdict, name: &str, count: u64, detail: impl Into<String>) {
-    let name = known(name).expect("only equations of the table are judged");
+    let name = known(name).expect("the invariant is listed in EQUATIONS");
     verdict.insert(name, Judged { count: Some(count), detail: detail.into() });
 }
 
@@ -72,7 +73,7 @@ pub(crate) fn violations<'a>(
     broken.filter(move |(name, _)| !is_excused(name)).map(|(&name, judged)| (name, judged))
 }
 
-/// The checks of the load generator's report that are equations.
+/// Results of those checks in the load generator's report that are invariants.
 pub(crate) fn of_report(report: &Value) -> Verdict {
     let mut verdict = Verdict::new();
     for check in report["checks"].as_array().into_iter().flatten() {
@@ -84,9 +85,9 @@ pub(crate) fn of_report(report: &Value) -> Verdict {
             _ => None,
         };
         let mut detail = check["detail"].as_str().unwrap_or_default().to_owned();
-        let offences = report["ledger"]["offences"].as_array().into_iter().flatten();
-        for offence in offences.filter(|offence| offence["rule"] == name) {
-            detail = format!("{detail}; first request ids: {}", offence["request_ids"]);
+        let violations = report["ledger"]["offences"].as_array().into_iter().flatten();
+        for violation in violations.filter(|violation| violation["rule"] == name) {
+            detail = format!("{detail}; first request ids: {}", violation["request_ids"]);
         }
         verdict.insert(name, Judged { count, detail });
     }
@@ -101,23 +102,24 @@ pub(crate) fn of_report(report: &Value) -> Verdict {
     verdict
 }
 
-/// How many requests of the load had this outcome.
+/// Number of requests of the load with this outcome.
 fn outcome(report: &Value, name: &str) -> u64 {
     report["outcomes"][name]["count"].as_u64().unwrap_or_default()
 }
 
-/// Outcomes of the load by name, zeroes left out.
+/// Number of requests of the load per outcome.
 pub(crate) fn outcomes(report: &Value) -> Vec<(String, u64)> {
     let outcomes = report["outcomes"].as_object().into_iter().flatten();
     outcomes.map(|(name, outcome)| (name.clone(), outcome["count"].as_u64().unwrap_or_default())).collect()
 }
 
-/// Every accepted probe has a final status.
+/// Checks that every accepted probe has a final status.
 pub(crate) fn probes(world: &World, accepted: &[String], verdict: &mut Verdict) {
     let mut open: Vec<String> = accepted.to_vec();
-    // They came before the last orders of the load, whose final statuses were awaited; a moment for the very last.
+    // Nearly all probes were sent before the last orders of the load, which already have their final statuses. The loop
+    // waits for the very last ones.
     for _ in 0..20 {
-        open = without_end(world, &open);
+        open = without_final_status(world, &open);
         if open.is_empty() {
             break;
         }
@@ -132,7 +134,7 @@ pub(crate) fn probes(world: &World, accepted: &[String], verdict: &mut Verdict) 
     );
 }
 
-fn without_end(world: &World, ids: &[String]) -> Vec<String> {
+fn without_final_status(world: &World, ids: &[String]) -> Vec<String> {
     let mut open = Vec::new();
     for some in ids.chunks(500) {
         let keys: Vec<String> = some.iter().map(|id| format!("order_status:{id}")).collect();
@@ -141,15 +143,15 @@ fn without_end(world: &World, ids: &[String]) -> Vec<String> {
             open.extend_from_slice(some);
             continue;
         };
-        let has_ended = |reply: &Reply| reply.text().is_some_and(|text| !text.starts_with("PENDING"));
+        let is_final = |reply: &Reply| reply.text().is_some_and(|text| !text.starts_with("PENDING"));
         open.extend(
-            some.iter().zip(&replies).filter(|(_, reply)| !has_ended(reply)).map(|(id, _)| id.clone()),
+            some.iter().zip(&replies).filter(|(_, reply)| !is_final(reply)).map(|(id, _)| id.clone()),
         );
     }
     open
 }
 
-/// What the broker lost is told by the product: the audit names the number of orders that are PENDING and have no record.
+/// Checks that lost records are reported: `flash-sale stock audit` must print how many orders are PENDING without a record.
 pub(crate) fn lost(world: &World, report: &Value, verdict: &mut Verdict) {
     let ledger = |field: &str| report["ledger"][field].as_u64().unwrap_or_default();
     let lost = ledger("pending").saturating_sub(ledger("pending_recorded"));
@@ -163,12 +165,12 @@ pub(crate) fn lost(world: &World, report: &Value, verdict: &mut Verdict) {
     // "17 orders are PENDING for longer: …"
     let line = printed.lines().find(|line| line.contains("orders are PENDING for longer"));
     let reported: u64 = line.and_then(|line| line.split(' ').next()?.parse().ok()).unwrap_or(0);
-    // Probes and orders without an answer may be among them.
+    // `reported` may also include probes and orders that got no response.
     let missing = lost.saturating_sub(reported);
     let explained = printed.lines().find(|line| line.contains("orders are PENDING; consumer lag"));
     let detail = format!(
         "{lost} acknowledged orders are PENDING and have no record; `stock audit` lists {reported}: {}",
-        explained.or_else(|| printed.lines().last()).unwrap_or("it printed nothing")
+        explained.or_else(|| printed.lines().last()).unwrap_or("no output")
     );
     note(verdict, "lost_is_reported", missing, detail);
 }
@@ -179,7 +181,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_failed_check_counts_its_distance_from_the_limit() {
+    fn failed_check_counts_its_distance_from_the_limit() {
         let report = json!({
             "checks": [
                 {"name": "every_202_ends_once", "state": "fail", "value": 3.0, "limit": 0.0, "detail": "3 of them"},

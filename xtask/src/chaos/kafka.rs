@@ -4,20 +4,22 @@ use std::time::{Duration, Instant};
 
 use testkit::kafka::topics;
 
-use crate::chaos::fault::{Dice, Fault, Setup};
+use crate::chaos::fault::{Dice, Fault};
+use crate::chaos::setup::Setup;
 use crate::chaos::world::World;
 use crate::step::{self, Result};
 
-/// How long a deleted topic may be missing.
-const MADE_AGAIN: Duration = Duration::from_secs(10);
-/// A deleted topic still takes some records until every thread of the broker knows: these are no recovery.
-const KNOWN_MS: u64 = 100;
+/// How long gateway and processors may take to create a deleted topic again.
+const RECREATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time until every thread of the broker knows that a topic was deleted. Records accepted before that are not a sign
+/// of recovery.
+const DELETION_MS: u64 = 100;
 const ORDERS: &str = "orders";
 const DLQ: &str = "orders-dlq";
 
-/// A killed broker may register again after this session, so that a run is not mostly waiting; topics are made by us or by
-/// the product, never by the broker in passing.
-const QUICK: Setup = Setup {
+/// A short session timeout, so that a killed broker can register again soon and a run does not mostly wait. Topics are
+/// created explicitly by xtask, gateway or processors, never by the broker.
+const SHORT_SESSION: Setup = Setup {
     kafka_settings: &[
         ("broker.session.timeout.ms", "1500"),
         ("broker.heartbeat.interval.ms", "300"),
@@ -39,15 +41,16 @@ const REPLICATED: Setup = Setup {
     ..Setup::PLAIN
 };
 
-/// What cannot hold when records are lost: an order without a record is never processed, and its status stays PENDING. It
-/// must be told (`lost_is_reported`), and no order whose record is there may stay PENDING (`recorded_202_ends`).
+/// Invariants that cannot hold when records are lost: an order without a record is never processed, and its status stays
+/// PENDING. The loss must be reported (`lost_is_reported`), and no order that has a record may stay PENDING
+/// (`recorded_202_ends`).
 const RECORDS_LOST: &[(&str, &str)] = &[
     ("every_202_ends_once", "the broker lost records; see recorded_202_ends and lost_is_reported"),
     ("probes_end_once", "the broker lost records"),
     ("every_202_is_in_the_topic", "the broker lost records"),
 ];
 
-/// The same, and the dead letters are lost too.
+/// As [`RECORDS_LOST`], with the dead letters lost too.
 const ALL_LOST: &[(&str, &str)] = &[
     RECORDS_LOST[0],
     RECORDS_LOST[1],
@@ -55,12 +58,12 @@ const ALL_LOST: &[(&str, &str)] = &[
     ("letters_match_ends", "the broker lost dead letters"),
 ];
 
-/// In the order of the page.
+/// In the order of `docs/faults.md`.
 pub(crate) const FAULTS: &[Fault] = &[
     Fault {
         name: "kafka-killed",
         about: "kill -9 of the only broker; started again after 0.1 to 1.5 s",
-        setup: QUICK,
+        setup: SHORT_SESSION,
         inject: |world, _| {
             world.kafka.stop();
             Ok(())
@@ -89,7 +92,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "kafka-under-replicated",
-        about: "SIGSTOP of one of two brokers for 1 to 2.9 s, both of which must have a record: acknowledgements are late, then \
+        about: "SIGSTOP of one of two brokers for 1 to 2.9 s, with min.insync.replicas=2: acknowledgements are delayed, then \
                 refused",
         setup: REPLICATED,
         inject: |world, _| {
@@ -101,7 +104,7 @@ pub(crate) const FAULTS: &[Fault] = &[
             world.kafka.resume_follower();
             Ok(())
         },
-        // The broker has to register again and to catch up before it counts.
+        // The broker must register again and catch up before it is in sync.
         recovery_ms_max: 5000,
         overhead_ms: 1500,
         ..Fault::PLAIN
@@ -109,7 +112,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     Fault {
         name: "kafka-data-lost",
         about: "the broker is killed, its log directory deleted and formatted, and it is started again",
-        setup: QUICK,
+        setup: SHORT_SESSION,
         inject: |world, _| {
             world.kafka.lose_data();
             Ok(())
@@ -126,9 +129,9 @@ pub(crate) const FAULTS: &[Fault] = &[
     Fault {
         name: "orders-deleted",
         about: "the topic `orders` is deleted",
-        setup: QUICK,
+        setup: SHORT_SESSION,
         inject: |world, _| delete(world, ORDERS),
-        lasts_ms: (KNOWN_MS, KNOWN_MS),
+        lasts_ms: (DELETION_MS, DELETION_MS),
         recovery_ms_max: 5000,
         excused: RECORDS_LOST,
         ..Fault::PLAIN
@@ -136,7 +139,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     Fault {
         name: "dlq-deleted",
         about: "the topic `orders-dlq` is deleted",
-        setup: QUICK,
+        setup: SHORT_SESSION,
         inject: |world, _| delete(world, DLQ),
         lasts_ms: (500, 2000),
         recovery_ms_max: 5000,
@@ -146,35 +149,36 @@ pub(crate) const FAULTS: &[Fault] = &[
     Fault {
         name: "orders-recreated",
         about: "the topic `orders` is deleted and created with another number of partitions, 1 to 32",
-        setup: QUICK,
+        setup: SHORT_SESSION,
         inject: recreate,
-        lasts_ms: (KNOWN_MS, KNOWN_MS),
+        lasts_ms: (DELETION_MS, DELETION_MS),
         recovery_ms_max: 5000,
         excused: RECORDS_LOST,
         ..Fault::PLAIN
     },
     Fault {
         name: "partitions-added",
-        about: "`orders` gets one more partition",
-        setup: QUICK,
+        about: "one partition is added to `orders`",
+        setup: SHORT_SESSION,
         inject: |world, _| {
             world.partitions += 1;
             let (kafka, partitions) = (world.kafka.addr(), world.partitions);
-            topics::widen(&kafka, ORDERS, partitions).map_err(|e| format!("widen {ORDERS}: {e}").into())
+            topics::add_partitions(&kafka, ORDERS, partitions)
+                .map_err(|e| format!("widen {ORDERS}: {e}").into())
         },
         lasts_ms: (200, 1500),
         ..Fault::PLAIN
     },
 ];
 
-/// Deletes a topic; one that the product is only about to make again is waited for.
+/// Deletes a topic. If it does not exist, waits until gateway or processors have created it again.
 fn delete(world: &mut World, topic: &str) -> Result<()> {
     let begun = Instant::now();
     loop {
         match topics::delete(&world.kafka.addr(), topic) {
             Ok(()) => return Ok(()),
-            Err(error) if begun.elapsed() > MADE_AGAIN => {
-                return Err(format!("delete {topic}, which nobody has made again: {error}").into());
+            Err(error) if begun.elapsed() > RECREATION_TIMEOUT => {
+                return Err(format!("delete {topic}, which was not created again: {error}").into());
             }
             Err(_) => step::pause()?,
         }
@@ -184,7 +188,7 @@ fn delete(world: &mut World, topic: &str) -> Result<()> {
 fn recreate(world: &mut World, dice: &mut Dice) -> Result<()> {
     let partitions = dice.between(1, 32) as i32;
     delete(world, ORDERS)?;
-    // The product may have made it first, with its own number.
+    // The gateway may have created it first, with the configured number of partitions.
     drop(topics::create(&world.kafka.addr(), ORDERS, partitions));
     Ok(())
 }

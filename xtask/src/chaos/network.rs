@@ -1,14 +1,15 @@
-//! Faults of the connections between our processes and Redis or Kafka.
+//! Faults of the connections between gateway or processors and Redis or Kafka.
 
 use testkit::proxy::Proxy;
 
-use crate::chaos::fault::{Dice, Fault, Setup};
+use crate::chaos::fault::{Dice, Fault};
+use crate::chaos::setup::Setup;
 use crate::step::Result;
 
 const TO_REDIS: Setup = Setup { redis_proxy: true, ..Setup::PLAIN };
 const TO_KAFKA: Setup = Setup { kafka_proxy: true, ..Setup::PLAIN };
 
-/// What is done to a wire, for each of the two.
+/// Defines each fault twice: for the connections to Redis and to Kafka.
 macro_rules! on_both {
     ($([$redis:literal, $kafka:literal, $about:literal, $lasts_ms:expr, $inject:expr, $heal:expr]),* $(,)?) => {
         &[$(
@@ -34,12 +35,12 @@ macro_rules! on_both {
     };
 }
 
-/// In the order of the page.
+/// In the order of `docs/faults.md`.
 pub(crate) const FAULTS: &[Fault] = on_both![
     [
         "redis-half-open",
         "kafka-half-open",
-        "connections stay open and carry nothing for 1 to 2.9 s; then they are gone, with what was in them",
+        "connections stay open and transfer nothing for 1 to 2.9 s; then they are closed and unsent data is lost",
         (1000, 2900),
         |proxy: &Proxy, _: &mut Dice| proxy.stall(),
         |proxy: &Proxy| {
@@ -69,7 +70,7 @@ pub(crate) const FAULTS: &[Fault] = on_both![
     [
         "redis-delayed",
         "kafka-delayed",
-        "every byte is 20 to 400 ms late, in both directions, for 1 to 2.9 s",
+        "every byte is delayed by 20 to 400 ms, in both directions, for 1 to 2.9 s",
         (1000, 2900),
         |proxy: &Proxy, dice: &mut Dice| proxy.delay_ms(dice.between(20, 400)),
         Proxy::pass
@@ -77,7 +78,7 @@ pub(crate) const FAULTS: &[Fault] = on_both![
     [
         "redis-cut",
         "kafka-cut",
-        "a connection is cut after any byte, 1 to 100,000 bytes from now",
+        "a connection is cut after a random number of bytes, 1 to 100,000",
         (300, 1000),
         |proxy: &Proxy, dice: &mut Dice| proxy.cut_after(dice.between(1, 100_000) as usize),
         |_: &Proxy| ()
@@ -85,5 +86,5 @@ pub(crate) const FAULTS: &[Fault] = on_both![
 ];
 
 fn on(proxy: Option<&Proxy>, act: impl FnOnce(&Proxy)) -> Result<()> {
-    proxy.map(act).ok_or_else(|| "the world of this fault has no proxy".into())
+    proxy.map(act).ok_or_else(|| "this fault's setup has no proxy".into())
 }

@@ -1,4 +1,4 @@
-//! `docs/faults.md`, written by the run itself.
+//! Writes `docs/faults.md` from the results of a run.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use crate::chaos::run::{Outcome, Size};
 use crate::perf::record;
 use crate::services;
 
-/// One line a fault, for the terminal.
+/// One line per fault, for the terminal.
 pub(crate) fn summary(outcomes: &[Outcome]) -> String {
     let mut text = String::new();
     for outcome in outcomes {
@@ -38,47 +38,45 @@ pub(crate) fn page(outcomes: &[Outcome], size: Size, commit: &str) -> String {
          - violations: {violations}\n\n",
         size.seed,
         size.orders,
-        record::ask("date", &["-u", "+%Y-%m-%d"]),
+        record::output_of("date", &["-u", "+%Y-%m-%d"]),
         record::machine(),
         services::kafka_version(),
         seconds / 60.0,
     );
     text.push_str(
         "## What clients saw\n\n\
-         Recovery is the time from the moment the broken part can serve again to the first 202. Drain is the time from the\n\
-         last answer to the last final status.\n\n\
-         | fault | injections | answers by status | recovery: median, max | drain | violations |\n\
+         Recovery is the time from the moment the broken part can serve again to the first 202 of a probe: a single order\n\
+         sent at intervals to measure recovery. Drain is the time from the last response to the last final status.\n\n\
+         | fault | injections | responses by status | recovery: median, max | drain | violations |\n\
          |---|---|---|---|---|---|\n",
     );
     for outcome in outcomes {
         let (median, most) = recovery(outcome);
-        let answers: Vec<String> =
-            outcome.answers.iter().map(|(name, count)| format!("{name}: {}", grouped(*count))).collect();
+        let responses: Vec<String> =
+            outcome.responses.iter().map(|(name, count)| format!("{name}: {}", grouped(*count))).collect();
         let _ = writeln!(
             text,
             "| {} | {} | {} | {median}, {most} | {} ms | {} |",
             outcome.fault.name,
             outcome.injected_at_ms.len(),
-            answers.join(", "),
+            responses.join(", "),
             grouped(outcome.drain_ms),
             outcome.violations()
         );
     }
-    text.push_str(
-        "\n## The faults\n\n| fault | what is done | excused equations, and why |\n|---|---|---|\n",
-    );
+    text.push_str("\n## The faults\n\n| fault | injection | excused invariants, and why |\n|---|---|---|\n");
     for outcome in outcomes {
         let excused: Vec<String> =
             outcome.fault.excused.iter().map(|(name, why)| format!("`{name}`: {why}")).collect();
         let _ =
             writeln!(text, "| {} | {} | {} |", outcome.fault.name, outcome.fault.about, excused.join("; "));
     }
-    text.push_str("\n## The equations\n\n");
+    text.push_str("\n## The invariants\n\n");
     for (index, (name, sentence)) in EQUATIONS.iter().enumerate() {
         let _ = writeln!(text, "{}. `{name}`: {sentence}", index + 1);
     }
     text.push_str(
-        "\nViolations by number of the equation. In brackets: excused for this fault; –: could not be judged.\n\n| fault |",
+        "\nViolations by number of the invariant. In parentheses: excused for this fault; –: could not be checked.\n\n| fault |",
     );
     for index in 1..=EQUATIONS.len() {
         let _ = write!(text, " {index} |");
@@ -91,7 +89,9 @@ pub(crate) fn page(outcomes: &[Outcome], size: Size, commit: &str) -> String {
         }
         text.push('\n');
     }
-    text.push_str("\nOne fault alone: `cargo xtask chaos --fault NAME`; another seed: `--seed N`.\n");
+    text.push_str(
+        "\nTo run a single fault: `cargo xtask chaos --fault NAME`; with another seed: `--seed N`.\n",
+    );
     text
 }
 
@@ -104,14 +104,14 @@ fn cell(outcome: &Outcome, equation: &str) -> String {
     if is_excused { format!("({count})") } else { count }
 }
 
-/// Median and maximum.
+/// Median and maximum recovery time.
 fn recovery(outcome: &Outcome) -> (String, String) {
     let sorted = &outcome.recoveries_ms;
     let show = |ms: Option<&u64>| ms.map_or_else(|| "–".to_owned(), |ms| format!("{} ms", grouped(*ms)));
     (show(sorted.get(sorted.len() / 2)), show(sorted.last()))
 }
 
-/// `1,234,567`
+/// Formats a number as `1,234,567`.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! Faults of our own processes.
+//! Faults of gateway and processors.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use testkit::child::Signal;
 use crate::chaos::fault::{Dice, Fault};
 use crate::chaos::world::World;
 
-/// In the order of the page.
+/// In the order of `docs/faults.md`.
 pub(crate) const FAULTS: &[Fault] = &[
     Fault {
         name: "gateway-killed",
@@ -52,7 +52,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "processor-stopped",
-        about: "SIGSTOP of one of two processors for 3 to 30 s: beyond its session its partitions go to the other",
+        about: "SIGSTOP of one of two processors for 3 to 30 s: after its session timeout the other gets its partitions",
         inject: |world, dice| {
             victim(world, dice).signal(Signal::Stop);
             Ok(())
@@ -68,11 +68,11 @@ pub(crate) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "processors-rebalanced",
-        about: "a third processor joins and leaves the group by SIGTERM",
+        about: "a third processor joins the group and leaves it on SIGTERM",
         inject: |world, _| {
-            let mut another = world.another_processor();
-            another.start()?;
-            world.processors.push(another);
+            let mut third = world.third_processor();
+            third.start()?;
+            world.processors.push(third);
             Ok(())
         },
         lasts_ms: (1000, 2500),
@@ -91,9 +91,9 @@ fn victim<'a>(world: &'a mut World, dice: &mut Dice) -> &'a mut crate::chaos::wo
 }
 
 fn leave(world: &mut World) {
-    let Some(mut another) = world.processors.pop() else { return };
-    match another.terminate(Duration::from_secs(45)).as_deref() {
+    let Some(mut third) = world.processors.pop() else { return };
+    match third.terminate(Duration::from_secs(45)).as_deref() {
         Some("exit code 0") => {}
-        how => world.exits.push(format!("{} was told to end: {}", another.name, how.unwrap_or("did not"))),
+        how => world.exits.push(format!("{} after SIGTERM: {}", third.name, how.unwrap_or("did not exit"))),
     }
 }

@@ -2,13 +2,14 @@
 
 use testkit::redis::{self, Reply};
 
-use crate::chaos::fault::{Fault, Setup};
+use crate::chaos::fault::Fault;
+use crate::chaos::setup::Setup;
 use crate::chaos::world::World;
 use crate::step::Result;
 
-/// What cannot hold when Redis forgets: final statuses and taken request ids are gone, and the operator puts items of
-/// unknown stock on sale again while orders arrive.
-const FORGOTTEN: &[(&str, &str)] = &[
+/// Invariants that cannot hold when Redis loses its data: final statuses and taken request ids are gone, and the operator
+/// sets the full stock again while orders arrive.
+const DATA_LOST: &[(&str, &str)] = &[
     ("every_202_ends_once", "final statuses from before are gone"),
     ("probes_end_once", "final statuses from before are gone"),
     ("no_id_acknowledged_twice", "taken request ids are gone"),
@@ -18,7 +19,7 @@ const FORGOTTEN: &[(&str, &str)] = &[
     ("no_undersell", "the operator sets the full stock again"),
 ];
 
-/// `kill -9` and a restart.
+/// Common part of the faults that kill and restart Redis.
 const KILLED: Fault = Fault {
     inject: |world, _| {
         world.redis.stop();
@@ -33,7 +34,7 @@ const KILLED: Fault = Fault {
     ..Fault::PLAIN
 };
 
-/// In the order of the page.
+/// In the order of `docs/faults.md`.
 pub(crate) const FAULTS: &[Fault] = &[
     Fault {
         name: "redis-killed-aof-always",
@@ -43,8 +44,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "redis-killed-aof-everysec",
-        about: "kill -9 of Redis with appendfsync everysec, which keeps what was written; what it had not \
-                written because a sync of the disk took longer than a second (up to 2 s) is lost; started again after \
+        about: "kill -9 of Redis with appendfsync everysec: written data is kept; data not yet written because a \
+                disk sync took longer than a second (up to 2 s) is lost; started again after \
                 0.1 to 1 s",
         setup: Setup { redis_args: &["--appendonly", "yes", "--appendfsync", "everysec"], ..Setup::PLAIN },
         ..KILLED
@@ -68,10 +69,10 @@ pub(crate) const FAULTS: &[Fault] = &[
         about: "kill -9 of Redis without persistence, started again empty after 0.1 to 1 s; the operator sets the stock",
         heal: |world| {
             world.redis.restart();
-            world.serves_now();
+            world.note_serving();
             world.stock_everything()
         },
-        excused: FORGOTTEN,
+        excused: DATA_LOST,
         ..KILLED
     },
     Fault {
@@ -81,7 +82,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         lasts_ms: (100, 1000),
         heal: World::stock_everything,
         overhead_ms: 1000,
-        excused: FORGOTTEN,
+        excused: DATA_LOST,
         ..Fault::PLAIN
     },
     Fault {
@@ -93,7 +94,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "redis-out-of-memory",
-        about: "maxmemory is reached (noeviction) for 0.5 to 2.5 s and lifted",
+        about: "maxmemory is reached (noeviction) for 0.5 to 2.5 s, then the limit is removed",
         inject: |world, _| command(world, &["CONFIG", "SET", "maxmemory", "1"]),
         lasts_ms: (500, 2500),
         heal: |world| command(world, &["CONFIG", "SET", "maxmemory", "0"]),
@@ -101,9 +102,9 @@ pub(crate) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "redis-demoted",
-        about: "Redis becomes a replica (of a primary that is away, so it refuses writes) for 0.5 to 2.5 s and is promoted \
+        about: "Redis becomes a replica of an unreachable primary, so it refuses writes, for 0.5 to 2.5 s and is promoted \
                 again",
-        // Nothing listens on port 1: the data stays, as on a primary that a failover has demoted and that has not yet
+        // Nothing listens on port 1, so the data stays, as on a primary that a failover has demoted and that has not yet
         // synchronised.
         inject: |world, _| command(world, &["REPLICAOF", "127.0.0.1", "1"]),
         lasts_ms: (500, 2500),

@@ -1,5 +1,5 @@
-//! The world of one fault: services and processes, supervised as in production: what ends by itself is noted and started
-//! again.
+//! The test environment of one fault: services, gateway and processors. Processes are supervised as in production: one
+//! that exits unexpectedly is recorded and restarted.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -12,28 +12,28 @@ use testkit::proxy::Proxy;
 use testkit::redis::Redis;
 use testkit::{TempDir, free_port};
 
-use crate::chaos::fault::Setup;
-use crate::chaos::host::Disk;
+use crate::chaos::disk::Disk;
+use crate::chaos::probe::PROBE_ITEM;
+use crate::chaos::setup::Setup;
 use crate::services::{Programs, apt};
 use crate::step::{self, Result};
 
-/// Items of the load: 101 and so on.
+/// Number of items of the load; their ids start at 101.
 pub(crate) const ITEMS: u64 = 10;
-/// The item that probes buy.
-pub(crate) const PROBE_ITEM: &str = "900";
-/// More than there are probes.
+/// More units than there are probes.
 const PROBE_UNITS: u64 = 10_000_000;
-/// How long a process may take to be healthy at the start and at the end. Three that look at a faked clock, which costs a read of a
-/// file, take more than half a minute on two cores.
+/// How long a process may take to become healthy at the start and at the end. With the fake clock, which costs a file
+/// read per call, three processes take more than half a minute on two cores.
 const HEALTHY: Duration = Duration::from_secs(90);
-/// Where the package `libfaketime` puts the library for programs with threads.
+/// Path of the package `libfaketime`'s library for multi-threaded programs.
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 
-/// See the module documentation. Fields are dropped in order: our processes before their services, these before their disks.
+/// See the module documentation. Fields are dropped in order: gateway and processors before the services, these before
+/// their disks.
 pub(crate) struct World {
     pub(crate) gateway: Service,
     pub(crate) processors: Vec<Service>,
-    /// What ended by itself, in words.
+    /// Descriptions of unexpected exits.
     pub(crate) exits: Vec<String>,
     pub(crate) redis: Redis,
     pub(crate) redis_proxy: Option<Proxy>,
@@ -42,29 +42,29 @@ pub(crate) struct World {
     pub(crate) log_disk: Option<Disk>,
     /// Partitions of `orders`.
     pub(crate) partitions: i32,
-    /// When what was broken could serve again, where that is before the end of the repair.
+    /// When the broken part could serve again, if that was before the end of the repair.
     serving_since: Option<Instant>,
     /// Units of each item of the load.
     stock: u64,
     binary: PathBuf,
-    /// What libfaketime reads.
+    /// File from which libfaketime reads the clock offset.
     clock_file: PathBuf,
     dir: TempDir,
 }
 
-/// A process of ours, at one address however often it is started.
+/// A gateway or processor process, which keeps its address when restarted.
 pub(crate) struct Service {
     pub(crate) name: String,
     pub(crate) address: String,
     pub(crate) log: PathBuf,
     binary: PathBuf,
     env: Vec<(String, String)>,
-    /// `None` while it is stopped on purpose.
+    /// `None` while it is intentionally stopped.
     process: Option<Guarded>,
 }
 
 impl World {
-    /// Starts everything; all are healthy when this returns.
+    /// Starts everything; gateway and processors are healthy when this returns.
     pub(crate) fn start(setup: &Setup, programs: &Programs, binary: &Path, stock: u64) -> Result<Self> {
         let dir = TempDir::new("xtask-chaos");
         let mut redis_args = vec!["--maxclients", "20000"];
@@ -86,9 +86,9 @@ impl World {
         let mut env = vec![
             ("REDIS_ADDR".to_owned(), redis_proxy.as_ref().map_or_else(|| redis.addr(), Proxy::addr)),
             ("KAFKA_ADDR".to_owned(), kafka.addr()),
-            // The recovery that is promised is promised for this setting.
+            // The recovery limits apply to this setting.
             ("CIRCUIT_BREAKER_BASE_TIMEOUT".to_owned(), "1s".to_owned()),
-            // Orders are half done when something breaks.
+            // So that some orders are being processed when the fault is injected.
             ("PAYMENT_LATENCY".to_owned(), "2ms".to_owned()),
         ];
         if setup.fake_clock {
@@ -98,11 +98,11 @@ impl World {
                 ("LD_PRELOAD".to_owned(), library.display().to_string()),
                 ("FAKETIME_TIMESTAMP_FILE".to_owned(), clock_file.display().to_string()),
                 ("FAKETIME_NO_CACHE".to_owned(), "1".to_owned()),
-                // Only the wall clock jumps: a kernel never moves the monotonic one.
+                // Only the wall clock jumps: a kernel never steps the monotonic clock.
                 ("FAKETIME_DONT_FAKE_MONOTONIC".to_owned(), "1".to_owned()),
                 ("DONT_FAKE_MONOTONIC".to_owned(), "1".to_owned()),
-                // Else libfaketime takes waits by the monotonic clock for waits by the wall clock: they return at once, and
-                // every thread of librdkafka spins.
+                // Otherwise libfaketime treats waits on the monotonic clock as waits on the wall clock: they return
+                // immediately, and every thread of librdkafka spins.
                 ("FAKETIME_FORCE_MONOTONIC_FIX".to_owned(), "0".to_owned()),
             ]);
         }
@@ -134,29 +134,33 @@ impl World {
         Ok(world)
     }
 
-    /// The gateway first.
+    /// All services, the gateway first.
     pub(crate) fn services(&mut self) -> impl Iterator<Item = &mut Service> {
         std::iter::once(&mut self.gateway).chain(&mut self.processors)
     }
 
-    /// A third processor, with settings and logs as the others; not started.
-    pub(crate) fn another_processor(&self) -> Service {
+    /// A third processor with the same settings and log folder as the others; not started.
+    pub(crate) fn third_processor(&self) -> Service {
         let like = &self.processors[0];
         let logs = like.log.parent().unwrap_or(self.dir.path());
         Service::new("processor-3", "METRICS_ADDR", &self.binary, logs, &like.env)
     }
 
-    /// Where results of a run go.
+    /// Directory for the results of a run.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Restarts what ended by itself and notes it.
+    /// Restarts processes that exited unexpectedly and records their exits.
     pub(crate) fn supervise(&mut self) -> Result<()> {
         let mut exits = Vec::new();
         for service in self.services() {
             if let Some(how) = service.exit() {
-                exits.push(format!("{} ended by itself with {how}: {}", service.name, service.last_error()));
+                exits.push(format!(
+                    "{} exited unexpectedly with {how}: {}",
+                    service.name,
+                    service.last_error()
+                ));
                 service.start()?;
             }
         }
@@ -164,26 +168,26 @@ impl World {
         Ok(())
     }
 
-    /// Steps the wall clock of our processes; `0` is the real time.
+    /// Sets the offset of the wall clock of gateway and processors; `0` is the real time.
     pub(crate) fn set_clock(&self, offset_s: i64) -> Result<()> {
-        // libfaketime reads it at every call: it must never see half a line.
+        // Replaced atomically: libfaketime reads the file at every call and must never see a partial line.
         let partial = self.clock_file.with_extension("partial");
         fs::write(&partial, format!("{offset_s:+}\n"))
             .and_then(|()| fs::rename(&partial, &self.clock_file))
             .map_err(|e| format!("{}: {e}", self.clock_file.display()).into())
     }
 
-    /// The units that probes buy.
+    /// Sets the stock of the item that probes buy.
     fn stock_probes(&self) -> Result<()> {
-        self.ask(&["stock", "set", PROBE_ITEM, &PROBE_UNITS.to_string()]).map(drop)
+        self.run(&["stock", "set", PROBE_ITEM, &PROBE_UNITS.to_string()]).map(drop)
     }
 
-    /// Notes in mid-repair that what was broken can serve again.
-    pub(crate) fn serves_now(&mut self) {
+    /// Records during a repair that the broken part can serve again.
+    pub(crate) fn note_serving(&mut self) {
         self.serving_since = Some(Instant::now());
     }
 
-    /// When it could serve again; now, unless something was noted.
+    /// When the broken part could serve again: the time recorded by [`World::note_serving`], else now.
     pub(crate) fn serving_since(&mut self) -> Instant {
         self.serving_since.take().unwrap_or_else(Instant::now)
     }
@@ -193,27 +197,27 @@ impl World {
         self.stock
     }
 
-    /// What an operator does after Redis has lost its data in mid-sale: puts items on sale again.
+    /// Sets the stock of all items again, as an operator does after Redis has lost its data during a sale.
     pub(crate) fn stock_everything(&mut self) -> Result<()> {
         for item in 0..ITEMS {
-            self.ask(&["stock", "set", &(101 + item).to_string(), &self.stock.to_string()])?;
+            self.run(&["stock", "set", &(101 + item).to_string(), &self.stock.to_string()])?;
         }
         self.stock_probes()
     }
 
-    /// Runs a command of the binary to its end; its standard output.
-    pub(crate) fn ask(&self, args: &[&str]) -> Result<String> {
+    /// Runs a command of the binary and returns its standard output.
+    pub(crate) fn run(&self, args: &[&str]) -> Result<String> {
         step::capture(self.command(args), Duration::from_mins(2))
     }
 
-    /// A command of the binary, with the addresses of the services themselves.
+    /// A command of the binary that connects to the services directly, not through the proxies.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(args).env("REDIS_ADDR", self.redis.addr()).env("KAFKA_ADDR", self.kafka.addr());
         command
     }
 
-    /// Copies all logs.
+    /// Copies all logs and reports to `dir`.
     pub(crate) fn keep_logs(&self, dir: &Path) -> Result<()> {
         let logs = self.gateway.log.parent().unwrap_or(self.dir.path());
         let copy = || -> std::io::Result<()> {
@@ -239,7 +243,7 @@ impl Service {
         Self { name: name.to_owned(), address, log, binary: binary.to_owned(), env, process: None }
     }
 
-    /// Starts it, again or for the first time.
+    /// Starts or restarts the process.
     pub(crate) fn start(&mut self) -> Result<()> {
         let role = self.name.split('-').next().unwrap_or_default().to_owned();
         let open = || -> std::io::Result<(File, File)> {
@@ -254,19 +258,19 @@ impl Service {
         Ok(())
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.process = None;
     }
 
-    /// Sends a signal; a process that has ended by itself is left to [`World::supervise`].
+    /// Sends a signal. A process that has exited is handled by [`World::supervise`].
     pub(crate) fn signal(&mut self, signal: Signal) {
         if let Some(process) = &mut self.process {
             drop(process.signal(signal));
         }
     }
 
-    /// SIGTERM; how it ended, `None` when it did not within `limit` and was killed.
+    /// Sends SIGTERM and returns the exit status; `None` if the process did not exit within `limit` and was killed.
     pub(crate) fn terminate(&mut self, limit: Duration) -> Option<String> {
         let mut process = self.process.take()?;
         drop(process.signal(Signal::Terminate));
@@ -280,7 +284,7 @@ impl Service {
         None
     }
 
-    /// Process id; `None` while it is stopped.
+    /// Process id; `None` while the process is intentionally stopped.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.process.as_ref().map(Guarded::pid)
     }
@@ -289,7 +293,7 @@ impl Service {
         self.process.as_mut()?.ended().map(child::describe)
     }
 
-    /// The last line of its log that is an error, or the last of all.
+    /// The last error line among the last 200 lines of its log, or else the last line.
     fn last_error(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines = || log.lines().rev().take(200);
@@ -298,13 +302,13 @@ impl Service {
         line.chars().take(300).collect()
     }
 
-    /// What `GET path` answers: status and body; `None` when nothing does within two seconds.
+    /// Status and body of the response to `GET path`; `None` if there is none within two seconds.
     pub(crate) fn get(&self, path: &str) -> Option<(u16, String)> {
         let head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
         crate::chaos::probe::exchange(&self.address, head.as_bytes(), Duration::from_secs(2))
     }
 
-    /// Waits until `GET /health` says 200.
+    /// Waits until `GET /health` returns 200.
     pub(crate) fn wait_healthy(&mut self) -> Result<()> {
         let begun = Instant::now();
         loop {
@@ -316,7 +320,7 @@ impl Service {
                 return Err(format!("{} ended with {how}: {}", self.name, self.last_error()).into());
             }
             if begun.elapsed() > HEALTHY {
-                let last = last.map_or_else(|| "no answer".to_owned(), |(_, body)| body);
+                let last = last.map_or_else(|| "no response".to_owned(), |(_, body)| body);
                 return Err(format!("{} is not healthy after {HEALTHY:?}: {last}", self.name).into());
             }
             step::pause()?;

@@ -1,4 +1,4 @@
-//! `docker-compose.yml`, read by the loader that Compose itself uses.
+//! Checks `docker-compose.yml`, read with the loader that Compose itself uses.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,17 +13,17 @@ use crate::services::go_tool;
 use crate::step::{self, Result};
 use crate::workspace;
 
-/// What must hold of the loaded project.
+/// Rules for the loaded project.
 pub(super) mod rules;
 
-/// The file.
+/// The compose file.
 const FILE: &str = "docker-compose.yml";
-/// The profiles it must load with, and what each adds to the services that always run.
+/// The profiles it must load with, and the services each adds to those that always run.
 const PROFILES: [(&str, &[&str]); 3] = [("", &[]), ("kafka", &["kafka"]), ("load", &["loadgen"])];
-/// What the loader may take.
+/// Time limit of the loader.
 const LOAD_S: u64 = 30;
 
-/// Loads it with each profile and judges what comes out.
+/// Loads the file with each profile and checks the result.
 pub(super) fn check() -> Result<Vec<String>> {
     let loader = loader()?;
     let mut complaints = Vec::new();
@@ -39,7 +39,7 @@ pub(super) fn check() -> Result<Vec<String>> {
     Ok(complaints)
 }
 
-/// The project without a profile as JSON in a file, for the test that starts its services as plain processes.
+/// Writes the project without a profile to a JSON file, for the test that starts its services as plain processes.
 pub(crate) fn project_file() -> Result<PathBuf> {
     let project = load(&loader()?, "")?;
     let file = workspace::services_dir().join("compose-project.json");

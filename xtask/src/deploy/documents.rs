@@ -1,4 +1,4 @@
-//! The `docker compose` commands of our documents name services that there are.
+//! Checks that the `docker compose` commands in the documentation name existing services.
 
 use std::collections::BTreeSet;
 
@@ -6,26 +6,26 @@ use testkit::documents::{self, Documented};
 
 use crate::workspace;
 
-/// Flags of `docker compose` itself that take the next word.
+/// Flags of `docker compose` itself that take a value.
 const WITH_VALUE: [&str; 5] = ["--profile", "-f", "--file", "-p", "--project-name"];
-/// Flags of its verbs that do.
+/// Flags of its subcommands that take a value.
 const VERB_WITH_VALUE: [&str; 7] = ["--tail", "--since", "-e", "--env", "-t", "--timeout", "-s"];
 
-/// Complaints about names that are not in `services`.
+/// Reports names that are not in `services`.
 pub(super) fn check(services: &BTreeSet<String>) -> Vec<String> {
     let mut complaints = Vec::new();
     for (page, commands) in documents::pages(workspace::root()) {
         for command in commands {
             let unknown = named(&command).into_iter().filter(|name| !services.contains(name));
             complaints.extend(unknown.map(|name| {
-                format!("{page}:{}: {name:?} is no service of docker-compose.yml", command.line)
+                format!("{page}:{}: {name:?} is not a service of docker-compose.yml", command.line)
             }));
         }
     }
     complaints
 }
 
-/// The services that a command names, by service or by container.
+/// The services that a command names, by service name or by container name.
 fn named(command: &Documented) -> Vec<String> {
     let words: Vec<&str> = command.words.iter().map(String::as_str).collect();
     let arguments = match words[..] {
@@ -50,7 +50,7 @@ fn named(command: &Documented) -> Vec<String> {
             rest.next();
         } else if !word.starts_with('-') {
             services.push(*word);
-            // What follows the service of these is a command inside it.
+            // The words after the service are a command to run inside it.
             if matches!(verb, "exec" | "run") {
                 break;
             }
@@ -59,7 +59,7 @@ fn named(command: &Documented) -> Vec<String> {
     services.into_iter().map(str::to_owned).collect()
 }
 
-/// `redis` of `flash-sale-engine-redis-1`, also with `:/path` behind it.
+/// `redis` of `flash-sale-engine-redis-1`, also if `:/path` follows.
 fn of_container(word: &str) -> Option<String> {
     let name = word.split(':').next()?.strip_prefix("flash-sale-engine-")?;
     let (service, number) = name.rsplit_once('-')?;
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn services_are_found_in_each_form() {
+    fn services_are_found_in_every_command_form() {
         assert_eq!(of("docker exec flash-sale-engine-redis-1 redis-cli GET inventory:101"), ["redis"]);
         assert_eq!(of("docker cp flash-sale-engine-redis-1:/data/dump.rdb ./x.rdb"), ["redis"]);
         assert_eq!(of("docker-compose logs gateway | grep -i circuit"), ["gateway"]);

@@ -1,4 +1,4 @@
-//! `deploy/edge/haproxy.cfg`, read by haproxy itself.
+//! Checks `deploy/edge/haproxy.cfg` with haproxy itself.
 
 use std::process::Command;
 
@@ -6,9 +6,9 @@ use crate::services::apt;
 use crate::step::{self, Failure, Result};
 use crate::workspace;
 
-/// Warnings are errors. The names it resolves at run time (`init-addr none`) need not be there.
+/// Treats warnings as errors. Names that are resolved at run time (`init-addr none`) need not resolve here.
 pub(super) fn check() -> Result<Vec<String>> {
-    // Not by PATH: Debian puts it where only root looks.
+    // By path: Debian installs it in /usr/sbin, which only root has in PATH.
     let mut command = Command::new(apt::file("/usr/sbin/haproxy", "haproxy")?);
     command.args(["-c", "-dW", "-f", "deploy/edge/haproxy.cfg"]).current_dir(workspace::root());
     match step::run(command) {

@@ -1,5 +1,5 @@
-//! `Dockerfile` and `.dockerignore`, as far as they can be tried without an engine: what is built is in the context, what
-//! is copied is there, and what the binary needs is in the image.
+//! Checks `Dockerfile` and `.dockerignore` as far as possible without a container engine: the build context contains all
+//! sources, all copied files exist, and the image contains the shared libraries that the binary needs.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,10 +13,10 @@ use testkit::TempDir;
 use crate::step::{self, Result};
 use crate::workspace;
 
-/// Shared libraries of the image: the C library and libgcc of its base, and the one that the Dockerfile brings along.
+/// Shared libraries in the image: the C library and libgcc of its base image, and the one that the Dockerfile installs.
 const LIBRARIES: [&str; 5] = ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2", "libz.so.1"];
 
-/// Checks both files against the tree.
+/// Checks both files against the working tree.
 pub(super) fn check() -> Result<Vec<String>> {
     let dockerfile = super::read("Dockerfile")?;
     let context = Context::new(&super::read(".dockerignore")?)?;
@@ -27,31 +27,35 @@ pub(super) fn check() -> Result<Vec<String>> {
     step::run(workspace::cargo(&["build", "--quiet", "--locked", "--package", "flash-sale"]))?;
     let sources = super::read_path(&target.join("debug/flash-sale.d"))?;
     complaints.extend(built(&sources, &files));
-    let mut ask = Command::new("readelf");
-    ask.arg("--dynamic").arg(target.join("debug/flash-sale"));
-    complaints.extend(needed(&step::capture(ask, Duration::from_secs(30))?));
+    let mut query = Command::new("readelf");
+    query.arg("--dynamic").arg(target.join("debug/flash-sale"));
+    complaints.extend(needed(&step::capture(query, Duration::from_secs(30))?));
     Ok(complaints)
 }
 
-/// What a `.dockerignore` of our form lets through: `*`, then `!PATH` for what is wanted, then `**/NAME` for what is not.
+/// The files that `.dockerignore` lets through. It must have this form: `*`, then `!PATH` for included paths, then `**/NAME`
+/// for excluded names.
 #[derive(Debug)]
 struct Context {
-    wanted: Vec<String>,
-    unwanted: Vec<String>,
+    included: Vec<String>,
+    excluded: Vec<String>,
 }
 
 impl Context {
     fn new(text: &str) -> Result<Self> {
         let mut lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         if lines.next() != Some("*") {
-            return Err(".dockerignore: its first line is not `*`: whatever lies about would be sent".into());
+            return Err(
+                ".dockerignore: the first line must be `*`; otherwise all other files are sent to the engine"
+                    .into(),
+            );
         }
-        let mut context = Self { wanted: Vec::new(), unwanted: Vec::new() };
+        let mut context = Self { included: Vec::new(), excluded: Vec::new() };
         for line in lines {
             if let Some(path) = line.strip_prefix('!') {
-                context.wanted.push(path.to_owned());
+                context.included.push(path.to_owned());
             } else if let Some(name) = line.strip_prefix("**/") {
-                context.unwanted.push(name.to_owned());
+                context.excluded.push(name.to_owned());
             } else {
                 return Err(format!(".dockerignore: {line:?} is neither `!PATH` nor `**/NAME`").into());
             }
@@ -63,12 +67,12 @@ impl Context {
         let is_under = |path: &String| {
             file == path || file.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('/'))
         };
-        self.wanted.iter().any(is_under)
-            && !file.split('/').any(|part| self.unwanted.iter().any(|name| name == part))
+        self.included.iter().any(is_under)
+            && !file.split('/').any(|part| self.excluded.iter().any(|name| name == part))
     }
 }
 
-/// The files of this tree that git knows, or would: a new file counts before its commit.
+/// The files tracked by git, and new files that are not ignored.
 fn tracked() -> Result<Vec<String>> {
     let mut command = Command::new("git");
     command.args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(workspace::root());
@@ -76,7 +80,7 @@ fn tracked() -> Result<Vec<String>> {
     Ok(text.lines().map(str::to_owned).collect())
 }
 
-/// What is copied from the context is in it.
+/// Every file copied from the context must be in it.
 fn copied(dockerfile: &str, files: &BTreeSet<String>) -> Vec<String> {
     let mut complaints = Vec::new();
     for line in dockerfile.lines() {
@@ -85,26 +89,26 @@ fn copied(dockerfile: &str, files: &BTreeSet<String>) -> Vec<String> {
         };
         let mut words: Vec<&str> = words.split_whitespace().collect();
         words.pop();
-        let is_there = |source: &&str| {
+        let exists = |source: &&str| {
             *source == "."
                 || files.contains(*source)
                 || files.iter().any(|file| file.starts_with(&format!("{source}/")))
         };
-        let missing = words.iter().filter(|source| !is_there(source));
+        let missing = words.iter().filter(|source| !exists(source));
         complaints.extend(missing.map(|source| format!("Dockerfile: {source} is not in the context")));
     }
     complaints
 }
 
-/// The image is built by the compiler that everything else is built by.
+/// The image must be built with the pinned compiler.
 fn compiler(dockerfile: &str, toolchain: &str) -> Option<String> {
     let channel = toolchain.lines().find_map(|line| line.strip_prefix("channel = "))?.trim_matches('"');
     let wanted = format!("ARG RUST_VERSION={channel}");
-    (!dockerfile.lines().any(|line| line == wanted))
-        .then(|| format!("Dockerfile: it does not say `{wanted}`"))
+    (!dockerfile.lines().any(|line| line == wanted)).then(|| format!("Dockerfile: must contain `{wanted}`"))
 }
 
-/// Cargo accepts the context as a workspace with this lock file; where it builds the real one.
+/// Fails unless Cargo accepts the context as a workspace with this lock file. Returns the target directory of the real
+/// workspace.
 fn target_dir(files: &BTreeSet<String>) -> Result<PathBuf> {
     let copy = TempDir::new("xtask-context");
     for file in files.iter().filter(|file| {
@@ -127,7 +131,7 @@ fn target_dir(files: &BTreeSet<String>) -> Result<PathBuf> {
     Ok(metadata["target_directory"].as_str().unwrap_or_default().into())
 }
 
-/// Every file of this tree that the compiler read (`include_str!` too) is in the context.
+/// Every file of this repository that the compiler read (also by `include_str!`) must be in the context.
 fn built(sources: &str, files: &BTreeSet<String>) -> Vec<String> {
     let root = format!("{}/", workspace::root().display());
     let ours = sources.split_whitespace().filter_map(|path| path.strip_prefix(&root));
@@ -136,10 +140,13 @@ fn built(sources: &str, files: &BTreeSet<String>) -> Vec<String> {
             !path.contains("target/") && !files.contains(*path) && workspace::root().join(path).is_file()
         })
         .collect();
-    missing.into_iter().map(|path| format!(".dockerignore: the binary is built from {path}")).collect()
+    missing
+        .into_iter()
+        .map(|path| format!(".dockerignore: excludes {path}, from which the binary is built"))
+        .collect()
 }
 
-/// What the binary is linked to is in the image.
+/// Every library the binary is linked to must be in the image.
 fn needed(dynamic: &str) -> Vec<String> {
     let names = dynamic.lines().filter(|line| line.contains("(NEEDED)"));
     let names = names.filter_map(|line| line.split('[').nth(1)?.split(']').next());
@@ -154,8 +161,8 @@ mod tests {
     use super::{Context, compiler, copied, needed};
 
     #[test]
-    fn the_context_is_what_is_wanted_less_what_is_not() {
-        let context = Context::new("# all\n*\n!src\n!Cargo.toml\n**/target\n").expect("it is of our form");
+    fn context_is_included_paths_without_excluded_names() {
+        let context = Context::new("# all\n*\n!src\n!Cargo.toml\n**/target\n").expect("the form is valid");
         assert!(context.has("src/main.rs") && context.has("Cargo.toml"));
         assert!(!context.has("src2/main.rs") && !context.has("src/target/x") && !context.has("README.md"));
         assert!(Context::new("target\n").is_err());
@@ -163,14 +170,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_copied_and_not_there_is_found() {
+    fn missing_copied_file_is_reported() {
         let files = ["perf/scenarios/a.toml".to_owned(), "b".to_owned()].into();
         let dockerfile = "COPY . .\nCOPY --from=build /x /y\nCOPY perf/scenarios /s\nCOPY b c /d\n";
         assert_eq!(copied(dockerfile, &files), ["Dockerfile: c is not in the context"]);
     }
 
     #[test]
-    fn another_compiler_and_another_library_are_found() {
+    fn different_compiler_and_missing_library_are_reported() {
         assert_eq!(compiler("ARG RUST_VERSION=1.95.0\n", "channel = \"1.95.0\"\n"), None);
         assert!(compiler("ARG RUST_VERSION=1.90.0\n", "channel = \"1.95.0\"\n").is_some());
         let dynamic =

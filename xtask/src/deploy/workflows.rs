@@ -1,4 +1,4 @@
-//! `.github/workflows`, read by actionlint.
+//! Checks `.github/workflows` with actionlint.
 
 use std::process::Command;
 
@@ -6,19 +6,19 @@ use crate::services::go_tool;
 use crate::step::{self, Failure, Result};
 use crate::workspace;
 
-/// The linter.
+/// The linter: name, Go package, version.
 const ACTIONLINT: (&str, &str, &str) =
     ("actionlint", "github.com/rhysd/actionlint/cmd/actionlint", "v1.7.12");
 
-/// The folder.
+/// The folder with the workflows.
 const FOLDER: &str = ".github/workflows";
 
-/// Syntax, expressions, and the inputs of the actions that it knows.
+/// Checks syntax, expressions, and the inputs of known actions.
 pub(super) fn check() -> Result<Vec<String>> {
     let (name, package, version) = ACTIONLINT;
     let mut command = Command::new(go_tool::program(name, package, version)?);
     let files = files()?;
-    // Scripts are looked at where shellcheck and pyflakes happen to be; the verdict must not depend on that.
+    // Disabled, because the result must not depend on whether shellcheck and pyflakes are installed.
     command
         .args(["-no-color", "-oneline", "-shellcheck=", "-pyflakes="])
         .args(&files)
@@ -44,7 +44,7 @@ fn files() -> Result<Vec<String>> {
     if files.is_empty() { Err(format!("{FOLDER} is empty").into()) } else { Ok(files) }
 }
 
-/// What the linter does not know of: versions of actions, the compiler, and that nothing runs for ever.
+/// Rules the linter does not have: pinned versions of actions, the pinned compiler, a timeout for every job.
 fn rules(text: &str, toolchain: &str) -> Vec<String> {
     let mut complaints = Vec::new();
     let value = |line: &str, key: &str| {
@@ -54,19 +54,19 @@ fn rules(text: &str, toolchain: &str) -> Vec<String> {
     for action in text.lines().filter_map(|line| value(line, "uses: ")) {
         let version = action.split_once('@').map_or("", |(_, version)| version);
         if !version.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())) {
-            complaints.push(format!("{action} is not pinned by a version"));
+            complaints.push(format!("{action} is not pinned to a version"));
         }
     }
     let channel = toolchain.lines().find_map(|line| value(line, "channel = ")).unwrap_or_default();
     for image in text.lines().filter_map(|line| value(line, "image: ")) {
         if image.starts_with("rust:") && !image.starts_with(&format!("rust:{channel}-")) {
-            complaints.push(format!("{image} is not of Rust {channel}"));
+            complaints.push(format!("{image} is not for Rust {channel}"));
         }
     }
     let jobs = text.lines().filter(|line| line.starts_with("    runs-on: ")).count();
     let limits = text.lines().filter(|line| line.starts_with("    timeout-minutes: ")).count();
     if jobs != limits {
-        complaints.push(format!("{jobs} jobs, {limits} of them with timeout-minutes"));
+        complaints.push(format!("{jobs} jobs, but only {limits} have timeout-minutes"));
     }
     complaints
 }
@@ -76,7 +76,7 @@ mod tests {
     use super::rules;
 
     #[test]
-    fn what_is_not_pinned_or_not_bounded_is_found() {
+    fn unpinned_version_and_missing_timeout_are_reported() {
         let toolchain = "channel = \"1.95.0\"\n";
         let right = "jobs:\n  a:\n    runs-on: x\n    timeout-minutes: 5\n    container:\n      image: rust:1.95.0-bookworm\n    \
                      steps:\n      - uses: actions/checkout@v4\n";

@@ -1,7 +1,7 @@
-//! What a drill did and saw, as a page for readers: headings, prose, and commands with their time and output.
+//! The transcript of a drill as a Markdown page: headings, prose, and commands with their time and output.
 //!
-//! What differs from run to run and from machine to machine is shown under stable names: random ports as those of the
-//! documentation, folders not at all.
+//! Values that differ between runs and machines are replaced by stable names: random ports by those of the documentation;
+//! folders are removed.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use crate::step::{self, Result};
 use crate::workspace;
 
-/// Lines of one output that are kept at each end when there are more than twice as many.
+/// An output with more than twice this many lines is shortened to this many at the start and at the end.
 const LINES_KEPT: usize = 20;
 
 /// The page so far.
 #[derive(Debug)]
 pub(crate) struct Transcript {
     text: String,
-    /// What really was, and what is shown for it.
+    /// Real values and their replacements.
     names: Vec<(String, String)>,
     begun: Instant,
     steps: usize,
@@ -26,21 +26,21 @@ pub(crate) struct Transcript {
 }
 
 impl Transcript {
-    /// A page with this head.
+    /// Starts a page with this title and summary.
     pub(crate) fn new(title: &str, about: &str) -> Self {
         let names = vec![(workspace::root().display().to_string(), ".".to_owned())];
         let text = format!("# {title}\n\n{about}\n");
         Self { text, names, begun: Instant::now(), steps: 0, is_in_block: false }
     }
 
-    /// From now on `real` is shown as `shown`, such as a random port as the usual one.
+    /// From now on `real` is shown as `shown`, for example a random port as the default port.
     pub(crate) fn show_as(&mut self, real: &str, shown: &str) {
         self.names.push((real.to_owned(), shown.to_owned()));
-        // What contains another goes first.
+        // Longest first, because a value may contain another one.
         self.names.sort_by_key(|(real, _)| std::cmp::Reverse(real.len()));
     }
 
-    /// Begins the next step.
+    /// Starts the next step.
     pub(crate) fn step(&mut self, heading: &str) {
         self.steps += 1;
         step::say(format_args!("{}. {heading}", self.steps));
@@ -48,40 +48,40 @@ impl Transcript {
         self.line(&format!("\n## {}. {heading}", self.steps));
     }
 
-    /// A paragraph.
+    /// Adds a paragraph.
     pub(crate) fn prose(&mut self, text: &str) {
         self.leave_block();
         self.line(&format!("\n{text}"));
     }
 
-    /// A command that has been run, and what it said.
-    pub(crate) fn command(&mut self, words: &str, said: &str) {
+    /// Adds a command and its output.
+    pub(crate) fn command(&mut self, words: &str, output: &str) {
         let at = self.begun.elapsed();
-        self.command_at(at, words, said);
+        self.command_at(at, words, output);
     }
 
-    /// Something that was seen rather than done.
-    pub(crate) fn seen(&mut self, what: &str) {
+    /// Adds an observation.
+    pub(crate) fn note(&mut self, what: &str) {
         let at = self.begun.elapsed();
         self.enter_block();
         self.line(&format!("[{:5.1} s] # {what}", at.as_secs_f64()));
     }
 
-    fn command_at(&mut self, at: Duration, words: &str, said: &str) {
+    fn command_at(&mut self, at: Duration, words: &str, output: &str) {
         self.enter_block();
         self.line(&format!("[{:5.1} s] $ {words}", at.as_secs_f64()));
-        let lines: Vec<&str> = said.trim_matches('\n').lines().collect();
+        let lines: Vec<&str> = output.trim_matches('\n').lines().collect();
         let left_out = lines.len().saturating_sub(2 * LINES_KEPT);
         for (number, line) in lines.iter().enumerate() {
             if left_out == 0 || number < LINES_KEPT || number >= LINES_KEPT + left_out {
                 self.line(line);
             } else if number == LINES_KEPT {
-                self.line(&format!("... {left_out} lines left out ..."));
+                self.line(&format!("... {left_out} lines omitted ..."));
             }
         }
     }
 
-    /// Writes the page; its folder is made.
+    /// Writes the page; creates its folder if missing.
     pub(crate) fn write(&mut self, file: &Path) -> Result<()> {
         self.leave_block();
         if let Some(dir) = file.parent() {
@@ -89,7 +89,7 @@ impl Transcript {
         }
         fs::write(file, &self.text).map_err(|e| format!("{}: {e}", file.display()))?;
         let shown = file.strip_prefix(workspace::root()).unwrap_or(file);
-        step::say(format_args!("kept in {}", shown.display()));
+        step::say(format_args!("written to {}", shown.display()));
         Ok(())
     }
 
@@ -123,14 +123,14 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_page_has_stable_names_and_whole_blocks() {
+    fn page_has_stable_names_and_closed_blocks() {
         let mut page = Transcript::new("Title", "About.");
         page.show_as("127.0.0.1:1234", "127.0.0.1:6379");
         page.show_as("127.0.0.1:12345", "127.0.0.1:8080");
         page.step("Look");
         page.prose("At what is there.");
-        let said = "healthy at 127.0.0.1:1234 \n\n";
-        page.command_at(Duration::from_millis(1_230), "curl http://127.0.0.1:12345/health", said);
+        let output = "healthy at 127.0.0.1:1234 \n\n";
+        page.command_at(Duration::from_millis(1_230), "curl http://127.0.0.1:12345/health", output);
         page.command_at(Duration::from_secs(100), "true", "");
         page.step("Go");
         assert_eq!(
@@ -142,10 +142,10 @@ mod tests {
     }
 
     #[test]
-    fn a_long_output_keeps_its_ends() {
+    fn long_output_is_shortened_in_the_middle() {
         let mut page = Transcript::new("T", "A.");
-        let said: Vec<String> = (0..50).map(|number| format!("line {number}")).collect();
-        page.command_at(Duration::ZERO, "seq", &said.join("\n"));
-        assert!(page.text.contains("line 19\n... 10 lines left out ...\nline 30\n"), "{}", page.text);
+        let output: Vec<String> = (0..50).map(|number| format!("line {number}")).collect();
+        page.command_at(Duration::ZERO, "seq", &output.join("\n"));
+        assert!(page.text.contains("line 19\n... 10 lines omitted ...\nline 30\n"), "{}", page.text);
     }
 }

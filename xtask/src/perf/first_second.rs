@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::perf::Options;
-use crate::perf::intake::contest::median;
+use crate::perf::intake::comparison::median;
 use crate::perf::intake::warm;
 use crate::perf::record::Record;
 use crate::perf::stage::{GATEWAY, Stage, flash_sale_binary};
@@ -21,14 +21,14 @@ use crate::step::{self, Result};
 use crate::workspace;
 
 const CONNECTIONS: usize = 256;
-/// Load between the first second and the warm ones.
+/// Duration of the load between the first second and the warm seconds.
 const WARM_UP_S: u64 = 5;
-/// Warm seconds of a round.
+/// Number of warm seconds in a round.
 const WARM_SECONDS: usize = 3;
 
 pub(super) fn run(options: &Options, baseline: Option<PathBuf>) -> Result<()> {
     Stage::build("flash-sale")?;
-    let record = Record::open(options, "The first second")?;
+    let record = Record::open(options, "The first second of a sale")?;
     let stage = Stage::set()?;
     let mut text = warm::broker(&stage)?;
     text.push_str(
@@ -39,9 +39,9 @@ pub(super) fn run(options: &Options, baseline: Option<PathBuf>) -> Result<()> {
     binaries.extend(baseline.map(|binary| ("baseline", binary)));
     let mut ratios = vec![Vec::new(); binaries.len()];
     for round in 0..options.rounds as usize {
-        for turn in 0..binaries.len() {
+        for offset in 0..binaries.len() {
             // Each round starts with the next binary.
-            let index = (turn + round) % binaries.len();
+            let index = (offset + round) % binaries.len();
             let (name, binary) = &binaries[index];
             let [first, warm] = step::timed(name, || seconds(&stage, binary, &format!("{name}-{round}")))?;
             ratios[index].push(first / warm);
@@ -72,7 +72,7 @@ fn seconds(stage: &Stage, binary: &Path, name: &str) -> Result<[f64; 2]> {
         let run = format!("{name}-{number}");
         let load =
             Load { address: &gateway.address, run: &run, item: "101", connections: CONNECTIONS, seconds };
-        let hits = wrk::fire(&load)?;
+        let hits = wrk::run(&load)?;
         Ok(hits.requests.saturating_sub(hits.refused) as f64 / hits.seconds)
     };
     let first = second(1)?;
@@ -90,7 +90,7 @@ fn doors_open(stage: &Stage) -> Result<Value> {
     stage.redis.call(&["SET", "inventory:101", system::STOCK]);
     let load =
         Load { address: &gateway.address, run: "before", item: "101", connections: 64, seconds: WARM_UP_S };
-    wrk::fire(&load)?;
+    wrk::run(&load)?;
     system::drain(&gateway, &processor)?;
     processor.end()?;
     gateway.end()?;
@@ -98,7 +98,7 @@ fn doors_open(stage: &Stage) -> Result<Value> {
     let (gateway, processor) = stage.pair(&binary, &topics, &[])?;
     let scenario = workspace::root().join("perf/scenarios/doors_open.toml").display().to_string();
     let target = format!("http://{}", gateway.address);
-    // The topics have orders of before, so only Redis can be audited.
+    // The topics already contain orders of the warm-up, so only Redis can be audited.
     let args = ["--scenario", &scenario, "--target", &target, "--processor-metrics", &processor.address];
     let (report, _) = system::loadgen(stage, &[&args[..], &["--redis", &stage.redis.addr()]].concat())?;
     processor.end()?;

@@ -1,6 +1,5 @@
-//! The load generator beside wrk, both with one thread, against the raw responder: who asks more a second, who needs
-//! less CPU for it, and does the generator's memory stay flat? And beside oha at a fixed rate: do they agree on the
-//! median?
+//! Compares the load generator with wrk on the raw responder, both with one thread: request rate, CPU per request, and
+//! whether the load generator's memory stays constant. Also compares it with oha at a fixed rate: the medians should agree.
 
 use std::fmt::Write as _;
 use std::process::{Command, Stdio};
@@ -18,30 +17,30 @@ use crate::perf::stage::{self, Actor};
 use crate::perf::wrk::{self, Load};
 use crate::step::{self, Result};
 
-/// Pairs measured for each number of connections; the median is told.
+/// Pairs measured for each number of connections; the medians are reported.
 const PAIRS: usize = 3;
 
 pub(super) fn run(options: &Options) -> Result<()> {
     stage::Stage::build("flash-sale")?;
     stage::Stage::build("responder")?;
-    let record = Record::open(options, "The load generator beside wrk, on the raw responder")?;
+    let record = Record::open(options, "The load generator compared with wrk, on the raw responder")?;
     let dir = TempDir::new("xtask-generator");
     let mut responder = stage::responder(dir.path())?;
     responder.wait_open()?;
     let seconds = options.seconds;
     let mut text = String::from(
-        "One thread each, closed loop, unique orders; medians of three pairs in turn.\n\n\
+        "One thread each, closed loop, unique orders; medians of three alternating pairs.\n\n\
          | connections | | requests/s | CPU µs/request | p50 ms | p99 ms |\n|---|---|---|---|---|---|\n",
     );
     let mut verdicts = String::new();
-    // With one connection both ask at the rate of the target: there the medians can be compared.
+    // With one connection the target sets the rate of both, so the medians are comparable.
     for connections in [1, 64, 256] {
         let mut pairs = (Vec::new(), Vec::new());
         for pair in 0..PAIRS {
             let name = format!("wrk and loadgen, {connections} connections, pair {}", pair + 1);
             step::timed(&name, || {
                 let run = format!("g{connections}p{pair}");
-                pairs.0.push(Row::of_wrk(&wrk::fire(&Load {
+                pairs.0.push(Row::of_wrk(&wrk::run(&Load {
                     address: &responder.address,
                     run: &run,
                     item: "101",
@@ -71,7 +70,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     }
     text.push('\n');
     text.push_str(&verdicts);
-    text.push_str(&beside_oha(seconds, dir.path())?);
+    text.push_str(&compare_with_oha(seconds, dir.path())?);
     text.push_str(&soak(&responder, options.soak_s, dir.path())?);
     record.write("generator", &text)
 }
@@ -96,13 +95,13 @@ impl Row {
 }
 
 impl Row {
-    /// Runs our generator to its end: its report, and the CPU of the whole process.
+    /// Runs the load generator and returns figures from its report and the CPU of the whole process.
     fn of_loadgen(command: Command, json: &std::path::Path) -> Result<Self> {
         let mut process = child::spawn(command).map_err(|error| format!("loadgen: {error}"))?;
         let pid = process.pid();
         let mut cpu_s = 0.0;
         while process.ended().is_none() {
-            // Of a process that has just ended nothing can be read any more: the last look before counts.
+            // An exited process has no readable CPU time, so the last value before counts.
             cpu_s = f64::max(cpu_s, cpu::seconds(pid));
             std::thread::sleep(Duration::from_millis(5));
             step::check_interrupt()?;
@@ -119,7 +118,7 @@ impl Row {
     }
 }
 
-/// Each figure's median by itself.
+/// The median of each figure separately.
 fn median(rows: &[Row]) -> Row {
     let of = |pick: fn(&Row) -> f64| {
         let mut values: Vec<f64> = rows.iter().map(pick).collect();
@@ -146,11 +145,11 @@ fn loadgen(responder: &Actor, args: &[&str]) -> Command {
     command
 }
 
-/// Our generator in a closed loop for about so long; CPU of the whole process.
+/// Runs the load generator in a closed loop for about `seconds`.
 fn closed(responder: &Actor, connections: usize, seconds: u64, dir: &std::path::Path) -> Result<Row> {
     let json = dir.join("closed.json");
-    // A closed loop ends by its number of orders: as many as twice what wrk has ever done here would be too many, so
-    // the time is what the rate makes of it.
+    // A closed loop ends after a number of orders. These rates are what wrk reached here, so a run takes about
+    // `seconds`.
     let buyers = seconds * if connections == 1 { 14_000 } else { 80_000 };
     let command = loadgen(
         responder,
@@ -167,24 +166,29 @@ fn closed(responder: &Actor, connections: usize, seconds: u64, dir: &std::path::
     Row::of_loadgen(command, &json)
 }
 
-/// A known latency at the same fixed rate, once by oha and once by us: do the meters agree? From the real
-/// send on, which is what both tell. The raw responder itself would not do: its answer is there in less time
-/// than a client needs to wake up, and each client's own wake-up would be what is compared.
-fn beside_oha(seconds: u64, dir: &std::path::Path) -> Result<String> {
+/// Measures a known latency at the same fixed rate with oha and with the load generator; the results should agree. Both
+/// report the latency from the actual send. The responder delays its responses, because without a delay they arrive in
+/// less time than a client needs to wake up, and the wake-up times of the clients would be compared.
+fn compare_with_oha(seconds: u64, dir: &std::path::Path) -> Result<String> {
     const DELAY_MS: u64 = 5;
     const RATE: u64 = 2_000;
     const CONNECTIONS: usize = 64;
-    let mut responder = stage::responder_after(dir, DELAY_MS)?;
+    let mut responder = stage::delayed_responder(dir, DELAY_MS)?;
     responder.wait_open()?;
     let mut text = format!(
-        "\nOne thread each, open loop, {RATE}/s over {CONNECTIONS} connections, every answer {DELAY_MS} ms later; medians \
-         of {PAIRS} pairs in turn.\n\n| | requests/s | p50 ms | p99 ms |\n|---|---|---|---|\n"
+        "\nOne thread each, open loop, {RATE}/s over {CONNECTIONS} connections, every response delayed by {DELAY_MS} ms; medians \
+         of {PAIRS} alternating pairs.\n\n| | requests/s | p50 ms | p99 ms |\n|---|---|---|---|\n"
     );
     let mut pairs = (Vec::new(), Vec::new());
     for pair in 0..PAIRS {
         step::timed(&format!("oha and loadgen, {RATE}/s, pair {}", pair + 1), || {
-            let seen = oha::fire(&responder.address, RATE, CONNECTIONS, seconds)?;
-            pairs.0.push(Row { rate: seen.rate, cpu_us: 0.0, p50_ms: seen.p50_ms, p99_ms: seen.p99_ms });
+            let measured = oha::run(&responder.address, RATE, CONNECTIONS, seconds)?;
+            pairs.0.push(Row {
+                rate: measured.rate,
+                cpu_us: 0.0,
+                p50_ms: measured.p50_ms,
+                p99_ms: measured.p99_ms,
+            });
             pairs.1.push(open(&responder, RATE, CONNECTIONS, seconds, dir)?);
             Ok(())
         })?;
@@ -198,7 +202,7 @@ fn beside_oha(seconds: u64, dir: &std::path::Path) -> Result<String> {
     Ok(text)
 }
 
-/// Our generator at a fixed rate.
+/// Runs the load generator in an open loop at a fixed rate.
 fn open(
     responder: &Actor,
     rate: u64,
@@ -214,7 +218,7 @@ fn open(
     Row::of_loadgen(command, &json)
 }
 
-/// Open loop for a while; memory at a tenth of it and at the end.
+/// Runs an open loop for `seconds`; reports the memory in the first tenth and the maximum afterwards.
 fn soak(responder: &Actor, seconds: u64, dir: &std::path::Path) -> Result<String> {
     const RATE: u64 = 10_000;
     let json = dir.join("soak.json");

@@ -1,11 +1,11 @@
-//! The intake beside its limit and its rivals, all on the same Redis, Kafka, client and cores, in turn.
+//! Compares the gateway with a raw responder and with its rivals, alternately on the same Redis, Kafka, client and cores:
 //!
-//! - the raw responder: what a request costs before an order is anything;
-//! - our gateway, at `LOG_LEVEL` info and warn, with partitions by user, on epoll, and on one core;
-//! - `perf/rivals/`: what others would write, with the same admission rules as one script, and the same durability.
+//! - the raw responder: what an HTTP request costs without any order processing;
+//! - the gateway, at `LOG_LEVEL` info and warn, with partitions by user, on epoll, and on one core;
+//! - `perf/rivals/`: typical implementations by others, with the same admission rules as one script, and the same durability.
 //!
-//! Each contestant has a topic of its own, a warm-up, and a Redis without keys before every run. Then come what has no
-//! rival: Redis's baseline, half of capacity in an open loop, gates, idle and few connections, a full Redis.
+//! Each candidate has a separate topic, a warm-up, and an empty Redis before every run. Then follow measurements of
+//! the gateway alone: Redis's baseline, half of the capacity in an open loop, gates, idle and few connections, a full Redis.
 
 use crate::perf::Options;
 use crate::perf::nginx;
@@ -13,37 +13,37 @@ use crate::perf::record::Record;
 use crate::perf::stage::Stage;
 use crate::step::{Failure, Result};
 
-/// The broker, before anything counts.
+/// Warm-up of the broker.
 pub(super) mod warm;
 
-/// Who is measured.
+/// The candidates.
 mod rivals;
 
-/// How: runs, rows, turns.
-pub(super) mod contest;
+/// Runs, rows of the table, and the order of the runs.
+pub(super) mod comparison;
 
 /// System calls and allocations.
 mod counts;
 
-/// The least that Redis could do.
+/// The minimum Redis cost per order.
 mod redis_baseline;
 
-/// An open loop at half of capacity.
+/// An open loop at half of the capacity.
 mod half;
 
-/// Answers without a call, and idle connections.
+/// Responses without calls to Redis or Kafka, and idle connections.
 mod gates;
 
-/// Few connections over the cores.
+/// Distribution of few connections over the cores.
 mod fairness;
 
-/// Redis full of live ids.
+/// A Redis full of unexpired request ids.
 mod live_keys;
 
-/// What was promised.
+/// Ratios with required limits.
 mod ratios;
 
-/// The one table.
+/// The results table.
 mod table;
 
 pub(super) fn run(options: &Options) -> Result<()> {
@@ -51,29 +51,29 @@ pub(super) fn run(options: &Options) -> Result<()> {
     Stage::build("responder")?;
     let produce = Stage::build("produce")?;
     let axum = rivals::build()?;
-    let record = Record::open(options, "The intake beside its limit and its rivals")?;
+    let record = Record::open(options, "The gateway compared with a raw responder and its rivals")?;
     let stage = Stage::set()?;
     let warm = warm::broker(&stage)?;
-    let mut field = rivals::field(&stage, &axum)?;
-    let mut rows = contest::take_turns(&stage, &mut field, options)?;
-    let counts = counts::count(&stage, &field, &mut rows)?;
-    for contestant in field {
-        contestant.actor.end()?;
+    let mut candidates = rivals::start_all(&stage, &axum)?;
+    let mut rows = comparison::alternate(&stage, &mut candidates, options)?;
+    let counts = counts::count(&stage, &candidates, &mut rows)?;
+    for candidate in candidates {
+        candidate.actor.end()?;
     }
     rows.push(redis_baseline::measure(&stage, options.rounds, options.seconds.min(3))?);
     let mut ratios = ratios::Ratios::default();
     ratios.between(&rows);
-    let normal = rows.iter().find(|row| row.who == "gateway" && row.connections == 256).cloned();
-    let capacity = normal.as_ref().map_or(0.0, |row| row.rate);
+    let usual = rows.iter().find(|row| row.who == "gateway" && row.connections == 256).cloned();
+    let capacity = usual.as_ref().map_or(0.0, |row| row.rate);
     rows.extend(half::measure(&stage, &produce, capacity, options, &mut ratios)?);
-    let gates = gates::answers(&stage, options.seconds)?;
+    let gates = gates::responses(&stage, options.seconds)?;
     let idle = gates::idle(&stage)?;
     let few = fairness::measure(&stage)?;
-    // Last: it leaves Redis another than it found it.
-    let (full, in_redis) = live_keys::measure(&stage, normal.as_ref(), options, &mut ratios)?;
+    // Last on this Redis, because it does not restore Redis's state.
+    let (full, in_redis) = live_keys::measure(&stage, usual.as_ref(), options, &mut ratios)?;
     rows.extend(full);
     drop(stage);
-    // It needs packages and an older Kafka: without them the other figures still count.
+    // The nginx rival needs Debian packages and an older Kafka; if they are missing, the other figures are still reported.
     let missing = match nginx_alone(options) {
         Ok(found) => {
             rows.extend(found);
@@ -87,9 +87,9 @@ pub(super) fn run(options: &Options) -> Result<()> {
     record.write("intake", &format!("{table}{missing}{counts}{in_redis}\n{warm}{ratios}{gates}{idle}{few}"))
 }
 
-fn nginx_alone(options: &Options) -> Result<Vec<contest::Row>> {
-    let (older, actor) = nginx::on_a_stage_of_its_own("orders")?;
-    let rows = contest::alone(&older, &actor, nginx::WHO, rivals::USUAL, options.seconds)?;
+fn nginx_alone(options: &Options) -> Result<Vec<comparison::Row>> {
+    let (older, actor) = nginx::start_separately("orders")?;
+    let rows = comparison::alone(&older, &actor, nginx::WHO, rivals::USUAL, options.seconds)?;
     actor.end()?;
     Ok(rows)
 }

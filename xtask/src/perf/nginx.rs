@@ -1,9 +1,9 @@
-//! A rival without a line of Rust: nginx, Debian's Lua module and Debian's Lua clients for Redis and Kafka, configured in
+//! A rival without Rust: nginx, Debian's Lua module and Debian's Lua clients for Redis and Kafka, configured in
 //! `perf/rivals/nginx`.
 //!
-//! It promises less than the others, and every figure of it has to say so: 202 leaves before the broker has the order, and the
-//! record has no headers. Its Kafka client asks in versions that Kafka 4.0 removed, so it gets a stage of its own with the last
-//! series that still answers them.
+//! It guarantees less than the others, and every figure of it must be labelled so: 202 is sent before the broker has the
+//! order, and the record has no headers. Its Kafka client uses protocol versions that Kafka 4.0 removed, so it runs on a
+//! separate stage with the last Kafka series that supports them.
 
 use std::fs;
 use std::path::Path;
@@ -21,13 +21,13 @@ use crate::services::{Programs, apt, kafka_home};
 use crate::step::{self, Result};
 use crate::workspace;
 
-/// How its figures are called, with what they are not equal in.
+/// Label of its figures, with the weaker guarantee.
 pub(crate) const WHO: &str = "nginx + Lua (202 before the broker)";
-/// The last series before the one that dropped what the Lua client speaks (KIP-896).
+/// The last series that supports the Lua client's protocol versions; 4.0 removed them (KIP-896).
 const KAFKA: &str = "3.9.1";
-/// As many as a gateway makes for its orders.
+/// The default number of partitions of the gateway.
 const PARTITIONS: &str = "16";
-/// What it is made of, as (file, package).
+/// Required files, as (file, Debian package).
 const PARTS: [(&str, &str); 5] = [
     (NGINX, "nginx"),
     ("/usr/lib/nginx/modules/ngx_http_lua_module.so", "libnginx-mod-http-lua"),
@@ -36,18 +36,19 @@ const PARTS: [(&str, &str); 5] = [
     ("/usr/share/lua/5.1/nginx/kafka/producer.lua", "lua-nginx-kafka"),
 ];
 const NGINX: &str = "/usr/sbin/nginx";
-/// The rules of the script `perf/rivals/admit.lua`, at the gateway's defaults.
+/// Constants of the script `perf/rivals/admit.lua`, with the gateway's defaults.
 const CONSTANTS: &str = "local LIMIT = 60\nlocal WINDOW_MS = 60000\nlocal WINDOW_TTL = '60000'\n\
     local ORDER_STATUS_TTL = '86400000'\nlocal TAKEOVER_AFTER_MS = 2500\n";
 
-/// It runs beside no other contestant: two brokers would share the cores. Drop the stage when it is measured.
-pub(crate) fn on_a_stage_of_its_own(topic: &str) -> Result<(Stage, Actor)> {
+/// Starts the rival on a separate stage. No other candidate may run at the same time, because two brokers would share the
+/// cores. Drop the stage after the measurement.
+pub(crate) fn start_separately(topic: &str) -> Result<(Stage, Actor)> {
     let stage = stage()?;
     let actor = rival(&stage, topic)?;
     Ok((stage, actor))
 }
 
-/// A Redis as everybody's, and the older Kafka.
+/// The same Redis as for the other candidates, and the older Kafka.
 fn stage() -> Result<Stage> {
     Stage::set_with(&Programs {
         redis_server: apt::program("redis-server", "redis-server")?,
@@ -55,7 +56,7 @@ fn stage() -> Result<Stage> {
     })
 }
 
-/// Starts it on a stage made by [`stage`], on a topic of its own.
+/// Starts the rival with this topic on a stage made by [`stage`].
 pub(crate) fn rival(stage: &Stage, topic: &str) -> Result<Actor> {
     for (file, package) in PARTS {
         apt::file(file, package)?;
@@ -63,9 +64,9 @@ pub(crate) fn rival(stage: &Stage, topic: &str) -> Result<Actor> {
     create_topic(stage, topic)?;
     let address = format!("127.0.0.1:{}", free_port());
     let dir = stage.dir().join(format!("nginx-{topic}"));
-    write(&dir, &address, stage, topic)?;
+    write_config(&dir, &address, stage, topic)?;
     let mut command = Command::new(NGINX);
-    // `-e`: until it has read its configuration it would log to Debian's own folder, which is not everybody's.
+    // `-e`: until nginx has read its configuration it logs to Debian's default folder, which may not be writable.
     command.arg("-p").arg(&dir).arg("-c").arg(dir.join("nginx.conf")).args(["-e", "stderr"]);
     let mut actor = stage.launch("nginx", address, command)?;
     actor.wait_open()?;
@@ -73,7 +74,7 @@ pub(crate) fn rival(stage: &Stage, topic: &str) -> Result<Actor> {
     Ok(actor)
 }
 
-/// By Kafka's own tool: a topic that the broker makes by itself has one partition.
+/// Creates the topic with Kafka's own tool: a topic that the broker creates automatically has one partition.
 fn create_topic(stage: &Stage, topic: &str) -> Result<()> {
     let libs = kafka_home::obtain_version(KAFKA)?.join("libs/*");
     let java = match std::env::var_os("JAVA_HOME") {
@@ -87,11 +88,11 @@ fn create_topic(stage: &Stage, topic: &str) -> Result<()> {
         .args(["org.apache.kafka.tools.TopicCommand", "--create", "--topic", topic])
         .args(["--partitions", PARTITIONS, "--bootstrap-server", &stage.kafka.addr()])
         .stdout(std::io::stderr());
-    step::timed("create its topic", || step::run(command))
+    step::timed("create the topic", || step::run(command))
 }
 
-/// What nginx reads, and the folder it writes into.
-fn write(dir: &Path, address: &str, stage: &Stage, topic: &str) -> Result<()> {
+/// Writes nginx's configuration and scripts into its working folder.
+fn write_config(dir: &Path, address: &str, stage: &Stage, topic: &str) -> Result<()> {
     let source = workspace::root().join("perf/rivals/nginx");
     let read = |path: &Path| fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()));
     let (redis, kafka) = (stage.redis.addr(), stage.kafka.addr());
@@ -121,20 +122,20 @@ fn write(dir: &Path, address: &str, stage: &Stage, topic: &str) -> Result<()> {
     Ok(())
 }
 
-/// The rival alone.
+/// Measures only this rival.
 pub(super) fn run(options: &Options) -> Result<()> {
     let seconds = options.seconds;
     let topic = "orders";
-    let (stage, actor) = on_a_stage_of_its_own(topic)?;
-    follow_one(&stage, &actor, topic)?;
+    let (stage, actor) = start_separately(topic)?;
+    trace_one(&stage, &actor, topic)?;
     let pids = [actor.pid(), stage.redis.pid().unwrap_or(0), stage.kafka.pid().unwrap_or(0)];
     for (run, connections) in [("w", 256), ("a", 64), ("b", 256), ("c", 1024)] {
         let before = pids.map(cpu::family_seconds);
-        let hits = wrk::fire(&Load { address: &actor.address, run, item: "sale", connections, seconds })?;
+        let hits = wrk::run(&Load { address: &actor.address, run, item: "sale", connections, seconds })?;
         let after = pids.map(cpu::family_seconds);
         let per_order = |at: usize| (after[at] - before[at]) * 1e6 / hits.requests as f64;
         step::say(format_args!(
-            "{WHO}, {connections} connections: {:.0}/s, p50 {:.2} ms, p99 {:.2} ms; CPU an order: \
+            "{WHO}, {connections} connections: {:.0}/s, p50 {:.2} ms, p99 {:.2} ms; CPU per order: \
              nginx {:.2}, Redis {:.2}, Kafka {KAFKA} {:.2} µs; {} refused or broken",
             hits.rate(),
             hits.p50_us as f64 / 1e3,
@@ -146,16 +147,16 @@ pub(super) fn run(options: &Options) -> Result<()> {
         ));
     }
     audit(&stage, topic)?;
-    let end = actor.end()?;
-    step::say(format_args!("nginx ended with {end}"));
+    let exit = actor.end()?;
+    step::say(format_args!("nginx ended with {exit}"));
     Ok(())
 }
 
-/// Whether what was admitted has come to the broker in the end: the orders of every run are new, so each left two keys.
+/// Checks that every admitted order has a record in Kafka. All orders have new users and ids, so each left two keys in Redis.
 fn audit(stage: &Stage, topic: &str) -> Result<()> {
     let begun = Instant::now();
     loop {
-        // Asked again each time: what was under way when wrk hung up is still admitted.
+        // Read in each iteration: orders in flight when wrk closed its connections are still being admitted.
         let admitted = stage.redis.call(&["DBSIZE"]).int().unwrap_or(0) / 2;
         let mut command = Command::new(apt::program("kcat", "kcat")?);
         command.args(["-b", &stage.kafka.addr(), "-C", "-t", topic, "-e", "-q", "-f", "%p\n"]);
@@ -169,23 +170,23 @@ fn audit(stage: &Stage, topic: &str) -> Result<()> {
     }
 }
 
-/// One order through everything: what the buyer, Redis and Kafka have of it.
-fn follow_one(stage: &Stage, actor: &Actor, topic: &str) -> Result<()> {
+/// Traces one order: checks the responses to the buyer, the key in Redis and the record in Kafka.
+fn trace_one(stage: &Stage, actor: &Actor, topic: &str) -> Result<()> {
     let order = r#"{"user_id":"u-1","item_id":"sale","amount":2,"request_id":"followed"}"#;
     let mut client = Client::connect(&actor.address);
-    let mut ask = |order: &str| {
-        let answer = client.post_buy(order, &[("x-correlation-id", "followed-1")]);
-        (answer.status, answer.text().to_owned())
+    let mut buy = |order: &str| {
+        let response = client.post_buy(order, &[("x-correlation-id", "followed-1")]);
+        (response.status, response.text().to_owned())
     };
-    let (status, text) = ask(order);
+    let (status, text) = buy(order);
     expect("202", status == 202 && text.contains(r#""correlation_id":"followed-1""#), &text)?;
     for (what, order, wanted) in [
-        ("409 for a second one", order.to_owned(), 409),
-        ("422 for other contents", order.replace("\"amount\":2", "\"amount\":3"), 422),
-        ("400 for no item", order.replace("sale", ""), 400),
-        ("400 for no JSON", "{".to_owned(), 400),
+        ("409 for a duplicate", order.to_owned(), 409),
+        ("422 for the same id with other contents", order.replace("\"amount\":2", "\"amount\":3"), 422),
+        ("400 for a missing item", order.replace("sale", ""), 400),
+        ("400 for invalid JSON", "{".to_owned(), 400),
     ] {
-        let (status, text) = ask(&order);
+        let (status, text) = buy(&order);
         expect(what, status == wanted, &text)?;
     }
     let stored = stage.redis.call(&["GET", "order_status:followed"]).text().unwrap_or_default();
@@ -200,16 +201,16 @@ fn follow_one(stage: &Stage, actor: &Actor, topic: &str) -> Result<()> {
         }
         step::pause()?;
     };
-    let is_it = record.lines().count() == 1
+    let is_expected = record.lines().count() == 1
         && record.starts_with("u-1 ")
         && ["\"request_id\":\"followed\"", "\"amount\":2", "\"correlation_id\":\"followed-1\""]
             .iter()
             .all(|part| record.contains(part));
-    expect("one record in Kafka", is_it, &record)?;
-    step::say(format_args!("an order of nginx + Lua is in Redis as {stored:?} and in Kafka as {record:?}"));
+    expect("one record in Kafka", is_expected, &record)?;
+    step::say(format_args!("nginx + Lua stored an order in Redis as {stored:?} and in Kafka as {record:?}"));
     Ok(())
 }
 
 fn expect(what: &str, holds: bool, found: &str) -> Result<()> {
-    if holds { Ok(()) } else { Err(format!("nginx + Lua: wanted {what}, found {found:?}").into()) }
+    if holds { Ok(()) } else { Err(format!("nginx + Lua: expected {what}, found {found:?}").into()) }
 }

@@ -1,4 +1,4 @@
-//! oha, another meter with an open loop: requests at a fixed rate, latency from the real send.
+//! oha, another open-loop load generator: requests at a fixed rate, latency from the actual send.
 
 use std::process::Command;
 use std::time::Duration;
@@ -8,22 +8,22 @@ use serde_json::Value;
 use crate::services::cargo_tool;
 use crate::step::{self, Result};
 
-/// Pinned, as every meter must be.
+/// Pinned, like every measuring tool.
 const VERSION: &str = "1.16.0";
-/// One order for all requests: oha cannot count.
+/// The same order in all requests, because oha cannot generate unique ones.
 const BODY: &str =
     r#"{"user_id":"user-000001","item_id":"101","amount":1,"request_id":"g1-000000000001-aaaaaaaa"}"#;
 
-/// What it measured.
+/// Result of a run.
 #[derive(Debug, Clone)]
-pub(crate) struct Seen {
+pub(crate) struct Measured {
     pub(crate) rate: f64,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
 }
 
-/// `rate` requests a second for so long over so many connections; one thread, as everyone here.
-pub(crate) fn fire(address: &str, rate: u64, connections: usize, seconds: u64) -> Result<Seen> {
+/// Sends `rate` requests per second for `seconds` over `connections`, with one thread, like all clients here.
+pub(crate) fn run(address: &str, rate: u64, connections: usize, seconds: u64) -> Result<Measured> {
     let mut command = Command::new(cargo_tool::program("oha", VERSION)?);
     command
         .args(["--no-tui", "--worker-threads", "1", "--output-format", "json"])
@@ -33,7 +33,7 @@ pub(crate) fn fire(address: &str, rate: u64, connections: usize, seconds: u64) -
     let report: Value = serde_json::from_str(&text)?;
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
     let latencies = &report["latencyPercentiles"];
-    Ok(Seen {
+    Ok(Measured {
         rate: number(&report["summary"]["requestsPerSec"]),
         p50_ms: number(&latencies["p50"]) * 1e3,
         p99_ms: number(&latencies["p99"]) * 1e3,

@@ -1,10 +1,10 @@
-//! Overload: the capacity in a closed loop, then twice that much offered over 2,000 and over 10,000 connections, and
-//! 80,000/s over 10,000 connections to a broker that has just started. A former binary can be measured beside ours.
+//! Overload: measures the capacity in a closed loop, then offers twice that rate over 2,000 and over 10,000 connections,
+//! and 80,000/s over 10,000 connections to a broker that has just started. Binaries of other commits can be measured too.
 //!
-//! Everything shares the machine, the generator included: refusing an order costs the generator and the kernel about
-//! as much as accepting one, so on two cores the goodput at twice the capacity is bounded by that as well. The CPU of
-//! each process stands in the table. With `--redis-share` Redis is the bottleneck, as on machines of their own, and the
-//! generator takes nothing from it.
+//! All processes share the machine, including the load generator: refusing an order costs the load generator and the
+//! kernel about as much as accepting one, so on two cores that also limits the goodput at twice the capacity. The table
+//! shows the CPU of each process. With `--redis-share` Redis is the bottleneck, as it is on separate machines, and the load
+//! generator takes no CPU from it.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -22,38 +22,38 @@ use crate::perf::record::Record;
 use crate::perf::stage::{Actor, Stage, flash_sale_binary};
 use crate::step::{self, Result};
 
-/// What is asked of a gateway under load by somebody else than a buyer.
+/// Requests of operators to a gateway under load.
 mod probe;
 
-/// The time an accepted order took by the gateway's own log.
+/// Latency of accepted orders, from the gateway's log.
 mod server_clock;
 
-/// Part of a core for Redis.
+/// Limits Redis to a share of a core.
 mod share;
 
-/// Connections of the closed loop that finds the capacity; the best counts.
+/// Numbers of connections for measuring the capacity in a closed loop; the highest rate counts.
 const CAPACITY_CONNECTIONS: [usize; 3] = [256, 512, 1024];
-/// Connections of the overload.
+/// Numbers of connections for the overload runs.
 const OVERLOAD_CONNECTIONS: [usize; 2] = [2_000, 10_000];
-/// What is offered, in multiples of the capacity.
+/// Offered rate as a multiple of the capacity.
 const OVERLOAD_FACTOR: f64 = 2.0;
-/// The broker's code is compiled while it runs: its first seconds are not what it does later.
+/// Warm-up of the broker, whose JIT compiles during the first seconds; their figures are not representative.
 const WARM_UP_S: u64 = 5;
-/// A closed loop ends by its number of orders. At this many a second it takes about the seconds asked for.
+/// A closed loop ends after a fixed number of orders: this rate times the requested duration.
 const CLOSED_PER_S: u64 = 45_000;
-/// What is offered to a broker that has just started.
+/// Offered rate to a broker that has just started.
 const COLD_RATE: u64 = 80_000;
 const COLD_CONNECTIONS: usize = 10_000;
 const COLD_S: u64 = 6;
 
-/// A gateway to be measured.
-struct Contestant {
+/// A gateway to measure.
+struct Candidate {
     name: &'static str,
     binary: PathBuf,
     env: Vec<(String, String)>,
 }
 
-/// Names of former binaries, in the order in which they are given.
+/// Names of the `--baseline` binaries, in the order given.
 const BASELINES: [&str; 4] = ["baseline", "baseline-2", "baseline-3", "baseline-4"];
 
 pub(super) fn run(
@@ -72,19 +72,19 @@ pub(super) fn run(
         .filter_map(|pair| pair.split_once('='))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-    let mut field = Vec::new();
+    let mut candidates = Vec::new();
     for (name, binary) in BASELINES.iter().zip(baselines) {
-        field.push(Contestant { name, binary: binary.clone(), env: Vec::new() });
+        candidates.push(Candidate { name, binary: binary.clone(), env: Vec::new() });
     }
-    field.push(Contestant { name: "gateway", binary: flash_sale_binary(), env });
+    candidates.push(Candidate { name: "gateway", binary: flash_sale_binary(), env });
     let mut text = String::new();
     let stage = Stage::set()?;
-    warm_up(&stage, &field)?;
+    warm_up(&stage, &candidates)?;
     if let Some(share) = redis_share {
         let _ = writeln!(text, "\nRedis has {share} of one core.");
     }
-    for contestant in &field {
-        text.push_str(&warm(&stage, contestant, options.seconds, redis_share)?);
+    for candidate in &candidates {
+        text.push_str(&warm(&stage, candidate, options.seconds, redis_share)?);
     }
     drop(stage);
     if redis_share.is_some() {
@@ -95,47 +95,47 @@ pub(super) fn run(
          | gateway | offered/s | 202/s | 503/s | failed | Redis reconnects | Redis late | p99 of 202, server | client |\n\
          |---|---|---|---|---|---|---|---|---|\n",
     );
-    for contestant in &field {
-        text.push_str(&cold(contestant)?);
+    for candidate in &candidates {
+        text.push_str(&cold(candidate)?);
     }
     record.write("overload", &text)
 }
 
-/// A gateway of a contestant with a topic of its own and an empty Redis.
-fn gateway(stage: &Stage, contestant: &Contestant, topic: &str) -> Result<Actor> {
+/// Starts a candidate's gateway with a separate topic and an empty Redis.
+fn gateway(stage: &Stage, candidate: &Candidate, topic: &str) -> Result<Actor> {
     stage.redis.call(&["FLUSHALL"]);
     stage.redis.call(&["SET", probe::SOLD_OUT_KEY, "0"]);
     let address = format!("127.0.0.1:{}", free_port());
-    let mut command = Command::new(&contestant.binary);
+    let mut command = Command::new(&candidate.binary);
     command
         .arg("gateway")
         .args(["--redis-addr", &stage.redis.addr(), "--kafka-addr", &stage.kafka.addr()])
         .args(["--listen-addr", &address, "--orders-topic", topic])
-        .envs(contestant.env.iter().map(|(name, value)| (name, value)));
-    let mut actor = stage.launch(contestant.name, address, command)?;
+        .envs(candidate.env.iter().map(|(name, value)| (name, value)));
+    let mut actor = stage.launch(candidate.name, address, command)?;
     actor.wait_healthy()?;
     Ok(actor)
 }
 
-fn warm_up(stage: &Stage, field: &[Contestant]) -> Result<()> {
-    let Some(contestant) = field.last() else { return Ok(()) };
-    let gateway = gateway(stage, contestant, "orders-warm-up")?;
+fn warm_up(stage: &Stage, candidates: &[Candidate]) -> Result<()> {
+    let Some(candidate) = candidates.last() else { return Ok(()) };
+    let gateway = gateway(stage, candidate, "orders-warm-up")?;
     step::timed("warm-up of the broker", || closed(stage, &gateway, 256, WARM_UP_S * CLOSED_PER_S))?;
     gateway.end().map(drop)
 }
 
-/// Capacity and overload of one contestant on a warm broker.
-fn warm(stage: &Stage, contestant: &Contestant, seconds: u64, redis_share: Option<f64>) -> Result<String> {
-    let actor = gateway(stage, contestant, &format!("orders-{}", contestant.name))?;
+/// Capacity and overload of one candidate on a warm broker.
+fn warm(stage: &Stage, candidate: &Candidate, seconds: u64, redis_share: Option<f64>) -> Result<String> {
+    let actor = gateway(stage, candidate, &format!("orders-{}", candidate.name))?;
     let redis = stage.redis.pid().ok_or("Redis is not running")?;
     let share = redis_share.map(|share| share::Share::of(redis, share)).transpose()?;
     let buyers = (seconds as f64 * CLOSED_PER_S as f64 * redis_share.unwrap_or(1.0)) as u64;
-    let mut text = format!("\n## {}\n\n", contestant.name);
+    let mut text = format!("\n## {}\n\n", candidate.name);
     let mut peak = 0.0_f64;
     for connections in CAPACITY_CONNECTIONS {
-        let name = format!("{}: closed loop, {connections} connections", contestant.name);
+        let name = format!("{}: closed loop, {connections} connections", candidate.name);
         let run = step::timed(&name, || closed(stage, &actor, connections, buyers))?;
-        let (rate, delay) = (run.per_s("202"), run.sent_to_answer_ms("202", "p99"));
+        let (rate, delay) = (run.per_s("202"), run.latency_from_send_ms("202", "p99"));
         // Writing to a string cannot fail.
         let _ = writeln!(text, "- closed loop, {connections} connections: {rate:.0}/s, p99 {delay:.1} ms");
         peak = peak.max(rate);
@@ -143,7 +143,7 @@ fn warm(stage: &Stage, contestant: &Contestant, seconds: u64, redis_share: Optio
     let offered = peak * OVERLOAD_FACTOR;
     let _ = writeln!(
         text,
-        "\nCapacity {peak:.0}/s; offered {offered:.0}/s for {seconds} s. Times in ms; `client` is from the real send, on \
+        "\nCapacity {peak:.0}/s; offered {offered:.0}/s for {seconds} s. Times in ms; `client` is from the actual send, on \
          the same machine.\n\n\
          | connections | offered/s | 202/s | of capacity | p99 of 202, server | client | 503/s | p99 of 503, client | other | \
          RSS MiB early, late | CPU: loadgen, gateway, Redis, Kafka | reconnects, late |\n\
@@ -151,10 +151,10 @@ fn warm(stage: &Stage, contestant: &Contestant, seconds: u64, redis_share: Optio
     );
     let mut probes = String::new();
     for connections in OVERLOAD_CONNECTIONS {
-        let name = format!("{}: {offered:.0}/s over {connections} connections", contestant.name);
+        let name = format!("{}: {offered:.0}/s over {connections} connections", candidate.name);
         let run = step::timed(&name, || open(stage, &actor, connections, offered as u64, seconds))?;
         let Run { rss, cpu, server, before, after, .. } = &run;
-        let rose = |metric: &str| after.sum(metric) - before.sum(metric);
+        let increase = |metric: &str| after.sum(metric) - before.sum(metric);
         let cpu: Vec<String> = cpu.iter().map(|share| format!("{share:.2}")).collect();
         let _ = writeln!(
             text,
@@ -163,15 +163,15 @@ fn warm(stage: &Stage, contestant: &Contestant, seconds: u64, redis_share: Optio
             run.per_s("202"),
             run.per_s("202") / peak,
             server.p99_ms(),
-            run.sent_to_answer_ms("202", "p99"),
+            run.latency_from_send_ms("202", "p99"),
             run.per_s("503"),
-            run.sent_to_answer_ms("503", "p99"),
+            run.latency_from_send_ms("503", "p99"),
             run.others(),
             rss.0,
             rss.1,
             cpu.join(", "),
-            rose("gateway_redis_reconnects_total"),
-            rose("gateway_redis_late_replies_total"),
+            increase("gateway_redis_reconnects_total"),
+            increase("gateway_redis_late_replies_total"),
         );
         let _ = writeln!(probes, "\nMeanwhile, over {connections} connections:\n\n{}", run.probes);
         for name in ["gateway_overload_limit", "gateway_overload_delay_seconds", "gateway_loop_lag_seconds"] {
@@ -188,17 +188,17 @@ fn warm(stage: &Stage, contestant: &Contestant, seconds: u64, redis_share: Optio
     Ok(text)
 }
 
-/// The first seconds of everything.
-fn cold(contestant: &Contestant) -> Result<String> {
+/// Measures the first seconds after starting Redis, Kafka and the gateway.
+fn cold(candidate: &Candidate) -> Result<String> {
     let stage = Stage::set()?;
-    let actor = gateway(&stage, contestant, "orders")?;
-    let run = step::timed(&format!("{}: cold start", contestant.name), || {
+    let actor = gateway(&stage, candidate, "orders")?;
+    let run = step::timed(&format!("{}: cold start", candidate.name), || {
         open(&stage, &actor, COLD_CONNECTIONS, COLD_RATE, COLD_S)
     })?;
     let after = &run.after;
     let row = format!(
         "| {} | {:.0} | {:.0} | {:.0} | {} | {} | {} | {} | {:.1} |\n",
-        contestant.name,
+        candidate.name,
         run.number("offered_rate"),
         run.per_s("202"),
         run.per_s("503"),
@@ -206,18 +206,18 @@ fn cold(contestant: &Contestant) -> Result<String> {
         after.sum("gateway_redis_reconnects_total"),
         after.sum("gateway_redis_late_replies_total"),
         run.server.p99_ms(),
-        run.sent_to_answer_ms("202", "p99"),
+        run.latency_from_send_ms("202", "p99"),
     );
     actor.end()?;
     Ok(row)
 }
 
-/// What was seen during a run of the generator.
+/// Results of a run of the load generator.
 struct Run {
     report: Value,
-    /// MiB: largest of the first third, and of the last.
+    /// Maximum MiB in the first and in the last third.
     rss: (f64, f64),
-    /// Cores used: generator, gateway, Redis, Kafka.
+    /// Cores used: load generator, gateway, Redis, Kafka.
     cpu: [f64; 4],
     probes: String,
     server: server_clock::Times,
@@ -238,7 +238,7 @@ impl Run {
         self.count(outcome) / self.number("duration_s")
     }
 
-    fn sent_to_answer_ms(&self, outcome: &str, quantile: &str) -> f64 {
+    fn latency_from_send_ms(&self, outcome: &str, quantile: &str) -> f64 {
         self.report["outcomes"][outcome]["from_send_ms"][quantile].as_f64().unwrap_or(f64::NAN)
     }
 
@@ -247,14 +247,14 @@ impl Run {
         let outcomes = self.report["outcomes"].as_object().into_iter().flatten();
         let others: Vec<String> = outcomes
             .filter(|(name, _)| !matches!(name.as_str(), "202" | "503"))
-            .map(|(name, said)| format!("{name}: {}", said["count"]))
+            .map(|(name, outcome)| format!("{name}: {}", outcome["count"]))
             .collect();
         if others.is_empty() { "none".to_owned() } else { others.join(", ") }
     }
 }
 
 fn closed(stage: &Stage, actor: &Actor, connections: usize, buyers: u64) -> Result<Run> {
-    watched(
+    run_loadgen(
         stage,
         actor,
         &["--closed", "--buyers", &buyers.to_string(), "--connections", &connections.to_string()],
@@ -263,11 +263,11 @@ fn closed(stage: &Stage, actor: &Actor, connections: usize, buyers: u64) -> Resu
 
 fn open(stage: &Stage, actor: &Actor, connections: usize, rate: u64, seconds: u64) -> Result<Run> {
     let (rate, duration, connections) = (rate.to_string(), format!("{seconds}s"), connections.to_string());
-    watched(stage, actor, &["--rate", &rate, "--duration", &duration, "--connections", &connections])
+    run_loadgen(stage, actor, &["--rate", &rate, "--duration", &duration, "--connections", &connections])
 }
 
-/// Runs the generator to its end and watches.
-fn watched(stage: &Stage, actor: &Actor, args: &[&str]) -> Result<Run> {
+/// Runs the load generator and meanwhile samples CPU and memory.
+fn run_loadgen(stage: &Stage, actor: &Actor, args: &[&str]) -> Result<Run> {
     let json = stage.dir().join("overload.json");
     drop(std::fs::remove_file(&json));
     let mut command = Command::new(flash_sale_binary());
@@ -285,7 +285,7 @@ fn watched(stage: &Stage, actor: &Actor, args: &[&str]) -> Result<Run> {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let before = Page::fetch(&actor.address);
-    let log = server_clock::Log::here(&actor.log_file())?;
+    let log = server_clock::Log::open_at_end(&actor.log_file())?;
     let mut process = child::spawn(command).map_err(|error| format!("loadgen: {error}"))?;
     let pids = [process.pid(), actor.pid(), stage.redis.pid().unwrap_or(0), stage.kafka.pid().unwrap_or(0)];
     let at_start = pids.map(cpu::seconds);
@@ -297,7 +297,7 @@ fn watched(stage: &Stage, actor: &Actor, args: &[&str]) -> Result<Run> {
     while process.ended().is_none() {
         memory.push(cpu::rss_bytes(actor.pid()) as f64 / 1024.0 / 1024.0);
         let now = pids.map(cpu::seconds);
-        // A process that has just ended has no CPU any more: the last look before counts.
+        // An exited process has no readable CPU time, so the last value before counts.
         if now[0] > 0.0 {
             (at_end, elapsed) = (now, begun.elapsed());
         }
@@ -313,9 +313,9 @@ fn watched(stage: &Stage, actor: &Actor, args: &[&str]) -> Result<Run> {
         *share = (end - start) / elapsed.as_secs_f64();
     }
     let report =
-        std::fs::read_to_string(&json).map_err(|error| format!("loadgen left no report: {error}"))?;
+        std::fs::read_to_string(&json).map_err(|error| format!("loadgen wrote no report: {error}"))?;
     let report = serde_json::from_str(&report)?;
-    // The log is written behind the orders.
+    // The gateway writes its log asynchronously.
     std::thread::sleep(Duration::from_millis(300));
     Ok(Run { report, rss, cpu, probes, server: log.times()?, before, after: Page::fetch(&actor.address) })
 }

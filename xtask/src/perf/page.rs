@@ -1,18 +1,18 @@
-//! A page of metrics, fetched from a process of this run.
+//! A metrics page of a process.
 
 use testkit::http::Client;
 
-/// The text of a page.
+/// The text of a metrics page.
 #[derive(Debug, Clone)]
 pub(crate) struct Page(pub(crate) String);
 
 impl Page {
-    /// `GET /metrics`.
+    /// Fetches `GET /metrics`.
     pub(crate) fn fetch(address: &str) -> Self {
         Self(Client::connect(address).get("/metrics").text().to_owned())
     }
 
-    /// The sum of all samples of a family; 0 when there is none.
+    /// The sum of all samples of a metric family; 0 if there are none.
     pub(crate) fn sum(&self, name: &str) -> f64 {
         self.0
             .lines()
@@ -22,8 +22,8 @@ impl Page {
             .sum()
     }
 
-    /// A quantile of a histogram's observations between two looks at it, all series together: the upper bound of the bucket
-    /// that holds it, infinite beyond the last bound; NaN without an observation.
+    /// A quantile of the observations a histogram has gained between two pages, all series together: the upper bound of the
+    /// bucket that contains it; infinite above the last bound; NaN without an observation.
     pub(crate) fn quantile_between(before: &Self, after: &Self, name: &str, quantile: f64) -> f64 {
         let (before, after) = (before.buckets(name), after.buckets(name));
         let rises: Vec<(f64, f64)> = after
@@ -46,7 +46,7 @@ impl Page {
         for rest in self.0.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix("_bucket{")) {
             let Some((labels, count)) = rest.rsplit_once(' ') else { continue };
             let bound = labels.split_once("le=\"").and_then(|(_, rest)| rest.split_once('"'));
-            // Rust reads `+Inf`, as Prometheus writes it.
+            // Rust parses `+Inf`, the form Prometheus uses.
             let bound = bound.and_then(|(bound, _)| bound.parse().ok());
             let (Some(bound), Ok(count)) = (bound, count.parse::<f64>()) else { continue };
             match buckets.iter_mut().find(|(other, _)| other.total_cmp(&bound).is_eq()) {
@@ -73,7 +73,7 @@ mod tests {
     use super::Page;
 
     #[test]
-    fn a_quantile_is_that_of_the_observations_between() {
+    fn quantile_covers_only_observations_between_the_pages() {
         let page = |a: u32, b: u32| {
             Page(format!(
                 "h_bucket{{le=\"0.1\"}} {a}\nh_bucket{{le=\"0.5\"}} {b}\nh_bucket{{le=\"+Inf\"}} {b}\nh_sum 3\n"
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_family_is_summed_and_its_namesakes_are_not() {
+    fn sum_excludes_metrics_with_the_same_prefix() {
         let page = Page("# TYPE a counter\na 3\na_total 9\na{x=\"1 2\"} 4\n".to_owned());
         assert!((page.sum("a") - 7.0).abs() < 1e-9);
     }

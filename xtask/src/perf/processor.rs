@@ -1,10 +1,10 @@
-//! The processor by itself: topics filled beforehand, then orders ended a second and what each costs.
+//! Measures the processor alone: topics are filled beforehand, then the processing rate and the cost per order are measured.
 //!
-//! - one hot item, payments of no time, a tenth of them declined, one core; orders as a gateway leaves them, with their
-//!   PENDING in Redis, and as another producer does, without;
-//! - payments of 50 ms, one in fifty of 5 s: what sets the rate?
-//! - two and four members, and four of which one is replaced every three seconds: shares, and every book;
-//! - half of the first rate: how old is an order when it ends?
+//! - One hot item, payments of 0 ms of which a tenth is declined, one core; once with orders of a gateway, which have
+//!   status PENDING in Redis, and once with orders of another producer, which have none.
+//! - Payments of 50 ms, one in fifty of 5 s: shows what limits the rate.
+//! - Two and four members, and four of which one is replaced every three seconds: distribution of the orders, and an audit.
+//! - Half of the first rate: age of an order when it gets its final status.
 
 use std::fmt::Write as _;
 use std::process::Command;
@@ -19,27 +19,27 @@ use crate::perf::record::Record;
 use crate::perf::stage::{Actor, Stage};
 use crate::step::{self, Result};
 
-/// Orders of the hot item.
+/// Orders for the hot item.
 const HOT_ORDERS: u64 = 1_000_000;
-/// Of each of the other topics.
+/// Orders in each of the other topics.
 const ORDERS: u64 = 200_000;
-/// More than anyone asks for.
+/// More units than are ordered.
 const STOCK: &str = "100000000";
-/// How long a topic may take to be ended.
+/// How long processing a topic may take.
 const WAIT_MAX: Duration = Duration::from_mins(5);
-/// What the audit says when every book is.
-const RIGHT: &str = "right";
-/// From the start of the producer until the age of orders is measured. On a topic that was never consumed the broker takes a
+/// Result of an audit without violations.
+const RIGHT: &str = "passed";
+/// Time from the start of the producer until the ages are measured. On a topic that was never consumed the broker takes a
 /// whole core for 8 s, which its JIT spends on the paths of a fetch.
 const SETTLE_S: u64 = 12;
-/// The age of orders is also told by windows of this length, so that a single stall can be told from a queue that stays.
+/// The ages are also reported for windows of this length, so that a single stall can be told from a queue that remains.
 const WINDOW: Duration = Duration::from_secs(2);
-/// Members come and go this often.
+/// Interval at which a member is replaced.
 const CHURN_EVERY: Duration = Duration::from_secs(3);
 
-/// Orders a second that one core is to end from a full topic.
+/// Required rate: orders per second that one core must process from a full topic.
 const WANTED_RATE: u64 = 60_000;
-/// What `--only` takes.
+/// Values of `--only`.
 pub(super) const PARTS: [&str; 5] = ["hot", "slow", "members", "churn", "half"];
 
 pub(super) fn run(options: &Options, rate: Option<u64>) -> Result<()> {
@@ -63,7 +63,7 @@ pub(super) fn run(options: &Options, rate: Option<u64>) -> Result<()> {
         run.slow_payments(&mut text)?;
     }
     text.push_str(
-        "\n| members | orders/s | shares | failed payments, letters | audit |\n|---|---|---|---|---|\n",
+        "\n| members | orders/s | shares | failed payments, dead letters | audit |\n|---|---|---|---|---|\n",
     );
     if wants("members") {
         for members in [2, 4] {
@@ -90,7 +90,7 @@ struct Run {
     produce: std::path::PathBuf,
 }
 
-/// What a processor has done and used up to now.
+/// Orders processed and resources used by a processor up to a moment.
 #[derive(Clone, Copy)]
 struct Look {
     at: Instant,
@@ -100,7 +100,7 @@ struct Look {
 }
 
 impl Run {
-    /// A topic with so many orders for one item that has enough units.
+    /// Creates a topic and fills it with orders for one item that has enough units.
     fn fill(&self, topic: &str, orders: u64) -> Result<()> {
         self.topic(topic)?;
         let mut command = Command::new(&self.produce);
@@ -112,10 +112,10 @@ impl Run {
         })
     }
 
-    /// The statuses of orders that a gateway took (`wire/src/status_value.rs`); ids are those of
-    /// `perf/produce`.
+    /// Writes the statuses a gateway writes for accepted orders (`wire/src/status_value.rs`); the ids are those that
+    /// `perf/produce` generates.
     fn mark_pending(&self, run: &str, orders: u64) -> Result<()> {
-        step::timed(&format!("{orders} orders of {run} PENDING in Redis"), || {
+        step::timed(&format!("write status PENDING of {orders} orders of {run} to Redis"), || {
             let mut pipe = Pipe::connect(&self.stage.redis.addr())?;
             for number in 0..orders {
                 let key = format!("order_status:{run}-{number:012}");
@@ -135,7 +135,7 @@ impl Run {
         })
     }
 
-    /// Makes a topic as a gateway would, and puts its item on sale in a Redis without other keys.
+    /// Creates a topic by starting a gateway, and sets the item's stock in an otherwise empty Redis.
     fn topic(&self, topic: &str) -> Result<()> {
         self.stage.redis.call(&["FLUSHALL"]);
         let mut gateway = self.stage.flash_sale(
@@ -173,7 +173,7 @@ impl Run {
         }
     }
 
-    /// From the first order ended to the last of `orders`; a row of the table.
+    /// Measures from the first processed order to the last of `orders`, and writes a row of the table.
     fn measure(
         &self,
         name: &str,
@@ -247,15 +247,15 @@ impl Run {
         let name = "payments of 50 ms, 2 % of 5 s, 1,024 at once";
         let (rate, _) = self.measure(name, processor, ORDERS, text)?;
         let most = 1024.0 / (0.98 * 0.05 + 0.02 * 5.0);
-        let _ = writeln!(text, " {:.2} of what the places allow ({most:.0}/s) |", rate / most);
+        let _ = writeln!(text, " {:.2} of the limit set by PAYMENT_CONCURRENCY ({most:.0}/s) |", rate / most);
         Ok(())
     }
 
-    /// So many members on 16 partitions; with `churn` one is replaced every three seconds.
+    /// Measures `members` processors on 16 partitions; with `churn` one is replaced every three seconds.
     fn members(&self, members: usize, churn: bool, text: &mut String) -> Result<()> {
         let topic = if churn { "churn".to_owned() } else { format!("members-{members}") };
         self.fill(&topic, ORDERS)?;
-        // So slow that everybody has joined before much is done, and that members come and go in mid-work.
+        // Slow enough that all members join before much is processed, and that members are replaced while orders are in flight.
         let env = [("WORKERS", "1"), ("PAYMENT_LATENCY", "20ms"), ("PAYMENT_CONCURRENCY", "64")];
         let mut actors =
             (0..members).map(|_| self.processor(&topic, &env)).collect::<Result<Vec<Actor>>>()?;
@@ -270,7 +270,7 @@ impl Run {
         let name = if churn { format!("{members}, one replaced every 3 s") } else { members.to_string() };
         step::timed(&format!("{name} members"), || {
             loop {
-                // Of members that went nobody knows what they counted last: there the books tell the end.
+                // The final counters of replaced members are lost, so with `churn` the audit tells when all orders are processed.
                 let done: f64 = actors.iter().map(processed).sum();
                 let is_over = if churn { self.audit(&topic)?.0 == RIGHT } else { done >= ORDERS as f64 };
                 if is_over {
@@ -310,8 +310,8 @@ impl Run {
         for actor in actors {
             actor.end()?;
         }
-        let (audit, letters) = self.audit(&topic)?;
-        let _ = writeln!(text, "| {name} | {rate:.0} | {} | {letters} | {audit} |", shares.join(", "));
+        let (audit, dead_letters) = self.audit(&topic)?;
+        let _ = writeln!(text, "| {name} | {rate:.0} | {} | {dead_letters} | {audit} |", shares.join(", "));
         Ok(())
     }
 
@@ -373,8 +373,8 @@ impl Run {
         Ok(())
     }
 
-    /// Every book of a topic: [`RIGHT`] or what is not, and how many payments failed and letters there are (a letter
-    /// is written at least once).
+    /// Audits a topic. Returns [`RIGHT`] or the violations, and the numbers of failed payments and of dead letters (a dead
+    /// letter is written at least once).
     fn audit(&self, topic: &str) -> Result<(String, String)> {
         let dlq = dlq(topic);
         match self.stage.ask(&["loadgen", "audit", "--orders-topic", topic, "--dlq-topic", &dlq]) {
@@ -383,11 +383,11 @@ impl Run {
                     let line = told.lines().find_map(|line| line.trim().strip_prefix(name));
                     line.and_then(|line| line.split_ascii_whitespace().next_back()).unwrap_or("0").to_owned()
                 };
-                let counts = format!("{}, {}", of("FAILED_PAYMENT"), of("letter: Payment Timeout"));
+                let counts = format!("{}, {}", of("FAILED_PAYMENT"), of("dead letter: Payment Timeout"));
                 Ok((RIGHT.to_owned(), counts))
             }
             Err(step::Failure::Failed(reason)) => {
-                Ok((format!("NOT RIGHT: {}", reason.replace('\n', " ")), "?".to_owned()))
+                Ok((format!("FAILED: {}", reason.replace('\n', " ")), "?".to_owned()))
             }
             Err(interrupted) => Err(interrupted),
         }
@@ -398,7 +398,7 @@ fn dlq(topic: &str) -> String {
     format!("{topic}-dlq")
 }
 
-/// Cumulative counts of `processor_order_end_to_end_seconds` by their bounds, ascending.
+/// Cumulative counts of `processor_order_end_to_end_seconds` by upper bound, ascending.
 fn buckets(page: &Page) -> Vec<(f64, f64)> {
     let mut buckets: Vec<(f64, f64)> = page
         .0
@@ -414,7 +414,7 @@ fn buckets(page: &Page) -> Vec<(f64, f64)> {
     buckets
 }
 
-/// Of what was observed between two looks, interpolated in its bucket.
+/// Quantile of the observations between two pages, interpolated within its bucket.
 fn quantile_ms(before: &Page, after: &Page, quantile: f64) -> f64 {
     let earlier = buckets(before);
     let rise = |(index, (bound, count)): (usize, (f64, f64))| {

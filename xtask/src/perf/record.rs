@@ -1,4 +1,4 @@
-//! Where results go: a folder a run, with what is needed to repeat and to doubt it.
+//! Result files: one folder per run, with everything needed to repeat the run and to check its results.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -18,33 +18,33 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Opens the folder of a run.
+    /// Creates the folder of a run and collects facts about the environment.
     pub(crate) fn open(options: &Options, what: &str) -> Result<Self> {
         let dir = options.out.clone();
         fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
         let mut head = format!("# {what}\n\n");
-        let state = if ask("git", &["status", "--porcelain", "--untracked-files=no"]).is_empty() {
+        let state = if output_of("git", &["status", "--porcelain", "--untracked-files=no"]).is_empty() {
             ""
         } else {
             " with uncommitted changes"
         };
         let model = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = model.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
-        // wrk tells its version only together with a failure.
-        let wrk = ask("sh", &["-c", "wrk --version | head -n 1; true"]);
+        // wrk prints its version only with a non-zero exit code.
+        let wrk = output_of("sh", &["-c", "wrk --version | head -n 1; true"]);
         for (name, value) in [
-            ("date", ask("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"])),
+            ("date", output_of("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"])),
             ("commit", format!("{}{state}", commit())),
             ("machine", format!("{}, {}", machine(), model.trim_start_matches([' ', '\t', ':']))),
-            ("kernel", ask("uname", &["-sr"])),
-            ("rustc", ask("rustc", &["--version"])),
-            ("redis", ask("redis-server", &["--version"])),
+            ("kernel", output_of("uname", &["-sr"])),
+            ("rustc", output_of("rustc", &["--version"])),
+            ("redis", output_of("redis-server", &["--version"])),
             ("kafka", format!("Apache Kafka {}", crate::services::kafka_version())),
             ("librdkafka", librdkafka()),
             ("wrk", wrk.split(" Copyright").next().unwrap_or_default().to_owned()),
             ("command", format!("cargo xtask {}", std::env::args().skip(1).collect::<Vec<_>>().join(" "))),
         ] {
-            // A run without wrk needs none of it.
+            // wrk may not be installed; then its line is omitted.
             if !value.is_empty() {
                 // Writing to a string cannot fail.
                 let _ = writeln!(head, "- {name}: {value}");
@@ -53,52 +53,52 @@ impl Record {
         Ok(Self { dir, head })
     }
 
-    /// Writes `<name>.md`: the head and then `text`; prints it as well.
+    /// Writes the header and `text` to `<name>.md`, and prints `text`.
     pub(crate) fn write(&self, name: &str, text: &str) -> Result<()> {
         let path = self.dir.join(format!("{name}.md"));
         fs::write(&path, format!("{}\n{text}", self.head)).map_err(|e| format!("{}: {e}", path.display()))?;
         println!("{text}");
         step::say(format_args!(
-            "kept in {}",
+            "written to {}",
             path.strip_prefix(workspace::root()).unwrap_or(&path).display()
         ));
         Ok(())
     }
 
-    /// The folder, for files of other programs.
+    /// The folder, for additional files.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 }
 
-/// The folder of this day, machine and commit.
+/// The default folder: date, machine and commit.
 pub(super) fn folder() -> PathBuf {
-    let date = ask("date", &["-u", "+%Y-%m-%d"]);
+    let date = output_of("date", &["-u", "+%Y-%m-%d"]);
     workspace::root().join("perf/runs").join(format!("{date}-{}-{}", machine(), commit()))
 }
 
 /// The commit that is checked out.
 pub(crate) fn commit() -> String {
-    ask("git", &["rev-parse", "--short=9", "HEAD"])
+    output_of("git", &["rev-parse", "--short=9", "HEAD"])
 }
 
-/// The version that is built in: behind the plus of its crate's.
+/// The version of the bundled librdkafka: the part after the plus sign in the version of its crate.
 fn librdkafka() -> String {
     let lock = fs::read_to_string(workspace::root().join("Cargo.lock")).unwrap_or_default();
     let version =
         lock.split_once("name = \"rdkafka-sys\"\nversion = \"").and_then(|(_, rest)| rest.split_once('"'));
     let version = version.map_or("unknown", |(version, _)| version);
-    version.split_once('+').map_or(version, |(_, own)| own).to_owned()
+    version.split_once('+').map_or(version, |(_, bundled)| bundled).to_owned()
 }
 
-/// What a program says, without the line's end; nothing when it fails.
-pub(crate) fn ask(program: &str, args: &[&str]) -> String {
+/// Output of a program without trailing newline; empty if it fails.
+pub(crate) fn output_of(program: &str, args: &[&str]) -> String {
     let mut command = Command::new(program);
     command.args(args).current_dir(workspace::root());
     step::capture(command, Duration::from_secs(10)).unwrap_or_default().trim().to_owned()
 }
 
-/// Cores and memory, as in `2cpu-24g`: folders of one kind of machine can be compared.
+/// Cores and memory, such as `2cpu-24g`: results from the same kind of machine can be compared.
 pub(crate) fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();

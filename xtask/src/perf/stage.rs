@@ -1,4 +1,4 @@
-//! The services and processes of a run, all of them ended with it.
+//! The services and processes of a measurement; all are stopped when dropped.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -15,31 +15,31 @@ use crate::services::Programs;
 use crate::step::{self, Result};
 use crate::workspace;
 
-/// Subcommand, and the flag of the address at which it answers HTTP.
+/// Subcommand, and the flag for its HTTP address.
 pub(crate) const GATEWAY: (&str, &str) = ("gateway", "--listen-addr");
-/// The same of the processor.
+/// As [`GATEWAY`], for the processor.
 pub(crate) const PROCESSOR: (&str, &str) = ("processor", "--metrics-addr");
-/// How long a process may take to be healthy.
+/// How long a process may take to become healthy.
 const WAIT_MAX: Duration = Duration::from_mins(1);
 
-/// A Redis and a Kafka of this run's own, and a folder for the logs of what is started on them.
+/// A private Redis and Kafka, and a folder for the logs of the processes that use them.
 pub(crate) struct Stage {
     pub(crate) redis: Redis,
     pub(crate) kafka: Kafka,
     dir: TempDir,
 }
 
-/// A process on the stage.
+/// A running process that serves HTTP.
 pub(crate) struct Actor {
     pub(crate) name: &'static str,
-    /// Where it answers HTTP.
+    /// Its HTTP address.
     pub(crate) address: String,
     process: Guarded,
     log: PathBuf,
 }
 
 impl Stage {
-    /// Starts both services; what is missing is installed.
+    /// Starts both services; installs missing programs.
     pub(crate) fn set() -> Result<Self> {
         Self::set_with(&Programs::obtain()?)
     }
@@ -53,12 +53,12 @@ impl Stage {
         Ok(Self { redis, kafka, dir: TempDir::new("xtask-perf") })
     }
 
-    /// Where the logs are, and what else a contestant needs for as long as the stage stands.
+    /// Folder for logs and other files of the processes; removed when the stage is dropped.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Builds our binaries; returns the path of one.
+    /// Builds a package of this workspace in the release profile and returns the path of its program.
     pub(crate) fn build(package: &str) -> Result<PathBuf> {
         step::timed(&format!("build {package}"), || {
             step::run(workspace::cargo(&["build", "--locked", "--release", "--package", package]))
@@ -66,12 +66,12 @@ impl Stage {
         Ok(target_dir().join("release").join(package))
     }
 
-    /// Starts `flash-sale <subcommand>` with this stage's addresses; `listen` is the flag of its own address.
+    /// Starts `flash-sale <name>` with this stage's addresses; `listen` is the flag for its HTTP address.
     pub(crate) fn flash_sale(&self, name: &'static str, listen: &str, args: &[&str]) -> Result<Actor> {
         self.flash_sale_with(name, listen, args, &[])
     }
 
-    /// As [`Stage::flash_sale`], with more environment.
+    /// Like [`Stage::flash_sale`], with additional environment variables.
     pub(crate) fn flash_sale_with(
         &self,
         name: &'static str,
@@ -82,7 +82,7 @@ impl Stage {
         self.flash_sale_at(name, listen, format!("127.0.0.1:{}", free_port()), args, env)
     }
 
-    /// As [`Stage::flash_sale_with`], at this address: the same one again after a restart.
+    /// Like [`Stage::flash_sale_with`], at a given address, so that a restarted process keeps its address.
     pub(crate) fn flash_sale_at(
         &self,
         name: &'static str,
@@ -101,7 +101,7 @@ impl Stage {
         self.launch(name, address, command)
     }
 
-    /// Starts `<binary> <name>` of any commit on topics of orders and dead letters, and waits until it is healthy.
+    /// Starts `<binary> <name>` of any commit with these topics of orders and dead letters, and waits until it is healthy.
     pub(crate) fn start(
         &self,
         binary: &Path,
@@ -121,7 +121,7 @@ impl Stage {
         Ok(actor)
     }
 
-    /// Starts a gateway and a processor, see [`Stage::start`].
+    /// Starts a gateway and a processor by [`Stage::start`].
     pub(crate) fn pair(
         &self,
         binary: &Path,
@@ -132,12 +132,12 @@ impl Stage {
         Ok((gateway, self.start(binary, PROCESSOR, topics, env)?))
     }
 
-    /// Starts any program that will answer HTTP at `address`.
+    /// Starts any program that serves HTTP at `address`.
     pub(crate) fn launch(&self, name: &'static str, address: String, command: Command) -> Result<Actor> {
         launch(self.dir.path(), name, address, command)
     }
 
-    /// The raw responder, with its log beside the others'.
+    /// Starts the raw responder, with its log in this stage's folder.
     pub(crate) fn responder(&self) -> Result<Actor> {
         responder(self.dir.path())
     }
@@ -147,7 +147,7 @@ impl Stage {
         self.signal_kafka("-STOP")
     }
 
-    /// Lets it go on.
+    /// Resumes Kafka.
     pub(crate) fn resume_kafka(&self) -> Result<()> {
         self.signal_kafka("-CONT")
     }
@@ -158,7 +158,7 @@ impl Stage {
         step::run(command)
     }
 
-    /// Runs a command of our binary to its end; its standard output.
+    /// Runs a `flash-sale` command and returns its standard output.
     pub(crate) fn ask(&self, args: &[&str]) -> Result<String> {
         let mut command = Command::new(flash_sale_binary());
         command.args(args).env("REDIS_ADDR", self.redis.addr()).env("KAFKA_ADDR", self.kafka.addr());
@@ -172,7 +172,7 @@ impl Actor {
         self.process.pid()
     }
 
-    /// Waits until `GET /health` says 200.
+    /// Waits until `GET /health` returns 200.
     pub(crate) fn wait_healthy(&mut self) -> Result<()> {
         let begun = Instant::now();
         loop {
@@ -182,7 +182,9 @@ impl Actor {
                 );
             }
             if std::net::TcpStream::connect(&self.address).is_ok()
-                && Client::connect(&self.address).try_get("/health").is_some_and(|said| said.status == 200)
+                && Client::connect(&self.address)
+                    .try_get("/health")
+                    .is_some_and(|response| response.status == 200)
             {
                 return Ok(());
             }
@@ -200,31 +202,33 @@ impl Actor {
         let begun = Instant::now();
         while std::net::TcpStream::connect(&self.address).is_err() {
             if begun.elapsed() > WAIT_MAX || self.process.ended().is_some() {
-                return Err(format!("{} does not open {}: {}", self.name, self.address, self.tail()).into());
+                return Err(
+                    format!("{} does not listen on {}: {}", self.name, self.address, self.tail()).into()
+                );
             }
             step::pause()?;
         }
         Ok(())
     }
 
-    /// How it ended, if it has.
+    /// Exit status; `None` while it runs.
     pub(crate) fn ended(&mut self) -> Option<String> {
         self.process.ended().map(child::describe)
     }
 
-    /// SIGTERM; how it ended.
+    /// Sends SIGTERM, waits for the exit and returns the exit status.
     pub(crate) fn end(mut self) -> Result<String> {
         self.process.signal(Signal::Terminate).map_err(|e| format!("{}: {e}", self.name))?;
         let status = self.process.wait().map_err(|e| format!("{}: {e}", self.name))?;
         Ok(child::describe(status))
     }
 
-    /// Where its output goes.
+    /// File with its output.
     pub(crate) fn log_file(&self) -> PathBuf {
         self.log.clone()
     }
 
-    /// What it wrote so far.
+    /// Its output so far.
     pub(crate) fn log(&self) -> Result<String> {
         fs::read_to_string(&self.log).map_err(|e| format!("{}: {e}", self.log.display()).into())
     }
@@ -236,7 +240,7 @@ impl Actor {
     }
 }
 
-/// Starts any program that will answer HTTP at `address`; its output goes to a file in `dir`.
+/// Starts any program that serves HTTP at `address`; its output is written to a file in `dir`.
 fn launch(dir: &Path, name: &'static str, address: String, mut command: Command) -> Result<Actor> {
     let log = dir.join(format!("{name}-{}.log", address.replace(':', "-")));
     let out = File::create(&log).map_err(|e| format!("{}: {e}", log.display()))?;
@@ -248,18 +252,18 @@ fn launch(dir: &Path, name: &'static str, address: String, mut command: Command)
 
 /// Starts the raw responder.
 pub(crate) fn responder(dir: &Path) -> Result<Actor> {
-    responder_after(dir, 0)
+    delayed_responder(dir, 0)
 }
 
-/// The same, each answer so much later.
-pub(crate) fn responder_after(dir: &Path, delay_ms: u64) -> Result<Actor> {
+/// Starts the raw responder with a delay before each response.
+pub(crate) fn delayed_responder(dir: &Path, delay_ms: u64) -> Result<Actor> {
     let address = format!("127.0.0.1:{}", free_port());
     let mut command = Command::new(target_dir().join("release/responder"));
     command.args(["--listen", &address, "--delay-ms", &delay_ms.to_string()]);
     launch(dir, "responder", address, command)
 }
 
-/// Our binary.
+/// The `flash-sale` binary of this build.
 pub(crate) fn flash_sale_binary() -> PathBuf {
     target_dir().join("release/flash-sale")
 }

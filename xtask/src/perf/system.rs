@@ -1,8 +1,8 @@
 //! Measures the whole system at several rates: gateway, processor, Redis, Kafka and load generator on this machine, with Poisson
 //! arrivals over 256 connections. Reports CPU per order of each process and the latency that buyers see.
 //!
-//! A binary of another commit, and our own with other settings, can be measured in turns with ours at every rate. Each run has new
-//! processes, its own topics and an empty Redis; the load generator is always ours.
+//! A binary of another commit, and this build with other settings, can be measured alternately with this build at every rate.
+//! Each run has new processes, separate topics and an empty Redis; the load generator is always that of this build.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -20,9 +20,9 @@ use crate::perf::stage::{Actor, Stage, flash_sale_binary};
 use crate::step::{self, Result};
 
 const CONNECTIONS: &str = "256";
-/// More than anyone buys.
+/// More units than are bought.
 pub(super) const STOCK: &str = "100000000";
-/// Before each run, so that the new processes have done everything once.
+/// Rate and duration of the warm-up before each run, so that the new processes have executed every code path once.
 const WARM_UP: (&str, &str) = ("2000", "2s");
 /// The broker's JIT compiles during the first seconds, which are not representative.
 const BROKER_WARM_UP: (&str, &str) = ("10000", "60s");
@@ -30,21 +30,21 @@ const BROKER_WARM_UP: (&str, &str) = ("10000", "60s");
 const PREPARE_MAX: Duration = Duration::from_mins(3);
 /// How long the processor may take to process what was accepted.
 const DRAIN_MAX: Duration = Duration::from_mins(1);
-/// A buyer may wait this long at the 99th percentile (issue of the whole system under load).
+/// Required p99 latency for buyers (issue "whole system under load").
 const P99_MS_MAX: f64 = 50.0;
 /// A rate counts as sustained only if at least this share of the offered orders is accepted.
-const HELD_SHARE: f64 = 0.98;
+const SUSTAINED_SHARE: f64 = 0.98;
 
-/// What is measured besides our own build.
+/// Rates, and what is measured in addition to this build.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Field {
+pub(super) struct Plan {
     /// Another binary to compare with.
     pub(super) baseline: Option<PathBuf>,
-    /// Offered orders a second, ascending.
+    /// Offered orders per second, ascending.
     pub(super) rates: Vec<u64>,
-    /// Also measure our binary on a Redis prepared by `flash-sale prepare` for this many orders.
+    /// Also measure this build on a Redis prepared by `flash-sale prepare` for this many orders.
     pub(super) prepared_orders: Option<u64>,
-    /// Our binary once more for each of these, with such settings of gateway and processor: `NAME=VALUE NAME=VALUE`.
+    /// Also measure this build with each of these settings of gateway and processor: `NAME=VALUE NAME=VALUE`.
     pub(super) settings: Vec<String>,
 }
 
@@ -65,13 +65,13 @@ impl Variant {
 
 /// One run at one rate.
 struct Row {
-    /// 202 a second.
+    /// 202 responses per second.
     accepted_rate: f64,
-    /// From the intended time to the answer: median, 99th and 99.9th percentile.
+    /// From the intended send time to the response: median, 99th and 99.9th percentile.
     wait_ms: [f64; 3],
     /// Highest p99 of any bucket of the load generator's time series (200 ms wide, wider in long runs).
     worst_p99_ms: f64,
-    /// CPU µs an accepted order: gateway, processor, Redis, Kafka, load generator.
+    /// CPU µs per accepted order: gateway, processor, Redis, Kafka, load generator.
     cpu_us: [f64; 5],
     /// From the record's timestamp to the final status, 99th percentile by the histogram's buckets.
     processed_p99_ms: f64,
@@ -83,33 +83,33 @@ impl Row {
     }
 }
 
-pub(super) fn run(options: &Options, field: &Field) -> Result<()> {
+pub(super) fn run(options: &Options, plan: &Plan) -> Result<()> {
     Stage::build("flash-sale")?;
-    let record = Record::open(options, "The whole system at one rate after another")?;
+    let record = Record::open(options, "The whole system at several rates")?;
     let mut variants = vec![Variant::new("ours", flash_sale_binary(), "")];
-    variants.extend(field.settings.iter().map(|set| Variant::new(set, flash_sale_binary(), set)));
-    variants.extend(field.prepared_orders.map(|orders| Variant {
+    variants.extend(plan.settings.iter().map(|set| Variant::new(set, flash_sale_binary(), set)));
+    variants.extend(plan.prepared_orders.map(|orders| Variant {
         prepared_orders: Some(orders),
         ..Variant::new("ours, prepared", flash_sale_binary(), "")
     }));
-    variants.extend(field.baseline.clone().map(|binary| Variant::new("baseline", binary, "")));
+    variants.extend(plan.baseline.clone().map(|binary| Variant::new("baseline", binary, "")));
     let stage = Stage::set()?;
     step::timed("warm-up of the broker", || {
         measure(&stage, &variants[0], "warm-up", BROKER_WARM_UP.0, BROKER_WARM_UP.1).map(drop)
     })?;
     let mut text = String::from(
-        "Poisson arrivals over 256 connections. Times in ms: from the intended time to the answer; `worst p99`: highest p99 of any \
-         bucket of the time series (200 ms, wider in long runs); `processed`: from the record's timestamp to the final status. \
-         CPU in µs per accepted order.\n\n\
+        "Poisson arrivals over 256 connections. Times in ms: from the intended send time to the response; `worst p99`: highest p99 \
+         of any bucket of the time series (200 ms, wider in long runs); `processed`: from the record's timestamp to the final \
+         status. CPU in µs per accepted order.\n\n\
          | offered/s | who | 202/s | p50 | p99 | p99.9 | worst p99 | processed p99 | gateway | processor | Redis | Kafka | sum \
          | loadgen |\n\
          |---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
-    let mut held = vec![0; variants.len()];
-    for &rate in &field.rates {
+    let mut sustained = vec![0; variants.len()];
+    for &rate in &plan.rates {
         for round in 0..options.rounds {
             for index in 0..variants.len() {
-                // The first of a round is another one each time.
+                // Each round starts with the next variant.
                 let index = (index + round as usize) % variants.len();
                 let variant = &variants[index];
                 let run = format!("{index}-{rate}-{round}");
@@ -137,18 +137,18 @@ pub(super) fn run(options: &Options, field: &Field) -> Result<()> {
                     cpu.join(" + "),
                     row.sum_us()
                 ));
-                if p99 <= P99_MS_MAX && row.accepted_rate >= rate as f64 * HELD_SHARE {
-                    held[index] = held[index].max(rate);
+                if p99 <= P99_MS_MAX && row.accepted_rate >= rate as f64 * SUSTAINED_SHARE {
+                    sustained[index] = sustained[index].max(rate);
                 }
             }
         }
     }
-    for (variant, held) in variants.iter().zip(held) {
+    for (variant, sustained) in variants.iter().zip(sustained) {
         let _ = writeln!(
             text,
-            "\n{}: highest rate with p99 <= {P99_MS_MAX} ms and {} % of the offered rate accepted, in at least one round: {held}/s",
+            "\n{}: highest rate with p99 <= {P99_MS_MAX} ms and {} % of the offered rate accepted in some round: {sustained}/s",
             variant.name,
-            HELD_SHARE * 100.0
+            SUSTAINED_SHARE * 100.0
         );
     }
     record.write("system", &text)
@@ -193,7 +193,7 @@ fn measure(stage: &Stage, variant: &Variant, run: &str, rate: &str, duration: &s
     })
 }
 
-/// Runs `flash-sale prepare`, as an operator does before a sale, so that Redis has its tables at full size.
+/// Runs `flash-sale prepare`, as an operator does before a sale, so that Redis's hash tables have their full size.
 fn prepare(stage: &Stage, binary: &Path, topics: &[String; 2], orders: u64) -> Result<()> {
     let mut command = Command::new(binary);
     command
@@ -210,7 +210,8 @@ fn load(stage: &Stage, gateway: &Actor, rate: &str, duration: &str) -> Result<(V
     loadgen(stage, &[&args[..], &[&target, "--rate", rate, "--duration", duration]].concat())
 }
 
-/// Runs the load generator; its report and its CPU seconds. Its exit code is the verdict, which the report has as well.
+/// Runs the load generator and returns its report and CPU seconds. The exit code is ignored, because the report contains
+/// the verdict.
 pub(super) fn loadgen(stage: &Stage, args: &[&str]) -> Result<(Value, f64)> {
     let json = stage.dir().join("loadgen.json");
     drop(std::fs::remove_file(&json));
@@ -226,22 +227,22 @@ pub(super) fn loadgen(stage: &Stage, args: &[&str]) -> Result<(Value, f64)> {
     let mut process = child::spawn(command).map_err(|error| format!("loadgen: {error}"))?;
     let mut used_s = 0.0_f64;
     while process.ended().is_none() {
-        // A process that has just ended has no CPU any more: the last look before counts.
+        // An exited process has no readable CPU time, so the last value before counts.
         used_s = used_s.max(cpu::seconds(process.pid()));
         std::thread::sleep(Duration::from_millis(50));
         step::check_interrupt()?;
     }
     let report =
-        std::fs::read_to_string(&json).map_err(|error| format!("loadgen left no report: {error}"))?;
+        std::fs::read_to_string(&json).map_err(|error| format!("loadgen wrote no report: {error}"))?;
     Ok((serde_json::from_str(&report)?, used_s))
 }
 
-/// Highest p99 of these buckets of a report's time series.
+/// Highest p99 among these buckets of a report's time series.
 pub(super) fn worst_p99_ms(buckets: &[Value]) -> f64 {
     buckets.iter().filter_map(|bucket| bucket["p99_ms"].as_f64()).fold(0.0, f64::max)
 }
 
-/// Waits until the processor has processed what the gateway has accepted.
+/// Waits until the processor has processed all orders that the gateway has accepted.
 pub(super) fn drain(gateway: &Actor, processor: &Actor) -> Result<()> {
     let begun = Instant::now();
     loop {
@@ -251,7 +252,7 @@ pub(super) fn drain(gateway: &Actor, processor: &Actor) -> Result<()> {
             return Ok(());
         }
         if begun.elapsed() > DRAIN_MAX {
-            return Err(format!("{processed} of {accepted} orders are processed after {DRAIN_MAX:?}").into());
+            return Err(format!("only {processed} of {accepted} orders processed after {DRAIN_MAX:?}").into());
         }
         std::thread::sleep(Duration::from_millis(100));
         step::check_interrupt()?;

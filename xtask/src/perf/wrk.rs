@@ -1,4 +1,4 @@
-//! wrk, the outside client: unique orders from `perf/wrk/orders.lua`, closed loop.
+//! wrk, the external client: unique orders from `perf/wrk/orders.lua`, closed loop.
 
 use std::process::Command;
 use std::time::Duration;
@@ -9,19 +9,19 @@ use crate::services::apt;
 use crate::step::{self, Result};
 use crate::workspace;
 
-/// What wrk was asked to do.
+/// Parameters of a run.
 #[derive(Debug, Clone)]
 pub(crate) struct Load<'a> {
     /// `127.0.0.1:port`.
     pub(crate) address: &'a str,
-    /// First part of every id; another one for every load.
+    /// Prefix of every request id; must differ for every run.
     pub(crate) run: &'a str,
     pub(crate) item: &'a str,
     pub(crate) connections: usize,
     pub(crate) seconds: u64,
 }
 
-/// What came of it.
+/// Result of a run.
 #[derive(Debug, Clone)]
 pub(crate) struct Hits {
     pub(crate) requests: u64,
@@ -29,26 +29,26 @@ pub(crate) struct Hits {
     pub(crate) p50_us: u64,
     pub(crate) p99_us: u64,
     pub(crate) p999_us: u64,
-    /// Answers other than 2xx and 3xx.
+    /// Responses other than 2xx and 3xx.
     pub(crate) refused: u64,
-    /// Connections, reads, writes that failed, and time-outs.
+    /// Failed connects, reads and writes, and timeouts.
     pub(crate) broken: u64,
     /// CPU seconds of wrk itself.
     pub(crate) cpu_s: f64,
 }
 
 impl Hits {
-    /// Answers a second.
+    /// Responses per second.
     pub(crate) fn rate(&self) -> f64 {
         self.requests as f64 / self.seconds
     }
 }
 
-/// Fires. wrk has one thread: two would take the second core from what is measured.
-pub(crate) fn fire(load: &Load<'_>) -> Result<Hits> {
+/// Runs wrk with one thread: two would take the second core away from the measured processes.
+pub(crate) fn run(load: &Load<'_>) -> Result<Hits> {
     let program = apt::program("wrk", "wrk")?;
     let script = workspace::root().join("perf/wrk/orders.lua");
-    // `times` tells what the client itself used; its last line.
+    // The last line of `times` is the CPU time of wrk.
     let mut command = Command::new("sh");
     command
         .arg("-c")
@@ -66,7 +66,7 @@ pub(crate) fn fire(load: &Load<'_>) -> Result<Hits> {
     let line = text
         .lines()
         .find(|line| line.starts_with('{'))
-        .ok_or_else(|| format!("no result of wrk in:\n{text}"))?;
+        .ok_or_else(|| format!("no wrk result in:\n{text}"))?;
     let value: Value = serde_json::from_str(line)?;
     let number = |name: &str| value[name].as_u64().unwrap_or(0);
     let times = text.lines().last().unwrap_or_default();
@@ -82,7 +82,7 @@ pub(crate) fn fire(load: &Load<'_>) -> Result<Hits> {
     })
 }
 
-/// `0m1.230s` of the shell's `times`.
+/// Parses `0m1.230s`, the format of the shell's `times`.
 fn seconds_of(text: &str) -> Option<f64> {
     let (minutes, seconds) = text.strip_suffix('s')?.split_once('m')?;
     Some(minutes.parse::<f64>().ok()? * 60.0 + seconds.parse::<f64>().ok()?)
@@ -91,7 +91,7 @@ fn seconds_of(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_shell_tells_minutes_and_seconds() {
+    fn minutes_and_seconds_of_times_are_parsed() {
         assert_eq!(super::seconds_of("1m2.500s"), Some(62.5));
         assert_eq!(super::seconds_of("x"), None);
     }

@@ -1,14 +1,14 @@
-//! As much of a terminal as progress bars need: characters, line ends, moves of the cursor, erasing, colours.
+//! A terminal emulator with the features that progress bars need: characters, line ends, cursor moves, erasing, colours.
 
-/// How a character is drawn.
+/// Style of a character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Colour {
     Plain,
-    /// A class of the page's style.
+    /// A CSS class of the page.
     Named(&'static str),
 }
 
-/// A screen without a lower end.
+/// A screen with unlimited rows.
 #[derive(Debug)]
 pub(super) struct Terminal {
     columns: usize,
@@ -23,7 +23,7 @@ impl Terminal {
         Self { columns, rows: vec![Vec::new()], row: 0, column: 0, colour: Colour::Plain }
     }
 
-    /// Takes what a program writes. A sequence must not be cut.
+    /// Processes the output of a program. Must not be split inside an escape sequence.
     pub(super) fn write(&mut self, text: &str) {
         let mut rest = text.chars();
         while let Some(c) = rest.next() {
@@ -37,7 +37,7 @@ impl Terminal {
         }
     }
 
-    /// Rows without blanks at their ends, in parts of one colour, without empty rows at the end.
+    /// Rows without trailing spaces, split into parts of one colour; empty rows at the end are omitted.
     pub(super) fn lines(&self) -> Vec<Vec<(Colour, String)>> {
         let line = |row: &Vec<(Colour, char)>| {
             let len = row.iter().rposition(|&(_, c)| c != ' ').map_or(0, |at| at + 1);
@@ -55,7 +55,7 @@ impl Terminal {
         lines
     }
 
-    /// All of it without colours.
+    /// The whole screen without colours.
     pub(super) fn text(&self) -> String {
         let lines = self.lines().into_iter();
         lines.map(|line| line.into_iter().map(|(_, part)| part).collect::<String>() + "\n").collect()
@@ -81,7 +81,7 @@ impl Terminal {
         self.column += 1;
     }
 
-    /// `ESC [ numbers letter`; what is not known changes nothing.
+    /// Processes `ESC [ numbers letter`; ignores unknown sequences.
     fn escape(&mut self, rest: &mut std::str::Chars<'_>) {
         if rest.next() != Some('[') {
             return;
@@ -107,7 +107,7 @@ impl Terminal {
                 self.rows.truncate(self.row + 1);
                 self.rows[self.row].truncate(self.column);
             }
-            // Of the 256 colours, the bright black.
+            // Bright black in the 256-colour palette.
             'm' if numbers == "38;5;8" => self.paint("90"),
             'm' => numbers.split(';').for_each(|number| self.paint(number)),
             _ => {}
@@ -133,7 +133,7 @@ mod tests {
     use super::{Colour, Terminal};
 
     #[test]
-    fn a_redrawn_line_replaces_the_old_one() {
+    fn redrawn_line_replaces_the_old_one() {
         let mut terminal = Terminal::new(20);
         terminal.write("first\r\nsecond, longer\r\n");
         terminal.write("\x1b[1A\x1b[2K\r2nd\x1b[1A\x1b[2K\r\x1b[36mbar\x1b[0m 1\r\n\n\x1b[1G");
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_line_goes_on_in_the_next_row() {
+    fn long_line_continues_in_the_next_row() {
         let mut terminal = Terminal::new(3);
         terminal.write("abcde");
         assert_eq!(terminal.text(), "abc\nde\n");

@@ -1,4 +1,4 @@
-//! Programs from Debian, installed only when missing.
+//! Debian packages, installed only when missing.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::step::{self, Result};
 
-/// The full path of `program`, installing the Debian package `package` if there is none in `PATH`.
+/// The full path of `program`. Installs the Debian package `package` if the program is not in `PATH`.
 pub(crate) fn program(program: &str, package: &str) -> Result<PathBuf> {
     if let Some(path) = in_path(program) {
         return Ok(path);
@@ -19,25 +19,25 @@ pub(crate) fn program(program: &str, package: &str) -> Result<PathBuf> {
         .ok_or_else(|| format!("{package} is installed, but {program} is still not in PATH").into())
 }
 
-/// A file that no `PATH` leads to, installing the Debian package `package` if it is not there.
+/// The path of a file that is not found by `PATH`. Installs the Debian package `package` if the file is missing.
 pub(crate) fn file(path: &str, package: &str) -> Result<PathBuf> {
     let file = PathBuf::from(path);
     if file.exists() {
         return Ok(file);
     }
-    let remedy = format!("Remedy: install {package} by hand so that there is {path}");
+    let remedy = format!("Remedy: install {package} by hand so that {path} exists");
     step::timed(&format!("install {package} (apt)"), || install(path, package, &remedy))?;
     if file.exists() {
         Ok(file)
     } else {
-        Err(format!("{package} is installed, but there is still no {path}").into())
+        Err(format!("{package} is installed, but {path} still does not exist").into())
     }
 }
 
 fn install(wanted: &str, package: &str, remedy: &str) -> Result<()> {
     static UPDATED: AtomicBool = AtomicBool::new(false);
     if in_path("apt-get").is_none() {
-        return Err(format!("`{wanted}` is missing and there is no apt-get. {remedy}.").into());
+        return Err(format!("`{wanted}` is missing and apt-get is not available. {remedy}.").into());
     }
     let prefix: &[&str] = if is_root() {
         &[]
@@ -50,7 +50,7 @@ fn install(wanted: &str, package: &str, remedy: &str) -> Result<()> {
         )
         .into());
     };
-    // Relaxed: this program installs from one thread; the flag only keeps it from updating twice.
+    // Relaxed: only one thread installs; the flag only prevents a second update.
     if !UPDATED.swap(true, Ordering::Relaxed) {
         step::run(apt(prefix, &["update"]))?;
     }
@@ -62,9 +62,9 @@ fn install(wanted: &str, package: &str, remedy: &str) -> Result<()> {
     })
 }
 
-/// apt-get, quiet, asking nothing, with output on standard error: standard output belongs to the results.
+/// apt-get, quiet and non-interactive, with output on standard error: standard output is reserved for results.
 fn apt(prefix: &[&str], args: &[&str]) -> Command {
-    // `env` and not the environment of the command: sudo would drop it.
+    // Set by `env`, because sudo would drop the environment of the command.
     let mut words = prefix.to_vec();
     words.extend([
         "env",
@@ -87,7 +87,7 @@ fn command(words: &[&str]) -> Command {
 }
 
 fn is_root() -> bool {
-    // The owner of our own entry in /proc is the effective user.
+    // /proc/self is owned by the effective user.
     std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
 }
 
@@ -106,7 +106,7 @@ mod tests {
     use super::in_path;
 
     #[test]
-    fn finds_what_is_there_and_only_that() {
+    fn only_programs_in_path_are_found() {
         assert!(in_path("sh").is_some_and(|path| path.is_absolute()));
         assert_eq!(in_path("no-such-program-anywhere"), None);
     }

@@ -1,4 +1,4 @@
-//! The services as containers, where a docker engine answers. Each is removed when dropped.
+//! Services as Docker containers. Each container is removed when dropped.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -8,11 +8,11 @@ use testkit::{free_port, kafka, redis};
 use super::kafka_home;
 use crate::step::{self, Result};
 
-/// An engine that takes longer to say that it is there is not one to build on.
+/// An engine that takes longer to respond is treated as absent.
 const ENGINE_S: u64 = 3;
-/// Pulling an image over a slow line.
+/// Time limit of `docker run`, which may pull an image over a slow connection.
 const RUN_S: u64 = 600;
-/// From the start of the container to the first answer.
+/// Time limit from container start to the first response.
 const ANSWER_S: u64 = 90;
 
 /// A running container with one published port.
@@ -31,15 +31,15 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // By our own name for it; plain `output`, as this must also work after an interrupt.
+        // Plain `output` and not `step::capture`, because it must also work after an interrupt.
         let removed = docker(&["rm", "--force", "--volumes", &self.name]).output();
         if !removed.is_ok_and(|output| output.status.success()) {
-            step::say(format_args!("could not remove the container {}: do it by hand", self.name));
+            step::say(format_args!("could not remove the container {}; remove it by hand", self.name));
         }
     }
 }
 
-/// Whether a docker engine answers.
+/// Whether a Docker engine responds.
 pub(super) fn answers() -> bool {
     step::capture(docker(&["info"]), Duration::from_secs(ENGINE_S)).is_ok()
 }
@@ -74,8 +74,8 @@ pub(super) fn kafka() -> Result<Container> {
     start("kafka", 9092, args, kafka::answers)
 }
 
-/// `docker run` with the port `inside` published on a free one, then waits until `answers` says so. `args`
-/// gives what follows the options, image included, for the published port.
+/// Runs `docker run` with the container port `inside` published on a free host port, then waits until `answers` returns
+/// true. `args` returns the remaining arguments, including the image, for the published port.
 fn start(
     what: &str,
     inside: u16,
@@ -92,9 +92,11 @@ fn start(
         if start.elapsed() > Duration::from_secs(ANSWER_S) {
             let logs = docker(&["logs", "--tail", "30", &container.name]);
             let logs = step::capture(logs, Duration::from_secs(10)).unwrap_or_default();
-            return Err(
-                format!("the container {} does not answer in {ANSWER_S} s:\n{logs}", container.name).into()
-            );
+            return Err(format!(
+                "no response from container {} within {ANSWER_S} s:\n{logs}",
+                container.name
+            )
+            .into());
         }
         step::pause()?;
     }

@@ -1,39 +1,39 @@
-//! Apache Kafka from Maven Central, as jars in `.services/kafka-<version>/libs`, fetched once.
+//! Apache Kafka from Maven Central: jars in `.services/kafka-<version>/libs`, downloaded once.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::{apt, kept, trust};
+use super::{apt, download_dir, trust};
 use crate::step::{self, Result};
 
-/// The version tested against.
+/// The Kafka version the tests run against.
 pub(super) const VERSION: &str = "4.1.0";
-/// The series that Kafka's `slf4j-api` belongs to; a binding of another series stays silent.
+/// Must match the series of Kafka's `slf4j-api`; a binding of another series logs nothing.
 const SLF4J_VERSION: &str = "1.7.36";
-/// Pinned, else Maven takes the newest.
+/// Pinned; otherwise Maven uses the newest version.
 const PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1";
-/// Kafka 4's broker is built for this one.
+/// Kafka 4's broker requires it.
 const JAVA_MIN: u32 = 17;
 
-/// The directory with Kafka in `libs/`; makes sure that there is a JRE that runs it.
+/// The directory with Kafka's jars in `libs/`. Also ensures that a JRE that can run them is installed.
 pub(super) fn obtain() -> Result<PathBuf> {
     obtain_version(VERSION)
 }
 
-/// As [`obtain`], of another version than the one tested against.
+/// Like [`obtain`], for another version than [`VERSION`].
 pub(crate) fn obtain_version(version: &str) -> Result<PathBuf> {
     let java = java()?;
-    let dir = kept()?;
+    let dir = download_dir()?;
     let home = dir.join(format!("kafka-{version}"));
     if !home.is_dir() {
-        step::timed(&format!("fetch Kafka {version} (Maven)"), || fetch(&java, &dir, &home, version))?;
+        step::timed(&format!("download Kafka {version} (Maven)"), || fetch(&java, &dir, &home, version))?;
     }
     Ok(home)
 }
 
-/// A Java that is new enough.
+/// A Java of at least version [`JAVA_MIN`].
 fn java() -> Result<PathBuf> {
     let java = match std::env::var_os("JAVA_HOME") {
         Some(home) => Path::new(&home).join("bin/java"),
@@ -45,9 +45,9 @@ fn java() -> Result<PathBuf> {
     match java_major(&text) {
         Some(major) if major >= JAVA_MIN => Ok(java),
         _ => Err(format!(
-            "Kafka {VERSION} needs Java {JAVA_MIN} or newer; {} is: {}. Remedy: set JAVA_HOME.",
+            "Kafka {VERSION} requires Java {JAVA_MIN} or newer; `{} --version` printed: {}. Remedy: set JAVA_HOME.",
             java.display(),
-            text.lines().next().unwrap_or("silent")
+            text.lines().next().unwrap_or("nothing")
         )
         .into()),
     }
@@ -58,7 +58,7 @@ fn java_major(version: &str) -> Option<u32> {
     version.split_whitespace().nth(1)?.split(['.', '-', '+']).next()?.parse().ok()
 }
 
-/// Fetches into a directory beside `home` and renames it when complete, so that a half-fetched Kafka is never
+/// Downloads into a directory next to `home` and renames it when complete, so that an incomplete Kafka is never
 /// used.
 fn fetch(java: &Path, dir: &Path, home: &Path, version: &str) -> Result<()> {
     let maven = apt::program("mvn", "maven")?;
@@ -66,11 +66,11 @@ fn fetch(java: &Path, dir: &Path, home: &Path, version: &str) -> Result<()> {
     fs::create_dir_all(&partial).map_err(|e| format!("{}: {e}", partial.display()))?;
     let result =
         fetch_into(&maven, java, &partial, version).and_then(|()| match fs::rename(&partial, home) {
-            // Another run was quicker.
+            // Another run finished first.
             Err(_) if home.is_dir() => Ok(()),
             renamed => renamed.map_err(|e| format!("{}: {e}", home.display()).into()),
         });
-    // Gone after the rename; else rubbish.
+    // Exists only if the rename failed.
     drop(fs::remove_dir_all(&partial));
     result
 }
@@ -88,12 +88,12 @@ fn fetch_into(maven: &Path, java: &Path, partial: &Path, version: &str) -> Resul
         .arg(&pom)
         .arg(format!("{PLUGIN}:copy-dependencies"))
         .arg(format!("-DoutputDirectory={}", partial.join("libs").display()))
-        // Kafka 3's own binding: of two bindings SLF4J takes the first it finds, and that one stays silent.
+        // Excludes Kafka 3's own binding: of two bindings SLF4J uses the first it finds, and that one logs nothing.
         .arg("-DexcludeArtifactIds=slf4j-reload4j")
         .stdout(std::io::stderr());
     step::run(command).map_err(|failure| match failure {
         step::Failure::Failed(reason) => format!(
-            "{reason}. Kafka comes from Maven Central; behind a mirror, name it in ~/.m2/settings.xml."
+            "{reason}. Kafka is downloaded from Maven Central. If you need a mirror, configure it in ~/.m2/settings.xml."
         )
         .into(),
         interrupted @ step::Failure::Interrupted => interrupted,
@@ -128,7 +128,7 @@ mod tests {
     use super::java_major;
 
     #[test]
-    fn reads_the_major_version_of_java() {
+    fn java_major_version_is_parsed() {
         assert_eq!(java_major("openjdk 17.0.15 2025-04-15\nOpenJDK Runtime"), Some(17));
         assert_eq!(java_major("openjdk 25-ea 2025-09-16"), Some(25));
         assert_eq!(java_major("java 21 2023-09-19 LTS"), Some(21));

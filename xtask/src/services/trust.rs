@@ -1,8 +1,8 @@
-//! The authorities this machine trusts, for Java.
+//! Makes Java trust the certificate authorities that this machine trusts.
 //!
-//! Java keeps its own list. On a machine behind an inspecting proxy the administrator has put the proxy's
-//! authority into `/usr/local/share/ca-certificates`, and everything but a freshly installed Java knows it.
-//! So Maven gets a copy of Java's list with those added; nothing outside `.services/` is changed.
+//! Java keeps its own list. On a machine behind a TLS-inspecting proxy the administrator has added the proxy's
+//! authority to `/usr/local/share/ca-certificates`, which a newly installed Java does not read. Maven therefore
+//! gets a copy of Java's list with those authorities added; nothing outside `.services/` is changed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,23 +11,24 @@ use std::time::Duration;
 
 use crate::step::{self, Result};
 
-/// Where Debian's administrators add authorities (`update-ca-certificates`(8)).
+/// Where administrators of Debian systems add authorities (`update-ca-certificates`(8)).
 const LOCAL: &str = "/usr/local/share/ca-certificates";
-/// Of every Java key store that has not been given another; it protects nothing that is secret.
+/// Default password of Java key stores; it protects no secret.
 const PASSWORD: &str = "changeit";
 
-/// The options for a JVM to trust the local authorities as well; none where there are none.
+/// JVM options to also trust the local authorities; `None` if there are none.
 pub(super) fn java_options(java: &Path, dir: &Path) -> Result<Option<String>> {
     let local = local_authorities();
-    // The program itself, behind the links of /usr/bin and /etc/alternatives; it lies in `<java home>/bin`.
+    // Resolves the links in /usr/bin and /etc/alternatives to the program in `<java home>/bin`.
     let java = fs::canonicalize(java).map_err(|e| format!("{}: {e}", java.display()))?;
     let Some(home) = java.parent().and_then(Path::parent) else { return Ok(None) };
-    let own = home.join("lib/security/cacerts");
-    if local.is_empty() || !own.is_file() {
+    let java_store = home.join("lib/security/cacerts");
+    if local.is_empty() || !java_store.is_file() {
         return Ok(None);
     }
     let store = dir.join("truststore");
-    fs::copy(&own, &store).map_err(|e| format!("{} to {}: {e}", own.display(), store.display()))?;
+    fs::copy(&java_store, &store)
+        .map_err(|e| format!("{} to {}: {e}", java_store.display(), store.display()))?;
     for (number, file) in local.iter().enumerate() {
         let mut command = Command::new(home.join("bin/keytool"));
         command

@@ -1,4 +1,4 @@
-//! One Cargo call that builds every test program, and where it put them.
+//! Builds all test programs in one Cargo call and finds their paths.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,12 +12,12 @@ use crate::step::{self, Result};
 use crate::test::Only;
 use crate::workspace::{self, RealTests};
 
-/// A test program as Cargo has built it.
+/// A test program that Cargo has built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Program {
-    /// The crate.
+    /// Crate name.
     pub(crate) package: String,
-    /// The target, such as a file of `tests/`.
+    /// Target name, such as a file of `tests/`.
     pub(crate) target: String,
     pub(crate) executable: PathBuf,
     /// The directory of the crate's manifest, where Cargo runs its tests.
@@ -26,12 +26,12 @@ pub(crate) struct Program {
     pub(crate) is_real: bool,
 }
 
-/// Builds the programs that are wanted.
+/// Builds the test programs and returns those selected by `only`.
 pub(crate) fn build(only: Only, tests: &RealTests) -> Result<Vec<Program>> {
     let mut messages = Vec::new();
-    let status = step::run_read(command(only, tests), |line| messages.push(line.to_owned()))?;
+    let status = step::run_piped(command(only, tests), |line| messages.push(line.to_owned()))?;
     if !status.success() {
-        return Err("the test programs do not build".into());
+        return Err("building the test programs failed".into());
     }
     let programs = messages.iter().filter_map(|line| program(&serde_json::from_str(line).ok()?, tests));
     let is_wanted = |program: &Program| match only {
@@ -42,7 +42,7 @@ pub(crate) fn build(only: Only, tests: &RealTests) -> Result<Vec<Program>> {
     Ok(programs.filter(is_wanted).collect())
 }
 
-/// The features of all crates whatever is asked for: a program of one set of features is of no use to another.
+/// Always enables the features of all crates: Cargo rebuilds everything when the set of features changes.
 fn command(only: Only, tests: &RealTests) -> Command {
     let features = workspace::features(&tests.crates);
     let fixed =
@@ -58,7 +58,7 @@ fn command(only: Only, tests: &RealTests) -> Command {
     command
 }
 
-/// The program of one of Cargo's messages; `None` for any other message.
+/// The test program described by a Cargo message; `None` for any other message.
 fn program(message: &Value, tests: &RealTests) -> Option<Program> {
     if message["reason"] != "compiler-artifact" || message["profile"]["test"] != true {
         return None;
@@ -81,14 +81,14 @@ fn package(id: &str) -> Option<String> {
     Some(name.to_owned())
 }
 
-/// Whether a comment of ours has a code block that is a test to rustdoc. None has; to find that out by rustdoc takes a
-/// second build of everything.
+/// Whether any comment in this repository has a code block that rustdoc runs as a test. None has at present; asking
+/// rustdoc would need a second build of everything.
 pub(crate) fn has_doc_tests() -> Result<bool> {
     let mut command = Command::new("git");
     command.args(["ls-files", "--cached", "--others", "--exclude-standard", "--", "*.rs"]);
     command.current_dir(workspace::root());
     for file in step::capture(command, Duration::from_secs(30))?.lines() {
-        // A file may be removed and not yet committed.
+        // git also lists a file whose removal is not yet committed.
         let text = fs::read_to_string(workspace::root().join(file)).unwrap_or_default();
         if has_doc_test(&text) {
             return Ok(true);
@@ -104,12 +104,12 @@ fn has_doc_test(source: &str) -> bool {
         let Some(text) = line.strip_prefix("///").or_else(|| line.strip_prefix("//!")) else { return false };
         let Some(language) = text.trim_start().strip_prefix("```") else { return false };
         is_inside = !is_inside;
-        // What is not Rust says so; a closing fence says nothing.
+        // Every block that is not Rust has a language; a closing fence has none.
         is_inside && !["text", "json", "toml", "sh", "ignore"].contains(&language.trim())
     })
 }
 
-/// The tests in comments.
+/// Runs the doc tests.
 pub(crate) fn doc_tests(filter: &[String]) -> Command {
     let mut command = workspace::cargo(&["test", "--locked", "--doc", "--workspace", "--no-fail-fast"]);
     if !filter.is_empty() {
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn only_test_programs_are_found() {
+    fn only_test_programs_are_returned() {
         let message = |test: bool| {
             json!({
                 "reason": "compiler-artifact", "package_id": "path+file:///w/store#0.1.0",
@@ -155,20 +155,20 @@ mod tests {
     }
 
     #[test]
-    fn a_block_of_rust_in_a_comment_is_a_test_and_no_other_block_is() {
+    fn only_rust_blocks_in_comments_are_doc_tests() {
         assert!(!has_doc_test("//! ```text\n//! a → b\n//! ```\nfn f() {}\n"));
         assert!(has_doc_test("//! ```text\n//! ```\n/// ```\n/// f();\n/// ```\nfn f() {}\n"));
         assert!(has_doc_test("    /// ```no_run\n"));
     }
 
     #[test]
-    fn the_crate_is_read_from_both_forms_of_its_id() {
+    fn crate_name_is_read_from_both_forms_of_package_id() {
         assert_eq!(package("path+file:///w/store#0.1.0").as_deref(), Some("store"));
         assert_eq!(package("path+file:///w/main#flash-sale@0.1.0").as_deref(), Some("flash-sale"));
     }
 
     #[test]
-    fn every_build_has_the_same_features_and_names_each_target_once() {
+    fn every_build_uses_the_same_features_and_lists_each_target_once() {
         let words = |only| {
             let command = command(only, &tests());
             let args: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();

@@ -1,5 +1,5 @@
-//! `OPERATIONS.md` and the code name the same things: metrics, variables, keys, subcommands and alerts. Both ways, or
-//! the page grows old unseen.
+//! `OPERATIONS.md` and the code must name the same metrics, variables, keys, subcommands and alerts. Both directions are
+//! checked, so that the page cannot become outdated unnoticed.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ const METRIC_PREFIXES: [&str; 2] = ["gateway_", "processor_"];
 
 type Names = BTreeSet<String>;
 
-/// Complaints about names that only one side has.
+/// Reports names that only one side has.
 pub(super) fn check(root: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
     let page = read(&root.join(PAGE))?;
     let below = |folder: &str| {
@@ -33,7 +33,7 @@ pub(super) fn check(root: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
     for (what, known, named) in [
         (
             "metric",
-            all(&["gateway/src/metrics.rs", "processor/src/metrics.rs"], &quoted_metrics)?,
+            all(&["gateway/src/metrics_page.rs", "processor/src/metrics_page.rs"], &quoted_metrics)?,
             spans.iter().filter(|span| is_metric(span)).cloned().collect(),
         ),
         (
@@ -43,7 +43,7 @@ pub(super) fn check(root: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
         ),
         (
             "key",
-            all(&["wire/src/names.rs", "letters/src/marks.rs"], &keys)?,
+            all(&["wire/src/names.rs", "dead_letters/src/marks.rs"], &keys)?,
             spans.iter().filter_map(|span| key_of(span)).collect(),
         ),
         ("subcommand", all(&["src"], &quoted_commands)?, commands_of(&page)),
@@ -59,12 +59,14 @@ pub(super) fn check(root: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
 }
 
 fn differences(what: &str, known: &Names, named: &Names) -> Vec<String> {
-    let missing = known.difference(named).map(|name| format!("{PAGE}: the {what} {name} is not in it"));
-    let unknown = named.difference(known).map(|name| format!("{PAGE}: there is no {what} {name}"));
+    let missing = known.difference(named).map(|name| format!("{PAGE}: does not mention the {what} {name}"));
+    let unknown = named
+        .difference(known)
+        .map(|name| format!("{PAGE}: mentions the {what} {name}, which does not exist"));
     missing.chain(unknown).collect()
 }
 
-/// What stands between backticks outside of fences.
+/// Text in backticks outside of fenced code blocks.
 fn code_spans(page: &str) -> Names {
     let mut is_fenced = false;
     let mut spans = Names::new();
@@ -83,25 +85,25 @@ fn is_metric(span: &str) -> bool {
     is_name && (span == "build_info" || METRIC_PREFIXES.iter().any(|prefix| span.starts_with(prefix)))
 }
 
-/// String literals that are names of metrics.
+/// String literals that are metric names.
 fn quoted_metrics(source: &str) -> Names {
     source.split('"').skip(1).step_by(2).filter(|literal| is_metric(literal)).map(str::to_owned).collect()
 }
 
-/// `inventory:` of `"inventory:"` and of `"dlq_handled:{}:{partition}"`.
+/// Key prefixes in string literals: `inventory:` of `"inventory:"`, `dlq_handled:` of `"dlq_handled:{}:{partition}"`.
 fn keys(source: &str) -> Names {
     let literals = source.split('"').skip(1).step_by(2);
     literals.filter_map(|literal| key_of(&literal.replace('{', "<"))).collect()
 }
 
-/// `inventory:` of `inventory:<item>`, `stock_ledger:` of `stock_ledger:{inventory:<item>}`.
+/// The prefix of a key: `inventory:` of `inventory:<item>`, `stock_ledger:` of `stock_ledger:{inventory:<item>}`.
 fn key_of(text: &str) -> Option<String> {
     let (name, rest) = text.split_once(':')?;
     let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     (is_name && (rest.is_empty() || rest.starts_with(['<', '{']))).then(|| format!("{name}:"))
 }
 
-/// The names in `Command::new("…")`; the first word of the binary is its own.
+/// The names in `Command::new("…")`, except that of the binary itself.
 fn quoted_commands(source: &str) -> Names {
     let parts = source.split("Command::new(\"").skip(1);
     parts
@@ -111,7 +113,7 @@ fn quoted_commands(source: &str) -> Names {
         .collect()
 }
 
-/// The words after `flash-sale` that are subcommands: the first, and the second of those that have further ones.
+/// The subcommands after `flash-sale`: the first word, and the second word of commands that have subcommands.
 fn commands_of(page: &str) -> Names {
     let mut names = Names::new();
     for after in page.split("flash-sale ").skip(1) {
@@ -127,7 +129,7 @@ fn commands_of(page: &str) -> Names {
     names
 }
 
-/// `DlqSizeHigh` and the like.
+/// Whether it looks like the name of an alert, such as `DlqSizeHigh`.
 fn is_camel(span: &str) -> bool {
     span.starts_with(|first: char| first.is_ascii_uppercase())
         && span.bytes().all(|byte| byte.is_ascii_alphanumeric())
@@ -148,13 +150,19 @@ mod tests {
     }
 
     #[test]
-    fn names_of_either_side_alone_are_told() {
-        let told = differences("metric", &set(&["a", "b"]), &set(&["b", "c"]));
-        assert_eq!(told, ["OPERATIONS.md: the metric a is not in it", "OPERATIONS.md: there is no metric c"]);
+    fn names_on_only_one_side_are_reported() {
+        let reported = differences("metric", &set(&["a", "b"]), &set(&["b", "c"]));
+        assert_eq!(
+            reported,
+            [
+                "OPERATIONS.md: does not mention the metric a",
+                "OPERATIONS.md: mentions the metric c, which does not exist"
+            ]
+        );
     }
 
     #[test]
-    fn spans_outside_of_fences_are_read() {
+    fn only_code_spans_outside_of_fences_are_read() {
         let page =
             "`gateway_x` and `inventory:<item>`\n```sh\ncurl `date`\n```\n`DlqSizeHigh` `REDIS_ADDR`\n";
         let spans = code_spans(page);
@@ -165,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn code_is_read_for_what_it_names() {
+    fn names_are_read_from_code() {
         assert_eq!(
             quoted_metrics(r#"page.gauge("processor_dlq_size", "Dead letters.")"#),
             set(&["processor_dlq_size"])
@@ -179,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_are_the_words_after_the_program() {
+    fn subcommands_are_the_words_after_the_program_name() {
         let page = "`flash-sale dlq list --max 3`, `flash-sale health`, flash-sale stock set 101 5\nand flash-sale …\n";
         assert_eq!(commands_of(page), set(&["dlq", "list", "health", "stock", "set"]));
     }

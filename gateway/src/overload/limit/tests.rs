@@ -1,5 +1,5 @@
-//! A deterministic server behind the limit: orders are answered in order, each after the one before it plus a fixed
-//! time of service, and not before the base delay has passed.
+//! Tests with a simulated deterministic server behind the limit: it answers in order, each order a fixed service time
+//! after the previous one and not before the base delay has passed.
 
 use std::collections::VecDeque;
 
@@ -11,11 +11,11 @@ const TICK: Duration = Duration::from_micros(100);
 struct Simulation {
     limit: Limit,
     now: Instant,
-    /// When each order in flight came, oldest first.
+    /// Arrival times of the orders in flight, oldest first.
     in_flight: VecDeque<Instant>,
     per_s: f64,
     base: Duration,
-    /// Parts of an order and of an answer that the ticks so far have not made whole.
+    /// Fractions of an order due and of a response served, carried over between ticks.
     due: f64,
     served: f64,
     accepted: u64,
@@ -40,7 +40,7 @@ impl Simulation {
         }
     }
 
-    /// Offers so many orders a second for a while and forgets what was counted before.
+    /// Resets the counts, then offers orders at this rate for `duration`.
     fn offer(&mut self, offered_per_s: f64, duration: Duration) {
         (self.accepted, self.shed) = (0, 0);
         self.delays.clear();
@@ -66,7 +66,7 @@ impl Simulation {
                 self.delays.push(self.now - came);
                 self.limit.succeeded(self.now - came, self.now);
             }
-            // A server that has nothing to do saves nothing up.
+            // An idle server accumulates no capacity.
             self.served = self.served.min(1.0);
         }
     }
@@ -105,7 +105,7 @@ fn twice_the_capacity_keeps_the_throughput_and_the_delay() {
 }
 
 #[test]
-fn a_step_of_the_load_is_over_within_half_a_second() {
+fn the_limit_follows_a_load_step_within_half_a_second() {
     let mut server = Simulation::new(20_000.0, Duration::from_millis(3));
     server.offer(2_000.0, SECOND);
     server.offer(60_000.0, SECOND / 2);
@@ -115,7 +115,7 @@ fn a_step_of_the_load_is_over_within_half_a_second() {
 }
 
 #[test]
-fn the_limit_settles() {
+fn the_limit_does_not_oscillate() {
     let mut server = Simulation::new(20_000.0, Duration::from_millis(3));
     server.offer(50_000.0, SECOND * 2);
     let (mut lowest, mut highest) = (usize::MAX, 0);
@@ -123,12 +123,12 @@ fn the_limit_settles() {
         server.offer(50_000.0, WINDOW);
         (lowest, highest) = (lowest.min(server.limit.limit()), highest.max(server.limit.limit()));
     }
-    // 20,000 a second in 15 ms are 300.
+    // 20,000 a second times 15 ms is 300.
     assert!(lowest > 240 && highest < 390, "{lowest} to {highest}");
 }
 
 #[test]
-fn a_capacity_that_falls_and_returns_is_followed() {
+fn the_limit_follows_a_falling_and_returning_capacity() {
     let mut server = Simulation::new(20_000.0, Duration::from_millis(3));
     server.offer(40_000.0, SECOND);
     server.per_s = 3_000.0;
@@ -156,7 +156,7 @@ fn a_short_pause_below_capacity_sheds_nothing() {
 }
 
 #[test]
-fn bursts_that_are_answered_quickly_are_let_in_again_after_an_overload() {
+fn quickly_answered_bursts_are_admitted_again_after_an_overload() {
     let mut server = Simulation::new(20_000.0, Duration::from_millis(3));
     server.offer(60_000.0, SECOND * 2);
     let burst = |server: &mut Simulation| {
@@ -172,7 +172,7 @@ fn bursts_that_are_answered_quickly_are_let_in_again_after_an_overload() {
 }
 
 #[test]
-fn once_the_capacity_is_known_a_burst_after_a_pause_is_in_time() {
+fn with_known_capacity_a_burst_after_a_pause_is_answered_in_time() {
     let mut server = Simulation::new(4_000.0, Duration::from_millis(3));
     server.offer(12_000.0, SECOND * 2);
     server.offer(100.0, SECOND * 5);
@@ -189,12 +189,12 @@ fn dependencies_slower_than_the_target_are_still_used() {
     server.offer(40_000.0, SECOND);
     server.offer(40_000.0, SECOND * 3);
     assert!(server.accepted_per_s(SECOND * 3) > 19_000.0, "{}", server.accepted_per_s(SECOND * 3));
-    // Twice the base delay is the target then.
+    // The target is then twice the base delay.
     assert!(server.p99() < Duration::from_millis(60 * 4), "{:?}", server.p99());
 }
 
 #[test]
-fn dependencies_between_plan_and_target_shed_nothing_below_capacity() {
+fn a_base_delay_between_plan_and_target_sheds_nothing_below_capacity() {
     let mut server = Simulation::new(20_000.0, TARGET * 8 / 10);
     for _ in 0..10 {
         server.offer(8_000.0, SECOND * 20);
@@ -203,7 +203,7 @@ fn dependencies_between_plan_and_target_shed_nothing_below_capacity() {
 }
 
 #[test]
-fn a_small_burst_that_waits_long_is_no_queue() {
+fn a_small_slow_burst_does_not_lower_the_limit() {
     let mut server = Simulation::new(20_000.0, Duration::from_millis(3));
     for _ in 0..10 {
         server.offer(300.0, SECOND);
@@ -215,7 +215,7 @@ fn a_small_burst_that_waits_long_is_no_queue() {
 }
 
 #[test]
-fn failures_that_took_long_lower_the_limit_and_teach_nothing() {
+fn slow_failures_lower_the_limit_but_are_not_learned_as_base_delay() {
     let mut now = Instant::now();
     let mut limit = Limit::new(TARGET, 8192, now);
     for _ in 0..100 {
@@ -227,7 +227,7 @@ fn failures_that_took_long_lower_the_limit_and_teach_nothing() {
     }
     assert_eq!(limit.limit(), LIMIT_MIN as usize);
     assert!((limit.setpoint_us() - TARGET.as_micros() as f64 * PLANNED).abs() < 1.0);
-    // And it is back soon after the first that succeed.
+    // It recovers soon after the first successes.
     for _ in 0..20 {
         for _ in 0..ANSWERS_MIN {
             limit.admits(100);
@@ -239,7 +239,7 @@ fn failures_that_took_long_lower_the_limit_and_teach_nothing() {
 }
 
 #[test]
-fn quick_failures_say_nothing() {
+fn quick_failures_are_ignored() {
     let now = Instant::now();
     let mut limit = Limit::new(TARGET, 8192, now);
     for second in 0..100 {
@@ -249,13 +249,13 @@ fn quick_failures_say_nothing() {
 }
 
 #[test]
-fn the_time_in_the_socket_counts() {
+fn time_in_the_socket_counts_as_delay() {
     let mut now = Instant::now();
     let mut limit = Limit::new(TARGET, 8192, now);
     let mut windows = |answer: Duration| {
         for _ in 0..40 {
             limit.read(TARGET * 4);
-            // Little's law: so many are answered while the limit is full.
+            // Little's law: this many are answered while the limit is fully used.
             for _ in 0..limit.limit() * WINDOW.as_millis() as usize / answer.as_millis() as usize {
                 limit.admits(limit.limit());
                 limit.succeeded(answer, now);
@@ -265,12 +265,12 @@ fn the_time_in_the_socket_counts() {
         limit.limit()
     };
     assert!(windows(TARGET * 4 / 5) < LIMIT_REST as usize);
-    // By itself it never stops a core from accepting.
+    // Time in the socket alone never stops a core from accepting orders.
     assert!(windows(TARGET / 10) > LIMIT_REST as usize);
 }
 
 #[test]
-fn the_bound_is_never_passed() {
+fn in_flight_max_is_never_exceeded() {
     let mut server = Simulation::new(20_000.0, Duration::from_millis(3));
     server.limit = Limit::new(TARGET, 8, server.now);
     server.offer(40_000.0, SECOND);

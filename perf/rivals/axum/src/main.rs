@@ -1,8 +1,9 @@
-//! What a good Rust engineer writes in a day: axum on tokio, one multiplexed Redis connection, rdkafka's FutureProducer;
-//! the same admission rules as one script, the same durability (acks=all, 202 after the acknowledgement) and the same log
-//! line as the gateway. It takes `LISTEN_ADDR`, `REDIS_ADDR`, `KAFKA_ADDR`, `ORDERS_TOPIC` and `LOG_LEVEL`.
+//! A typical implementation that a good Rust engineer writes in a day: axum on tokio, one multiplexed Redis connection,
+//! rdkafka's FutureProducer. It has the same admission rules as one script, the same durability (acks=all, 202 after the
+//! acknowledgement) and the same log line as the gateway. Its settings are `LISTEN_ADDR`, `REDIS_ADDR`, `KAFKA_ADDR`,
+//! `ORDERS_TOPIC` and `LOG_LEVEL`.
 //!
-//! What it leaves out: take-over of ids, release after a failed publish, the breaker, gates, bounds, strict framing.
+//! Not implemented: takeover of ids, release after a failed publish, circuit breaker, gates, limits, strict framing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,7 +57,7 @@ struct Shared {
     sequence: AtomicU64,
 }
 
-/// The rules of the script, at the gateway's defaults.
+/// Constants of the script, with the gateway's defaults.
 const CONSTANTS: &str = "local LIMIT = 60\nlocal WINDOW_MS = 60000\nlocal WINDOW_TTL = '60000'\n\
     local ORDER_STATUS_TTL = '86400000'\nlocal TAKEOVER_AFTER_MS = 2250\n";
 
@@ -94,7 +95,7 @@ async fn serve() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn refusal(status: StatusCode, error: &str, correlation_id: &str) -> Response {
+fn reject(status: StatusCode, error: &str, correlation_id: &str) -> Response {
     (status, Json(serde_json::json!({"error": error, "correlation_id": correlation_id}))).into_response()
 }
 
@@ -105,13 +106,13 @@ async fn buy(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: axum::
         None => uuid::Uuid::new_v4().to_string(),
     };
     let Ok(order) = serde_json::from_slice::<Order>(&body) else {
-        return refusal(StatusCode::BAD_REQUEST, "Invalid request body", &correlation_id);
+        return reject(StatusCode::BAD_REQUEST, "Invalid request body", &correlation_id);
     };
     let is_id = |id: &str| {
         (1..=100).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
     };
     if !is_id(&order.user_id) || !is_id(&order.item_id) || !(1..=1000).contains(&order.amount) {
-        return refusal(StatusCode::BAD_REQUEST, "Validation failed", &correlation_id);
+        return reject(StatusCode::BAD_REQUEST, "Validation failed", &correlation_id);
     }
     let mut fingerprint = 0xcbf2_9ce4_8422_2325_u64;
     for byte in order.user_id.bytes().chain(order.item_id.bytes()).chain(order.amount.to_le_bytes()) {
@@ -130,13 +131,13 @@ async fn buy(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: axum::
     match admitted {
         Ok(redis::Value::Int(0 | 1)) => {}
         Ok(redis::Value::Int(2)) => {
-            return refusal(StatusCode::UNPROCESSABLE_ENTITY, "Request id reused with different content", &correlation_id);
+            return reject(StatusCode::UNPROCESSABLE_ENTITY, "Request id reused with different content", &correlation_id);
         }
         Ok(redis::Value::Int(_)) => {
-            return refusal(StatusCode::TOO_MANY_REQUESTS, "Rate limit exceeded", &correlation_id);
+            return reject(StatusCode::TOO_MANY_REQUESTS, "Rate limit exceeded", &correlation_id);
         }
-        Ok(_) => return refusal(StatusCode::CONFLICT, "Duplicate Request Detected", &correlation_id),
-        Err(_) => return refusal(StatusCode::SERVICE_UNAVAILABLE, "Service temporarily unavailable", &correlation_id),
+        Ok(_) => return reject(StatusCode::CONFLICT, "Duplicate Request Detected", &correlation_id),
+        Err(_) => return reject(StatusCode::SERVICE_UNAVAILABLE, "Service temporarily unavailable", &correlation_id),
     }
     let accepted_at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
     let record = OrderRecord {
@@ -148,14 +149,14 @@ async fn buy(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: axum::
         accepted_at_ms,
     };
     let Ok(payload) = serde_json::to_vec(&record) else {
-        return refusal(StatusCode::INTERNAL_SERVER_ERROR, "Failed to queue order", &correlation_id);
+        return reject(StatusCode::INTERNAL_SERVER_ERROR, "Failed to queue order", &correlation_id);
     };
     let headers = OwnedHeaders::new()
         .insert(Header { key: "correlation_id", value: Some(&correlation_id) })
         .insert(Header { key: "request_id", value: Some(&order.request_id) });
     let record = FutureRecord::to(&shared.topic).key(&order.user_id).payload(&payload).headers(headers);
     if shared.producer.send(record, Duration::from_secs(2)).await.is_err() {
-        return refusal(StatusCode::SERVICE_UNAVAILABLE, "Service temporarily unavailable", &correlation_id);
+        return reject(StatusCode::SERVICE_UNAVAILABLE, "Service temporarily unavailable", &correlation_id);
     }
     let processing_time_ms = began.elapsed().as_millis() as u64;
     tracing::info!(

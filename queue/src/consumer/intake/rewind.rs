@@ -7,109 +7,118 @@ use std::time::{Duration, Instant};
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer as _;
 
-use super::{Held, Intake, names};
+use super::{Intake, OwnedPartition, contains};
 use crate::consumer::lease::Lease;
 use crate::consumer::start::Start;
 use crate::event::Event;
 
 /// How long librdkafka may take to move a partition's position; it answers without a round trip to the broker.
-const SEEK_MAX: Duration = Duration::from_secs(2);
+const SEEK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A partition whose records are to be read again from this offset, once those begun are finished, or at the deadline.
+/// A pending rewind: the partition is read again from `offset` once started records are finished, or at the
+/// deadline.
 pub(super) struct Rewind {
     offset: i64,
     until: Instant,
 }
 
 impl Intake {
-    /// Starts the requested rewinds and completes those whose records are finished. `is_last`: the partition or the client is about
-    /// to be given up (revoke, stop, replacement), so complete them without waiting.
+    /// Starts the requested rewinds. Completes those whose started records are finished or whose deadline has
+    /// passed; with `is_last`, completes all of them at once, because the partition or the client is about to be
+    /// released (revoke, stop or replacement).
     pub(super) fn rewind(&mut self, is_last: bool) {
         // A commit of the former position must not arrive after that of the new one.
         if self.commit_sent.is_some() && !is_last {
             return;
         }
-        let wish = if self.held.is_empty() { None } else { self.shared.read_again_since.lock().take() };
-        if let Some(since) = wish {
+        let request = if self.owned.is_empty() { None } else { self.shared.read_again_since.lock().take() };
+        if let Some(since) = request {
             self.begin_rewinds(since);
         }
         let now = Instant::now();
-        let is_due = |held: &Held| {
-            let rewind = held.rewind.as_ref()?;
-            (is_last || held.lease.is_settled() || now >= rewind.until).then_some(rewind.offset)
+        let is_due = |owned: &OwnedPartition| {
+            let rewind = owned.rewind.as_ref()?;
+            (is_last || owned.lease.is_settled() || now >= rewind.until).then_some(rewind.offset)
         };
         let due: Vec<(usize, i64)> =
-            self.held.iter().enumerate().filter_map(|(at, held)| Some((at, is_due(held)?))).collect();
+            self.owned.iter().enumerate().filter_map(|(at, owned)| Some((at, is_due(owned)?))).collect();
         if due.is_empty() {
             return;
         }
         for (index, offset) in due {
             self.epoch += 1;
-            let held = &mut self.held[index];
-            let start = Start { partition: held.lease.partition(), offset, is_committed: false, gap: None };
-            // Committed at its start at once, so that a processor that stops now leaves these records to the next owner.
-            let lease = Lease::new(start.partition, self.epoch, Arc::clone(&self.shared.ledger), &start);
-            if self.leaving.as_ref().is_some_and(|leaving| names(&leaving.list, start.partition)) {
+            let owned = &mut self.owned[index];
+            let start = Start { partition: owned.lease.partition(), offset, is_committed: false, gap: None };
+            // The start offset is committed at once, so that the next owner gets these records if this
+            // processor stops now.
+            let lease = Lease::new(start.partition, self.epoch, Arc::clone(&self.shared.totals), &start);
+            if self
+                .pending_revoke
+                .as_ref()
+                .is_some_and(|pending_revoke| contains(&pending_revoke.list, start.partition))
+            {
                 lease.end();
             }
-            (held.lease, held.hole, held.rewind) = (Arc::new(lease), None, None);
+            (owned.lease, owned.gap, owned.rewind) = (Arc::new(lease), None, None);
             self.seek(index, offset);
         }
-        *self.shared.leases.lock() = self.held.iter().map(|held| Arc::clone(&held.lease)).collect();
+        *self.shared.leases.lock() = self.owned.iter().map(|owned| Arc::clone(&owned.lease)).collect();
         self.commit();
     }
 
     /// A rewind is requested or in progress.
     pub(super) fn is_rewinding(&self) -> bool {
-        let is_requested = !self.held.is_empty() && self.shared.read_again_since.lock().is_some();
-        is_requested || self.held.iter().any(|held| held.rewind.is_some())
+        let is_requested = !self.owned.is_empty() && self.shared.read_again_since.lock().is_some();
+        is_requested || self.owned.iter().any(|owned| owned.rewind.is_some())
     }
 
-    /// Ends the leases: started records finish, others are abandoned. Then everything from the offset on is delivered again, the
-    /// records that have just finished included.
+    /// Ends the leases: started records finish, others are abandoned. Then all records from the offset on are
+    /// delivered again, including those that have just finished.
     fn begin_rewinds(&mut self, since: Instant) {
-        let until = Instant::now() + self.settle;
+        let until = Instant::now() + self.settle_timeout;
         let (mut records, mut partitions) = (0, 0);
-        for held in self.held.iter_mut().filter(|held| held.rewind.is_none()) {
-            let offset = held.lease.watermark_at(since);
-            let Some(position) = held.lease.position().filter(|&position| position > offset) else {
+        for owned in self.owned.iter_mut().filter(|owned| owned.rewind.is_none()) {
+            let offset = owned.lease.watermark_at(since);
+            let Some(position) = owned.lease.position().filter(|&position| position > offset) else {
                 continue;
             };
             records += position.abs_diff(offset);
             partitions += 1;
-            held.lease.end();
-            held.rewind = Some(Rewind { offset, until });
+            owned.lease.end();
+            owned.rewind = Some(Rewind { offset, until });
         }
         (self.events)(&Event::ReadingAgain { partitions, records });
     }
 
-    /// Offsets are missing between the last record taken and the next one. Compaction and transactions leave such holes; seek back
-    /// once in case the records exist. If they are still missing, the hole is accepted.
-    pub(super) fn read_hole_again(&mut self, index: usize, expected: i64) {
-        self.held[index].hole = Some(expected);
+    /// Offsets are missing between the last record taken and the next one. Compaction and transactions leave
+    /// such gaps; seek back once in case the records exist. If they are still missing, the gap is accepted.
+    pub(super) fn read_gap_again(&mut self, index: usize, expected: i64) {
+        self.owned[index].gap = Some(expected);
         self.seek(index, expected);
-        let partition = self.held[index].lease.partition();
-        self.tell_text(&format!(
+        let partition = self.owned[index].lease.partition();
+        self.report(&format!(
             "partition {partition}: offsets missing from {expected}, seeking back to read them again"
         ));
     }
 
-    /// Waits until librdkafka has dropped what it had fetched; rare enough for this thread. After a failure the next record
-    /// shows a hole, and that is read again.
+    /// Moves the position of a partition and waits until librdkafka has dropped the records fetched before.
+    /// This blocks the thread; rewinds are rare. After a failure the next record shows a gap, which is then read
+    /// again.
     fn seek(&mut self, index: usize, offset: i64) {
-        let held = &self.held[index];
-        held.is_ready.store(true, Ordering::Relaxed);
-        let partition = held.lease.partition();
-        if let Err(error) = self.client.seek(&self.topic, partition, Offset::Offset(offset), SEEK_MAX) {
-            self.tell(&error);
+        let owned = &self.owned[index];
+        owned.is_ready.store(true, Ordering::Relaxed);
+        let partition = owned.lease.partition();
+        if let Err(error) = self.client.seek(&self.topic, partition, Offset::Offset(offset), SEEK_TIMEOUT) {
+            self.report_error(&error);
         }
     }
 }
 
 impl super::Shared {
-    /// Asks for what was finished since this time; of several requests the earliest time counts.
+    /// Requests that records finished since this time are read again; of several requests the earliest time
+    /// counts.
     pub(in crate::consumer) fn read_again(&self, since: Instant) {
-        let mut wish = self.read_again_since.lock();
-        *wish = Some(wish.map_or(since, |earlier| earlier.min(since)));
+        let mut request = self.read_again_since.lock();
+        *request = Some(request.map_or(since, |earlier| earlier.min(since)));
     }
 }

@@ -1,7 +1,7 @@
--- An operator adds units to a known stock; an unknown one stays unknown.
+-- An operator adds units to a known stock; an unknown stock stays unknown.
 -- KEYS inventory:<item> stock_ledger:{inventory:<item>}
 -- ARGV units
--- Answers the units left, nil when they are unknown.
+-- Returns the units left, nil if they are unknown.
 local stock = redis.call('GET', KEYS[1])
 if not KNOWN_UNITS(stock) then return false end
 redis.call('HSETNX', KEYS[2], 'base', stock)

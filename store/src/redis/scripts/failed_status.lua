@@ -2,7 +2,7 @@
 -- KEYS order_status:<id>
 -- ARGV value, attempt
 -- Returns 1 if it was written.
--- MGET: a key of the wrong type is no status.
+-- MGET returns nil for a key of the wrong type instead of an error.
 local value = redis.call('MGET', KEYS[1])[1]
 if value then
   local word, tail = string.match(value, '^(%S*)[^\n]*\n?(%d*)')

@@ -1,7 +1,8 @@
--- Brings what version 0.1 kept of an order into its fence. That version needed a single server, so these keys need no common slot.
+-- Converts what version 0.1 stored of an order into its fence. That version needed a single server, so these
+-- keys need no common slot.
 -- KEYS reservation:<id> fence:{inventory:<item>}:<bucket>
 -- ARGV request id, item
--- Answers 1 when a fence was written.
+-- Returns 1 if a fence was written.
 local former = redis.call('GET', KEYS[1])
 if not former then return 0 end
 -- "<H, R or U> <attempt> <partition> <offset> <amount> <item>": held, refunded, unknown item.

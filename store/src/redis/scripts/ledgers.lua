@@ -1,5 +1,5 @@
 -- KEYS stock_ledger:{inventory:<item>}, many
--- Answers base and taken of each, in a row; nil where there is none.
+-- Returns base and taken of each as one flat array; nil where there is none.
 local found = {}
 for index, key in ipairs(KEYS) do
   local ledger = redis.call('HMGET', key, 'base', 'taken')

@@ -1,8 +1,8 @@
--- Could the steps of a gateway be carried out now? Changes nothing: a write gets an argument that is no integer, which
--- Redis refuses last, after rights, role, memory and persistence. Any other error is what an order would meet; NX with GET
--- needs Redis 7.0.
+-- Checks whether a gateway's commands would work now. It changes nothing: each write gets an argument that is
+-- not an integer, which Redis rejects last, after rights, role, memory and persistence. Any other error is
+-- one that an order would get too; NX with GET needs Redis 7.0.
 -- KEYS ratelimit: order_status: gateway_watermark: inventory: (no id is empty, so none of them exists)
--- Answers 1, or that error.
+-- Returns 1, or that error.
 return PROBE('SET', KEYS[1], '', 'NX', 'PX', 'x') or PROBE('SET', KEYS[2], '', 'NX', 'GET', 'PX', 'x')
   or PROBE('PSETEX', KEYS[2], 'x', '') or PROBE('PSETEX', KEYS[3], 'x', '')
   or PROBE('SETRANGE', KEYS[2], 'x', '') or PROBE('DEL', KEYS[1]) or PROBE('DEL', KEYS[2])

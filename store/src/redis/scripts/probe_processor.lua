@@ -1,8 +1,8 @@
 -- Checks whether a processor's commands would work now. Like probe_gateway.lua it changes nothing, with one exception: HSETNX and
 -- HSET take no integer that Redis could refuse, so a new connection runs them once and deletes the result.
 -- KEYS order_status: inventory: stock_ledger:{inventory:} fence:{inventory:}: (no id is empty, so none of them exists)
--- ARGV 1 when a connection is made
--- Answers 1, or that error.
+-- ARGV 1 in the handshake of a connection
+-- Returns 1, or that error.
 local refusal = PROBE('PSETEX', KEYS[1], 'x', '') or PROBE('SET', KEYS[1], '', 'NX', 'GET', 'PX', 'x')
   or PROBE('INCRBY', KEYS[2], 'x') or PROBE('DECRBY', KEYS[2], 'x')
   or PROBE('HINCRBY', KEYS[3], 'taken', 'x') or PROBE('PEXPIRE', KEYS[4], 'x') or PROBE('HMGET', KEYS[4], 'x')

@@ -28,7 +28,7 @@ local failed = type(stock) == 'table' and stock
 if not failed then
   local base = pcall('HGET', KEYS[2], 'base')
   if type(base) == 'table' then failed = base end
-  -- A ledger that was lost begins anew with the next reservation.
+  -- A lost ledger is created again by the next reservation.
   if type(base) == 'string' then call('HINCRBY', KEYS[2], 'taken', -units) end
 end
 if failed then
@@ -37,7 +37,7 @@ if failed then
   end
   return answers
 end
--- An unknown stock stays unknown: nobody can say how many units these would add to.
+-- An unknown stock stays unknown: there is no number to add these units to.
 if KNOWN_UNITS(stock) then call('INCRBY', KEYS[1], units) end
 WRITE_FENCES(KEYS[3], written)
 return answers

@@ -1,8 +1,8 @@
--- Takes the units of orders of one item out of stock, or ends them as sold out or unknown, one after another: one look at the
--- stock, one change of it.
+-- Takes the units of orders of one item out of stock, or marks them as sold out or unknown item, one after
+-- another. It reads the stock once and changes it once.
 -- KEYS inventory:<item> stock_ledger:{inventory:<item>} fence:{inventory:<item>}:<bucket>
 -- ARGV all request ids, which differ; then, in the same order, all fences "H <attempt> <amount>"; all amounts; and all
--- "<attempt> <partition> <offset>" of the records that ask
+-- "<attempt> <partition> <offset>" of the records
 -- Returns an array: n >= 0: held, n units left; -1: already held; -2: unknown item; "S <left>": sold out;
 -- "E <recorded attempt> <1 if by this record, else 0> <status>": final before this call, or PENDING if the units are held with
 -- another amount or by a later attempt. An order that Redis refuses has the error in its place.
@@ -14,12 +14,12 @@ local STATUS = { C = 'COMPLETED', S = 'FAILED_SOLD_OUT', R = 'FAILED_PAYMENT', U
 local orders = #ARGV / 4
 local fences = call('HMGET', KEYS[3], unpack(ARGV, 1, orders))
 local stock = pcall('GET', KEYS[1])
--- A key of the wrong type: the orders that want units fail by themselves.
+-- The stock key has the wrong type: each order that needs units fails individually.
 local broken = nil
 if type(stock) == 'table' then stock, broken = false, stock end
 local known = KNOWN_UNITS(stock)
 
--- What each order is answered, and which fences are written for it.
+-- Decides the answer for each order, and which fences to write.
 local answers, written, left, taken
 local ended = false
 local function decide(ledger_broken)
@@ -35,7 +35,7 @@ local function decide(ledger_broken)
     end
     local fence = nil
     if state == 'H' then
-      -- Another order under the same id, or an attempt that was overtaken: nothing of it may happen.
+      -- Another order under the same id, or an attempt older than the holder: it must not change anything.
       if tonumber(rest) ~= amount or later < 0 then
         answers[n] = 'E ' .. recorded .. ' 0 PENDING'
       else
@@ -65,7 +65,7 @@ local function decide(ledger_broken)
   end
 end
 
--- The ledger first: of these only it can fail, and then nothing has changed.
+-- The ledger comes first: of these writes only it can fail, and then nothing has changed.
 decide(nil)
 if taken > 0 then
   local sum = pcall('HINCRBY', KEYS[2], 'taken', taken)

@@ -1,7 +1,7 @@
 -- Paid: completes held orders.
 -- KEYS fence:{inventory:<item>}:<bucket>
 -- ARGV all request ids, which differ; then, in the same order, all "H <attempt> "
--- Answers an array: 1 when this call completed the order, else its fence, or nil (false).
+-- Returns an array: 1 if this call completed the order, else its fence, or nil (false).
 local orders = #ARGV / 2
 local fences = redis.call('HMGET', KEYS[1], unpack(ARGV, 1, orders))
 local answers, written = {}, {}

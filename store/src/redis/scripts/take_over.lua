@@ -1,7 +1,7 @@
--- Takes a pending id over, if it is still what was seen.
+-- Takes over a pending id, if its value has not changed since it was read.
 -- KEYS order_status:<id>
--- ARGV the value that was seen, the new one
--- Answers 1 when it was.
+-- ARGV the value that was read, the new value
+-- Returns 1 if it was taken over.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('PSETEX', KEYS[1], ORDER_STATUS_TTL, ARGV[2])
 return 1

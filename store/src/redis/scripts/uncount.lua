@@ -1,8 +1,8 @@
--- Gives a user's admission back. The forms of the key: count.lua.
+-- Removes an admission from a user's window. See count.lua for the forms of the value.
 -- KEYS ratelimit:<user>
 -- ARGV tag
--- Answers 1, or 0 when it was not counted.
--- MGET: a key of the wrong type holds nothing of ours.
+-- Returns 1, or 0 if it was not counted.
+-- MGET returns nil for a key of the wrong type instead of an error.
 local value = redis.call('MGET', KEYS[1])[1]
 if not value then return 0 end
 if value == 'F' .. ARGV[1] then return redis.call('DEL', KEYS[1]) end

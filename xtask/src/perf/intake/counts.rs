@@ -1,10 +1,10 @@
-//! System calls and allocations of a server, by `perf stat` attached to it during runs of their own: what counts also
-//! slows, so no other figure is taken from these runs.
+//! Counts system calls and allocations of a server with `perf stat` during separate runs: counting slows the server down,
+//! so no other figure is taken from these runs.
 //!
-//! System calls are `raw_syscalls:sys_enter`, over all threads. Allocations are calls into the allocators, by probes at
-//! their entries: mimalloc's (the allocator of the gateway's and the rivals' Rust) and libc's (librdkafka's C, and Rust
-//! without an allocator of its own). Both need root and a kernel with tracepoints and uprobes; where they cannot be had
-//! the figure is missing and the text says why.
+//! System calls are `raw_syscalls:sys_enter`, over all threads. Allocations are calls of allocator functions, counted by
+//! uprobes: mimalloc's (used by the Rust code of gateway and rivals) and libc's (used by librdkafka's C code, and by Rust
+//! code without a custom allocator). Both need root and a kernel with tracepoints and uprobes; without them the figure is
+//! missing and the text states the reason.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,27 +14,27 @@ use std::time::Duration;
 use testkit::TempDir;
 use testkit::child;
 
-use super::contest::{Contestant, Row, fresh_run};
+use super::comparison::{Candidate, Row, new_run_id};
 use crate::perf::cpu;
 use crate::perf::stage::{Actor, Stage};
 use crate::perf::wrk::{self, Load};
 use crate::services::apt;
 use crate::step::{self, Result};
 
-/// How long such a run lasts.
+/// Duration of a counting run.
 const RUN_S: u64 = 3;
-/// How long `perf stat` may take to attach, and stays after the run.
+/// Time for `perf stat` to attach before the run, and how long it stays attached after it.
 const MARGIN: Duration = Duration::from_secs(1);
-/// The entries that mimalloc's Rust crate calls.
+/// The functions of mimalloc that its Rust crate calls.
 const MIMALLOC: &[&str] = &["mi_malloc_aligned", "mi_zalloc_aligned", "mi_realloc_aligned"];
-/// The entries of libc; `memalign` is the entry of `aligned_alloc`.
+/// The allocation functions of libc; `aligned_alloc` and `memalign` have the same address.
 const LIBC: &[&str] = &["malloc", "calloc", "realloc", "posix_memalign", "aligned_alloc"];
 
-/// Counts for those who are to be counted, at 256 connections, and writes the figures into their rows. The text for
-/// below the table.
-pub(super) fn count(stage: &Stage, field: &[Contestant], rows: &mut [Row]) -> Result<String> {
+/// Counts for the candidates with `is_counted`, at 256 connections, and writes the figures into their rows. Returns the
+/// footnote of the table.
+pub(super) fn count(stage: &Stage, candidates: &[Candidate], rows: &mut [Row]) -> Result<String> {
     let mut text = format!(
-        "\n¹ At 256 connections, by perf(1) in runs of their own of {RUN_S} s, which it slows. Allocations by allocator: "
+        "\n¹ At 256 connections, by perf(1) in separate runs of {RUN_S} s, which it slows down. Allocations by allocator: "
     );
     let perf = match apt::program("perf", "linux-perf") {
         Ok(perf) => perf,
@@ -42,22 +42,22 @@ pub(super) fn count(stage: &Stage, field: &[Contestant], rows: &mut [Row]) -> Re
         Err(interrupted) => return Err(interrupted),
     };
     let (mut split, mut reasons) = (Vec::new(), Vec::new());
-    for contestant in field.iter().filter(|contestant| contestant.is_counted) {
-        let who = contestant.who;
+    for candidate in candidates.iter().filter(|candidate| candidate.is_counted) {
+        let who = candidate.who;
         let Some(row) = rows.iter_mut().find(|row| row.who == who && row.connections == 256) else {
             continue;
         };
-        let shoot = |events: &[String]| {
+        let run_load = |events: &[String]| {
             stage.redis.call(&["FLUSHALL"]);
-            step::timed(&format!("{who}: counting"), || shoot_counted(&perf, &contestant.actor, events))
+            step::timed(&format!("{who}: counting"), || run_counted(&perf, &candidate.actor, events))
         };
-        match shoot(&["raw_syscalls:sys_enter".to_owned()]) {
+        match run_load(&["raw_syscalls:sys_enter".to_owned()]) {
             Ok(found) => row.syscalls = found.iter().sum(),
             Err(step::Failure::Failed(reason)) => reasons.push(format!("{who}: no syscalls: {reason}")),
             Err(interrupted) => return Err(interrupted),
         }
-        let counted = Probes::set(&perf, contestant.actor.pid()).and_then(|probes| {
-            let found = shoot(&probes.events)?;
+        let counted = Probes::set(&perf, candidate.actor.pid()).and_then(|probes| {
+            let found = run_load(&probes.events)?;
             let (rust, c) = found.split_at(probes.mimalloc);
             Ok((rust.iter().sum::<f64>(), c.iter().sum::<f64>(), probes.mimalloc > 0))
         });
@@ -82,8 +82,8 @@ pub(super) fn count(stage: &Stage, field: &[Contestant], rows: &mut [Row]) -> Re
     Ok(text)
 }
 
-/// How often each event came, an acknowledged order.
-fn shoot_counted(perf: &Path, actor: &Actor, events: &[String]) -> Result<Vec<f64>> {
+/// Number of each event per acknowledged order.
+fn run_counted(perf: &Path, actor: &Actor, events: &[String]) -> Result<Vec<f64>> {
     let dir = TempDir::new("xtask-counts");
     let out = dir.path().join("perf.csv");
     let pids: Vec<String> = cpu::family(actor.pid()).iter().map(u32::to_string).collect();
@@ -95,8 +95,8 @@ fn shoot_counted(perf: &Path, actor: &Actor, events: &[String]) -> Result<Vec<f6
     ]);
     let mut counter = child::spawn(command).map_err(|error| format!("perf: {error}"))?;
     std::thread::sleep(MARGIN);
-    let run = fresh_run();
-    let hits = wrk::fire(&Load {
+    let run = new_run_id();
+    let hits = wrk::run(&Load {
         address: &actor.address,
         run: &run,
         item: "sale",
@@ -121,17 +121,17 @@ fn shoot_counted(perf: &Path, actor: &Actor, events: &[String]) -> Result<Vec<f6
             let count = line.and_then(|line| line.split(';').next()?.parse::<f64>().ok());
             count
                 .map(|count| count / orders)
-                .ok_or_else(|| format!("perf stat says nothing of {event}").into())
+                .ok_or_else(|| format!("perf stat printed no count of {event}").into())
         })
         .collect()
 }
 
-/// Probes at the entries of the allocators of one process; gone when dropped.
+/// Uprobes at the allocator functions of one process; removed when dropped.
 struct Probes {
     perf: PathBuf,
     group: String,
     events: Vec<String>,
-    /// How many of the events, from the first on, are mimalloc's.
+    /// Number of mimalloc's events; they come first.
     mimalloc: usize,
 }
 
@@ -144,7 +144,7 @@ impl Probes {
         let group = format!("xtask{}", std::process::id());
         let mut probes = Self { perf: perf.to_owned(), group, events: Vec::new(), mimalloc: 0 };
         for entry in MIMALLOC {
-            // A program without mimalloc has none of them.
+            // Fails for a program without mimalloc.
             if probes.add(&program, entry).is_ok() {
                 probes.mimalloc += 1;
             }
@@ -172,8 +172,8 @@ impl Drop for Probes {
         let mut command = Command::new(&self.perf);
         command.args(["probe", "-q", "--del", &format!("{}:*", self.group)]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        // Not by `step`, which starts nothing after Ctrl-C. What should be left behind after all slows nobody: a probe
-        // without a reader is not set.
+        // Not by `step`, which starts nothing after Ctrl-C. A probe that is left behind costs nothing: the kernel activates
+        // a probe only while something reads it.
         drop(command.status());
     }
 }

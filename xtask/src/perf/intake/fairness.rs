@@ -1,34 +1,34 @@
-//! How a few long-lived connections spread over the cores. The kernel deals them by a hash of their addresses, which is
-//! even only over many: two of two land on one core every second time.
+//! Measures how a few long-lived connections are distributed over the cores. The kernel assigns them by a hash of their
+//! addresses, which is even only for many connections: two connections share a core of two in half of all cases.
 //!
-//! Which core has a connection is seen from outside: it is asked a few times, and the thread that runs meanwhile is it.
+//! The core of a connection is determined from outside: some requests are sent over it, and the core's thread that uses CPU
+//! time meanwhile serves it.
 
 use std::fmt::Write as _;
 
 use testkit::http::Client;
 
-use super::contest::median;
+use super::comparison::median;
 use crate::perf::cpu;
 use crate::perf::stage::{Actor, Stage};
 use crate::step::{self, Result};
 
-/// Numbers of connections that are opened.
+/// Numbers of connections.
 const CONNECTIONS: &[usize] = &[2, 8, 20, 50];
-/// How often each.
+/// Tries for each number.
 const TRIES: usize = 10;
-/// Requests by which the core of a connection is found: each one costs more than the 10 ticks a second of a core that
-/// idles.
+/// Requests for finding the core of a connection: each costs more CPU than the 10 ticks per second of an idle core.
 const REQUESTS: usize = 20;
-/// What the cores' threads are called (`shard/src/launch.rs`).
+/// Prefix of the names of the cores' threads (`shard/src/launch.rs`).
 const THREADS: &str = "gateway-";
 
-/// The busiest core's share for each number of connections.
+/// Measures the share of connections on the busiest core, for each number of connections.
 pub(super) fn measure(stage: &Stage) -> Result<String> {
     let gateway = stage.intake("orders-few", &[], &[])?;
     let cores = cpu::threads_ns(gateway.pid(), THREADS).len();
     let mut text = format!(
         "\n## Few connections\n\nConnections on the busiest of {cores} cores, {TRIES} tries each; {:.0} % would be even.\n\n\
-         | connections | median | worst | cores without any, worst |\n|---|---|---|---|\n",
+         | connections | median | worst | cores without connections, worst |\n|---|---|---|---|\n",
         100.0 / cores as f64
     );
     for &connections in CONNECTIONS {
@@ -53,9 +53,9 @@ pub(super) fn measure(stage: &Stage) -> Result<String> {
     Ok(text)
 }
 
-/// Connections of each core.
+/// Number of connections per core.
 fn spread(gateway: &Actor, connections: usize) -> Result<Vec<usize>> {
-    // All are open before the first is asked: a listener may look at how many its core has.
+    // All are opened before the first request, because a listener may take its core's number of connections into account.
     let mut clients: Vec<Client> = (0..connections).map(|_| Client::connect(&gateway.address)).collect();
     let mut counts = vec![0; cpu::threads_ns(gateway.pid(), THREADS).len()];
     for client in &mut clients {

@@ -1,4 +1,4 @@
-//! What costs almost nothing: answers without a call, and connections that wait.
+//! Measures what should cost almost nothing: responses without calls to Redis or Kafka, and idle connections.
 
 use std::fmt::Write as _;
 
@@ -8,23 +8,24 @@ use crate::perf::stage::Stage;
 use crate::perf::wrk::{self, Load};
 use crate::step::{self, Result};
 
-/// Fills the gates before anything counts.
+/// Duration of the warm-up, which also closes the gates.
 const WARM_UP_S: u64 = 2;
 
-/// Answers that cost no call: rate beside the responder's, and what Redis and Kafka were asked meanwhile.
-pub(super) fn answers(stage: &Stage, seconds: u64) -> Result<String> {
+/// Responses without calls: their rate compared with the raw responder's, and the calls to Redis and Kafka meanwhile.
+pub(super) fn responses(stage: &Stage, seconds: u64) -> Result<String> {
     let mut text = String::from(
-        "\n## Answers without a call\n\nwrk, 256 connections.\n\n\
-         | answer | per s | of the responder | Redis commands | Kafka records | wanted | |\n\
+        "\n## Responses without calls to Redis or Kafka\n\nwrk, 256 connections.\n\n\
+         | response | per s | of the responder | Redis commands | Kafka records | required | |\n\
          |---|---|---|---|---|---|---|\n",
     );
-    let fire = |address: &str, run: &str, item: &str, seconds| {
-        wrk::fire(&Load { address, run, item, connections: 256, seconds })
+    let run_load = |address: &str, run: &str, item: &str, seconds| {
+        wrk::run(&Load { address, run, item, connections: 256, seconds })
     };
     let mut responder = stage.responder()?;
     responder.wait_open()?;
-    fire(&responder.address, "rw", "none", WARM_UP_S)?;
-    let bare = step::timed("responder, for the gates", || fire(&responder.address, "r", "none", seconds))?;
+    run_load(&responder.address, "rw", "none", WARM_UP_S)?;
+    let bare =
+        step::timed("responder, for the gates", || run_load(&responder.address, "r", "none", seconds))?;
     drop(responder.end()?);
     for (name, what) in
         [("410 sold out", "sold"), ("429 over the limit", "bot"), ("503 breaker open", "open")]
@@ -43,33 +44,38 @@ pub(super) fn answers(stage: &Stage, seconds: u64) -> Result<String> {
             stage.pause_kafka()?;
             kafka_is_paused = true;
         }
-        fire(&gateway.address, &format!("{run}{}", if what == "bot" { "" } else { "w" }), item, WARM_UP_S)?;
+        run_load(
+            &gateway.address,
+            &format!("{run}{}", if what == "bot" { "" } else { "w" }),
+            item,
+            WARM_UP_S,
+        )?;
         let before = Page::fetch(&gateway.address);
-        let hits = step::timed(name, || fire(&gateway.address, run, item, seconds));
+        let hits = step::timed(name, || run_load(&gateway.address, run, item, seconds));
         let after = Page::fetch(&gateway.address);
         if kafka_is_paused {
             stage.resume_kafka()?;
         }
         let hits = hits?;
-        let rose = |metric: &str| after.sum(metric) - before.sum(metric);
+        let increase = |metric: &str| after.sum(metric) - before.sum(metric);
         let share = hits.rate() / bare.rate();
         let _ = writeln!(
             text,
             "| {name} | {:.0} | {share:.2} | {:.0} | {:.0} | ≥ 0.85 | {} |",
             hits.rate(),
-            rose("gateway_redis_commands_total"),
-            rose("gateway_kafka_delivery_reports_total"),
+            increase("gateway_redis_commands_total"),
+            increase("gateway_kafka_delivery_reports_total"),
             if share >= 0.85 { "held" } else { "missed" }
         );
         drop(gateway.end()?);
     }
     text.push_str(
-        "\nRedis commands are those of the core's clock: flags and watermarks ten times a second, probes.\n",
+        "\nThe Redis commands are periodic ones of each core: stock levels and watermarks ten times a second, probes.\n",
     );
     Ok(text)
 }
 
-/// What an idle connection costs.
+/// Measures the memory of an idle connection.
 pub(super) fn idle(stage: &Stage) -> Result<String> {
     const CONNECTIONS: usize = 4_000;
     let gateway = stage.intake("orders-i", &["--max-connections", "10000"], &[])?;
@@ -84,5 +90,7 @@ pub(super) fn idle(stage: &Stage) -> Result<String> {
     drop(held);
     drop(gateway.end()?);
     let word = if bytes <= 8192.0 { "held" } else { "missed" };
-    Ok(format!("\nRSS an idle connection, of {CONNECTIONS}: {bytes:.0} bytes (wanted ≤ 8192: {word})\n"))
+    Ok(format!(
+        "\nRSS per idle connection, with {CONNECTIONS} of them: {bytes:.0} bytes (required ≤ 8192: {word})\n"
+    ))
 }

@@ -1,5 +1,5 @@
-//! Open loop at half of the capacity that this run has found: the gateway under `flash-sale loadgen`, from the intended
-//! time on, and beside it what Kafka's acknowledgement costs by itself at the same rate (`perf/produce`). In turns.
+//! Open loop at half of the capacity found in this run: the gateway's latency under `flash-sale loadgen`, from the intended
+//! send time, compared with the latency of a plain Kafka acknowledgement at the same rate (`perf/produce`). Both alternate.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,23 +9,23 @@ use serde_json::Value;
 use testkit::TempDir;
 use testkit::child;
 
-use super::contest::{Meters, Row, fresh_run};
-use super::ratios::{Ratios, Wanted};
+use super::comparison::{Meters, Row, new_run_id};
+use super::ratios::{Limit, Ratios};
 use crate::perf::Options;
 use crate::perf::cpu;
 use crate::perf::stage::{self, Actor, Stage};
 use crate::step::{self, Result};
 
-/// Sockets of the generator.
+/// Connections of the load generator.
 const CONNECTIONS: usize = 256;
-/// Not measured before the first turn.
+/// Duration of the warm-up before the first round.
 const WARM_UP_S: u64 = 2;
-/// Its line in the table.
+/// Label of the gateway's row in the table.
 const WHO: &str = "gateway, open loop at half";
-/// And that of the plain producer.
+/// Label of the plain producer's row.
 const PLAIN: &str = "librdkafka alone, same rate";
 
-/// Two rows, medians of the rounds; `capacity` in orders a second.
+/// Returns two rows with the medians of the rounds; `capacity` is in orders per second.
 pub(super) fn measure(
     stage: &Stage,
     produce: &Path,
@@ -50,17 +50,17 @@ pub(super) fn measure(
     let ours = Row::median(&ours).unwrap_or_else(|| Row::empty(WHO, CONNECTIONS));
     let plain = Row::median(&plain).unwrap_or_else(|| Row::empty(PLAIN, 0));
     let name = format!("p99 at half of capacity ({rate}/s, open loop) / p99 of a plain acks=all produce");
-    ratios.line(&name, ours.p99_ms / plain.p99_ms, Wanted::Most(2.0));
-    ratios.line("p99.9 / p50 at half of capacity", ours.p999_ms / ours.p50_ms, Wanted::Most(5.0));
+    ratios.line(&name, ours.p99_ms / plain.p99_ms, Limit::Most(2.0));
+    ratios.line("p99.9 / p50 at half of capacity", ours.p999_ms / ours.p50_ms, Limit::Most(5.0));
     Ok([ours, plain])
 }
 
-/// Runs a generator to its end; the most CPU it was seen to have used.
-fn watch(command: Command, name: &str) -> Result<f64> {
+/// Runs a load generator and returns its CPU seconds.
+fn cpu_seconds_of_run(command: Command, name: &str) -> Result<f64> {
     let mut process = child::spawn(command).map_err(|error| format!("{name}: {error}"))?;
     let (pid, mut cpu_s) = (process.pid(), 0.0);
     while process.ended().is_none() {
-        // Of a process that has just ended nothing can be read any more: the last look before counts.
+        // An exited process has no readable CPU time, so the last value before counts.
         cpu_s = f64::max(cpu_s, cpu::seconds(pid));
         std::thread::sleep(Duration::from_millis(5));
         step::check_interrupt()?;
@@ -73,7 +73,7 @@ fn open(stage: &Stage, gateway: &Actor, rate: u64, seconds: u64) -> Result<Row> 
     let json = dir.path().join("loadgen.json");
     let mut command = Command::new(stage::flash_sale_binary());
     command
-        .args(["loadgen", "--no-audit", "--keep-stock", "--workers", "1", "--run-id", &fresh_run()])
+        .args(["loadgen", "--no-audit", "--keep-stock", "--workers", "1", "--run-id", &new_run_id()])
         .args(["--target", &format!("http://{}", gateway.address), "--rate", &rate.to_string()])
         .args(["--duration", &format!("{seconds}s"), "--connections", &CONNECTIONS.to_string()])
         .arg("--json")
@@ -82,17 +82,17 @@ fn open(stage: &Stage, gateway: &Actor, rate: u64, seconds: u64) -> Result<Row> 
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null());
     let before = Meters::read(stage, Some(gateway.pid()));
-    // A verdict other than «held» is an exit code; what counts here is in the report.
-    let client_s = watch(command, "loadgen")?;
+    // A failed verdict gives an exit code other than 0, which is ignored: only the report is used here.
+    let client_s = cpu_seconds_of_run(command, "loadgen")?;
     let after = Meters::read(stage, Some(gateway.pid()));
     let report: Value = serde_json::from_str(
-        &std::fs::read_to_string(&json).map_err(|error| format!("loadgen left no report: {error}"))?,
+        &std::fs::read_to_string(&json).map_err(|error| format!("loadgen wrote no report: {error}"))?,
     )?;
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
     let accepted = &report["outcomes"]["202"];
     let orders = number(&accepted["count"]);
     let mut row = Row::empty(WHO, CONNECTIONS);
-    after.charge(before, orders, &mut row);
+    after.write_to_row(before, orders, &mut row);
     row.rate = orders / number(&report["duration_s"]);
     row.p50_ms = number(&accepted["latency_ms"]["p50"]);
     row.p99_ms = number(&accepted["latency_ms"]["p99"]);
@@ -112,8 +112,8 @@ fn acknowledgements(stage: &Stage, produce: &Path, rate: u64, seconds: u64) -> R
         &seconds.to_string(),
     ]);
     let text = step::capture(command, Duration::from_secs(seconds + 60))?;
-    let seen: Value = serde_json::from_str(&text)?;
-    let number = |name: &str| seen[name].as_f64().unwrap_or(f64::NAN);
+    let report: Value = serde_json::from_str(&text)?;
+    let number = |name: &str| report[name].as_f64().unwrap_or(f64::NAN);
     let mut row = Row::empty(PLAIN, 0);
     row.rate = number("measured") / seconds as f64;
     row.p50_ms = number("p50_us") / 1e3;

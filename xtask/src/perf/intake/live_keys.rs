@@ -1,33 +1,36 @@
-//! The gateway on a Redis that is full of ids that still live: what an order costs must not depend on how many came
-//! before it.
+//! The gateway on a Redis full of unexpired request ids: the cost of an order must not depend on the number of earlier
+//! orders.
 
 use std::time::Instant;
 
-use super::contest::{self, Row, shoot};
-use super::ratios::{Ratios, Wanted};
+use super::comparison::{self, Row, run_load};
+use super::ratios::{Limit, Ratios};
 use crate::perf::Options;
 use crate::perf::pipe::Pipe;
 use crate::perf::stage::Stage;
 use crate::step::{self, Result};
 
-/// Its line in the table.
+/// Label of the row in the table.
 const WHO: &str = "gateway, full Redis";
-/// Ids in one flush: enough that the wait for the answers costs nothing.
-const IDS_A_FLUSH: u64 = 512;
-/// Not measured after the filling.
+/// Ids per flush: enough that the wait for the replies does not matter.
+const IDS_PER_FLUSH: u64 = 512;
+/// Duration of the warm-up after filling Redis.
 const WARM_UP_S: u64 = 3;
 /// How long a status is kept: the gateway's default.
 const ORDER_STATUS_TTL_MS: &str = "86400000";
 
-/// Fills Redis, measures, empties it. The row, and what was in Redis.
+/// Fills Redis, measures, and empties Redis. Returns the row, and a text about the contents of Redis.
 pub(super) fn measure(
     stage: &Stage,
-    normal: Option<&Row>,
+    usual: Option<&Row>,
     options: &Options,
     ratios: &mut Ratios,
 ) -> Result<(Option<Row>, String)> {
     if options.live_keys == 0 {
-        return Ok((None, String::from("\nThe gateway on a full Redis was left out (`--live-keys 0`).\n")));
+        return Ok((
+            None,
+            String::from("\nThe gateway on a full Redis was not measured (`--live-keys 0`).\n"),
+        ));
     }
     let gateway = stage.intake("orders-full", &[], &[])?;
     let begun = Instant::now();
@@ -38,37 +41,37 @@ pub(super) fn measure(
     let size = stage.redis.call(&["DBSIZE"]).int().unwrap_or(0);
     let memory = stage.redis.call(&["INFO", "memory"]).text().unwrap_or_default();
     let memory = memory.lines().find_map(|line| line.strip_prefix("used_memory:")?.parse::<f64>().ok());
-    // For the gateway, and for Redis, which may still be moving its table to a larger one.
-    step::timed(&format!("{WHO}: warm-up"), || shoot(stage, &gateway, WHO, 256, WARM_UP_S))?;
+    // Also for Redis, which may still be moving its hash table to a larger one.
+    step::timed(&format!("{WHO}: warm-up"), || run_load(stage, &gateway, WHO, 256, WARM_UP_S))?;
     let mut rows = Vec::new();
     for round in 0..options.rounds {
         rows.push(step::timed(&format!("round {}: {WHO}, 256 connections", round + 1), || {
-            shoot(stage, &gateway, WHO, 256, options.seconds)
+            run_load(stage, &gateway, WHO, 256, options.seconds)
         })?);
     }
     gateway.end()?;
-    // In the background: freeing so many at once would keep the next one waiting for seconds.
+    // ASYNC: freeing so many keys synchronously would block the next command for seconds.
     stage.redis.call(&["FLUSHALL", "ASYNC"]);
     let row = Row::median(&rows);
-    if let (Some(full), Some(normal)) = (&row, normal) {
+    if let (Some(full), Some(usual)) = (&row, usual) {
         let name = |what: &str| format!("{what} with {} live ids / without", options.live_keys);
-        ratios.line(&name("gateway CPU"), full.server_us / normal.server_us, Wanted::Most(1.15));
-        ratios.line(&name("Redis CPU"), full.redis_us / normal.redis_us, Wanted::Most(1.15));
-        ratios.line(&name("orders/s"), full.rate / normal.rate, Wanted::Least(0.85));
+        ratios.line(&name("gateway CPU"), full.server_us / usual.server_us, Limit::Most(1.15));
+        ratios.line(&name("Redis CPU"), full.redis_us / usual.redis_us, Limit::Most(1.15));
+        ratios.line(&name("orders/s"), full.rate / usual.rate, Limit::Least(0.85));
     }
     let text = format!(
-        "\n«{WHO}»: {size} keys in {:.2} GiB before the first run (written in {filled_s:.0} s): an \
-         `order_status:` key each of {} ids, with the gateway's own contents and time to live.\n",
+        "\n\"{WHO}\": {size} keys in {:.2} GiB before the first run (written in {filled_s:.0} s): one \
+         `order_status:` key for each of {} ids, with the contents and time to live that the gateway writes.\n",
         memory.unwrap_or(f64::NAN) / f64::from(1 << 30),
         options.live_keys
     );
     Ok((row, text))
 }
 
-/// A key an id, as an admission leaves it (`wire/src/status_value.rs`).
+/// Writes one key per id, with the value of an admission (`wire/src/status_value.rs`).
 fn fill(stage: &Stage, ids: u64) -> Result<()> {
     let mut pipe = Pipe::connect(&stage.redis.addr())?;
-    let run = contest::fresh_run();
+    let run = comparison::new_run_id();
     for id in 0..ids {
         let status = format!("order_status:{run}0-{id}");
         let value = format!(
@@ -76,8 +79,8 @@ fn fill(stage: &Stage, ids: u64) -> Result<()> {
             id.wrapping_mul(0x9e37_79b9_7f4a_7c15)
         );
         pipe.push(&["SET", &status, &value, "PX", ORDER_STATUS_TTL_MS]);
-        if id % IDS_A_FLUSH == IDS_A_FLUSH - 1 {
-            // Redis works on the last batch while this one was gathered.
+        if id % IDS_PER_FLUSH == IDS_PER_FLUSH - 1 {
+            // Redis processes the previous batch while the next one is collected.
             pipe.receive()?;
             pipe.send()?;
             step::check_interrupt()?;

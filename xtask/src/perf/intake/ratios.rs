@@ -1,39 +1,39 @@
-//! The table's figures as the ratios that were promised.
+//! Ratios between figures of the table, compared with their required limits.
 
 use std::fmt::Write as _;
 
-use super::contest::Row;
+use super::comparison::Row;
 use super::redis_baseline;
 
-/// Lines of «found, wanted, held or missed».
+/// Rows with the measured ratio, its limit, and whether it was held or missed.
 #[derive(Debug, Default)]
 pub(super) struct Ratios(String);
 
-/// What a figure must not pass.
+/// Limit of a ratio.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Wanted {
+pub(super) enum Limit {
     Most(f64),
     Least(f64),
 }
 
 impl Ratios {
-    /// Adds a line; none when a figure is missing.
-    pub(super) fn line(&mut self, name: &str, found: f64, wanted: Wanted) {
+    /// Adds a row, unless a figure is missing.
+    pub(super) fn line(&mut self, name: &str, found: f64, limit: Limit) {
         if found.is_nan() {
             return;
         }
-        let (sign, limit, holds) = match wanted {
-            Wanted::Most(limit) => ("≤", limit, found <= limit),
-            Wanted::Least(limit) => ("≥", limit, found >= limit),
+        let (sign, limit, holds) = match limit {
+            Limit::Most(limit) => ("≤", limit, found <= limit),
+            Limit::Least(limit) => ("≥", limit, found >= limit),
         };
         let word = if holds { "held" } else { "missed" };
         // Writing to a string cannot fail.
         let _ = writeln!(self.0, "| {name} | {found:.2} | {sign} {limit} | {word} |");
     }
 
-    /// The lines between rows of the table.
+    /// Adds the ratios between rows of the table.
     pub(super) fn between(&mut self, rows: &[Row]) {
-        use Wanted::{Least, Most};
+        use Limit::{Least, Most};
         let of = |who: &str, connections: usize, pick: fn(&Row) -> f64| {
             let row = rows.iter().find(|row| row.who == who && row.connections == connections);
             row.map_or(f64::NAN, pick)
@@ -62,7 +62,7 @@ impl Ratios {
         }
         self.line("gateway p99 / axum p99, 256", ours(256, p99) / of("axum", 256, p99), Most(0.6));
         self.line(
-            "Redis CPU an accepted order / INCR + SET NX EX, 256",
+            "Redis CPU per accepted order / INCR + SET NX EX, 256",
             ours(256, redis) / of(redis_baseline::WHO, 1, redis),
             Most(2.0),
         );
@@ -87,8 +87,11 @@ impl Ratios {
         );
     }
 
-    /// The section.
+    /// The section of the report.
     pub(super) fn text(&self) -> String {
-        format!("\n## Ratios within this run\n\n| figure | found | wanted | |\n|---|---|---|---|\n{}", self.0)
+        format!(
+            "\n## Ratios within this run\n\n| figure | measured | required | |\n|---|---|---|---|\n{}",
+            self.0
+        )
     }
 }

@@ -1,21 +1,21 @@
-//! Who is in the field, and how each one is started.
+//! The candidates and how each is started.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use testkit::free_port;
 
-use super::contest::Contestant;
+use super::comparison::Candidate;
 use crate::perf::stage::{Actor, Stage};
 use crate::step::{self, Result};
 use crate::workspace;
 
-/// Makes monoio take epoll where it could have `io_uring`.
+/// Makes monoio use epoll even if `io_uring` is available.
 const EPOLL: (&str, &str) = ("MONOIO_FORCE_LEGACY_DRIVER", "1");
-/// The numbers of connections that everyone is measured with.
+/// Numbers of connections with which most candidates are measured.
 pub(super) const USUAL: &[usize] = &[64, 256, 1024];
 
-/// Builds what is outside the workspace.
+/// Builds the axum rival, which is outside the workspace.
 pub(super) fn build() -> Result<PathBuf> {
     let dir = workspace::root().join("perf/rivals/axum");
     step::timed("build the axum rival", || {
@@ -26,22 +26,22 @@ pub(super) fn build() -> Result<PathBuf> {
     Ok(dir.join("target/release/rival-axum"))
 }
 
-/// Starts everyone. All log at `info` unless their name says otherwise.
-pub(super) fn field(stage: &Stage, axum: &Path) -> Result<Vec<Contestant>> {
-    let plain = |who, actor| Contestant { who, actor, every_round: USUAL, once: &[], is_counted: true };
-    let variant = |who, actor| Contestant { who, actor, every_round: &[256], once: &[], is_counted: false };
-    let warn =
-        |who, actor| Contestant { who, actor, every_round: &[256], once: &[64, 1024], is_counted: false };
+/// Starts all candidates. All log at `info` unless their name says otherwise.
+pub(super) fn start_all(stage: &Stage, axum: &Path) -> Result<Vec<Candidate>> {
+    let plain = |who, actor| Candidate { who, actor, every_round: USUAL, once: &[], is_counted: true };
+    let variant = |who, actor| Candidate { who, actor, every_round: &[256], once: &[], is_counted: false };
+    let at_warn =
+        |who, actor| Candidate { who, actor, every_round: &[256], once: &[64, 1024], is_counted: false };
     let gateway = |topic, args: &[&str], env: &[(&str, &str)]| stage.intake(topic, args, env);
     Ok(vec![
         plain("responder", stage.responder()?),
-        Contestant {
+        Candidate {
             every_round: &[64, 256, 1024, 4096],
             ..plain("gateway", gateway("orders-gateway", &[], &[])?)
         },
         plain("axum", stage.axum(axum, "orders-axum", "info")?),
-        warn("gateway, LOG_LEVEL=warn", gateway("orders-warn", &["--log-level", "warn"], &[])?),
-        warn("axum, LOG_LEVEL=warn", stage.axum(axum, "orders-axum-warn", "warn")?),
+        at_warn("gateway, LOG_LEVEL=warn", gateway("orders-warn", &["--log-level", "warn"], &[])?),
+        at_warn("axum, LOG_LEVEL=warn", stage.axum(axum, "orders-axum-warn", "warn")?),
         variant("gateway, murmur2", gateway("orders-murmur2", &["--orders-partitioner", "murmur2"], &[])?),
         variant("gateway, epoll", gateway("orders-epoll", &[], &[EPOLL])?),
         variant("gateway, one core", gateway("orders-one", &["--workers", "1"], &[])?),
@@ -49,8 +49,8 @@ pub(super) fn field(stage: &Stage, axum: &Path) -> Result<Vec<Contestant>> {
 }
 
 impl Stage {
-    /// A gateway on a topic of its own and a Redis without keys; the sold-out gate stays on, as by default: nothing is
-    /// in stock here, so it knows of no item.
+    /// Starts a gateway with this topic and an empty Redis. The sold-out gate stays on, as by default; it rejects nothing,
+    /// because no item has a stock level here.
     pub(super) fn intake(&self, topic: &str, args: &[&str], env: &[(&str, &str)]) -> Result<Actor> {
         self.redis.call(&["FLUSHALL"]);
         let mut all = vec!["--orders-topic", topic];
@@ -60,7 +60,7 @@ impl Stage {
         Ok(actor)
     }
 
-    /// Makes a topic with the partitions that orders have: by a gateway that goes at once.
+    /// Creates a topic with the default number of partitions, by starting and stopping a gateway.
     pub(super) fn topic(&self, topic: &str) -> Result<()> {
         self.intake(topic, &[], &[])?.end().map(drop)
     }

@@ -1,15 +1,15 @@
-//! The one table of a run.
+//! The results table.
 
 use std::fmt::Write as _;
 
-use super::contest::Row;
+use super::comparison::Row;
 
-/// All rows and what the columns are.
+/// All rows, with an explanation of the columns.
 pub(super) fn text(rows: &[Row], seconds: u64, rounds: u64) -> String {
     let mut text = format!(
         "## Acknowledged orders\n\nwrk, one thread, closed loop, unique orders, runs of {seconds} s; medians of {rounds} \
-         rounds in turn (64 and 1,024 connections at warn: one run). CPU in µs an acknowledged order; the other columns \
-         an order as well. `perf/README.md` says how each one is measured.\n\n\
+         alternating rounds (64 and 1,024 connections at warn: one run). CPU in µs per acknowledged order; system calls, \
+         allocations and Redis columns per order as well. `perf/README.md` explains how each is measured.\n\n\
          | who | connections | orders/s | p50 ms | p99 ms | p99.9 ms | server CPU | Redis CPU | Kafka CPU | client CPU \
          | Redis calls | Redis commands | syscalls¹ | allocations¹ | RSS MiB | refused |\n\
          |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",

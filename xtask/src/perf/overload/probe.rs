@@ -1,5 +1,5 @@
-//! Asks a gateway under load what its operators ask, over a kept connection and over a fresh one each time, and orders
-//! something that is sold out.
+//! Sends the requests of operators to a gateway under load, over a persistent connection and over a new one each time, and
+//! orders a sold-out item.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -9,29 +9,29 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use testkit::http::Client;
 
-/// Stock of the item that is sold out.
+/// Redis key with the stock of the sold-out item.
 pub(super) const SOLD_OUT_KEY: &str = "inventory:none";
-/// Between two rounds of questions.
+/// Pause between two rounds of requests.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The first answers about the item: the gateway looks at its stock ten times a second.
+/// How long the gateway may take to detect that the item is sold out; it reads the stock ten times a second.
 const GATE_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// Questions under way.
+/// A running probe.
 pub(super) struct Probe {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Seen>,
+    thread: JoinHandle<Observed>,
 }
 
-/// How long each question took, by name; and the answers to orders of the sold-out item.
+/// Durations of the requests by name, and the responses to orders of the sold-out item.
 #[derive(Default)]
-struct Seen {
+struct Observed {
     took: Vec<(&'static str, Vec<Duration>)>,
     unanswered: u64,
     sold_out: u64,
     not_sold_out: Vec<u16>,
 }
 
-impl Seen {
+impl Observed {
     fn note(&mut self, name: &'static str, began: Instant) {
         let took = began.elapsed();
         match self.took.iter_mut().find(|(known, _)| *known == name) {
@@ -41,20 +41,20 @@ impl Seen {
     }
 }
 
-/// Starts asking.
+/// Starts the probe.
 pub(super) fn start(address: &str) -> Probe {
     let stop = Arc::new(AtomicBool::new(false));
     let (flag, address) = (Arc::clone(&stop), address.to_owned());
-    Probe { stop, thread: std::thread::spawn(move || ask(&address, &flag)) }
+    Probe { stop, thread: std::thread::spawn(move || probe(&address, &flag)) }
 }
 
 impl Probe {
-    /// Ends it; a list of what was seen.
+    /// Stops the probe and returns a list of its results.
     pub(super) fn stop(self) -> String {
         self.stop.store(true, Ordering::Relaxed);
-        let Ok(mut seen) = self.thread.join() else { return "- the probe has panicked\n".to_owned() };
+        let Ok(mut observed) = self.thread.join() else { return "- the probe panicked\n".to_owned() };
         let mut text = String::new();
-        for (name, took) in &mut seen.took {
+        for (name, took) in &mut observed.took {
             took.sort_unstable();
             let ms = |at: usize| took[at.min(took.len() - 1)].as_secs_f64() * 1e3;
             // Writing to a string cannot fail.
@@ -69,16 +69,16 @@ impl Probe {
         }
         let _ = writeln!(
             text,
-            "- orders of a sold-out item: {} times 410, other answers {:?}; questions without an answer: {}",
-            seen.sold_out, seen.not_sold_out, seen.unanswered
+            "- orders of a sold-out item: {} times 410, other responses {:?}; requests without a response: {}",
+            observed.sold_out, observed.not_sold_out, observed.unanswered
         );
         text
     }
 }
 
-fn ask(address: &str, stop: &AtomicBool) -> Seen {
-    let mut seen = Seen::default();
-    let mut kept = Client::connect(address);
+fn probe(address: &str, stop: &AtomicBool) -> Observed {
+    let mut observed = Observed::default();
+    let mut persistent = Client::connect(address);
     let (begun, run) =
         (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos()));
     let mut number = 0;
@@ -86,37 +86,37 @@ fn ask(address: &str, stop: &AtomicBool) -> Seen {
         for (name, path) in [
             ("/health", "/health"),
             ("/metrics", "/metrics"),
-            ("/orders, kept connection", "/orders/never-seen"),
+            ("/orders, persistent connection", "/orders/never-seen"),
         ] {
             let began = Instant::now();
-            if kept.try_get(path).is_some() {
-                seen.note(name, began);
+            if persistent.try_get(path).is_some() {
+                observed.note(name, began);
             } else {
-                seen.unanswered += 1;
-                kept = Client::connect(address);
+                observed.unanswered += 1;
+                persistent = Client::connect(address);
             }
         }
         let began = Instant::now();
         if Client::connect(address).try_get("/health").is_some() {
-            seen.note("/health, fresh connection", began);
+            observed.note("/health, new connection", began);
         } else {
-            seen.unanswered += 1;
+            observed.unanswered += 1;
         }
         number += 1;
         let order = format!(
             r#"{{"user_id":"probe{number}","item_id":"none","amount":1,"request_id":"probe-{run}-{number}"}}"#
         );
         let began = Instant::now();
-        match kept.post_buy(&order, &[]).status {
+        match persistent.post_buy(&order, &[]).status {
             410 => {
-                seen.sold_out += 1;
-                seen.note("a sold-out order", began);
+                observed.sold_out += 1;
+                observed.note("a sold-out order", began);
             }
-            // Until the gateway has looked at the stock it does not know.
+            // The gateway may not have read the stock yet.
             _ if begun.elapsed() < GATE_WAIT_MAX => {}
-            other => seen.not_sold_out.push(other),
+            other => observed.not_sold_out.push(other),
         }
         std::thread::sleep(PAUSE);
     }
-    seen
+    observed
 }

@@ -1,5 +1,5 @@
-//! How long accepted orders took by the gateway's own clock: `processing_time_ms` of its log lines. The histogram on its
-//! metrics page holds refused orders as well.
+//! Latency of accepted orders measured by the gateway: `processing_time_ms` of its log lines. The histogram on its
+//! metrics page also contains refused orders.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
@@ -7,24 +7,24 @@ use std::path::Path;
 
 use crate::step::Result;
 
-/// A log, from where it ended when this was made.
+/// A log file, read from its end at the time of opening.
 pub(super) struct Log(BufReader<File>);
 
-/// Accepted orders by their milliseconds; the last bucket holds all longer ones.
+/// Number of accepted orders per millisecond of latency; the last bucket holds all longer ones.
 pub(super) struct Times(Vec<u64>);
 
-/// Milliseconds that are told apart.
+/// Largest latency with a separate bucket.
 const MS_MAX: usize = 60_000;
 
 impl Log {
-    /// From its present end on.
-    pub(super) fn here(path: &Path) -> Result<Self> {
+    /// Opens the log at its current end.
+    pub(super) fn open_at_end(path: &Path) -> Result<Self> {
         let mut file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
         file.seek(SeekFrom::End(0))?;
         Ok(Self(BufReader::with_capacity(1 << 20, file)))
     }
 
-    /// Reads what was written since.
+    /// Reads the lines written since opening.
     pub(super) fn times(mut self) -> Result<Times> {
         let mut times = vec![0; MS_MAX + 1];
         let mut line = Vec::new();
@@ -39,7 +39,7 @@ impl Log {
 }
 
 impl Times {
-    /// The 99th percentile, whole milliseconds.
+    /// The 99th percentile in whole milliseconds.
     pub(super) fn p99_ms(&self) -> usize {
         let all: u64 = self.0.iter().sum();
         let mut seen = 0;
@@ -65,14 +65,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_accepted_orders_count() {
+    fn only_accepted_orders_are_counted() {
         let line = |event: &str, ms: u64| format!("{{\"event\":\"{event}\",\"processing_time_ms\":{ms}}}\n");
         assert_eq!(accepted_ms(line("order_queued", 12).as_bytes()), Some(12));
         assert_eq!(accepted_ms(line("order_shed", 12).as_bytes()), None);
     }
 
     #[test]
-    fn a_hundredth_may_be_later() {
+    fn p99_ignores_the_slowest_hundredth() {
         let mut times = vec![0; 10];
         (times[3], times[9]) = (99, 1);
         assert_eq!(Times(times).p99_ms(), 3);

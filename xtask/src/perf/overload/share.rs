@@ -1,7 +1,7 @@
-//! A fixed share of one core for a process, by the CPU controller of a control group (v1 or v2).
+//! Limits a process to a fixed share of one core, by the CPU controller of a control group (v1 or v2).
 //!
-//! Redis on a share has a fixed capacity, and the rest of the machine has idle time. The generator and the refusals
-//! then do not take from Redis what accepted orders need, which is how it is when each has a machine of its own.
+//! With a limited share Redis has a fixed capacity, and the rest of the machine has idle time. Load generator and refusals
+//! then take no CPU from Redis that accepted orders need, as if each process had a separate machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use crate::step::Result;
 
-/// The quota is granted anew after this time, so a process on a share pauses for less than this. The kernel's minimum
-/// for a quota is 1 ms (Documentation/scheduler/sched-bwc).
+/// The quota is renewed after this time, so a limited process pauses for less than this. The kernel's minimum
+/// quota is 1 ms (Documentation/scheduler/sched-bwc).
 const PERIOD_US: u64 = 10_000;
 /// The smallest share: a quota of 1 ms.
 pub(super) const SHARE_MIN: f64 = 0.1;
 
-/// The group. When this is dropped, its process has a whole core again.
+/// The control group. Dropping it removes the limit.
 pub(super) struct Share {
     group: PathBuf,
     pid: u32,
@@ -57,7 +57,7 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         let parent = self.group.with_file_name("cgroup.procs");
-        // A process that has ended has left the group by itself.
+        // A process that has exited is no longer in the group.
         drop(fs::write(parent, self.pid.to_string()));
         for _ in 0..100 {
             if fs::remove_dir(&self.group).is_ok() {
