@@ -76,7 +76,8 @@ pub(crate) fn command() -> Command {
                  flash-sale demo\n  \
                  flash-sale demo --buyers 20000 --stock 500 --html report.html\n  \
                  flash-sale demo --redis-addr 127.0.0.1:6379 --kafka-addr 127.0.0.1:9092\n\n\
-                 Exit codes: 0 all checks passed, 1 could not run or write a report, 3 threshold exceeded, 4 ledger violated, \
+                 Exit codes: 0 all checks passed, 1 could not run, write a report or shut down cleanly, 3 threshold \
+                 exceeded, 4 ledger violated, \
                  5 load generator saturated, 64 invalid setting, 130 interrupted.",
             ),
         )

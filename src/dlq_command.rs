@@ -32,7 +32,7 @@ pub(crate) fn command() -> Command {
     let dry_run = Arg::new("dry-run")
         .long("dry-run")
         .action(ArgAction::SetTrue)
-        .help("Only report how many dead letters would be settled");
+        .help("Only report how many dead letters would be replayed or purged");
     let all = Arg::new("all")
         .long("all")
         .action(ArgAction::SetTrue)
@@ -72,7 +72,7 @@ pub(crate) fn command() -> Command {
                     .value_name("N")
                     .default_value(ATTEMPTS_MAX)
                     .value_parser(value_parser!(u32).range(1..=1000))
-                    .help("Leave orders in quarantine that were already replayed this often"),
+                    .help("Do not replay orders that were already replayed this often (quarantine)"),
             ]),
         )
         .subcommand(

@@ -25,7 +25,7 @@ pub(crate) fn command() -> Command {
             Arg::new("live")
                 .long("live")
                 .action(ArgAction::SetTrue)
-                .help("Query GET /live instead: whether the process runs, regardless of Redis and Kafka"),
+                .help("Query GET /live instead: whether the process must be restarted (not so by an outage of Redis or Kafka)"),
             Arg::new("timeout")
                 .long("timeout")
                 .value_name("DURATION")

@@ -61,7 +61,7 @@ pub(crate) fn command() -> Command {
                 .long("scenario")
                 .value_name("FILE")
                 .value_parser(value_parser!(PathBuf))
-                .help("Scenario file (perf/scenarios/*.toml); explicit flags take precedence"),
+                .help("Scenario file (perf/scenarios/*.toml); flags take precedence, except those for arrival times (refused)"),
             Arg::new("rate-scale")
                 .long("rate-scale")
                 .value_name("FACTOR")
@@ -224,9 +224,9 @@ fn plan(flags: &ArgMatches) -> Result<(Plan, AuditSource), String> {
     // With a scenario, only flags that were given explicitly count, not their defaults.
     let has_scenario = plan.scenario.is_some();
     let is_given = |name: &str| !has_scenario || flags.value_source(name) == Some(ValueSource::CommandLine);
-    if has_scenario && ["rate", "buyers", "duration"].into_iter().any(is_given) {
+    if has_scenario && ["rate", "buyers", "duration", "poisson"].into_iter().any(is_given) {
         return Err(
-            "--scenario determines when buyers arrive; use --rate-scale instead of --rate, --buyers or --duration"
+            "--scenario determines when buyers arrive; use --rate-scale instead of --rate, --buyers, --duration or --poisson"
                 .to_owned(),
         );
     }
@@ -326,4 +326,29 @@ fn target(url: &str) -> Result<(SocketAddr, String), String> {
     let resolved = host.to_socket_addrs().map_err(|error| format!("--target {url:?}: {error}"))?.next();
     let address = resolved.ok_or_else(|| format!("--target {url:?} has no address"))?;
     Ok((address, rest.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{command, plan};
+
+    #[test]
+    fn flags_for_arrival_times_are_refused_with_a_scenario() {
+        let plan_with = |flag: &str| {
+            let words = [
+                "loadgen",
+                "--target",
+                "http://127.0.0.1:1",
+                "--scenario",
+                "perf/scenarios/flash_sale.toml",
+                flag,
+            ];
+            plan(&command().try_get_matches_from(words).expect("the flags exist"))
+        };
+        for flag in ["--rate=5", "--buyers=5", "--duration=5s", "--poisson"] {
+            let Err(reason) = plan_with(flag) else { panic!("{flag} is accepted") };
+            assert!(reason.contains("--rate-scale"), "{flag}: {reason}");
+        }
+        assert!(plan_with("--rate-scale=0.5").is_ok());
+    }
 }

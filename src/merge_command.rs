@@ -32,7 +32,8 @@ pub(crate) fn command() -> Command {
              can check alone. For every other check, the worst result of all shards counts.\n\
              {}\n\
              Exit codes: 0 passed, 1 a report cannot be read or written, 2 the reports are not all the shards of one run, \
-             3 threshold exceeded, 4 ledger violated, 5 a load generator saturated, 130 a shard was interrupted.",
+             3 threshold exceeded, 4 ledger violated, 5 a load generator saturated or a fault script \
+             failed, 130 a shard was interrupted.",
             report_files::HELP
         ))
 }

@@ -99,8 +99,9 @@ pub(crate) fn command() -> Command {
         .args(settings.map(flag))
         .after_help(
             "The command writes placeholder keys (prepare:*) so that Redis's hash tables grow to the size of the sale, and\n\
-             deletes most of them again. Without it, Redis is two to three times slower each time the number of keys\n\
-             doubles. It takes about two minutes for 5,000,000 orders and can be repeated and interrupted at any time.\n\n\
+             deletes most of them again. Without it, Redis is two to three times slower while it enlarges its tables, each\n\
+             time the number of keys doubles. It takes about two minutes for 5,000,000 orders and can be repeated and\n\
+             interrupted at any time.\n\n\
              Examples:\n  \
              flash-sale prepare --orders 5000000 --items items.txt --gateway 127.0.0.1:8080\n  \
              flash-sale prepare --orders 5000000 --dry-run --json\n  \

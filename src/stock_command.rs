@@ -32,7 +32,12 @@ pub(crate) const UNITS_MAX: u64 = 1_000_000_000_000;
 /// The flags.
 pub(crate) fn command() -> Command {
     let item = || Arg::new("item").required(true).help("The item: 1 to 100 characters of A-Z a-z 0-9 _ -");
-    let units = || Arg::new("units").required(true).value_parser(value_parser!(u64).range(0..=UNITS_MAX));
+    let units = || {
+        Arg::new("units")
+            .required(true)
+            .value_parser(value_parser!(u64).range(0..=UNITS_MAX))
+            .help("Units, 0 to 1000000000000")
+    };
     let redis = || flag(&table::REDIS_ADDR);
     Command::new("stock")
         .about("Set, add, show, audit or rebuild the inventory of items")
@@ -47,7 +52,10 @@ pub(crate) fn command() -> Command {
         .subcommand(
             Command::new("show")
                 .about("Show the units brought in, left, and held or sold, and the drift between them")
-                .args([Arg::new("item").required(true).num_args(1..=1024), redis()]),
+                .args([
+                    Arg::new("item").required(true).num_args(1..=1024).help("Items, up to 1024"),
+                    redis(),
+                ]),
         )
         .subcommand(audit::command())
         .subcommand(rebuild::command())

@@ -182,7 +182,7 @@ pub fn start_on(
         drivers: Mutex::new(vec![None; cores]),
         sink: Arc::clone(&parts.sink),
         started: Instant::now(),
-        suspended_cores: SuspendedCores::default(),
+        suspended_cores: SuspendedCores::new(cores, Instant::now()),
     });
     checks.start(Arc::clone(&shared.drain), check_groups).map_err(StartError::Thread)?;
     let watched = backlog::Watched {
@@ -313,7 +313,7 @@ async fn run_core(
         pending_releases: RefCell::default(),
         refusals: RefCell::new([0; Counter::COUNT]),
         recoveries: Cell::new(0),
-        suspension: Cell::new(Suspension::new(Instant::now())),
+        suspension: Cell::new(Suspension::new(placement.index, Instant::now())),
         shared,
     });
     sweep::renew_date(&core);

@@ -7,7 +7,7 @@
 //!
 //! A pure state machine without clock or IO. One per core; the cores share `SuspendedCores`.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// A longer time between two sweeps counts as a suspension. Sweeps run every 20 ms, later on a busy machine. An id can be
@@ -15,21 +15,45 @@ use std::time::{Duration, Instant};
 /// watermark.
 const GAP_MIN: Duration = Duration::from_millis(300);
 
-/// After this time all cores have resumed once one has: each runs on its own thread.
-const RESUMED_BY_ALL: Duration = Duration::from_millis(100);
-
 /// An id may be taken over `PUBLISH_TIMEOUT` plus this time after its admission. By then the watermark of an order that
 /// was acknowledged in time has been written: 100 ms until an order before it expires, 100 ms until the next watermark,
 /// and two round trips to Redis.
 pub const TAKEOVER_SLACK: Duration = Duration::from_millis(500);
 
-/// Number of cores that have not yet confirmed the ids they admitted before a suspension.
-#[derive(Debug, Default)]
-pub struct SuspendedCores(AtomicUsize);
+/// What the cores know of each other.
+#[derive(Debug)]
+pub struct SuspendedCores {
+    /// Cores that have not yet confirmed the ids they admitted before a suspension.
+    unconfirmed: AtomicUsize,
+    started: Instant,
+    /// Last sweep of each core, nanoseconds since `started`.
+    swept_ns: Box<[AtomicU64]>,
+}
+
+impl SuspendedCores {
+    /// For this number of cores, none of which has run a sweep.
+    pub fn new(cores: usize, now: Instant) -> Self {
+        let swept_ns = (0..cores).map(|_| AtomicU64::new(0)).collect();
+        Self { unconfirmed: AtomicUsize::new(0), started: now, swept_ns }
+    }
+
+    fn ns(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.started).as_nanos() as u64
+    }
+
+    /// On a busy machine a core may run much later than another one after the process has resumed.
+    fn have_all_swept_since(&self, at: Instant) -> bool {
+        let at_ns = self.ns(at);
+        // Acquire: a core that counts itself as unconfirmed does so before it publishes its sweep.
+        self.swept_ns.iter().all(|swept_ns| swept_ns.load(Ordering::Acquire) >= at_ns)
+    }
+}
 
 /// Suspension detector of one core.
 #[derive(Debug, Clone, Copy)]
 pub struct Suspension {
+    /// Index of the core.
+    core: usize,
     swept_at: Instant,
     /// When the core resumed after a suspension; cleared once the ids it had admitted before are confirmed.
     resumed_at: Option<Instant>,
@@ -37,14 +61,14 @@ pub struct Suspension {
 
 impl Suspension {
     /// For a core that runs at `now`.
-    pub fn new(now: Instant) -> Self {
-        Self { swept_at: now, resumed_at: None }
+    pub fn new(core: usize, now: Instant) -> Self {
+        Self { core, swept_at: now, resumed_at: None }
     }
 
     /// Whether an order that was read at `at` must not be admitted.
     pub fn holds_back(&self, at: Instant, cores: &SuspendedCores) -> bool {
         // The second condition detects the gap even before the first sweep after it.
-        cores.0.load(Ordering::Acquire) > 0 || at.saturating_duration_since(self.swept_at) > GAP_MIN
+        cores.unconfirmed.load(Ordering::Acquire) > 0 || at.saturating_duration_since(self.swept_at) > GAP_MIN
     }
 
     /// Records a sweep at `now`. `is_confirmed`: no id that the core admitted is above its written watermark.
@@ -53,15 +77,18 @@ impl Suspension {
         match self.resumed_at {
             None if gap > GAP_MIN => {
                 self.resumed_at = Some(now);
-                cores.0.fetch_add(1, Ordering::AcqRel);
+                cores.unconfirmed.fetch_add(1, Ordering::AcqRel);
             }
             // Suspended again: wait again until all cores have resumed.
             Some(_) if gap > GAP_MIN => self.resumed_at = Some(now),
-            Some(at) if is_confirmed && now.saturating_duration_since(at) > RESUMED_BY_ALL => {
+            Some(at) if is_confirmed && cores.have_all_swept_since(at) => {
                 self.resumed_at = None;
-                cores.0.fetch_sub(1, Ordering::AcqRel);
+                cores.unconfirmed.fetch_sub(1, Ordering::AcqRel);
             }
             _ => {}
+        }
+        if let Some(swept_ns) = cores.swept_ns.get(self.core) {
+            swept_ns.store(cores.ns(now), Ordering::Release);
         }
     }
 }
@@ -87,58 +114,70 @@ mod tests {
         })
     }
 
+    fn cores(count: usize) -> (SuspendedCores, Vec<Suspension>, Instant) {
+        let began = Instant::now();
+        let each = (0..count).map(|core| Suspension::new(core, began)).collect();
+        (SuspendedCores::new(count, began), each, began)
+    }
+
     #[test]
     fn a_core_that_sweeps_regularly_holds_nothing_back() {
-        let (cores, began) = (SuspendedCores::default(), Instant::now());
-        let mut core = Suspension::new(began);
-        let now = run(&mut core, &cores, began, 100, false);
-        assert!(!core.holds_back(now + TICK, &cores));
+        let (shared, mut each, began) = cores(1);
+        let now = run(&mut each[0], &shared, began, 100, false);
+        assert!(!each[0].holds_back(now + TICK, &shared));
     }
 
     #[test]
     fn a_suspension_is_detected_before_the_first_sweep_after_it() {
-        let (cores, began) = (SuspendedCores::default(), Instant::now());
-        assert!(Suspension::new(began).holds_back(began + STOP, &cores));
+        let (shared, each, began) = cores(1);
+        assert!(each[0].holds_back(began + STOP, &shared));
     }
 
     #[test]
     fn orders_are_held_back_until_admitted_ids_are_confirmed() {
-        let (cores, began) = (SuspendedCores::default(), Instant::now());
-        let mut core = Suspension::new(began);
-        let now = run(&mut core, &cores, began + STOP, 100, false);
-        assert!(core.holds_back(now, &cores));
-        let now = run(&mut core, &cores, now, 1, true);
-        assert!(!core.holds_back(now, &cores));
+        let (shared, mut each, began) = cores(1);
+        let now = run(&mut each[0], &shared, began + STOP, 100, false);
+        assert!(each[0].holds_back(now, &shared));
+        let now = run(&mut each[0], &shared, now, 1, true);
+        assert!(!each[0].holds_back(now, &shared));
     }
 
     #[test]
     fn one_core_holds_back_the_orders_of_all() {
-        let (cores, began) = (SuspendedCores::default(), Instant::now());
-        let (mut first, mut second) = (Suspension::new(began), Suspension::new(began));
-        let now = run(&mut first, &cores, began + STOP, 10, true);
-        let now = run(&mut second, &cores, now, 1, true);
-        assert!(first.holds_back(now, &cores));
-        let now = run(&mut second, &cores, now, 10, true);
-        first.swept(now, true, &cores);
-        assert!(!first.holds_back(now, &cores));
+        let (shared, mut each, began) = cores(2);
+        let now = run(&mut each[0], &shared, began + STOP, 10, true);
+        let now = run(&mut each[1], &shared, now, 10, false);
+        each[0].swept(now, true, &shared);
+        assert!(each[0].holds_back(now, &shared));
+        let now = run(&mut each[1], &shared, now, 1, true);
+        each[0].swept(now, true, &shared);
+        assert!(!each[0].holds_back(now, &shared));
     }
 
     #[test]
     fn a_core_that_has_nothing_to_confirm_waits_until_all_cores_have_resumed() {
-        let (cores, began) = (SuspendedCores::default(), Instant::now());
-        let mut core = Suspension::new(began);
-        let now = run(&mut core, &cores, began + STOP, 2, true);
-        assert!(core.holds_back(now, &cores));
+        let (shared, mut each, began) = cores(2);
+        // Both had run before; the second one resumes ten seconds later than the first.
+        each[1].swept(began + TICK, true, &shared);
+        let now = run(&mut each[0], &shared, began + STOP, 500, true);
+        assert!(each[0].holds_back(now, &shared));
+        each[1].swept(now, false, &shared);
+        each[0].swept(now, true, &shared);
+        assert!(each[0].holds_back(now, &shared), "the second core has ids to confirm");
+        each[1].swept(now + TICK, true, &shared);
+        assert!(!each[0].holds_back(now + TICK, &shared));
     }
 
     #[test]
     fn a_second_suspension_while_orders_are_held_back_is_counted_once() {
-        let (cores, began) = (SuspendedCores::default(), Instant::now());
-        let mut core = Suspension::new(began);
-        let now = run(&mut core, &cores, began + STOP, 2, true);
-        let now = run(&mut core, &cores, now + STOP, 2, true);
-        assert!(core.holds_back(now, &cores));
-        let now = run(&mut core, &cores, now, 10, true);
-        assert!(!core.holds_back(now, &cores));
+        let (shared, mut each, began) = cores(2);
+        let now = run(&mut each[0], &shared, began + STOP, 2, true);
+        let now = run(&mut each[0], &shared, now + STOP, 2, true);
+        assert!(each[0].holds_back(now, &shared));
+        let now = run(&mut each[1], &shared, now, 2, true);
+        let now = run(&mut each[0], &shared, now, 1, true);
+        assert!(each[0].holds_back(now, &shared), "the second core has not seen the first one sweep");
+        let now = run(&mut each[1], &shared, now, 1, true);
+        assert!(!each[0].holds_back(now, &shared));
     }
 }

@@ -82,15 +82,15 @@ settings! {
     HANDOVER_SOCKET = Gateway, Kind::SocketPath, "",
         "Unix socket for zero-downtime restarts: a gateway started with the path of a running one takes over its sockets";
     PUBLISH_TIMEOUT = Gateway, Kind::Duration { min_ms: 100, max_ms: 60_000 }, "2s",
-        "How long an order waits for the broker before 503; after this time its pending request_id can be taken over";
+        "How long an order waits for the broker before 503; a retry with the same request_id is published again after that time";
     ORDERS_PARTITIONER = Gateway, Kind::Partitioner, "sticky",
-        "Partition of an order: sticky (orders of the same time slot share one, for fewer requests) or murmur2 (by user_id)";
+        "Partition of an order: sticky (orders accepted at about the same time share one) or murmur2 (by user_id)";
     RATE_LIMIT_MAX_REQUESTS = Gateway, Kind::Count { min: 1, max: 10_000 }, "60",
         "Maximum accepted orders of a user in any trailing window of RATE_LIMIT_WINDOW";
     RATE_LIMIT_WINDOW = Gateway, Kind::Duration { min_ms: 1, max_ms: DAY_MS }, "1m",
         "Length of the rate limit window";
     CIRCUIT_BREAKER_FAILURE_THRESHOLD = Gateway, Kind::Count { min: 1, max: 1_000_000 }, "5",
-        "Consecutive failures that open the circuit breaker";
+        "Consecutive failed publishes to Kafka that open the circuit breaker";
     CIRCUIT_BREAKER_SUCCESS_THRESHOLD = Gateway, Kind::Count { min: 1, max: 10_000 }, "2",
         "Probes of the half-open circuit breaker; it closes when all of them succeed";
     CIRCUIT_BREAKER_BASE_TIMEOUT = Gateway, Kind::Duration { min_ms: 1, max_ms: DAY_MS }, "30s",
@@ -106,10 +106,10 @@ settings! {
     MAX_CONNECTIONS = Gateway, Kind::Count { min: 1, max: 1_000_000 }, "16384",
         "Maximum open connections; further ones get 503 and are closed";
     MAX_CONNECTIONS_PER_ADDRESS = Gateway, Kind::Count { min: 0, max: 1_000_000 }, "0",
-        "Maximum open connections per client address (IPv6: per /64); 0 means unlimited and is required behind a proxy";
+        "Maximum open connections per client address (IPv6: per /64); 0: no limit, as behind a proxy, whose clients share one";
 
     METRICS_ADDR = Processor, Kind::Socket, "0.0.0.0:9090",
-        "Address on which the processor serves /metrics and /health";
+        "Address on which the processor serves /metrics, /health and /live";
     PAYMENT_FAILURE_RATE = Processor, Kind::Ratio, "0.10",
         "Fraction of simulated payments that fail, 0 to 1";
     PAYMENT_LATENCY = Processor, Kind::Duration { min_ms: 0, max_ms: 600_000 }, "0ms",

@@ -6,6 +6,8 @@
 //! lost between its two steps, the entry of the first send stays in the window: the user is then rejected for
 //! longer, never for a shorter time.
 
+use std::time::{Duration, Instant};
+
 use shard::join::all;
 use shard::waiters::Wait;
 use wire::status_value::{Holder, StatusValue};
@@ -18,11 +20,17 @@ use crate::answer::Answer;
 use crate::tag::tag_of;
 use crate::{Admission, AdmissionKey, Admit, Command, StoreError};
 
+/// An admission that takes longer takes nothing over. The process may have been stopped meanwhile, and then the owner of the
+/// id has not had the time to confirm what it had acknowledged before. A shorter stop is covered by the difference between
+/// `takeover_after_ms` and the time that a publish may take (the gateway's `TAKEOVER_SLACK`).
+const TAKEOVER_TIME_MAX: Duration = Duration::from_millis(300);
+
 /// Decides whether this order may be published.
 ///
 /// # Errors
 /// [`StoreError::Lost`] as described above; after any other error nothing has changed.
 pub(super) async fn admit(link: &Link, admit: &Admit<'_>) -> Result<Admission, StoreError> {
+    let began = Instant::now();
     let tag = tag_of(admit.owner, admit.sequence);
     let window = link.step(&Step::BeginWindow { user_id: admit.user_id, tag })?;
     // The first step is already in flight, so its result is unknown.
@@ -31,7 +39,9 @@ pub(super) async fn admit(link: &Link, admit: &Admit<'_>) -> Result<Admission, S
     match (window, id) {
         (Ok(1), Ok(None)) => Ok(Admission::Fresh),
         (Ok(_), Ok(None)) => count(link, admit).await,
-        (Ok(is_counted), Ok(Some(seen))) => refuse_or_take_over(link, admit, &seen, is_counted == 1).await,
+        (Ok(is_counted), Ok(Some(seen))) => {
+            refuse_or_take_over(link, admit, &seen, is_counted == 1, began).await
+        }
         (Err(StoreError::Unreachable), Err(StoreError::Unreachable)) => Err(StoreError::Unreachable),
         // One of the two keys has the wrong type; the other one may have been set.
         (Err(StoreError::Refused(reason)), _) | (_, Err(StoreError::Refused(reason))) => {
@@ -65,6 +75,7 @@ async fn refuse_or_take_over(
     admit: &Admit<'_>,
     seen: &str,
     is_counted: bool,
+    began: Instant,
 ) -> Result<Admission, StoreError> {
     let value = StatusValue::parse(seen);
     let duplicate = || {
@@ -75,6 +86,9 @@ async fn refuse_or_take_over(
         Some(fingerprint) if fingerprint.as_bytes() != hex16(admit.fingerprint) => Admission::Mismatch,
         _ => match value.holder {
             Some(holder) if may_take_over(link, admit.request_id, &holder).await? => {
+                if began.elapsed() > TAKEOVER_TIME_MAX {
+                    return Err(StoreError::Lost);
+                }
                 if ask(link, &Step::TakeOver { admit, seen, accepted_at_ms: holder.accepted_at_ms })
                     .await
                     .map_err(|_| StoreError::Lost)?

@@ -4,6 +4,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod a_slow_admission_takes_nothing_over;
 mod auth_and_db;
 mod concurrent_admissions;
 mod concurrent_processing;
