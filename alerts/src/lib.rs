@@ -2,7 +2,7 @@
 //!
 //! Alerts are evaluated after every scrape, so memory does not grow with the run. An alert fires as in
 //! Prometheus: when its condition has held for its `for`, separately for each set of labels. A run shorter
-//! than the `for` cannot show that, so an alert that is still pending at its end counts as fired, because
+//! than the `for` cannot show that, so an alert that is still pending when the run ends counts as fired, because
 //! nothing shows that it would have cleared. An alert that could not be evaluated is not judged and never
 //! counts as passed.
 //!

@@ -87,9 +87,7 @@ impl Suspension {
             }
             _ => {}
         }
-        if let Some(swept_ns) = cores.swept_ns.get(self.core) {
-            swept_ns.store(cores.ns(now), Ordering::Release);
-        }
+        cores.swept_ns[self.core].store(cores.ns(now), Ordering::Release);
     }
 }
 

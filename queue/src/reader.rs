@@ -1,4 +1,4 @@
-//! Reads a topic from its beginning to its end at the time of opening: for audits, `dlq` and `stock rebuild`.
+//! Reads a topic from its first record to the log end at the time of opening: for audits, `dlq` and `stock rebuild`.
 //!
 //! Reads without a group and commits nothing. Blocks on the network: for a separate thread, never for a core.
 

@@ -14,7 +14,7 @@ use crate::process;
 
 type Calls = &'static [&'static [&'static str]];
 
-/// Limit from the failure to `/health`, and from its end to the first 202. The contract is 2 s; the rest is for a machine
+/// Limit from the failure to `/health`, and from the recovery to the first 202. The contract is 2 s; the rest is for a machine
 /// busy with other tests.
 const NOTICED_MAX: Duration = Duration::from_secs(10);
 /// The item of the test.

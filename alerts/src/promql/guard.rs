@@ -5,7 +5,8 @@ use crate::duration::duration_ms;
 
 /// Longest expression, bytes: those of `deploy/alerts.yml` have at most some hundred.
 const BYTES_MAX: usize = 4096;
-/// Most nested parentheses, and most signs or `^` in a row: the parser and its tree recurse once for each.
+/// Most nested parentheses, most signs in a row and most `^` in all (`1^2^3` nests to the right): the parser and its tree recurse
+/// once for each.
 const NESTED_MAX: usize = 64;
 
 /// Says what cannot be given to the parser.
@@ -13,7 +14,7 @@ pub(super) fn check(text: &str) -> Result<(), String> {
     if text.len() > BYTES_MAX {
         return Err(format!("it is longer than {BYTES_MAX} bytes"));
     }
-    let (mut depth, mut prefixes) = (0_usize, 0_usize);
+    let (mut depth, mut signs, mut powers) = (0_usize, 0_usize, 0_usize);
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
         let length = match first {
@@ -24,19 +25,18 @@ pub(super) fn check(text: &str) -> Result<(), String> {
             '@' => return Err("`@` is not supported".to_owned()),
             _ => first.len_utf8(),
         };
-        depth = match first {
-            '(' => depth + 1,
-            ')' => depth.saturating_sub(1),
-            _ => depth,
-        };
-        prefixes = match first {
-            '-' | '+' | '^' => prefixes + 1,
-            _ if first.is_whitespace() => prefixes,
-            // `1^2^3` nests to the right as deep as it is long.
-            _ if text.contains('^') => prefixes,
-            _ => 0,
-        };
-        if depth > NESTED_MAX || prefixes > NESTED_MAX {
+        match first {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            '^' => powers += 1,
+            _ => {}
+        }
+        match first {
+            '-' | '+' => signs += 1,
+            _ if first.is_whitespace() => {}
+            _ => signs = 0,
+        }
+        if [depth, signs, powers].into_iter().any(|count| count > NESTED_MAX) {
             return Err(format!("it is nested deeper than {NESTED_MAX}"));
         }
         rest = &rest[length..];

@@ -22,10 +22,10 @@ pub(super) fn check(root: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
     for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "rs")) {
         let inside = file.ancestors().take_while(|dir| *dir != root);
         let sources = inside.filter(|dir| dir.file_name().is_some_and(|name| name == "src")).last();
+        let Some(sources) = sources else { continue };
+        let module = module(sources, file);
         // The root of a crate only declares the modules; nothing is counted that uses it.
-        if let Some(module) = sources.map(|sources| module(sources, file)).filter(|module| !module.is_empty())
-            && let Some(sources) = sources
-        {
+        if !module.is_empty() {
             crates.entry(sources.to_owned()).or_default().insert(module, read(file)?);
         }
     }

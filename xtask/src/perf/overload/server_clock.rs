@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::step::Result;
 
-/// A log file, read from its end at the time of opening.
+/// A log file, read from the end of the file at the time of opening.
 pub(super) struct Log(BufReader<File>);
 
 /// Number of accepted orders per millisecond of latency; the last bucket holds all longer ones.
